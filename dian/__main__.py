@@ -1,0 +1,136 @@
+"""The command line: ``python -m dian --help``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dian import records, runner
+from dian.errors import DianError
+
+app = typer.Typer(
+    help="Train, replay and audit the recorded runs of the report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Name = Annotated[str, typer.Argument(help="Name of an experiment; `list` shows them.")]
+Commit = Annotated[
+    str | None, typer.Option(help="Commit to write down where git is not at hand.")
+]
+
+
+@app.command("list")
+def list_() -> None:
+    """List the experiments, and whether each is recorded."""
+    recorded = records.names()
+    for name in runner.experiments():
+        print(f"{name:32} {'recorded' if name in recorded else 'not recorded'}")
+
+
+@app.command()
+def train(
+    name: Name,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A trial of seconds on the bundled sample.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write records to.")
+    ] = None,
+    commit: Commit = None,
+) -> None:
+    """Train an experiment and write its record.
+
+    Only a full run replaces a record in dian/recorded; a quick one, or one with
+    another number of seeds, goes to runs/ here, unless --out says otherwise.
+    """
+    experiment = runner.find(name)
+    full = not quick and seeds in (None, experiment.n_seed)
+    folder = out or (records.FOLDER if full else Path("runs"))
+    if quick and folder.resolve() == records.FOLDER:
+        raise DianError("--quick never overwrites a recorded run; choose another --out")
+    with _bar() as progress:
+        tasks = {}
+
+        def report(part: str, done: int, total: int, loss: float) -> None:
+            if part not in tasks:
+                tasks[part] = progress.add_task(f"{name}, {part}", total=total, loss=0)
+            progress.update(tasks[part], completed=done, loss=loss)
+
+        record = runner.train(
+            name,
+            folder / name,
+            device=device,
+            n_seed=seeds,
+            quick=quick,
+            commit=commit,
+            report=report,
+        )
+    for key, values in record.metrics.items():
+        spread = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
+        print(f"{key:18} {values.mean():.4f}{spread}")
+    print(f"{record.provenance}\nwritten to {record.folder}")
+
+
+@app.command()
+def revalidate(name: Name, commit: Commit = None) -> None:
+    """Replay a record with today's code, and store the proof that it still holds."""
+    proof = runner.revalidate(name, commit=commit)
+    print(f"record {name} is fresh: the replay agrees within {proof['residual']:.1e}")
+
+
+@app.command()
+def audit() -> None:
+    """Tell of every record whether it is fresh, stale or damaged."""
+    table = Table("record", "state", "trained on", "date")
+    bad = 0
+    for name in records.names():
+        try:
+            record = records.load(name)
+        except DianError as error:
+            table.add_row(name, f"damaged: {error}", "", "")
+            bad += 1
+            continue
+        reasons = records.stale(record)
+        state = f"stale: {', '.join(reasons)}" if reasons else "fresh"
+        table.add_row(name, state, record.device, record.started[:10])
+        bad += bool(reasons)
+    Console().print(table)
+    if bad:
+        raise DianError(
+            f"{bad} of {len(records.names())} records are not fresh; for each: "
+            "python -m dian revalidate NAME, or train it again"
+        )
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} steps, loss {task.fields[loss]:.3f}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def main() -> None:
+    """Run the command line; an error of the user's world is one line, no traceback."""
+    try:
+        app()
+    except DianError as error:
+        print(f"dian: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("dian: interrupted; nothing was written", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The recipe that all classifiers of Fashion-MNIST share: train, and judge by epoch."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from dian import data, metrics
+from dian.loss import cross_entropy
+from dian.training import Outcome, fit
+
+Split = tuple[data.Images, data.Images]
+
+
+def read(quick: bool) -> Split:
+    """Read the training and the test images; ``quick`` means the bundled sample."""
+    source = data.sample if quick else data.fashion_mnist
+    return source("train"), source("test")
+
+
+def classify(
+    model: nn.Module,
+    split: Split,
+    device: torch.device,
+    *,
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[float], float],
+    clip: Callable[[Iterable[nn.Parameter]], object] | None,
+    batch_size: int,
+    epochs: int,
+    generator: torch.Generator,
+    after_step: Callable[[int, int, float], None] | None = None,
+    max_steps: int | None = None,
+) -> Outcome:
+    """Train a classifier on one split, and judge it on the other after each epoch.
+
+    The test images choose nothing: the last epoch is the result, whatever it is.
+    """
+    train, test = ((s.images.to(device), s.labels.to(device)) for s in split)
+    images, labels = train
+    outcome = Outcome(series={"train/loss": []})
+
+    def judge() -> Tensor:
+        loss, predicted = evaluate(model, *test)
+        C = metrics.confusion_matrix(test[1], predicted, n_class=len(data.CLASSES))
+        for name, value in ({"loss": loss} | metrics.summary(C)).items():
+            outcome.series.setdefault(f"test/{name}", []).append(value)
+        outcome.arrays["confusion"] = C.int().cpu()
+        return predicted.to("cpu", torch.uint8)
+
+    def after_epoch(epoch: int, loss: float) -> None:
+        outcome.series["train/loss"].append(loss)
+        outcome.arrays["predictions"] = judge()
+
+    outcome.arrays["predictions_before"] = judge()
+    outcome.losses = fit(
+        model,
+        lambda i: cross_entropy(model(images[i]), labels[i]),
+        len(images),
+        optimizer=optimizer,
+        schedule=schedule,
+        clip=clip,
+        batch_size=batch_size,
+        epochs=epochs,
+        generator=generator,
+        after_step=after_step,
+        after_epoch=after_epoch,
+        max_steps=max_steps,
+    )
+    if max_steps is not None:  # the epoch was not finished, so was not judged
+        outcome.arrays["predictions"] = judge()
+    outcome.metrics = {
+        name: values[-1] for name, values in outcome.series.items() if values
+    }
+    outcome.weights = {k: v.detach().cpu() for k, v in model.state_dict().items()}
+    return outcome
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 1000
+) -> tuple[float, Tensor]:
+    """Return the mean loss over all images, and the class predicted for each."""
+    model.eval()
+    loss, predicted = 0.0, []
+    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        logits = model(x)
+        loss += cross_entropy(logits, y).item() * len(y)
+        predicted.append(logits.argmax(1))
+    return loss / len(images), torch.cat(predicted)

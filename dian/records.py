@@ -1,0 +1,359 @@
+"""A run record: what was trained, with what, when, and whether it still holds.
+
+A record is a folder, ``dian/recorded/NAME/``, of ``record.json`` and two files of
+tensors. It is *intact* when every byte is as it was written, and *fresh* when the code
+that made it is today's code, or when a replay has proved that today's code computes
+the same. :func:`load` checks the first on every read; :func:`stale` tells the second.
+
+This module imports no torch: the site reads records without waiting for it.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.numpy import load as parse_arrays
+
+from dian.errors import DianError
+from dian.files import read_verified, sha256, written_whole
+from dian.source import source_key
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER = Path(__file__).parent / "recorded"
+FORMAT = 1
+FIELDS = {
+    "format": int,
+    "name": str,
+    "status": str,
+    "command": str,
+    "module": str,
+    "settings": dict,
+    "seeds": list,
+    "key": dict,
+    "commit": str,
+    "started": str,
+    "ended": str,
+    "seconds": (int, float),
+    "environment": dict,
+    "series": dict,
+    "metrics": dict,
+    "replay": dict,
+    "proofs": list,
+    "files": dict,
+    "checksum": str,
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One recorded run, already checked against its checksums.
+
+    Examples
+    --------
+    >>> record = load("rnn-fashion-mnist")
+    >>> record.settings["h"]
+    128
+    >>> 0.5 < record.value("test/accuracy") < 1
+    True
+    """
+
+    folder: Path
+    content: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        return self.content["name"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The frozen settings of the run."""
+        return self.content["settings"]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, one run each."""
+        return self.content["seeds"]
+
+    @property
+    def started(self) -> str:
+        """When it started: date and time, UTC, ISO 8601."""
+        return self.content["started"]
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all seeds together, in seconds."""
+        return self.content["seconds"]
+
+    @property
+    def device(self) -> str:
+        """The device that trained it."""
+        return self.content["environment"]["device"]
+
+    @property
+    def commit(self) -> str:
+        """The git commit of the code, with ``+changes`` if it was not clean."""
+        return self.content["commit"]
+
+    @property
+    def command(self) -> str:
+        """The command that trains it again."""
+        return self.content["command"]
+
+    @property
+    def provenance(self) -> str:
+        """Where the numbers come from, in one line."""
+        n = len(self.seeds)
+        runs = "1 seed (a single run)" if n == 1 else f"{n} seeds"
+        commit = re.sub(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", self.commit)
+        return (
+            f"Recorded on {self.device}, {self.started[:10]}, commit {commit}, "
+            f"{runs}, {self.seconds:.0f} s; again: {self.command}"
+        )
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """Final numbers, one value for each seed."""
+        return {key: np.array(row) for key, row in self.content["metrics"].items()}
+
+    @property
+    def series(self) -> dict[str, np.ndarray]:
+        """Numbers by epoch, of shape (seeds, epochs)."""
+        return {key: np.array(rows) for key, rows in self.content["series"].items()}
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Larger results, such as confusion matrices: (seeds, ...)."""
+        return parse_arrays(self._read("arrays.safetensors"))
+
+    @cached_property
+    def weights(self) -> dict[str, "Tensor"]:
+        """The trained parameters of the first seed."""
+        # Only here is torch needed.
+        from safetensors.torch import load as parse_tensors
+
+        return parse_tensors(self._read("weights.safetensors"))
+
+    def value(self, path: str) -> Any:
+        """Look one value up, as the role ``{result}`` does.
+
+        Parameters
+        ----------
+        path
+            A metric such as ``test/accuracy`` (its mean over the seeds), with
+            ``.sd``, ``.min`` or ``.max`` behind it for those; or ``settings/NAME``,
+            ``seeds`` (their number), ``seconds``, ``device``, ``commit``, ``date``.
+
+        Raises
+        ------
+        DianError
+            If there is no such value; the nearest ones are listed.
+        """
+        values = {
+            "seeds": len(self.seeds),
+            "seconds": self.seconds,
+            "device": self.device,
+            "commit": self.commit,
+            "date": self.started[:10],
+        }
+        values |= {f"settings/{key}": value for key, value in self.settings.items()}
+        for key, row in self.metrics.items():
+            values[key] = values[f"{key}.mean"] = float(row.mean())
+            values |= {f"{key}.min": float(row.min()), f"{key}.max": float(row.max())}
+            if len(row) > 1:  # a single run has no spread
+                values[f"{key}.sd"] = float(row.std(ddof=1))
+        if path not in values:
+            raise DianError(
+                f"record {self.name} has no value {path!r}; {nearest(path, values)}"
+            )
+        return values[path]
+
+    def _read(self, file: str) -> bytes:
+        """Read one of the record's files; its checksum is compared every time."""
+        expected = self.content["files"].get(file)
+        if expected is None:
+            raise DianError(f"record {self.name} has no file {file}")
+        return read_verified(self.folder / file, expected, _remedy(self.content))
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """List the recorded runs.
+
+    >>> "rnn-fashion-mnist" in names()
+    True
+    """
+    return sorted(path.parent.name for path in folder.glob("*/record.json"))
+
+
+def load(name: str, folder: Path = FOLDER) -> Record:
+    """Read a record, and check every byte of it.
+
+    Raises
+    ------
+    DianError
+        If there is no such record, or anything in it is not as it was written; the
+        message names it.
+    """
+    if name not in names(folder):
+        raise DianError(f"no record {name!r}; {nearest(name, names(folder))}")
+    path = folder / name / "record.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DianError(f"record {name}: {path} cannot be read ({error})") from None
+    _validate(name, content)
+    record = Record(path.parent, content)
+    for file in content["files"]:
+        record._read(file)
+    return record
+
+
+def save(folder: Path, content: dict[str, Any], files: Mapping[str, bytes]) -> None:
+    """Write a record: the files of tensors first, ``record.json`` last.
+
+    Parameters
+    ----------
+    folder
+        The record's own folder, made if it is not there.
+    content
+        All fields of ``record.json`` but ``files`` and ``checksum``, which are added.
+    files
+        The bytes of each file beside it.
+
+    Notes
+    -----
+    Until the last rename the old ``record.json`` stands; from then on the new one. A
+    record that was interrupted between the two has files that do not fit it, and is
+    refused by :func:`load`.
+    """
+    content = content | {"files": {name: sha256(data) for name, data in files.items()}}
+    content["checksum"] = checksum(content)
+    _validate(content["name"], content)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            with written_whole(folder / name) as temporary:
+                temporary.write_bytes(data)
+        _write(folder, content)
+    except OSError as error:
+        raise DianError(
+            f"{folder}: the record cannot be written ({error.strerror}); "
+            "free the disk or choose another folder with --out"
+        ) from None
+
+
+def add_proof(record: Record, proof: dict[str, Any]) -> None:
+    """Store that a replay with today's code gave the recorded numbers."""
+    content = dict(record.content) | {"proofs": [*record.content["proofs"], proof]}
+    content["checksum"] = checksum(content)
+    _write(record.folder, content)
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of everything in the record but this checksum."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    return sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode())
+
+
+def make_key(module: str, settings: dict, data: dict) -> dict[str, Any]:
+    """Return the source key: settings, data and code, each hashed for itself.
+
+    Parameters
+    ----------
+    module
+        The module of the experiment, such as ``dian.experiments.rnn_fashion_mnist``.
+    settings
+        Its settings.
+    data
+        SHA-256 of each data file it read.
+    """
+    canonical = json.dumps(settings, sort_keys=True).encode()
+    return {
+        "settings": sha256(canonical),
+        "data": data,
+        "modules": source_key(module),
+    }
+
+
+def stale(record: Record) -> list[str]:
+    """Say why a record is not fresh; the list is empty if it is.
+
+    Fresh means: its modules are today's, or a stored replay was made with today's.
+    """
+    today = source_key(record.content["module"])
+    made = record.content["key"]["modules"]
+    if any(modules == today for modules in _vouched(record)):
+        return []
+    return [
+        f"{module} {_change(made.get(module), today.get(module))}"
+        for module in sorted(made | today)
+        if made.get(module) != today.get(module)
+    ]
+
+
+def _vouched(record: Record) -> list[dict[str, str]]:
+    """Every state of the code that the record is known to hold for."""
+    proofs = [proof["modules"] for proof in record.content["proofs"]]
+    return [record.content["key"]["modules"], *proofs]
+
+
+def _change(before: str | None, after: str | None) -> str:
+    if before is None:
+        return "is new"
+    return "is gone" if after is None else "changed"
+
+
+def _write(folder: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    # One line for a row of numbers: a diff shows what changed, not a column of it.
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda row: " ".join(row[0].split()), text)
+    with written_whole(folder / "record.json") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _validate(name: str, content: Any) -> None:
+    """Refuse a record that is not of the format, was edited, or did not succeed."""
+
+    def require(condition: bool, what: str) -> None:
+        if not condition:
+            raise DianError(f"record {name}: {what}; {_remedy({'name': name})}")
+
+    require(isinstance(content, dict), "expected a JSON object")
+    for field, kind in FIELDS.items():
+        require(field in content, f"expected a field {field!r}, found none")
+        require(isinstance(content[field], kind), f"field {field!r} has a wrong type")
+    unknown = sorted(set(content) - set(FIELDS))
+    require(not unknown, f"unknown fields {unknown}")
+    require(content["format"] == FORMAT, f"expected format {FORMAT}")
+    require(
+        checksum(content) == content["checksum"],
+        "record.json was changed by hand: its checksum does not fit",
+    )
+    require(content["name"] == name, f"it says that it is {content['name']!r}")
+    require(content["status"] == "success", f"its status is {content['status']!r}")
+    seeds = content["seeds"]
+    require(bool(seeds) and len(set(seeds)) == len(seeds), f"bad seeds {seeds}")
+    for group in ("series", "metrics"):
+        for key, rows in content[group].items():
+            require(len(rows) == len(seeds), f"{key} is not one row for each seed")
+
+
+def _remedy(content: Mapping[str, Any]) -> str:
+    name = content["name"]
+    return f"restore it with git, or run: python -m dian train {name}"
+
+
+def nearest(wrong: str, valid: Iterable[str]) -> str:
+    """Say what the reader may have meant."""
+    near = difflib.get_close_matches(wrong, list(valid), n=3, cutoff=0.5)
+    return (
+        f"nearest: {', '.join(near)}" if near else f"valid: {', '.join(sorted(valid))}"
+    )

@@ -1,0 +1,341 @@
+r"""A recurrent network, and backpropagation through time derived by hand.
+
+Axis names used in this module (the tests check them at run time):
+
+``time``
+    steps :math:`t = 1..T` of the sequence; ``time+1`` where the state before the
+    first step is stored too, so that ``H[t]`` is :math:`H_t`;
+``batch``
+    sequences that are processed together, one a row;
+``d``, ``h``, ``q``
+    features of one input :math:`X_t`, of one state :math:`H_t`, of one output
+    :math:`O_t`.
+
+Every row of a matrix is one sequence: :math:`X_t W` and not :math:`W x_t`.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Inexact
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+def rnn_forward(
+    X: Inexact[Tensor, "time batch d"],
+    W_xh: Inexact[Tensor, "d h"],
+    W_hh: Inexact[Tensor, "h h"],
+    b_h: Inexact[Tensor, "h"],
+    H_0: Inexact[Tensor, "batch h"],
+) -> Inexact[Tensor, "time+1 batch h"]:
+    r"""Unroll the recurrence over time, and return every state.
+
+    .. math::
+
+        A_t = X_t W_{xh} + H_{t-1} W_{hh} + b_h, \qquad H_t = \tanh A_t .
+
+    Parameters
+    ----------
+    X
+        The inputs, the first step first.
+    W_xh, W_hh, b_h
+        How the input enters, how the last state enters, and the bias.
+    H_0
+        The state before the first step.
+
+    Returns
+    -------
+    H
+        The states; ``H[t]`` is :math:`H_t`, and ``H[0]`` is ``H_0``.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit the others.
+
+    Notes
+    -----
+    The network of Elman, *Finding structure in time*, Cognitive Science 14, 1990. It
+    is :class:`torch.nn.RNN` with transposed weights and one bias instead of two.
+    Autograd cannot follow this function, since it writes the states in place:
+    :func:`rnn` is the differentiable one.
+
+    Examples
+    --------
+    With no input and no bias, what is left is memory, and it fades:
+
+    >>> H = rnn_forward(torch.zeros(3, 1, 1), *torch.ones(2, 1, 1), torch.zeros(1),
+    ...                 torch.ones(1, 1))
+    >>> H.flatten()
+    tensor([1.0000, 0.7616, 0.6420, 0.5663])
+    """
+    _check_shapes(X, W_xh, W_hh, b_h, H_0)
+    n_time, n_batch, _ = X.shape
+    # The input does not wait for the state: all steps at once, in one product.
+    A = torch.addmm(b_h, X.reshape(n_time * n_batch, -1), W_xh)
+    H = X.new_empty(n_time + 1, *H_0.shape)
+    H[0] = H_0
+    states = H.unbind()
+    for t, A_t in enumerate(A.view(n_time, n_batch, -1).unbind(), start=1):
+        torch.addmm(A_t, states[t - 1], W_hh, out=states[t]).tanh_()
+    return H
+
+
+class RNNGradients(NamedTuple):
+    r"""The gradients of a loss by everything that :func:`rnn_forward` was given."""
+
+    X: Float[Tensor, "time batch d"]
+    W_xh: Float[Tensor, "d h"]
+    W_hh: Float[Tensor, "h h"]
+    b_h: Float[Tensor, "h"]
+    H_0: Float[Tensor, "batch h"]
+
+
+def rnn_backward(
+    G: Float[Tensor, "time batch h"] | None,
+    E: Float[Tensor, "batch h"] | None,
+    X: Float[Tensor, "time batch d"],
+    H: Float[Tensor, "time+1 batch h"],
+    W_xh: Float[Tensor, "d h"],
+    W_hh: Float[Tensor, "h h"],
+) -> RNNGradients:
+    r"""Backpropagate through time: from the gradients by the states to all others.
+
+    A state acts on the loss directly, through the output of its step, and through
+    the next state. With :math:`\Gamma_t = \partial L / \partial H_t` and
+    :math:`\delta_t = \partial L / \partial A_t`, and :math:`\delta_{T+1} = 0`,
+
+    .. math::
+
+        \Gamma_t = G_t + \delta_{t+1} W_{hh}^\top, \qquad
+        \delta_t = \Gamma_t \odot (1 - H_t \odot H_t), \qquad t = T, \dots, 1 .
+
+    Parameters
+    ----------
+    G
+        What reaches :math:`H_1..H_T` directly; ``G[t-1]`` belongs to :math:`H_t`.
+        ``None`` means zero: only the last state is read.
+    E
+        What reaches :math:`H_T` besides, for example from the chunk of the sequence
+        that follows. ``None`` means zero.
+    X, W_xh, W_hh
+        As given to :func:`rnn_forward`.
+    H
+        What it returned.
+
+    Returns
+    -------
+    gradients
+        By ``X``, ``W_xh``, ``W_hh``, ``b_h`` and ``H_0``. A start state that the
+        whole batch shares gets the sum of the rows of the last.
+
+    Notes
+    -----
+    Werbos, *Backpropagation through time: what it does and how to do it*,
+    Proceedings of the IEEE 78, 1990.
+
+    Examples
+    --------
+    One step, one unit: the derivative of tanh at 0 is 1, and the input was 2:
+
+    >>> X, W = torch.full((1, 1, 1), 2.0), torch.zeros(1, 1)
+    >>> H = rnn_forward(X, W, W, torch.zeros(1), torch.zeros(1, 1))
+    >>> rnn_backward(None, torch.ones(1, 1), X, H, W, W).W_xh
+    tensor([[2.]])
+    """
+    # 1 - H_t * H_t, the derivative of tanh, for all t at once; delta_t in the end
+    delta = 1 - H[1:] * H[1:]
+    last = torch.zeros_like(H[0]) if G is None else G[-1]
+    Gamma = last if E is None else last + E
+    deltas = delta.unbind()
+    deltas[-1].mul_(Gamma)
+    for t in range(len(deltas) - 1, 0, -1):
+        # Gamma_t = G_t + delta_{t+1} W_hh^T; delta_t = Gamma_t * (1 - H_t * H_t)
+        if G is None:
+            torch.mm(deltas[t], W_hh.T, out=Gamma)
+        else:
+            Gamma = torch.addmm(G[t - 1], deltas[t], W_hh.T)
+        deltas[t - 1].mul_(Gamma)
+    rows = delta.flatten(0, 1)
+    return RNNGradients(
+        # dL/dX_t = delta_t W_xh^T
+        X=(rows @ W_xh.T).view_as(X),
+        # dL/dW_xh = sum_t X_t^T delta_t: all steps in one product
+        W_xh=X.flatten(0, 1).T @ rows,
+        # dL/dW_hh = sum_t H_{t-1}^T delta_t
+        W_hh=H[:-1].flatten(0, 1).T @ rows,
+        # dL/db_h = sum_t 1^T delta_t
+        b_h=rows.sum(0),
+        # dL/dH_0 = delta_1 W_hh^T
+        H_0=delta[0] @ W_hh.T,
+    )
+
+
+class _BackpropagationThroughTime(torch.autograd.Function):
+    """The two functions above, where autograd can see them."""
+
+    @staticmethod
+    def forward(ctx, X, W_xh, W_hh, b_h, H_0):
+        H = rnn_forward(X, W_xh, W_hh, b_h, H_0)
+        ctx.save_for_backward(X, H, W_xh, W_hh)
+        ctx.set_materialize_grads(False)
+        # The last state apart, so that a loss that reads only it (many-to-one) does
+        # not send back T-1 matrices of zeros.
+        return H[1:], H[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, G, E):
+        return rnn_backward(G, E, *ctx.saved_tensors)
+
+
+def rnn(
+    X: Float[Tensor, "time batch d"],
+    W_xh: Float[Tensor, "d h"],
+    W_hh: Float[Tensor, "h h"],
+    b_h: Float[Tensor, "h"],
+    H_0: Float[Tensor, "batch h"],
+) -> tuple[Float[Tensor, "time batch h"], Float[Tensor, "batch h"]]:
+    r"""Unroll the recurrence; gradients come from :func:`rnn_backward`.
+
+    Parameters
+    ----------
+    X, W_xh, W_hh, b_h, H_0
+        As in :func:`rnn_forward`.
+
+    Returns
+    -------
+    states
+        :math:`H_1, \dots, H_T`.
+    last
+        :math:`H_T`. A loss that reads only the last state should read it here.
+
+    Examples
+    --------
+    >>> W = torch.ones(1, 1, requires_grad=True)
+    >>> X, zero = torch.zeros(2, 1, 1), torch.zeros(1)
+    >>> states, last = rnn(X, W, W, zero, torch.ones(1, 1))
+    >>> last.sum().backward()
+    >>> W.grad  # tanh'(a_2) (h_1 + w tanh'(a_1) h_0)
+    tensor([[0.6945]])
+    """
+    return _BackpropagationThroughTime.apply(X, W_xh, W_hh, b_h, H_0)
+
+
+class RNN(nn.Module):
+    r"""The parameters of one recurrent layer, and the call of :func:`rnn` on them.
+
+    Both matrices start Xavier-uniform, :math:`U(-a, a)` with
+    :math:`a = \sqrt{6 / (n_{in} + n_{out})}` (Glorot and Bengio, 2010), the bias at
+    zero.
+
+    Parameters
+    ----------
+    d, h
+        Features of one input and of one state.
+    generator
+        The source of the random start weights.
+
+    Examples
+    --------
+    >>> layer = RNN(28, 128, generator=torch.Generator().manual_seed(0))
+    >>> states, last = layer(torch.zeros(5, 2, 28))
+    >>> states.shape, last.shape
+    (torch.Size([5, 2, 128]), torch.Size([2, 128]))
+    >>> sum(p.numel() for p in layer.parameters()) == 128 * (28 + 128 + 1)
+    True
+    """
+
+    def __init__(self, d: int, h: int, *, generator: torch.Generator | None = None):
+        super().__init__()
+        self.W_xh = nn.Parameter(torch.empty(d, h))
+        self.W_hh = nn.Parameter(torch.empty(h, h))
+        self.b_h = nn.Parameter(torch.zeros(h))
+        nn.init.xavier_uniform_(self.W_xh, generator=generator)
+        nn.init.xavier_uniform_(self.W_hh, generator=generator)
+
+    def forward(
+        self,
+        X: Float[Tensor, "time batch d"],
+        H_0: Float[Tensor, "batch h"] | None = None,
+    ) -> tuple[Float[Tensor, "time batch h"], Float[Tensor, "batch h"]]:
+        """Return all states and the last one; without ``H_0`` the start is zero."""
+        if H_0 is None:
+            H_0 = X.new_zeros(X.shape[1], len(self.b_h))
+        return rnn(X, self.W_xh, self.W_hh, self.b_h, H_0)
+
+
+def clip_by_norm(parameters: Iterable[nn.Parameter], theta: float) -> float:
+    r"""Shorten the gradient to length ``theta`` if it is longer, in place.
+
+    .. math::
+
+        c_\theta(g) = g \min\left(1, \frac{\theta}{\lVert g \rVert}\right), \qquad
+        c_\theta(0) = 0 .
+
+    The norm is taken over **all** parameters together, so the direction stays.
+
+    Parameters
+    ----------
+    parameters
+        Those whose ``.grad`` to clip.
+    theta
+        The greatest length allowed.
+
+    Returns
+    -------
+    norm
+        The length before clipping.
+
+    Raises
+    ------
+    ValueError
+        If ``theta`` is not positive, or the gradient is not finite.
+
+    Notes
+    -----
+    Pascanu et al., *On the difficulty of training recurrent neural networks*, 2013,
+    arXiv:1211.5063, algorithm 1. :func:`torch.nn.utils.clip_grad_norm_` divides by
+    the norm plus 1e-6 instead, so clipping twice is not quite clipping once.
+
+    Examples
+    --------
+    >>> w = nn.Parameter(torch.zeros(2))
+    >>> w.grad = torch.tensor([3.0, 4.0])
+    >>> clip_by_norm([w], theta=1.0)
+    5.0
+    >>> w.grad
+    tensor([0.6000, 0.8000])
+    """
+    if not theta > 0:
+        raise ValueError(f"theta must be positive, got {theta}")
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = math.hypot(*torch._foreach_norm(gradients)) if gradients else 0.0
+    if not math.isfinite(norm):
+        raise ValueError(f"the gradient is not finite: its norm is {norm}")
+    if norm > theta:
+        torch._foreach_mul_(gradients, theta / norm)
+    return norm
+
+
+def _check_shapes(X: Tensor, W_xh: Tensor, W_hh: Tensor, b_h: Tensor, H_0: Tensor):
+    """Refuse what would otherwise be broadcast, or fail deep inside a product."""
+    if X.ndim != 3 or not X.numel():
+        raise ValueError(
+            f"X must be (time, batch, d), none empty, got {tuple(X.shape)}"
+        )
+    (_, n_batch, d), h = X.shape, b_h.shape[-1]
+    wanted = {"W_xh": (d, h), "W_hh": (h, h), "b_h": (h,), "H_0": (n_batch, h)}
+    given = {"W_xh": W_xh, "W_hh": W_hh, "b_h": b_h, "H_0": H_0}
+    for name, shape in wanted.items():
+        if given[name].shape != shape:
+            raise ValueError(
+                f"{name} must have shape {shape} here, got {tuple(given[name].shape)}"
+            )
+        if given[name].dtype != X.dtype:
+            raise ValueError(
+                f"{name} must have the dtype {X.dtype} of X, got {given[name].dtype}"
+            )

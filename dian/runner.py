@@ -1,0 +1,268 @@
+"""From an experiment to its record, and back: train, replay, revalidate."""
+
+import importlib
+import pkgutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+import dian.experiments
+from dian import machine, records
+from dian.data import SAMPLE_CHECKSUMS
+from dian.errors import DianError
+from dian.experiments import Experiment
+from dian.files import sha256
+from dian.training import Outcome
+
+REPLAY_STEPS = 50
+TOLERANCE = 1e-5
+"""How far a replayed loss or weight may be from the recorded one, relative to it."""
+COUNT_TOLERANCE = 1e-3
+"""The same for shares of counted images: one image on the edge may fall either way."""
+
+Report = Callable[[str, int, int, float], None]
+
+
+def experiments() -> dict[str, Experiment]:
+    """Find every experiment by its name.
+
+    >>> "rnn-fashion-mnist" in experiments()
+    True
+    """
+    found = {}
+    for module in pkgutil.iter_modules(dian.experiments.__path__):
+        loaded = importlib.import_module(f"dian.experiments.{module.name}")
+        for experiment in getattr(loaded, "EXPERIMENTS", ()):
+            found[experiment.name] = experiment
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> Experiment:
+    """Return the experiment of this name.
+
+    Raises
+    ------
+    DianError
+        If there is none; the nearest names are listed.
+    """
+    known = experiments()
+    if name not in known:
+        raise DianError(f"no experiment {name!r}; {records.nearest(name, known)}")
+    return known[name]
+
+
+def train(
+    name: str,
+    out: Path,
+    *,
+    device: str = "auto",
+    n_seed: int | None = None,
+    quick: bool = False,
+    commit: str | None = None,
+    report: Report = lambda part, done, total, loss: None,
+) -> records.Record:
+    """Train an experiment with every seed, and write its record.
+
+    Parameters
+    ----------
+    name
+        Of the experiment.
+    out
+        The folder of the record. It is written when everything is done, and what it
+        held before stands until then.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    n_seed
+        How many seeds, from 0 on. Default: as many as the experiment says.
+    quick
+        Its quick settings on the bundled sample: a trial, not a result.
+    commit
+        What the record says of the code. Default: what git says.
+    report
+        Called after each step with the seed's name, the steps done and in all, and
+        the loss.
+
+    Raises
+    ------
+    DianError
+        If the name, the device or the data are not there, or a loss is not finite.
+    """
+    experiment = find(name)
+    target = machine.device(device)
+    settings = experiment.quick if quick else experiment.settings
+    data = experiment.data(quick)
+    seeds = range(experiment.n_seed if n_seed is None else n_seed)
+    machine.make_deterministic()
+    started, begin = datetime.now(UTC), time.perf_counter()
+
+    def run(seed: int) -> Outcome:
+        def after_step(done: int, total: int, loss: float) -> None:
+            report(f"seed {seed}", done, total, loss)
+
+        return experiment.run(settings, data, seed, target, after_step=after_step)
+
+    outcomes = [run(seed) for seed in seeds]
+    seconds = time.perf_counter() - begin
+    content = {
+        "format": records.FORMAT,
+        "name": name,
+        "status": "success",
+        "command": _command(name, quick, n_seed),
+        "module": experiment.run.__module__,
+        "settings": asdict(settings),
+        "seeds": list(seeds),
+        "commit": commit or machine.commit(),
+        "started": started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "environment": machine.describe(target),
+        "series": _rows([outcome.series for outcome in outcomes]),
+        "metrics": _rows([outcome.metrics for outcome in outcomes]),
+        "replay": replay(experiment, settings, data),
+        "proofs": [],
+    }
+    content["key"] = records.make_key(
+        content["module"],
+        content["settings"],
+        SAMPLE_CHECKSUMS if quick else experiment.checksums,
+    )
+    files = {
+        "arrays.safetensors": to_bytes(_stack([o.arrays for o in outcomes])),
+        "weights.safetensors": to_bytes(outcomes[0].weights),
+    }
+    records.save(out, content, files)
+    return records.load(out.name, out.parent)
+
+
+def replay(experiment: Experiment, settings: Any, data: Any) -> dict[str, Any]:
+    """Repeat the first steps of seed 0 on the CPU, in float32, and tell all numbers.
+
+    What the network scores after these steps is a part of it, so that a change of a
+    metric is seen as well as a change of the training.
+    """
+    outcome = experiment.run(
+        settings, data, 0, torch.device("cpu"), max_steps=REPLAY_STEPS
+    )
+    return {
+        "losses": outcome.losses,
+        "metrics": outcome.metrics,
+        "weights": {k: _fingerprint(w) for k, w in outcome.weights.items()},
+        "weights_sha256": sha256(to_bytes(outcome.weights)),
+    }
+
+
+def revalidate(
+    name: str, folder: Path = records.FOLDER, commit: str | None = None
+) -> dict[str, Any]:
+    """Replay a record with today's code, and store the proof if it is the same.
+
+    Parameters
+    ----------
+    name
+        Of the record.
+    folder
+        Where the records are.
+    commit
+        What the proof says of the code. Default: what git says.
+
+    Returns
+    -------
+    proof
+        Its date, commit, residual and the hashes of the modules it holds for.
+
+    Raises
+    ------
+    DianError
+        If a number differs, or the settings do: then the run has to be trained again.
+    """
+    record = records.load(name, folder)
+    experiment = find(name)
+    again = f"train it again: {record.command}"
+    today = asdict(experiment.settings)
+    if today != record.settings:
+        changed = sorted(
+            f"{key} {record.settings.get(key)} -> {today.get(key)}"
+            for key in today | record.settings
+            if today.get(key) != record.settings.get(key)
+        )
+        raise DianError(
+            f"record {name}: settings changed ({', '.join(changed)}); {again}"
+        )
+    if experiment.checksums != record.content["key"]["data"]:
+        raise DianError(f"record {name}: the data changed; {again}")
+    machine.make_deterministic()
+    new = replay(experiment, experiment.settings, experiment.data(False))
+    where, residual = _difference(record.content["replay"], new)
+    if residual > 1:
+        raise DianError(
+            f"record {name}: the replay differs from the record in {where}, by "
+            f"{residual:.3g} times what is allowed; {again}"
+        )
+    proof = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit or machine.commit(),
+        "residual": residual * TOLERANCE,
+        "environment": machine.describe(torch.device("cpu")),
+        "modules": records.source_key(record.content["module"]),
+    }
+    records.add_proof(record, proof)
+    return proof
+
+
+def _command(name: str, quick: bool, n_seed: int | None) -> str:
+    seeds = "" if n_seed is None else f" --seeds {n_seed}"
+    return f"python -m dian train {name}{' --quick' if quick else ''}{seeds}"
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, float]:
+    """Find where two replays differ most, in units of what is allowed there."""
+    flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
+    if flat_old.keys() != flat_new.keys():
+        missing = sorted(flat_old.keys() ^ flat_new.keys())
+        return f"what it holds ({missing[0]})", float("inf")
+
+    def excess(key: str) -> float:
+        counted = key.startswith("metrics/") and not key.endswith("/loss")
+        allowed = COUNT_TOLERANCE if counted else TOLERANCE
+        scale = max(abs(flat_old[key]), 1e-2)
+        return abs(flat_new[key] - flat_old[key]) / scale / allowed
+
+    where = max(flat_old, key=excess)
+    return where, excess(where)
+
+
+def _flatten(replayed: dict[str, Any]):
+    """Yield every number of a replay with a name of its own."""
+    for step, loss in enumerate(replayed["losses"], start=1):
+        yield f"the loss of step {step}", loss
+    for key, value in replayed["metrics"].items():
+        yield f"metrics/{key}", value
+    for key, values in replayed["weights"].items():
+        for what, value in zip(("length", "projection"), values, strict=True):
+            yield f"the {what} of {key}", value
+
+
+def _fingerprint(weight: Tensor) -> list[float]:
+    """Two numbers that move when a tensor does: its length, and a projection of it.
+
+    Unlike a checksum they can be compared within a tolerance, on another machine.
+    """
+    flat = weight.detach().double().flatten()
+    direction = torch.cos(torch.arange(len(flat), dtype=torch.float64))
+    return [flat.norm().item(), (flat @ direction).item()]
+
+
+def _rows(parts: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Collect one value for each seed under each name."""
+    return {key: [part[key] for part in parts] for key in parts[0]}
+
+
+def _stack(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {key: torch.stack([part[key] for part in parts]) for key in parts[0]}
