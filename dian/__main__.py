@@ -1,6 +1,7 @@
 """The command line: ``python -m dian --help``."""
 
 import sys
+from json import dumps as to_json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dian import records, runner
+from dian import machine, records, runner, verifier
 from dian.errors import DianError
 
 app = typer.Typer(
-    help="Train, replay and audit the recorded runs of the report.",
+    help="Train, replay, audit and verify what the report shows.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -56,6 +57,7 @@ def train(
     folder = out or (records.FOLDER if full else Path("runs"))
     if quick and folder.resolve() == records.FOLDER:
         raise DianError("--quick never overwrites a recorded run; choose another --out")
+    machine.device(device)  # refused before the bar is drawn
     with _bar() as progress:
         tasks = {}
 
@@ -108,6 +110,55 @@ def audit() -> None:
             f"{bad} of {len(records.names())} records are not fresh; for each: "
             "python -m dian revalidate NAME, or train it again"
         )
+
+
+@app.command()
+def verify(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="IDs of claims. Default: all.")
+    ] = None,
+    mutants: Annotated[
+        bool, typer.Option("--mutants", help="Plant the bugs, too.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Check the claims of the report, and that each check can fail."""
+    reports = []
+    claims = verifier.find(ids or [])
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for claim in progress.track(claims, description="verifying"):
+            reports.append(verifier.report(claim, mutants=mutants))
+    print(to_json(reports, indent=1) if json else _ledger(reports))
+    failed = [r["id"] for r in reports if not r["passed"]]
+    survived = [
+        f"{r['id']} ({m['what']})"
+        for r in reports
+        for m in r["mutants"]
+        if not m["caught"]
+    ]
+    if failed:
+        raise DianError(f"claims that do not hold: {', '.join(failed)}")
+    if survived:
+        raise DianError(f"planted bugs that were not caught: {', '.join(survived)}")
+
+
+def _ledger(reports: list[dict]) -> str:
+    """Draw the table of all claims, and count them."""
+    table = Table("ID", "statement", "kind", "residual", "tolerance", "seconds", "")
+    for r in reports:
+        residual = r["error"] or f"{r['residual']:.1e}"
+        mark = "✓" if r["passed"] else "✗"
+        row = (r["id"], r["title"], r["kinds"], residual, f"{r['tolerance']:.0e}")
+        table.add_row(*row, f"{r['seconds']:.2f}", mark)
+    console = Console()
+    with console.capture() as drawn:
+        console.print(table)
+    planted = [m["caught"] for r in reports for m in r["mutants"]]
+    held = sum(r["passed"] for r in reports)
+    tally = f"{held} claims hold"
+    if planted:
+        tally += f", {sum(planted)} of {len(planted)} planted bugs were caught"
+    return f"{drawn.get()}{tally}"
 
 
 def _bar() -> Progress:

@@ -24,6 +24,7 @@ import gzip
 import io
 import os
 import socket
+import textwrap
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,7 +293,8 @@ def download(root: str | os.PathLike[str] | None = None) -> Path:
     except DianError:
         raise
     except Exception as error:  # whatever may go wrong in a download by others' code
-        reason = " ".join(str(error).split()) or type(error).__name__
+        said = textwrap.shorten(str(error), 300) or type(error).__name__
+        reason = "".join(filter(str.isprintable, said))
         raise DianError(
             f"Fashion-MNIST: torchvision's download failed ({reason}); check the "
             "network, or install Debian's package dataset-fashion-mnist, or point "

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dian.rnn import RNN
+from dian.rnn import RNN, output_forward
 
 
 class RNNClassifier(nn.Module):
@@ -48,4 +48,4 @@ class RNNClassifier(nn.Module):
     ) -> Float[Tensor, "batch q"]:
         """Return the logits of each image."""
         _, H_T = self.rnn(images.transpose(0, 1))
-        return H_T @ self.W_hq + self.b_q
+        return output_forward(H_T, self.W_hq, self.b_q)

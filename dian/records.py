@@ -27,7 +27,7 @@ from dian.source import source_key
 if TYPE_CHECKING:
     from torch import Tensor
 
-FOLDER = Path(__file__).parent / "recorded"
+FOLDER = Path(__file__).resolve().parent / "recorded"
 FORMAT = 1
 FIELDS = {
     "format": int,

@@ -14,8 +14,6 @@ Axis names used in this module (the tests check them at run time):
 Every row of a matrix is one sequence: :math:`X_t W` and not :math:`W x_t`.
 """
 
-import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -174,6 +172,68 @@ def rnn_backward(
     )
 
 
+def output_forward(
+    H: Inexact[Tensor, "*batch h"],
+    W_hq: Inexact[Tensor, "h q"],
+    b_q: Inexact[Tensor, "q"],
+) -> Inexact[Tensor, "*batch q"]:
+    r"""Read outputs off the states: :math:`O_t = H_t W_{hq} + b_q`.
+
+    Parameters
+    ----------
+    H
+        States of any number of steps, or of the last one alone (many-to-one).
+    W_hq, b_q
+        The output layer.
+
+    Examples
+    --------
+    >>> output_forward(torch.ones(3), torch.eye(3), torch.tensor([0.0, 0.1, 0.2]))
+    tensor([1.0000, 1.1000, 1.2000])
+    """
+    return H @ W_hq + b_q
+
+
+class OutputGradients(NamedTuple):
+    r"""The gradients of a loss by everything that :func:`output_forward` was given."""
+
+    H: Float[Tensor, "*batch h"]
+    W_hq: Float[Tensor, "h q"]
+    b_q: Float[Tensor, "q"]
+
+
+def output_backward(
+    G: Float[Tensor, "*batch q"],
+    H: Float[Tensor, "*batch h"],
+    W_hq: Float[Tensor, "h q"],
+) -> OutputGradients:
+    r"""From the gradient by the outputs to those by states, weights and bias.
+
+    Parameters
+    ----------
+    G
+        :math:`G_t = \partial L / \partial O_t`.
+    H, W_hq
+        As given to :func:`output_forward`.
+
+    Examples
+    --------
+    >>> output_backward(torch.ones(2, 1), torch.ones(2, 3), torch.eye(3)[:, :1]).W_hq
+    tensor([[2.],
+            [2.],
+            [2.]])
+    """
+    rows = G.reshape(-1, G.shape[-1])
+    return OutputGradients(
+        # dL/dH_t = G_t W_hq^T
+        H=G @ W_hq.T,
+        # dL/dW_hq = sum_t H_t^T G_t
+        W_hq=H.reshape(-1, H.shape[-1]).T @ rows,
+        # dL/db_q = sum_t 1^T G_t
+        b_q=rows.sum(0),
+    )
+
+
 class _BackpropagationThroughTime(torch.autograd.Function):
     """The two functions above, where autograd can see them."""
 
@@ -266,59 +326,6 @@ class RNN(nn.Module):
         if H_0 is None:
             H_0 = X.new_zeros(X.shape[1], len(self.b_h))
         return rnn(X, self.W_xh, self.W_hh, self.b_h, H_0)
-
-
-def clip_by_norm(parameters: Iterable[nn.Parameter], theta: float) -> float:
-    r"""Shorten the gradient to length ``theta`` if it is longer, in place.
-
-    .. math::
-
-        c_\theta(g) = g \min\left(1, \frac{\theta}{\lVert g \rVert}\right), \qquad
-        c_\theta(0) = 0 .
-
-    The norm is taken over **all** parameters together, so the direction stays.
-
-    Parameters
-    ----------
-    parameters
-        Those whose ``.grad`` to clip.
-    theta
-        The greatest length allowed.
-
-    Returns
-    -------
-    norm
-        The length before clipping.
-
-    Raises
-    ------
-    ValueError
-        If ``theta`` is not positive, or the gradient is not finite.
-
-    Notes
-    -----
-    Pascanu et al., *On the difficulty of training recurrent neural networks*, 2013,
-    arXiv:1211.5063, algorithm 1. :func:`torch.nn.utils.clip_grad_norm_` divides by
-    the norm plus 1e-6 instead, so clipping twice is not quite clipping once.
-
-    Examples
-    --------
-    >>> w = nn.Parameter(torch.zeros(2))
-    >>> w.grad = torch.tensor([3.0, 4.0])
-    >>> clip_by_norm([w], theta=1.0)
-    5.0
-    >>> w.grad
-    tensor([0.6000, 0.8000])
-    """
-    if not theta > 0:
-        raise ValueError(f"theta must be positive, got {theta}")
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = math.hypot(*torch._foreach_norm(gradients)) if gradients else 0.0
-    if not math.isfinite(norm):
-        raise ValueError(f"the gradient is not finite: its norm is {norm}")
-    if norm > theta:
-        torch._foreach_mul_(gradients, theta / norm)
-    return norm
 
 
 def _check_shapes(X: Tensor, W_xh: Tensor, W_hh: Tensor, b_h: Tensor, H_0: Tensor):

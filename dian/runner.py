@@ -99,6 +99,12 @@ def train(
     settings = experiment.quick if quick else experiment.settings
     data = experiment.data(quick)
     seeds = range(experiment.n_seed if n_seed is None else n_seed)
+    # The key is of the code that runs, so it is taken before somebody edits a file.
+    key = records.make_key(
+        experiment.run.__module__,
+        asdict(settings),
+        SAMPLE_CHECKSUMS if quick else experiment.checksums,
+    )
     machine.make_deterministic()
     started, begin = datetime.now(UTC), time.perf_counter()
 
@@ -127,12 +133,8 @@ def train(
         "metrics": _rows([outcome.metrics for outcome in outcomes]),
         "replay": replay(experiment, settings, data),
         "proofs": [],
+        "key": key,
     }
-    content["key"] = records.make_key(
-        content["module"],
-        content["settings"],
-        SAMPLE_CHECKSUMS if quick else experiment.checksums,
-    )
     files = {
         "arrays.safetensors": to_bytes(_stack([o.arrays for o in outcomes])),
         "weights.safetensors": to_bytes(outcomes[0].weights),

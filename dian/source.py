@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dian.files import sha256
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).resolve().parent
 
 
 def source_key(module: str | Path) -> dict[str, str]:

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 
 from dian import data
+from dian.clipping import clip_by_norm
 from dian.experiments import Experiment
 from dian.experiments.classify import Split, classify, read
 from dian.models import RNNClassifier
-from dian.rnn import clip_by_norm
 from dian.training import SCHEDULES, Outcome
 
 

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 
 from dian import data, metrics, plots, records
+from dian.clipping import clip_by_norm
 from dian.loss import cross_entropy
 from dian.models import RNNClassifier
-from dian.rnn import clip_by_norm
 from dian.training import SCHEDULES, fit
 
 train, test = data.sample("train"), data.sample("test")

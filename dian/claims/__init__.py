@@ -1,0 +1,109 @@
+"""What the report claims, and how each claim is checked.
+
+A claim vouches for one or more numbered equations. Its check computes them in two
+ways, from the code that the report runs and from something else, and returns how far
+apart they are. Beside each check stand planted bugs: changes of one expression, in the
+code or in the formula, that the check must reject. So every claim can be seen to fail.
+
+There is one module for each chapter; :mod:`dian.verifier` runs them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+COUNT = {"claims": 11, "mutants": 47}
+"""How many there are. The number may not drop unseen: the build compares."""
+
+KINDS = {
+    "S": "symbolic: the difference simplifies to exactly 0",
+    "G": "the gradient by hand against autograd, float64",
+    "C": "complex step",
+    "N": "central difference",
+    "I": "independent implementation",
+    "E": "exact recursion or closed form",
+    "Q": "quadrature",
+    "M": "Monte Carlo, fixed seed",
+    "H": "property, over random cases",
+    "T": "recorded run",
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A planted bug: one expression of a module is replaced by a wrong one."""
+
+    what: str
+    """The mistake, in words."""
+    old: str
+    """What the source says; it must say so exactly once."""
+    new: str
+    """What it says with the bug."""
+    module: ModuleType | str | None = None
+    """Where. Default: the first subject of the claim."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of the report, with its check."""
+
+    id: str
+    title: str
+    equations: tuple[str, ...]
+    """Labels of the numbered equations that it vouches for."""
+    kinds: tuple[str, ...]
+    tolerance: float
+    source: str
+    """Paper and equation."""
+    assumptions: str
+    subjects: tuple[ModuleType, ...]
+    """Modules under test; the check gets them as its arguments, in this order."""
+    mutants: tuple[Mutant, ...]
+    check: Callable[..., float]
+    """Returns the largest relative difference found."""
+
+
+def claim(
+    id_: str,
+    title: str,
+    *,
+    equations: tuple[str, ...],
+    kinds: str,
+    tolerance: float,
+    source: str,
+    subjects: tuple[ModuleType, ...],
+    mutants: tuple[Mutant, ...],
+    assumptions: str = "none",
+) -> Callable[[Callable[..., float]], Callable[..., float]]:
+    """Mark a function as the check of a claim; see :class:`Claim` for the fields.
+
+    Examples
+    --------
+    >>> import operator
+    >>> @claim("X1", "Two and two", equations=("eq-two",), kinds="E", tolerance=0.0,
+    ...        source="Peano", subjects=(operator,), mutants=())
+    ... def two_and_two(operator):
+    ...     return abs(operator.add(2, 2) - 4)
+    >>> two_and_two.claim.id
+    'X1'
+    """
+    unknown = set(kinds.split()) - set(KINDS)
+    if unknown:
+        raise ValueError(f"kinds must be some of {' '.join(KINDS)}, got {kinds!r}")
+
+    def mark(check: Callable[..., float]) -> Callable[..., float]:
+        check.claim = Claim(
+            id=id_,
+            title=title,
+            equations=equations,
+            kinds=tuple(kinds.split()),
+            tolerance=tolerance,
+            source=source,
+            assumptions=assumptions,
+            subjects=subjects,
+            mutants=mutants,
+            check=check,
+        )
+        return check
+
+    return mark

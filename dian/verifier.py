@@ -1,0 +1,202 @@
+"""Run the checks of the claims, and the planted bugs that they must reject."""
+
+import importlib
+import inspect
+import math
+import pkgutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import dian.claims
+from dian.claims import COUNT, Claim, Mutant
+from dian.errors import DianError
+from dian.records import nearest
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found."""
+
+    claim: Claim
+    residual: float
+    seconds: float
+    error: str | None = None
+    """The error that stopped the check, if one did."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the residual is a number, and within the tolerance."""
+        return self.error is None and self.residual <= self.claim.tolerance
+
+
+def claims() -> dict[str, Claim]:
+    """Find every claim by its ID, chapter by chapter.
+
+    Raises
+    ------
+    DianError
+        If an ID is used twice, a claim has no mutant, or there are fewer claims or
+        mutants than there were.
+
+    Examples
+    --------
+    >>> claims()["R1"].title
+    'Forward pass'
+    """
+    found: dict[str, Claim] = {}
+    for module in pkgutil.iter_modules(dian.claims.__path__):
+        loaded = importlib.import_module(f"dian.claims.{module.name}")
+        for value in vars(loaded).values():
+            one = getattr(value, "claim", None)
+            if not isinstance(one, Claim):
+                continue
+            if found.get(one.id) is one:
+                continue  # one function under two names
+            if one.id in found:
+                raise DianError(f"claim {one.id} stands twice; give one another ID")
+            if not one.mutants:
+                raise DianError(
+                    f"claim {one.id} has no mutant: nobody has seen it fail; plant a "
+                    "bug that its check must reject"
+                )
+            found[one.id] = one
+    there = {
+        "claims": len(found),
+        "mutants": sum(len(c.mutants) for c in found.values()),
+    }
+    if there != COUNT:
+        raise DianError(
+            f"expected {COUNT} as dian/claims/__init__.py says, found {there}; if that "
+            "is meant, change COUNT there"
+        )
+    return found
+
+
+def find(ids: Iterable[str]) -> list[Claim]:
+    """Return the claims with these IDs, or all of them if there is none."""
+    known = claims()
+    for name in ids:
+        if name not in known:
+            raise DianError(f"no claim {name!r}; {nearest(name, known)}")
+    return [known[name] for name in ids] or list(known.values())
+
+
+def verify(claim: Claim) -> Result:
+    """Run the check of a claim on the code of the report."""
+    return _run(claim, claim.check, {})
+
+
+def plant(claim: Claim, mutant: Mutant) -> Result:
+    """Run the check of a claim on code with a planted bug; it should not pass.
+
+    Raises
+    ------
+    DianError
+        If the source does not hold what the mutant replaces exactly once.
+    """
+    module = mutant.module or claim.subjects[0]
+    name = module if isinstance(module, str) else module.__name__
+    check = claim.check
+    if name != check.__module__:
+        return _run(claim, check, {name: mutated(name, mutant)})
+    # The bug is in the formula that the check itself writes down.
+    bugged = mutated(name, mutant, after=f"def {check.__name__}(")
+    return _run(claim, getattr(bugged, check.__name__), {})
+
+
+def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
+    """Check a claim, and tell all about it in plain values.
+
+    Parameters
+    ----------
+    claim
+        To check.
+    mutants
+        Whether to plant its bugs, too.
+    """
+    result = verify(claim)
+    planted = [(m, plant(claim, m)) for m in claim.mutants] if mutants else []
+    return {
+        "id": claim.id,
+        "title": claim.title,
+        "statement": inspect.getdoc(claim.check),
+        "equations": list(claim.equations),
+        "kinds": " ".join(claim.kinds),
+        "tolerance": claim.tolerance,
+        "source": claim.source,
+        "assumptions": claim.assumptions,
+        "check": f"{claim.check.__module__}.{claim.check.__name__}",
+        "residual": result.residual if math.isfinite(result.residual) else None,
+        "error": result.error or _why_not_finite(result.residual),
+        "passed": result.passed,
+        "seconds": result.seconds,
+        "mutants": [
+            {
+                "what": mutant.what,
+                "old": mutant.old,
+                "new": mutant.new,
+                "caught": not bugged.passed,
+                "by": bugged.error or f"residual {bugged.residual:.1e}",
+            }
+            for mutant, bugged in planted
+        ],
+    }
+
+
+def _why_not_finite(residual: float) -> str | None:
+    """Put into words what JSON has no number for."""
+    return None if math.isfinite(residual) else f"the residual is {residual}"
+
+
+def mutated(name: str, mutant: Mutant, after: str = "") -> ModuleType:
+    """Load a second copy of a module, with one expression replaced.
+
+    Parameters
+    ----------
+    name
+        Of the module.
+    mutant
+        What to replace.
+    after
+        Look for it only behind this text: a mutant that is declared in the module
+        itself holds the expression too.
+
+    Examples
+    --------
+    >>> from dian.claims import Mutant
+    >>> bugged = mutated("dian.files", Mutant("", "hashlib.sha256(", "hashlib.md5("))
+    >>> len(bugged.sha256(b""))
+    32
+    """
+    original = importlib.import_module(name)
+    source = inspect.getsource(original)
+    head, start, body = source.partition(after) if after else ("", "", source)
+    times = body.count(mutant.old)
+    if times != 1:
+        raise DianError(
+            f"the mutant {mutant.what!r} replaces {mutant.old!r} in {name}, which "
+            f"holds it {times} times, expected once"
+        )
+    copy = ModuleType(name)
+    copy.__file__ = original.__file__
+    copy.__package__ = original.__package__
+    bugged = head + start + body.replace(mutant.old, mutant.new)
+    exec(compile(bugged, f"<{name}, bugged>", "exec"), vars(copy))
+    return copy
+
+
+def _run(
+    claim: Claim, check: Callable[..., float], instead: dict[str, ModuleType]
+) -> Result:
+    """Call a check, with some modules replaced, and never let it pass by an error."""
+    begin = time.perf_counter()
+    subjects = [instead.get(module.__name__, module) for module in claim.subjects]
+    residual, error = math.nan, None
+    try:
+        residual = float(check(*subjects))
+    except Exception as caught:  # whatever a check or a bug may raise is a failure
+        error = f"{type(caught).__name__}: {caught}".splitlines()[0]
+    return Result(claim, residual, time.perf_counter() - begin, error)
