@@ -115,7 +115,8 @@ def audit() -> None:
 @app.command()
 def verify(
     ids: Annotated[
-        list[str] | None, typer.Argument(help="IDs of claims. Default: all.")
+        list[str] | None,
+        typer.Argument(help="Claims (R5) or chapters (rnn). Default: all."),
     ] = None,
     mutants: Annotated[
         bool, typer.Option("--mutants", help="Plant the bugs, too.")

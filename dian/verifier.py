@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import dian.claims
-from dian.claims import COUNT, Claim, Mutant
+from dian.claims import EXPECTED, Claim, Mutant
 from dian.errors import DianError
 from dian.records import nearest
 
@@ -38,8 +38,8 @@ def claims() -> dict[str, Claim]:
     Raises
     ------
     DianError
-        If an ID is used twice, a claim has no mutant, or there are fewer claims or
-        mutants than there were.
+        If an ID is used twice, a claim has no mutant, or claims or mutants are not
+        those of :data:`dian.claims.EXPECTED`.
 
     Examples
     --------
@@ -63,25 +63,60 @@ def claims() -> dict[str, Claim]:
                     "bug that its check must reject"
                 )
             found[one.id] = one
-    there = {
-        "claims": len(found),
-        "mutants": sum(len(c.mutants) for c in found.values()),
-    }
-    if there != COUNT:
+    if differences := _differences(found):
         raise DianError(
-            f"expected {COUNT} as dian/claims/__init__.py says, found {there}; if that "
-            "is meant, change COUNT there"
+            f"not as EXPECTED in dian/claims/__init__.py says: {differences}; if that "
+            "is meant, change it there"
         )
     return found
 
 
-def find(ids: Iterable[str]) -> list[Claim]:
-    """Return the claims with these IDs, or all of them if there is none."""
+def _differences(found: dict[str, Claim]) -> str:
+    """Name every claim that is gone, new, or has another number of mutants."""
+    there = {name: len(one.mutants) for name, one in found.items()}
+    told = []
+    for name in sorted(there | EXPECTED):
+        if name not in there:
+            told.append(f"claim {name} is gone")
+        elif name not in EXPECTED:
+            told.append(f"claim {name} is new, with {there[name]} mutants")
+        elif there[name] != EXPECTED[name]:
+            told.append(
+                f"claim {name} has {there[name]} mutants, expected {EXPECTED[name]}"
+            )
+    return ", ".join(told)
+
+
+def find(names: Iterable[str]) -> list[Claim]:
+    """Return the claims with these names, or all of them if there is none.
+
+    Parameters
+    ----------
+    names
+        IDs such as ``R5``, or chapters such as ``rnn`` for all of their claims.
+
+    Raises
+    ------
+    DianError
+        If there is no such claim and no such chapter; the nearest are listed.
+
+    Examples
+    --------
+    >>> [one.id for one in find(["attention", "R5"])]
+    ['A3', 'R5']
+    """
     known = claims()
-    for name in ids:
-        if name not in known:
+    wanted: dict[str, Claim] = {}
+    for name in names:
+        chapter = {
+            id_: one
+            for id_, one in known.items()
+            if name in (id_, one.check.__module__.rpartition(".")[2])
+        }
+        if not chapter:
             raise DianError(f"no claim {name!r}; {nearest(name, known)}")
-    return [known[name] for name in ids] or list(known.values())
+        wanted |= chapter
+    return list(wanted.values()) or list(known.values())
 
 
 def verify(claim: Claim) -> Result:
