@@ -26,6 +26,7 @@ class Experiment:
     checksums: dict[str, str]
     """SHA-256 of every file that ``data(False)`` reads."""
     run: Callable[..., Outcome]
-    """``run(settings, data, seed, device, *, after_step=None, max_steps=None)``."""
+    """``run(settings, data, seed, device, *, dtype, after_step, max_steps)``: the
+    last three may be left out. Start weights are drawn in float32 whatever the type."""
     n_seed: int = 5
     """How many seeds a record holds; the first is 0."""

@@ -22,6 +22,7 @@ def classify(
     model: nn.Module,
     split: Split,
     device: torch.device,
+    dtype: torch.dtype,
     *,
     optimizer: torch.optim.Optimizer,
     schedule: Callable[[float], float],
@@ -36,7 +37,7 @@ def classify(
 
     The test images choose nothing: the last epoch is the result, whatever it is.
     """
-    train, test = ((s.images.to(device), s.labels.to(device)) for s in split)
+    train, test = ((s.images.to(device, dtype), s.labels.to(device)) for s in split)
     images, labels = train
     outcome = Outcome(series={"train/loss": []})
 

@@ -31,16 +31,18 @@ def run(
     seed: int,
     device: torch.device,
     *,
+    dtype: torch.dtype = torch.float32,
     after_step=None,
     max_steps: int | None = None,
 ) -> Outcome:
     """Train one network; start weights and order of the data come from the seed."""
     generator = torch.Generator().manual_seed(seed)
-    model = RNNClassifier(h=settings.h, generator=generator).to(device)
+    model = RNNClassifier(h=settings.h, generator=generator).to(device, dtype)
     return classify(
         model,
         split,
         device,
+        dtype,
         optimizer=torch.optim.SGD(model.parameters(), lr=settings.learning_rate),
         schedule=SCHEDULES[settings.schedule],
         clip=partial(clip_by_norm, theta=settings.clip),
