@@ -218,6 +218,13 @@ def test_tex_is_typeset_while_the_site_is_built(site):
     assert (site.built / "_static/katex/katex.min.css").is_file()
 
 
+def test_no_line_ends_between_a_formula_and_its_comma(site):
+    assert site.build("Both $a$, and $b$ too ($c$).") == ""
+    ends = re.findall(r'<span class="nobreak">.*?</span>([,.)]+)</span>', site.html)
+    assert ends == [",", ")."]
+    assert "</span> and " in site.html
+
+
 def test_a_tex_error_is_a_warning_that_names_the_page(site):
     warning = site.build(r"Wrong: $\frac{1}$ and $\unknown$.")
     assert "page.md:3: WARNING: KaTeX parse error" in warning
