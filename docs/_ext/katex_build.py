@@ -86,14 +86,13 @@ class KeepPunctuation(SphinxPostTransform):
     def run(self, **kwargs) -> None:
         """Wrap both in one element."""
         for formula in list(self.document.findall(nodes.math)):
-            text = formula.next_node(descend=False, siblings=True)
-            mark = (
-                re.match(r"[,.;:!?)]+", text) if isinstance(text, nodes.Text) else None
-            )
+            parent, place = formula.parent, formula.parent.index(formula)
+            text = parent[place + 1] if place + 1 < len(parent) else ""
+            mark = re.match(r"[,.;:!?)]+", text) if isinstance(text, str) else None
             if mark:
-                text.parent.replace(text, nodes.Text(text[mark.end() :]))
                 together = nodes.inline(classes=["nobreak"])
-                formula.replace_self(together)
+                parent[place] = together
+                parent[place + 1] = nodes.Text(text[mark.end() :])
                 together += [formula, nodes.Text(mark[0])]
 
 
