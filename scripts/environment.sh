@@ -6,6 +6,7 @@ set -eu
 venv=.venv
 mark=$venv/.installing # there while packages are being written
 python=${PYTHON:-python3}
+PATH=${PATH#"$PWD/$venv/bin:"} # make an environment with the Python of the system
 
 fail() {
     echo "make: $*" >&2
