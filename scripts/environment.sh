@@ -20,7 +20,11 @@ create() {
         fail "$("$python" -V) is too old, Dian needs 3.11 or later: make PYTHON=..."
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$python has no venv module; on Debian: apt-get install python3-venv"
-    rm -rf "$venv"
+    # Renamed first: half of an environment must not be taken for one.
+    mkdir -p build
+    rm -rf build/discarded
+    [ ! -e "$venv" ] || mv "$venv" build/discarded
+    rm -rf build/discarded
     "$python" -m venv "$venv"
 }
 
