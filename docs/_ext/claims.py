@@ -18,6 +18,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from dian import ledger
+from dian.claims import KINDS
 
 log = logging.getLogger(__name__)
 LEDGER = "verification"  # the page with the directive
@@ -160,16 +161,14 @@ def rewrite_ledger(app: Sphinx, env: BuildEnvironment) -> list[str]:
 def _overview(claims: list[dict]) -> list[str]:
     planted = [m for one in claims for m in one["mutants"]]
     caught = sum(m["caught"] for m in planted)
-    kinds = sorted({kind for one in claims for kind in one["kinds"].split()})
-    counts = [
-        (kind, sum(kind in one["kinds"].split() for one in claims)) for kind in kinds
-    ]
     head = ("Claim", "Statement", "Kinds", "Residual", "Allowed", "Equations", "Bugs")
     return [
         f"**{sum(one['passed'] for one in claims)} of {len(claims)} claims hold, and "
         f"{caught} of {len(planted)} planted bugs were caught.** "
         "Equations that define and state nothing: {definitions}`all`. "
-        f"Checks by kind: {', '.join(f'{kind} {n}' for kind, n in counts)}.",
+        "How many are checked in which way (a claim may be in several):",
+        "",
+        *(f"- {kind}, {_count(kind, claims)}: {what}" for kind, what in KINDS.items()),
         "",
         _row(head),
         _row("---" for _ in head),
@@ -189,6 +188,10 @@ def _overview(claims: list[dict]) -> list[str]:
             for one in claims
         ),
     ]
+
+
+def _count(kind: str, claims: list[dict]) -> int:
+    return sum(kind in one["kinds"].split() for one in claims)
 
 
 def _details(one: dict) -> list[str]:
