@@ -48,13 +48,13 @@ def plain_states(X, W_xh, W_hh, b_h, H_0) -> Tensor:
     source=ELMAN,
     subjects=(rnn,),
     mutants=(
-        Mutant("the bias is added twice", "addmm(b_h, X.resh", "addmm(2 * b_h, X.resh"),
+        Mutant("the bias is added twice", "addmm(b_h, rows", "addmm(2 * b_h, rows"),
         Mutant(
             "the state enters through the transposed matrix",
-            "states[t - 1], W_hh, out",
-            "states[t - 1], W_hh.T, out",
+            "addmm_(states[t - 1], W_hh)",
+            "addmm_(states[t - 1], W_hh.T)",
         ),
-        Mutant("logistic in place of tanh", ".tanh_()", ".sigmoid_()"),
+        Mutant("logistic in place of tanh", "torch.tanh_,", "torch.sigmoid_,"),
         Mutant("the start state is forgotten", "H[0] = H_0", "H[0] = 0"),
     ),
 )
@@ -84,7 +84,11 @@ def forward(rnn) -> float:
     source=ELMAN,
     subjects=(models,),
     mutants=(
-        Mutant("one bias for all classes", "torch.zeros(q)", "torch.zeros(1)"),
+        Mutant(
+            "one bias for all classes",
+            "torch.empty(width, q))\n        self.b_q = nn.Parameter(torch.zeros(q",
+            "torch.empty(width, q))\n        self.b_q = nn.Parameter(torch.zeros(1",
+        ),
         Mutant(
             "the two biases of torch are counted",
             "h * (d + h + 1)",
@@ -122,8 +126,8 @@ def parameters(models) -> float:
         ),
         Mutant(
             "summed over time, averaged over the batch",
-            "_of_label(logits, labels)).mean()",
-            "_of_label(logits, labels)).sum(0).mean()",
+            "labels, smoothing)).mean()",
+            "labels, smoothing)).sum(0).mean()",
         ),
         Mutant("the largest logit is not put back", ") + shift[..., 0]", ")"),
     ),
@@ -155,12 +159,12 @@ def cross_entropy(loss) -> float:
     subjects=(loss,),
     mutants=(
         Mutant(
-            "the sign is lost", "softmax(logits) - one_hot", "one_hot - softmax(logits)"
+            "the sign is lost", "softmax(logits) - target", "target - softmax(logits)"
         ),
         Mutant(
             "divided by all positions, masked or not",
-            "one_hot) / mask.sum()",
-            "one_hot) / mask.numel()",
+            "target) / mask.sum()",
+            "target) / mask.numel()",
         ),
         Mutant(
             "the softmax overflows",
@@ -234,39 +238,43 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
     mutants=(
         Mutant(
             "the sign of the square is flipped",
-            "delta = 1 - H[1:] * H[1:]",
-            "delta = 1 + H[1:] * H[1:]",
+            "H, H, value=-1",
+            "H, H, value=1",
         ),
         Mutant(
             "the slope of tanh is taken one step early",
-            "delta = 1 - H[1:] * H[1:]",
-            "delta = 1 - H[:-1] * H[:-1]",
+            ".slope(H[1:])",
+            ".slope(H[:-1])",
         ),
         Mutant(
             "the slope is written with H where H squared belongs",
-            "delta = 1 - H[1:] * H[1:]",
-            "delta = 1 - H[1:]",
+            "torch.addcmul(H.new_ones(()), H, H, value=-1)",
+            "1 - H",
         ),
         Mutant("H_t for H_{t-1}", "W_hh=H[:-1].flatten", "W_hh=H[1:].flatten"),
         Mutant(
             "nothing is carried from the next step",
-            "torch.addmm(G[t - 1], deltas[t], W_hh.T)",
-            "G[t - 1].clone()",
+            "torch.addmm(G[t - 1], deltas[t], W_hh_T, out=Gamma)",
+            "Gamma.copy_(G[t - 1])",
         ),
         Mutant(
             "carried through the matrix that is not transposed",
-            "torch.addmm(G[t - 1], deltas[t], W_hh.T)",
-            "torch.addmm(G[t - 1], deltas[t], W_hh)",
+            "torch.addmm(G[t - 1], deltas[t], W_hh_T, out=Gamma)",
+            "torch.addmm(G[t - 1], deltas[t], W_hh, out=Gamma)",
         ),
         Mutant("the bias gets the mean", "b_h=rows.sum(0)", "b_h=rows.mean(0)"),
-        Mutant("the start state gets delta_1 itself", "delta[0] @ W_hh.T", "delta[0]"),
+        Mutant("the start state gets delta_1 itself", "delta[0] @ W_hh_T", "delta[0]"),
         Mutant(
             "the loss of a masked batch is divided by all positions",
-            "one_hot) / mask.sum()",
-            "one_hot) / mask.numel()",
+            "target) / mask.sum()",
+            "target) / mask.numel()",
             module=loss,
         ),
-        Mutant("what the next chunk sends back is dropped", "last + E", "last"),
+        Mutant(
+            "what the next chunk sends back is dropped",
+            "E is None else E.clone()",
+            "True else E.clone()",
+        ),
     ),
 )
 def bptt(rnn, loss) -> float:
@@ -315,12 +323,12 @@ def bptt(rnn, loss) -> float:
     mutants=(
         Mutant(
             "carried through the matrix that is not transposed",
-            "torch.mm(deltas[t], W_hh.T, out=Gamma)",
+            "torch.mm(deltas[t], W_hh_T, out=Gamma)",
             "torch.mm(deltas[t], W_hh, out=Gamma)",
         ),
         Mutant(
             "only the last step is differentiated",
-            "torch.mm(deltas[t], W_hh.T, out=Gamma)",
+            "torch.mm(deltas[t], W_hh_T, out=Gamma)",
             "Gamma.zero_()",
         ),
     ),
