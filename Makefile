@@ -6,7 +6,7 @@ PORT ?= 8000
 PY := .venv/bin/python
 ENVIRONMENT := .venv/.current
 KATEX := node_modules/.package-lock.json
-CLAIMS := build/.claims
+CLAIMS := build/.verified
 DOCTESTS := build/.doctests
 SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2 -d build/doctrees
 
@@ -85,13 +85,16 @@ $(KATEX): package.json package-lock.json | $(ENVIRONMENT)
 	.venv/bin/npm ci
 	@touch $@
 
+RECORDS := $(wildcard dian/recorded/*/*)
 LIBRARY := $(shell find dian -name "*.py")
 EXAMPLES := $(shell find dian docs -path docs/gallery -prune -o -type f \
     -not -name '*.pyc' -not -path '*/_static/*' -not -path '*/_templates/*' -print)
 
-# First of all: a wrong formula is told by the name of its claim.
-$(CLAIMS): $(ENVIRONMENT) $(LIBRARY)
+# First of all: a wrong formula is told by the name of its claim, a record that cannot
+# be shown by its own.
+$(CLAIMS): $(ENVIRONMENT) $(LIBRARY) $(RECORDS)
 	$(PY) -m dian verify --results build/claims.json
+	$(PY) -m dian audit
 	@touch $@
 
 $(DOCTESTS): $(ENVIRONMENT) pyproject.toml $(EXAMPLES)

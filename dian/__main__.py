@@ -93,24 +93,23 @@ def revalidate(name: Name, commit: Commit = None) -> None:
 def audit() -> None:
     """Tell of every record whether it is fresh, stale or damaged."""
     table = Table("record", "state", "trained on", "date")
-    bad = 0
+    bad = []
     for name in records.names():
         try:
             record = records.load(name)
         except DianError as error:
-            table.add_row(name, f"damaged: {error}", "", "")
-            bad += 1
+            table.add_row(name, "damaged", "", "")
+            bad.append(str(error))
             continue
         reasons = records.stale(record)
-        state = f"stale: {', '.join(reasons)}" if reasons else "fresh"
+        if reasons:
+            again = f"run: python -m dian revalidate {name}, or train it again"
+            bad.append(f"record {name} is stale: {', '.join(reasons)}; {again}")
+        state = "stale" if reasons else "fresh"
         table.add_row(name, state, record.device, record.started[:10])
-        bad += bool(reasons)
     Console().print(table)
     if bad:
-        raise DianError(
-            f"{bad} of {len(records.names())} records are not fresh; for each: "
-            "python -m dian revalidate NAME, or train it again"
-        )
+        raise DianError("\ndian: ".join(bad))
 
 
 @app.command()
@@ -139,7 +138,7 @@ def verify(
     print(to_json(reports, indent=1) if json else _table(reports))
     failed = [f"{r['id']} ({_found(r)})" for r in reports if not r["passed"]]
     survived = [
-        f"{r['id']} ({m['what']})"
+        f"{r['id']} ({m['what']}: {m['by']})"
         for r in reports
         for m in r["mutants"]
         if not m["caught"]

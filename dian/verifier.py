@@ -154,7 +154,6 @@ def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
         Whether to plant its bugs, too.
     """
     result = verify(claim)
-    planted = [(m, plant(claim, m)) for m in claim.mutants] if mutants else []
     return {
         "id": claim.id,
         "chapter": chapter(claim),
@@ -171,17 +170,19 @@ def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
         "error": result.error or _why_not_finite(result.residual),
         "passed": result.passed,
         "seconds": result.seconds,
-        "mutants": [
-            {
-                "what": mutant.what,
-                "old": mutant.old,
-                "new": mutant.new,
-                "caught": not bugged.passed,
-                "by": bugged.error or f"residual {bugged.residual:.1e}",
-            }
-            for mutant, bugged in planted
-        ],
+        "mutants": [_planted(claim, m) for m in claim.mutants] if mutants else [],
     }
+
+
+def _planted(claim: Claim, mutant: Mutant) -> dict[str, Any]:
+    """Plant a bug and tell what came of it; one that does not fit was not caught."""
+    told = {"what": mutant.what, "old": mutant.old, "new": mutant.new}
+    try:
+        bugged = plant(claim, mutant)
+    except DianError as error:
+        return told | {"caught": False, "by": str(error)}
+    by = bugged.error or f"residual {bugged.residual:.1e}"
+    return told | {"caught": not bugged.passed, "by": by}
 
 
 def _code(check: Callable[..., float]) -> str:

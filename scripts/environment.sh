@@ -6,6 +6,7 @@ set -eu
 venv=.venv
 mark=$venv/.installing # there while packages are being written
 python=${PYTHON:-python3}
+PATH=${PATH#"$PWD/$venv/bin:"} # make an environment with the Python of the system
 
 fail() {
     echo "make: $*" >&2
@@ -19,7 +20,11 @@ create() {
         fail "$("$python" -V) is too old, Dian needs 3.11 or later: make PYTHON=..."
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         fail "$python has no venv module; on Debian: apt-get install python3-venv"
-    rm -rf "$venv"
+    # Renamed first: half of an environment must not be taken for one.
+    mkdir -p build
+    rm -rf build/discarded
+    [ ! -e "$venv" ] || mv "$venv" build/discarded
+    rm -rf build/discarded
     "$python" -m venv "$venv"
 }
 

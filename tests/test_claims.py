@@ -94,6 +94,16 @@ def test_a_mutant_that_no_longer_fits_the_source_is_an_error():
         verifier.plant(gone, gone.mutants[0])
 
 
+def test_a_mutant_that_does_not_fit_is_reported_as_not_caught():
+    def check(_):
+        return 0.0
+
+    gone = one_claim(check, mutants=(Mutant("gone", "not there at all", ""),))
+    (told,) = verifier.report(gone, mutants=True)["mutants"]
+    assert told["caught"] is False
+    assert "0 times" in told["by"]
+
+
 def test_no_claim_and_no_mutant_vanishes_unseen(monkeypatch):
     monkeypatch.setitem(dian.claims.EXPECTED, "R99", 1)
     monkeypatch.setitem(dian.claims.EXPECTED, "R1", 99)

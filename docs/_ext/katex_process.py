@@ -1,5 +1,6 @@
 """A Node process that turns TeX into HTML: one for each process of the build."""
 
+import atexit
 import json
 import os
 import shutil
@@ -48,6 +49,15 @@ def ask(package: Path, tex: str, options: dict) -> dict:
     _, complaint = process.communicate()
     lines = [line for line in complaint.splitlines() if "Error" in line]
     raise ExtensionError(f"KaTeX: Node ended without an answer: {' '.join(lines[:1])}")
+
+
+@atexit.register
+def _stop() -> None:
+    """End this process's own Node when the build ends."""
+    for pid, package in list(_running):
+        process = _running.pop((pid, package))
+        if pid == os.getpid():
+            process.communicate()  # closes its input, on which it ends
 
 
 def _process(package: Path) -> subprocess.Popen:
