@@ -30,6 +30,7 @@ def cross_entropy(
     logits: Inexact[Tensor, "*batch n_class"],
     labels: Int[Tensor, "*batch"],
     mask: Bool[Tensor, "*batch"] | None = None,
+    smoothing: float = 0.0,
 ) -> Inexact[Tensor, ""]:
     r"""Mean over the unmasked positions of minus the log-probability of the label.
 
@@ -46,6 +47,10 @@ def cross_entropy(
         The right class of each position, from 0 to ``n_class - 1``.
     mask
         ``True`` where a position counts. Default: all do.
+    smoothing
+        The share :math:`\varepsilon` of each target that is spread evenly over all
+        classes: :math:`\ell_n = -\sum_i [(1 - \varepsilon)\, y_{n, i} +
+        \varepsilon / C] \log p_{n, i}`.
 
     Returns
     -------
@@ -55,7 +60,8 @@ def cross_entropy(
     Raises
     ------
     ValueError
-        If no position counts, or a label that counts is not a class.
+        If no position counts, a label that counts is not a class, or ``smoothing`` is
+        not in [0, 1].
 
     Notes
     -----
@@ -68,13 +74,13 @@ def cross_entropy(
     >>> cross_entropy(torch.zeros(3, 10), torch.tensor([0, 7, 9]))  # log 10
     tensor(2.3026)
     """
-    _check(logits, labels, mask)
+    _check(logits, labels, mask, smoothing)
     shift = logits.real.amax(-1, keepdim=True)
     normaliser = torch.log(torch.exp(logits - shift).sum(-1)) + shift[..., 0]
     if mask is None:
-        return (normaliser - _of_label(logits, labels)).mean()
+        return (normaliser - _of_target(logits, labels, smoothing)).mean()
     # A masked position may hold any label: it is not looked up.
-    nll = normaliser - _of_label(logits, labels.where(mask, 0))
+    nll = normaliser - _of_target(logits, labels.where(mask, 0), smoothing)
     return nll[mask].sum() / mask.sum()
 
 
@@ -82,6 +88,7 @@ def cross_entropy_backward(
     logits: Float[Tensor, "*batch n_class"],
     labels: Int[Tensor, "*batch"],
     mask: Bool[Tensor, "*batch"] | None = None,
+    smoothing: float = 0.0,
 ) -> Float[Tensor, "*batch n_class"]:
     r"""Return the gradient of :func:`cross_entropy` by the logits.
 
@@ -89,28 +96,38 @@ def cross_entropy_backward(
 
         G_n = \frac{\partial L}{\partial o_n} = \frac{m_n}{Z}\,(p_n - y_n),
 
-    with :math:`y_n` the one-hot row of the label. Each row sums to zero.
+    with :math:`y_n` the one-hot row of the label, or what smoothing makes of it,
+    :math:`(1 - \varepsilon)\, y_n + \varepsilon / C`. Each row sums to zero.
 
     Examples
     --------
     >>> cross_entropy_backward(torch.zeros(1, 4), torch.tensor([2]))
     tensor([[ 0.2500,  0.2500, -0.7500,  0.2500]])
     """
-    _check(logits, labels, mask)
+    _check(logits, labels, mask, smoothing)
     if mask is None:
         mask = torch.ones_like(labels, dtype=torch.bool)
-    one_hot = torch.zeros_like(logits)
-    one_hot.scatter_(-1, labels.where(mask, 0).unsqueeze(-1).long(), 1.0)
-    return mask.unsqueeze(-1) * (softmax(logits) - one_hot) / mask.sum()
+    even = smoothing / logits.shape[-1]
+    target = torch.full_like(logits, even)
+    index = labels.where(mask, 0).unsqueeze(-1).long()
+    target.scatter_(-1, index, 1 - smoothing + even)
+    return mask.unsqueeze(-1) * (softmax(logits) - target) / mask.sum()
 
 
-def _of_label(logits: Tensor, labels: Tensor) -> Tensor:
-    """Pick from each row the entry of its label."""
-    return logits.gather(-1, labels.unsqueeze(-1).long())[..., 0]
+def _of_target(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Average each row over its target: the entry of the label, without smoothing."""
+    of_label = logits.gather(-1, labels.unsqueeze(-1).long())[..., 0]
+    if not smoothing:
+        return of_label
+    return (1 - smoothing) * of_label + smoothing * logits.mean(-1)
 
 
-def _check(logits: Tensor, labels: Tensor, mask: Tensor | None) -> None:
+def _check(
+    logits: Tensor, labels: Tensor, mask: Tensor | None, smoothing: float
+) -> None:
     """Refuse what would otherwise be broadcast, or read out of bounds."""
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"smoothing must be in [0, 1], got {smoothing}")
     if labels.shape != logits.shape[:-1]:
         raise ValueError(
             f"labels must have shape {tuple(logits.shape[:-1])}, one for each row of "

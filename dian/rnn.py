@@ -14,6 +14,7 @@ Axis names used in this module (the tests check them at run time):
 Every row of a matrix is one sequence: :math:`X_t W` and not :math:`W x_t`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -22,18 +23,45 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
+class Activation(NamedTuple):
+    r"""A function :math:`H = \varphi(A)` of each pre-activation, and its derivative."""
+
+    apply_: Callable[[Tensor], Tensor]
+    """Turns pre-activations into states, in place."""
+    slope: Callable[[Tensor], Tensor]
+    r"""Gives :math:`\varphi'(A)` from the state :math:`H`: ``A`` need not be kept."""
+    steepest: float
+    r"""The largest value of :math:`\varphi'`, called :math:`\gamma` in the bounds."""
+
+
+ACTIVATIONS = {
+    # tanh' = 1 - H^2, in one pass over the states
+    "tanh": Activation(
+        torch.tanh_, lambda H: torch.addcmul(H.new_ones(()), H, H, value=-1), 1.0
+    ),
+    # sigma' = H (1 - H)
+    "logistic": Activation(torch.sigmoid_, lambda H: H * (1 - H), 0.25),
+    # relu' = [H > 0], so 0 at the kink, as in torch
+    "relu": Activation(torch.relu_, lambda H: (H > 0).to(H.dtype), 1.0),
+    # the linear network, whose memory can be written down exactly
+    "identity": Activation(lambda A: A, torch.ones_like, 1.0),
+}
+"""The activations by their names."""
+
+
 def rnn_forward(
     X: Inexact[Tensor, "time batch d"],
     W_xh: Inexact[Tensor, "d h"],
     W_hh: Inexact[Tensor, "h h"],
     b_h: Inexact[Tensor, "h"],
     H_0: Inexact[Tensor, "batch h"],
+    activation: str = "tanh",
 ) -> Inexact[Tensor, "time+1 batch h"]:
     r"""Unroll the recurrence over time, and return every state.
 
     .. math::
 
-        A_t = X_t W_{xh} + H_{t-1} W_{hh} + b_h, \qquad H_t = \tanh A_t .
+        A_t = X_t W_{xh} + H_{t-1} W_{hh} + b_h, \qquad H_t = \varphi(A_t) .
 
     Parameters
     ----------
@@ -43,6 +71,8 @@ def rnn_forward(
         How the input enters, how the last state enters, and the bias.
     H_0
         The state before the first step.
+    activation
+        The name of :math:`\varphi` in :data:`ACTIVATIONS`.
 
     Returns
     -------
@@ -52,12 +82,14 @@ def rnn_forward(
     Raises
     ------
     ValueError
-        If a shape does not fit the others.
+        If a shape, a dtype or a device does not fit the others, or the activation is
+        not known.
 
     Notes
     -----
-    The network of Elman, *Finding structure in time*, Cognitive Science 14, 1990. It
-    is :class:`torch.nn.RNN` with transposed weights and one bias instead of two.
+    The network of Elman, *Finding structure in time*, Cognitive Science 14, 1990,
+    with tanh for his logistic function. It is :class:`torch.nn.RNN` with transposed
+    weights and one bias instead of two.
     Autograd cannot follow this function, since it writes the states in place:
     :func:`rnn` is the differentiable one.
 
@@ -70,22 +102,25 @@ def rnn_forward(
     >>> H.flatten()
     tensor([1.0000, 0.7616, 0.6420, 0.5663])
     """
-    _check_shapes(X, W_xh, W_hh, b_h, H_0)
+    _check(X, W_xh, W_hh, b_h, H_0)
+    activate_ = _activation(activation).apply_
     n_time, n_batch, _ = X.shape
-    # The input does not wait for the state: all steps at once, in one product.
-    A = torch.addmm(b_h, X.reshape(n_time * n_batch, -1), W_xh)
     H = X.new_empty(n_time + 1, *H_0.shape)
     H[0] = H_0
+    # X_t W_xh + b_h does not wait for the state: all steps at once, in one product.
+    rows = X.reshape(n_time * n_batch, -1)
+    torch.addmm(b_h, rows, W_xh, out=H[1:].view(n_time * n_batch, -1))
     states = H.unbind()
-    for t, A_t in enumerate(A.view(n_time, n_batch, -1).unbind(), start=1):
-        torch.addmm(A_t, states[t - 1], W_hh, out=states[t]).tanh_()
+    for t in range(1, n_time + 1):
+        # A_t = (X_t W_xh + b_h) + H_{t-1} W_hh; H_t = phi(A_t): each in its place
+        activate_(states[t].addmm_(states[t - 1], W_hh))
     return H
 
 
 class RNNGradients(NamedTuple):
     r"""The gradients of a loss by everything that :func:`rnn_forward` was given."""
 
-    X: Float[Tensor, "time batch d"]
+    X: Float[Tensor, "time batch d"] | None
     W_xh: Float[Tensor, "d h"]
     W_hh: Float[Tensor, "h h"]
     b_h: Float[Tensor, "h"]
@@ -99,6 +134,9 @@ def rnn_backward(
     H: Float[Tensor, "time+1 batch h"],
     W_xh: Float[Tensor, "d h"],
     W_hh: Float[Tensor, "h h"],
+    activation: str = "tanh",
+    *,
+    with_X: bool = True,
 ) -> RNNGradients:
     r"""Backpropagate through time: from the gradients by the states to all others.
 
@@ -109,7 +147,11 @@ def rnn_backward(
     .. math::
 
         \Gamma_t = G_t + \delta_{t+1} W_{hh}^\top, \qquad
-        \delta_t = \Gamma_t \odot (1 - H_t \odot H_t), \qquad t = T, \dots, 1 .
+        \delta_t = \Gamma_t \odot \varphi'(A_t), \qquad t = T, \dots, 1,
+
+    and :math:`\varphi'` can be had from the states: it is :math:`1 - H_t \odot H_t` for
+    tanh, :math:`H_t \odot (1 - H_t)` for the logistic function, and one where
+    :math:`H_t > 0` for ReLU.
 
     Parameters
     ----------
@@ -119,16 +161,19 @@ def rnn_backward(
     E
         What reaches :math:`H_T` besides, for example from the chunk of the sequence
         that follows. ``None`` means zero.
-    X, W_xh, W_hh
+    X, W_xh, W_hh, activation
         As given to :func:`rnn_forward`.
     H
         What it returned.
+    with_X
+        Whether to compute the gradient by the inputs; data do not need one.
 
     Returns
     -------
     gradients
-        By ``X``, ``W_xh``, ``W_hh``, ``b_h`` and ``H_0``. A start state that the
-        whole batch shares gets the sum of the rows of the last.
+        By ``X`` (``None`` without ``with_X``), ``W_xh``, ``W_hh``, ``b_h`` and
+        ``H_0``. A start state that the whole batch shares gets the sum of the rows
+        of the last.
 
     Notes
     -----
@@ -144,23 +189,28 @@ def rnn_backward(
     >>> rnn_backward(None, torch.ones(1, 1), X, H, W, W).W_xh
     tensor([[2.]])
     """
-    # 1 - H_t * H_t, the derivative of tanh, for all t at once; delta_t in the end
-    delta = 1 - H[1:] * H[1:]
-    last = torch.zeros_like(H[0]) if G is None else G[-1]
-    Gamma = last if E is None else last + E
+    # phi'(A_t), for all t at once; each becomes delta_t when its turn comes
+    delta = _activation(activation).slope(H[1:])
     deltas = delta.unbind()
+    W_hh_T = W_hh.T.contiguous()  # transposed once, not in each product
+    # Gamma_T = G_T + E
+    Gamma = torch.zeros_like(H[0]) if E is None else E.clone()
+    if G is not None:
+        Gamma += G[-1]
+    # delta_T = Gamma_T * phi'(A_T)
     deltas[-1].mul_(Gamma)
     for t in range(len(deltas) - 1, 0, -1):
-        # Gamma_t = G_t + delta_{t+1} W_hh^T; delta_t = Gamma_t * (1 - H_t * H_t)
+        # Gamma_t = G_t + delta_{t+1} W_hh^T
         if G is None:
-            torch.mm(deltas[t], W_hh.T, out=Gamma)
+            torch.mm(deltas[t], W_hh_T, out=Gamma)
         else:
-            Gamma = torch.addmm(G[t - 1], deltas[t], W_hh.T)
+            torch.addmm(G[t - 1], deltas[t], W_hh_T, out=Gamma)
+        # delta_t = Gamma_t * phi'(A_t)
         deltas[t - 1].mul_(Gamma)
     rows = delta.flatten(0, 1)
     return RNNGradients(
         # dL/dX_t = delta_t W_xh^T
-        X=(rows @ W_xh.T).view_as(X),
+        X=(rows @ W_xh.T).view_as(X) if with_X else None,
         # dL/dW_xh = sum_t X_t^T delta_t: all steps in one product
         W_xh=X.flatten(0, 1).T @ rows,
         # dL/dW_hh = sum_t H_{t-1}^T delta_t
@@ -168,7 +218,7 @@ def rnn_backward(
         # dL/db_h = sum_t 1^T delta_t
         b_h=rows.sum(0),
         # dL/dH_0 = delta_1 W_hh^T
-        H_0=delta[0] @ W_hh.T,
+        H_0=delta[0] @ W_hh_T,
     )
 
 
@@ -238,9 +288,11 @@ class _BackpropagationThroughTime(torch.autograd.Function):
     """The two functions above, where autograd can see them."""
 
     @staticmethod
-    def forward(ctx, X, W_xh, W_hh, b_h, H_0):
-        H = rnn_forward(X, W_xh, W_hh, b_h, H_0)
+    def forward(ctx, X, W_xh, W_hh, b_h, H_0, activation):
+        X = X.contiguous()  # once, for both passes
+        H = rnn_forward(X, W_xh, W_hh, b_h, H_0, activation)
         ctx.save_for_backward(X, H, W_xh, W_hh)
+        ctx.activation = activation
         ctx.set_materialize_grads(False)
         # The last state apart, so that a loss that reads only it (many-to-one) does
         # not send back T-1 matrices of zeros.
@@ -249,7 +301,10 @@ class _BackpropagationThroughTime(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, G, E):
-        return rnn_backward(G, E, *ctx.saved_tensors)
+        gradients = rnn_backward(
+            G, E, *ctx.saved_tensors, ctx.activation, with_X=ctx.needs_input_grad[0]
+        )
+        return *gradients, None
 
 
 def rnn(
@@ -258,12 +313,13 @@ def rnn(
     W_hh: Float[Tensor, "h h"],
     b_h: Float[Tensor, "h"],
     H_0: Float[Tensor, "batch h"],
+    activation: str = "tanh",
 ) -> tuple[Float[Tensor, "time batch h"], Float[Tensor, "batch h"]]:
     r"""Unroll the recurrence; gradients come from :func:`rnn_backward`.
 
     Parameters
     ----------
-    X, W_xh, W_hh, b_h, H_0
+    X, W_xh, W_hh, b_h, H_0, activation
         As in :func:`rnn_forward`.
 
     Returns
@@ -281,21 +337,40 @@ def rnn(
     >>> last.sum().backward()
     >>> W.grad  # tanh'(a_2) (h_1 + w tanh'(a_1) h_0)
     tensor([[0.6945]])
+
+    A long sequence in chunks (truncated backpropagation through time): the state is
+    carried from chunk to chunk, and detached, so that no gradient crosses the cut.
+
+    >>> W.grad, state = None, torch.ones(1, 1)
+    >>> for chunk in X.split(1):
+    ...     states, last = rnn(chunk, W, W, zero, state)
+    ...     last.sum().backward()
+    ...     state = last.detach()
+    >>> W.grad  # tanh'(a_1) h_0 + tanh'(a_2) h_1
+    tensor([[0.8677]])
     """
-    return _BackpropagationThroughTime.apply(X, W_xh, W_hh, b_h, H_0)
+    return _BackpropagationThroughTime.apply(X, W_xh, W_hh, b_h, H_0, activation)
 
 
 class RNN(nn.Module):
     r"""The parameters of one recurrent layer, and the call of :func:`rnn` on them.
 
-    Both matrices start Xavier-uniform, :math:`U(-a, a)` with
-    :math:`a = \sqrt{6 / (n_{in} + n_{out})}` (Glorot and Bengio, 2010), the bias at
-    zero.
+    The input matrix starts Xavier-uniform, :math:`U(-a, a)` with
+    :math:`a = \sqrt{6 / (n_{in} + n_{out})}` (Glorot and Bengio, 2010), and so does
+    the recurrent matrix unless ``init`` says otherwise; the bias starts at zero.
 
     Parameters
     ----------
     d, h
         Features of one input and of one state.
+    activation
+        A name in :data:`ACTIVATIONS`.
+    init
+        Fills the recurrent matrix: one of :mod:`dian.init`, or of
+        :mod:`torch.nn.init`.
+    learn_start
+        Whether the state before the first step is a parameter, shared by the batch.
+        It starts at zero.
     generator
         The source of the random start weights.
 
@@ -309,26 +384,51 @@ class RNN(nn.Module):
     True
     """
 
-    def __init__(self, d: int, h: int, *, generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        d: int,
+        h: int,
+        *,
+        activation: str = "tanh",
+        init: Callable[..., object] = nn.init.xavier_uniform_,
+        learn_start: bool = False,
+        generator: torch.Generator | None = None,
+    ):
         super().__init__()
+        _activation(activation)  # a wrong name is told here, not at the first batch
+        self.activation = activation
         self.W_xh = nn.Parameter(torch.empty(d, h))
         self.W_hh = nn.Parameter(torch.empty(h, h))
         self.b_h = nn.Parameter(torch.zeros(h))
+        self.h_0 = nn.Parameter(torch.zeros(h)) if learn_start else None
         nn.init.xavier_uniform_(self.W_xh, generator=generator)
-        nn.init.xavier_uniform_(self.W_hh, generator=generator)
+        init(self.W_hh, generator=generator)
 
     def forward(
         self,
         X: Float[Tensor, "time batch d"],
         H_0: Float[Tensor, "batch h"] | None = None,
     ) -> tuple[Float[Tensor, "time batch h"], Float[Tensor, "batch h"]]:
-        """Return all states and the last one; without ``H_0`` the start is zero."""
+        """Return all states and the last one.
+
+        Without ``H_0`` the start is the learned state, or else zero.
+        """
         if H_0 is None:
-            H_0 = X.new_zeros(X.shape[1], len(self.b_h))
-        return rnn(X, self.W_xh, self.W_hh, self.b_h, H_0)
+            start = torch.zeros_like(self.b_h) if self.h_0 is None else self.h_0
+            # Expanding sends back the sum over the batch to the state that it shares.
+            H_0 = start.expand(X.shape[1], -1)
+        return rnn(X, self.W_xh, self.W_hh, self.b_h, H_0, self.activation)
 
 
-def _check_shapes(X: Tensor, W_xh: Tensor, W_hh: Tensor, b_h: Tensor, H_0: Tensor):
+def _activation(name: str) -> Activation:
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}"
+        )
+    return ACTIVATIONS[name]
+
+
+def _check(X: Tensor, W_xh: Tensor, W_hh: Tensor, b_h: Tensor, H_0: Tensor) -> None:
     """Refuse what would otherwise be broadcast, or fail deep inside a product."""
     if X.ndim != 3 or not X.numel():
         raise ValueError(
@@ -342,7 +442,9 @@ def _check_shapes(X: Tensor, W_xh: Tensor, W_hh: Tensor, b_h: Tensor, H_0: Tenso
             raise ValueError(
                 f"{name} must have shape {shape} here, got {tuple(given[name].shape)}"
             )
-        if given[name].dtype != X.dtype:
-            raise ValueError(
-                f"{name} must have the dtype {X.dtype} of X, got {given[name].dtype}"
-            )
+        for what in ("dtype", "device"):
+            expected, got = getattr(X, what), getattr(given[name], what)
+            if got != expected:
+                raise ValueError(
+                    f"{name} must have the {what} {expected} of X, got {got}"
+                )

@@ -74,7 +74,8 @@ def fit(
     Raises
     ------
     DianError
-        If a loss is not finite: the parameters are those that gave it.
+        If a loss is not finite, or ``clip`` refuses its gradient: the parameters are
+        those that gave it.
 
     Examples
     --------
@@ -112,7 +113,12 @@ def fit(
                 )
             loss.backward()
             if clip is not None:
-                clip(model.parameters())
+                try:
+                    clip(model.parameters())
+                except ValueError as error:
+                    raise DianError(
+                        f"step {len(losses)} (epoch {epoch}): {error}"
+                    ) from None
             optimizer.step()
             if after_step is not None:
                 after_step(len(losses), n_step, losses[-1])
@@ -133,5 +139,31 @@ def cosine(progress: float) -> float:
     return (1 + math.cos(math.pi * progress)) / 2
 
 
-SCHEDULES = {"constant": lambda progress: 1.0, "cosine": cosine}
+def one_cycle(progress: float) -> float:
+    r"""Rise from 1/25 to 1 in the first 30 %, then fall to 0, both along half a cosine.
+
+    Smith and Topin, *Super-convergence*, 2018, arXiv:1708.07120, with the shape and the
+    defaults of :class:`torch.optim.lr_scheduler.OneCycleLR`, but for the momentum,
+    which stays.
+
+    >>> [round(one_cycle(p), 3) for p in (0.0, 0.15, 0.3, 0.65, 1.0)]
+    [0.04, 0.52, 1.0, 0.5, 0.0]
+    """
+    if progress < 0.3:
+        return 1 - (1 - 1 / 25) * cosine(progress / 0.3)
+    return cosine((progress - 0.3) / 0.7)
+
+
+SCHEDULES = {
+    "constant": lambda progress: 1.0,
+    "cosine": cosine,
+    "one-cycle": one_cycle,
+}
 """The schedules by their name in the settings of an experiment."""
+
+OPTIMIZERS = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+"""The optimisers by their name in the settings of an experiment."""

@@ -122,7 +122,7 @@ def test_a_docstring_leaves_a_record_fresh(checkout):
 
 def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     run, edit = checkout
-    edit("rnn.py", "A_t", "a_t")
+    edit("rnn.py", "deltas", "parts")
     audit = run("audit")
     assert audit.returncode == 1
     assert re.search(rf"{NAME} +│ stale ", audit.stdout)
@@ -135,7 +135,7 @@ def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
 
 def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     run, edit = checkout
-    edit("rnn.py", "A_t, states[t - 1], W_hh", "A_t, states[t - 1], W_hh, beta=1.001")
+    edit("rnn.py", "states[t - 1], W_hh)", "states[t - 1], W_hh, beta=1.001)")
     assert "is stale: dian.rnn changed" in run("audit").stderr
     refused = run("revalidate", NAME)
     assert refused.returncode == 1

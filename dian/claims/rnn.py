@@ -4,6 +4,8 @@ Sizes are distinct primes, biases and start state are not zero, matrices are not
 symmetric and masks not uniform: a swapped axis or a lost term cannot pass by luck.
 """
 
+import math
+
 import sympy
 import torch
 from torch import Tensor, nn
@@ -31,11 +33,19 @@ def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
     return tensors, labels, mask
 
 
-def plain_states(X, W_xh, W_hh, b_h, H_0) -> Tensor:
+PLAIN = {
+    "tanh": torch.tanh,
+    "logistic": torch.sigmoid,
+    "relu": torch.relu,
+    "identity": lambda A: A,
+}
+
+
+def plain_states(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh) -> Tensor:
     """The recurrence written for autograd to follow: H_1 to H_T."""
     states = [H_0]
     for X_t in X:
-        states.append(torch.tanh(X_t @ W_xh + states[-1] @ W_hh + b_h))
+        states.append(phi(X_t @ W_xh + states[-1] @ W_hh + b_h))
     return torch.stack(states[1:])
 
 
@@ -48,13 +58,13 @@ def plain_states(X, W_xh, W_hh, b_h, H_0) -> Tensor:
     source=ELMAN,
     subjects=(rnn,),
     mutants=(
-        Mutant("the bias is added twice", "addmm(b_h, X.resh", "addmm(2 * b_h, X.resh"),
+        Mutant("the bias is added twice", "addmm(b_h, rows", "addmm(2 * b_h, rows"),
         Mutant(
             "the state enters through the transposed matrix",
-            "states[t - 1], W_hh, out",
-            "states[t - 1], W_hh.T, out",
+            "addmm_(states[t - 1], W_hh)",
+            "addmm_(states[t - 1], W_hh.T)",
         ),
-        Mutant("logistic in place of tanh", ".tanh_()", ".sigmoid_()"),
+        Mutant("logistic in place of tanh", "torch.tanh_,", "torch.sigmoid_,"),
         Mutant("the start state is forgotten", "H[0] = H_0", "H[0] = 0"),
     ),
 )
@@ -84,7 +94,11 @@ def forward(rnn) -> float:
     source=ELMAN,
     subjects=(models,),
     mutants=(
-        Mutant("one bias for all classes", "torch.zeros(q)", "torch.zeros(1)"),
+        Mutant(
+            "one bias for all classes",
+            "torch.empty(width, q))\n        self.b_q = nn.Parameter(torch.zeros(q",
+            "torch.empty(width, q))\n        self.b_q = nn.Parameter(torch.zeros(1",
+        ),
         Mutant(
             "the two biases of torch are counted",
             "h * (d + h + 1)",
@@ -122,8 +136,8 @@ def parameters(models) -> float:
         ),
         Mutant(
             "summed over time, averaged over the batch",
-            "_of_label(logits, labels)).mean()",
-            "_of_label(logits, labels)).sum(0).mean()",
+            "labels, smoothing)).mean()",
+            "labels, smoothing)).sum(0).mean()",
         ),
         Mutant("the largest logit is not put back", ") + shift[..., 0]", ")"),
     ),
@@ -148,19 +162,24 @@ def cross_entropy(loss) -> float:
 @claim(
     "R4",
     "Gradient of softmax and cross-entropy",
-    equations=("eq-softmax-gradient", "eq-softmax-hessian"),
+    equations=(
+        "eq-softmax-gradient",
+        "eq-softmax-hessian",
+        "eq-smoothed-gradient",
+        "eq-weighted-gradient",
+    ),
     kinds="S G C",
     tolerance=1e-12,
     source="Goodfellow et al., Deep Learning, 2016, section 6.2.2",
     subjects=(loss,),
     mutants=(
         Mutant(
-            "the sign is lost", "softmax(logits) - one_hot", "one_hot - softmax(logits)"
+            "the sign is lost", "softmax(logits) - target", "target - softmax(logits)"
         ),
         Mutant(
             "divided by all positions, masked or not",
-            "one_hot) / mask.sum()",
-            "one_hot) / mask.numel()",
+            "target) / mask.sum()",
+            "target) / mask.numel()",
         ),
         Mutant(
             "the softmax overflows",
@@ -171,6 +190,22 @@ def cross_entropy(loss) -> float:
             "the Hessian without its second term",
             "sympy.diag(*p) - p * p.T",
             "sympy.diag(*p)",
+            module=__name__,
+        ),
+        Mutant(
+            "smoothing takes from the label and gives nothing to the others",
+            "torch.full_like(logits, even)",
+            "torch.zeros_like(logits)",
+        ),
+        Mutant(
+            "smoothing leaves the label out",
+            "even = smoothing / logits.shape[-1]",
+            "even = smoothing / (logits.shape[-1] - 1)",
+        ),
+        Mutant(
+            "class weights are divided by their number",
+            "w[labels].sum()",
+            "w.sum()",
             module=__name__,
         ),
     ),
@@ -199,6 +234,31 @@ def softmax_gradient(loss) -> float:
             relative(found.sum(-1), torch.zeros(TIME, BATCH, dtype=torch.float64)),
             # no row of p - y is longer than the square root of 2
             holds(huge.norm(dim=-1).max().item() * mask.sum().item() <= 2**0.5 + 1e-12),
+            # a guess that knows nothing loses log C; a shift of all logits nothing
+            abs(loss.cross_entropy(0 * logits, labels) - math.log(Q)),
+            relative(loss.cross_entropy_backward(logits + 3, labels, mask), found),
+            variants(loss, logits, labels, mask),
+        ]
+    )
+
+
+def variants(loss, logits: Tensor, labels: Tensor, mask: Tensor) -> float:
+    """The gradients with smoothed labels and with weighted classes, by autograd."""
+    leaf, ignored = logits.clone().requires_grad_(), labels.where(mask, -100)
+    flat = leaf.flatten(0, 1)
+    w = torch.linspace(0.3, 2, Q, dtype=torch.float64)
+    smooth = F.cross_entropy(flat, ignored.flatten(), label_smoothing=0.3)
+    weighted = F.cross_entropy(flat, labels.flatten(), w)
+    expected = [torch.autograd.grad(x, leaf)[0] for x in (smooth, weighted)]
+    one_hot = F.one_hot(labels, Q)
+    by_class = w[labels][..., None] * (loss.softmax(logits) - one_hot)
+    return largest(
+        [
+            relative(loss.cross_entropy(logits, labels, mask, 0.3), smooth.detach()),
+            relative(
+                loss.cross_entropy_backward(logits, labels, mask, 0.3), expected[0]
+            ),
+            relative(by_class / w[labels].sum(), expected[1]),
         ]
     )
 
@@ -234,39 +294,53 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
     mutants=(
         Mutant(
             "the sign of the square is flipped",
-            "delta = 1 - H[1:] * H[1:]",
-            "delta = 1 + H[1:] * H[1:]",
+            "H, H, value=-1",
+            "H, H, value=1",
         ),
         Mutant(
             "the slope of tanh is taken one step early",
-            "delta = 1 - H[1:] * H[1:]",
-            "delta = 1 - H[:-1] * H[:-1]",
+            ".slope(H[1:])",
+            ".slope(H[:-1])",
         ),
         Mutant(
             "the slope is written with H where H squared belongs",
-            "delta = 1 - H[1:] * H[1:]",
-            "delta = 1 - H[1:]",
+            "torch.addcmul(H.new_ones(()), H, H, value=-1)",
+            "1 - H",
+        ),
+        Mutant(
+            "the slope is written with A where H belongs",
+            "torch.addcmul(H.new_ones(()), H, H, value=-1)",
+            "1 - torch.atanh(H) ** 2",
         ),
         Mutant("H_t for H_{t-1}", "W_hh=H[:-1].flatten", "W_hh=H[1:].flatten"),
         Mutant(
             "nothing is carried from the next step",
-            "torch.addmm(G[t - 1], deltas[t], W_hh.T)",
-            "G[t - 1].clone()",
+            "torch.addmm(G[t - 1], deltas[t], W_hh_T, out=Gamma)",
+            "Gamma.copy_(G[t - 1])",
         ),
         Mutant(
             "carried through the matrix that is not transposed",
-            "torch.addmm(G[t - 1], deltas[t], W_hh.T)",
-            "torch.addmm(G[t - 1], deltas[t], W_hh)",
+            "torch.addmm(G[t - 1], deltas[t], W_hh_T, out=Gamma)",
+            "torch.addmm(G[t - 1], deltas[t], W_hh, out=Gamma)",
         ),
         Mutant("the bias gets the mean", "b_h=rows.sum(0)", "b_h=rows.mean(0)"),
-        Mutant("the start state gets delta_1 itself", "delta[0] @ W_hh.T", "delta[0]"),
+        Mutant("the start state gets delta_1 itself", "delta[0] @ W_hh_T", "delta[0]"),
         Mutant(
             "the loss of a masked batch is divided by all positions",
-            "one_hot) / mask.sum()",
-            "one_hot) / mask.numel()",
+            "target) / mask.sum()",
+            "target) / mask.numel()",
             module=loss,
         ),
-        Mutant("what the next chunk sends back is dropped", "last + E", "last"),
+        Mutant(
+            "a start that is learned learns nothing",
+            "start.expand(X.shape[1], -1)",
+            "start.detach().expand(X.shape[1], -1)",
+        ),
+        Mutant(
+            "what the next chunk sends back is dropped",
+            "E is None else E.clone()",
+            "True else E.clone()",
+        ),
     ),
 )
 def bptt(rnn, loss) -> float:
@@ -301,7 +375,18 @@ def bptt(rnn, loss) -> float:
     second = rnn.rnn_backward(G[cut:], None, X[cut:], late, W_xh, W_hh)
     first = rnn.rnn_backward(G[:cut], second.H_0, X[:cut], early, W_xh, W_hh)
     residuals.append(relative(first.W_hh + second.W_hh, whole.W_hh))
+
+    layer = rnn.RNN(D, H, learn_start=True).double()
+    (layer(X)[0] * G).sum().backward()
+    states = rnn.rnn_forward(X, *parameters_of(layer), H_0.new_zeros(BATCH, H))
+    rows = rnn.rnn_backward(G, None, X, states, *parameters_of(layer)[:2]).H_0
+    residuals.append(relative(layer.h_0.grad, rows.sum(0)))
     return largest(residuals)
+
+
+def parameters_of(layer) -> list[Tensor]:
+    """W_xh, W_hh and b_h of a layer, as data."""
+    return [layer.W_xh.detach(), layer.W_hh.detach(), layer.b_h.detach()]
 
 
 @claim(
@@ -315,12 +400,12 @@ def bptt(rnn, loss) -> float:
     mutants=(
         Mutant(
             "carried through the matrix that is not transposed",
-            "torch.mm(deltas[t], W_hh.T, out=Gamma)",
+            "torch.mm(deltas[t], W_hh_T, out=Gamma)",
             "torch.mm(deltas[t], W_hh, out=Gamma)",
         ),
         Mutant(
             "only the last step is differentiated",
-            "torch.mm(deltas[t], W_hh.T, out=Gamma)",
+            "torch.mm(deltas[t], W_hh_T, out=Gamma)",
             "Gamma.zero_()",
         ),
     ),

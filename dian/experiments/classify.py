@@ -18,6 +18,22 @@ def read(quick: bool) -> Split:
     return source("train"), source("test")
 
 
+def take(images: data.Images, chosen: slice) -> data.Images:
+    """Take some of the images."""
+    return data.Images(
+        images.images[chosen], images.labels[chosen], images.index[chosen]
+    )
+
+
+def hold_out(split: Split, n: int) -> Split:
+    """Take out the last ``n`` training images, to be judged instead of the test images.
+
+    A recipe is chosen by what it scores on them, and never by the test images.
+    """
+    train, _ = split
+    return take(train, slice(None, -n)), take(train, slice(-n, None))
+
+
 def classify(
     model: nn.Module,
     split: Split,
@@ -30,12 +46,17 @@ def classify(
     batch_size: int,
     epochs: int,
     generator: torch.Generator,
+    smoothing: float = 0.0,
+    augment: Callable[[Tensor], Tensor] | None = None,
+    judged: str = "test",
     after_step: Callable[[int, int, float], None] | None = None,
     max_steps: int | None = None,
 ) -> Outcome:
     """Train a classifier on one split, and judge it on the other after each epoch.
 
     The test images choose nothing: the last epoch is the result, whatever it is.
+    What was judged, the test images or others, is the first part of the name of each
+    number. In training alone, labels are smoothed and images augmented.
     """
     train, test = ((s.images.to(device, dtype), s.labels.to(device)) for s in split)
     images, labels = train
@@ -45,9 +66,13 @@ def classify(
         loss, predicted = evaluate(model, *test)
         C = metrics.confusion_matrix(test[1], predicted, n_class=len(data.CLASSES))
         for name, value in ({"loss": loss} | metrics.summary(C)).items():
-            outcome.series.setdefault(f"test/{name}", []).append(value)
+            outcome.series.setdefault(f"{judged}/{name}", []).append(value)
         outcome.arrays["confusion"] = C.int().cpu()
         return predicted.to("cpu", torch.uint8)
+
+    def loss_of(index: Tensor) -> Tensor:
+        batch = images[index] if augment is None else augment(images[index])
+        return cross_entropy(model(batch), labels[index], smoothing=smoothing)
 
     def after_epoch(epoch: int, loss: float) -> None:
         outcome.series["train/loss"].append(loss)
@@ -56,7 +81,7 @@ def classify(
     outcome.arrays["predictions_before"] = judge()
     outcome.losses = fit(
         model,
-        lambda i: cross_entropy(model(images[i]), labels[i]),
+        loss_of,
         len(images),
         optimizer=optimizer,
         schedule=schedule,

@@ -1,0 +1,119 @@
+r"""How a recurrent matrix starts.
+
+Each function fills a matrix in place from a generator, and returns it. They differ in
+what matters for memory: the spectral radius :math:`\rho` and the norm
+:math:`\lVert W \rVert_2` of a large square matrix.
+
+======================  =====================  ========================
+function                :math:`\rho`           :math:`\lVert W \rVert_2`
+======================  =====================  ========================
+:func:`uniform_`        :math:`1 / \sqrt 3`    :math:`2 / \sqrt 3`
+:func:`xavier_`         gain                   2 gain
+:func:`gaussian_`       gain                   2 gain
+:func:`orthogonal_`     gain                   gain
+:func:`identity_`       scale                  scale
+======================  =====================  ========================
+
+The last two hold for every size; the others are limits.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def uniform_(
+    W: Float[Tensor, "n_in n_out"],
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "n_in n_out"]:
+    r"""Fill with :math:`U(\pm 1 / \sqrt{n_{out}})`.
+
+    It is how :class:`torch.nn.RNN` starts all its parameters.
+
+    >>> W = uniform_(torch.empty(3, 4), generator=torch.Generator())
+    >>> bool(W.abs().max() <= 0.5)
+    True
+    """
+    bound = W.shape[1] ** -0.5
+    return W.uniform_(-bound, bound, generator=generator)
+
+
+def xavier_(
+    W: Float[Tensor, "n_in n_out"],
+    gain: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "n_in n_out"]:
+    r"""Fill with :math:`U(\pm a)`, :math:`a = g \sqrt{6 / (n_{in} + n_{out})}`.
+
+    The variance is then :math:`2 g^2 / (n_{in} + n_{out})`: Glorot and Bengio,
+    *Understanding the difficulty of training deep feedforward neural networks*, 2010,
+    equation 16.
+
+    >>> W = xavier_(torch.empty(2, 4), generator=torch.Generator())
+    >>> bool(W.abs().max() <= 1)
+    True
+    """
+    return nn.init.xavier_uniform_(W, gain, generator)
+
+
+@torch.no_grad()
+def gaussian_(
+    W: Float[Tensor, "n_in n_out"],
+    gain: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "n_in n_out"]:
+    r"""Fill with :math:`\mathcal N(0, g^2 / n_{in})`, each entry for itself.
+
+    >>> gaussian_(torch.empty(2, 3), gain=0.0)
+    tensor([[0., 0., 0.],
+            [0., 0., 0.]])
+    """
+    return W.normal_(0, gain * W.shape[0] ** -0.5, generator=generator)
+
+
+def orthogonal_(
+    W: Float[Tensor, "n_in n_out"],
+    gain: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "n_in n_out"]:
+    r"""Fill with an orthogonal matrix times ``gain``, all directions as likely.
+
+    A square one scales every vector by exactly the gain: Saxe et al., *Exact solutions
+    to the nonlinear dynamics of learning in deep linear neural networks*, 2014,
+    arXiv:1312.6120.
+
+    >>> W = orthogonal_(torch.empty(3, 3), gain=2.0, generator=torch.Generator())
+    >>> torch.allclose(W.T @ W, 4 * torch.eye(3), atol=1e-5)
+    True
+    """
+    return nn.init.orthogonal_(W, gain, generator)
+
+
+@torch.no_grad()
+def identity_(
+    W: Float[Tensor, "n_in n_out"],
+    scale: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "n_in n_out"]:
+    r"""Fill with the identity matrix times ``scale``; nothing is random about it.
+
+    With ReLU, the start state stays as it is until the weights learn otherwise: Le,
+    Jaitly and Hinton, *A simple way to initialize recurrent networks of rectified
+    linear units*, 2015, arXiv:1504.00941.
+
+    >>> identity_(torch.empty(2, 2), scale=0.5)
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.5000]])
+    """
+    return nn.init.eye_(W).mul_(scale)
+
+
+INITS = {
+    "uniform": uniform_,
+    "xavier": xavier_,
+    "gaussian": gaussian_,
+    "orthogonal": orthogonal_,
+    "identity": identity_,
+}
+"""The initialisations by their names in the settings of an experiment."""
