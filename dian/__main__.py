@@ -1,6 +1,7 @@
 """The command line: ``python -m dian --help``."""
 
 import sys
+from collections.abc import Iterable
 from json import dumps as to_json
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from dian import machine, records, runner, verifier
+from dian import ledger, machine, records, runner, verifier
 from dian.errors import DianError
 
 app = typer.Typer(
@@ -122,15 +123,21 @@ def verify(
         bool, typer.Option("--mutants", help="Plant the bugs, too.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="File to keep results in: only what changed is checked."),
+    ] = None,
 ) -> None:
     """Check the claims of the report, and that each check can fail."""
-    reports = []
-    claims = verifier.find(ids or [])
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        for claim in progress.track(claims, description="verifying"):
-            reports.append(verifier.report(claim, mutants=mutants))
-    print(to_json(reports, indent=1) if json else _ledger(reports))
-    failed = [r["id"] for r in reports if not r["passed"]]
+    if results and ids:
+        raise DianError("--results keeps the results of all claims: name none of them")
+    if results:
+        # What is kept includes the planted bugs.
+        reports = ledger.renew(results, lambda changed: _verify(changed, mutants=True))
+    else:
+        reports = _verify(ids or [], mutants=mutants)
+    print(to_json(reports, indent=1) if json else _table(reports))
+    failed = [f"{r['id']} ({_found(r)})" for r in reports if not r["passed"]]
     survived = [
         f"{r['id']} ({m['what']})"
         for r in reports
@@ -143,13 +150,24 @@ def verify(
         raise DianError(f"planted bugs that were not caught: {', '.join(survived)}")
 
 
-def _ledger(reports: list[dict]) -> str:
+def _verify(names: Iterable[str], *, mutants: bool) -> list[dict]:
+    claims = verifier.find(names)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        steps = progress.track(claims, description="verifying")
+        return [verifier.report(claim, mutants=mutants) for claim in steps]
+
+
+def _found(report: dict) -> str:
+    """Say what a check found: a residual, or why there is none."""
+    return report["error"] or f"residual {report['residual']:.1e}"
+
+
+def _table(reports: list[dict]) -> str:
     """Draw the table of all claims, and count them."""
     table = Table("ID", "statement", "kind", "residual", "tolerance", "seconds", "")
     for r in reports:
-        residual = r["error"] or f"{r['residual']:.1e}"
         mark = "✓" if r["passed"] else "✗"
-        row = (r["id"], r["title"], r["kinds"], residual, f"{r['tolerance']:.0e}")
+        row = (r["id"], r["title"], r["kinds"], _found(r), f"{r['tolerance']:.0e}")
         table.add_row(*row, f"{r['seconds']:.2f}", mark)
     console = Console()
     with console.capture() as drawn:

@@ -108,15 +108,16 @@ def find(names: Iterable[str]) -> list[Claim]:
     known = claims()
     wanted: dict[str, Claim] = {}
     for name in names:
-        chapter = {
-            id_: one
-            for id_, one in known.items()
-            if name in (id_, one.check.__module__.rpartition(".")[2])
-        }
-        if not chapter:
+        named = {id_: one for id_, one in known.items() if name in (id_, chapter(one))}
+        if not named:
             raise DianError(f"no claim {name!r}; {nearest(name, known)}")
-        wanted |= chapter
+        wanted |= named
     return list(wanted.values()) or list(known.values())
+
+
+def chapter(claim: Claim) -> str:
+    """Return the name of the module of ``dian.claims`` that holds a claim."""
+    return claim.check.__module__.rpartition(".")[2]
 
 
 def verify(claim: Claim) -> Result:
@@ -156,6 +157,7 @@ def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
     planted = [(m, plant(claim, m)) for m in claim.mutants] if mutants else []
     return {
         "id": claim.id,
+        "chapter": chapter(claim),
         "title": claim.title,
         "statement": inspect.getdoc(claim.check),
         "equations": list(claim.equations),
@@ -163,7 +165,8 @@ def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
         "tolerance": claim.tolerance,
         "source": claim.source,
         "assumptions": claim.assumptions,
-        "check": f"{claim.check.__module__}.{claim.check.__name__}",
+        "file": claim.check.__module__.replace(".", "/") + ".py",
+        "code": _code(claim.check),
         "residual": result.residual if math.isfinite(result.residual) else None,
         "error": result.error or _why_not_finite(result.residual),
         "passed": result.passed,
@@ -179,6 +182,12 @@ def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
             for mutant, bugged in planted
         ],
     }
+
+
+def _code(check: Callable[..., float]) -> str:
+    """Return the source of a check, without the declaration of its claim above."""
+    source = inspect.getsource(check)
+    return source[source.index("def ") :]
 
 
 def _why_not_finite(residual: float) -> str | None:

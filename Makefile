@@ -1,0 +1,99 @@
+# Every command works in the environment .venv, which is made when it is needed: what you
+# have activated does not matter. `make help` lists the commands.
+
+PYTHON ?= python3
+PORT ?= 8000
+PY := .venv/bin/python
+ENVIRONMENT := .venv/.current
+KATEX := node_modules/.package-lock.json
+CLAIMS := build/.claims
+DOCTESTS := build/.doctests
+SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2 -d build/doctrees
+
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHON
+export PYTHONNOUSERSITE := 1
+export PYTHONUTF8 := 1
+export MPLBACKEND := agg
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.PHONY: help html test check lint serve train verify audit data linkcheck lock clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+html: $(ENVIRONMENT) $(KATEX) $(CLAIMS) $(DOCTESTS) ## Verify, run the doctests, and build the site
+	@# Warnings show only while a page is read: after a build that failed or was
+	@# interrupted, all are read again.
+	@[ -e build/.complete ] || rm -rf build/doctrees
+	@rm -f build/.complete
+	$(SPHINX) -b html docs build/html
+	@touch build/.complete
+	$(PY) scripts/check_site.py build/html
+	@echo "The site is in build/html; open file://$(CURDIR)/build/html/index.html"
+
+test: $(ENVIRONMENT) $(KATEX) ## Run all tests, the doctests included
+	$(PY) scripts/get_data.py
+	$(PY) -m pytest -q
+	@mkdir -p build && touch $(DOCTESTS)
+
+check: ## Lint, test and build: what has to pass before a commit
+	@$(MAKE) lint
+	@$(MAKE) test
+	@$(MAKE) html
+
+lint: $(ENVIRONMENT) ## Check style, and which module imports which
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	.venv/bin/lint-imports
+
+serve: html ## Build the site and serve it on this machine (PORT=8000)
+	$(PY) -m http.server --bind 127.0.0.1 --directory build/html $(PORT)
+
+train: $(ENVIRONMENT) ## Train a recorded run again: make train NAME=rnn-fashion-mnist
+	@[ -n "$(NAME)" ] || { echo "make train NAME=..., one of:"; $(PY) -m dian list; exit 2; }
+	$(PY) -m dian train $(NAME)
+
+verify: $(ENVIRONMENT) ## Check every claim, and that each check catches its planted bugs
+	$(PY) -m dian verify --mutants
+
+audit: $(ENVIRONMENT) ## Tell of every record whether it is fresh, stale or damaged
+	$(PY) -m dian audit
+
+data: $(ENVIRONMENT) ## Bring the whole of Fashion-MNIST to this machine
+	$(PY) scripts/get_data.py
+
+linkcheck: $(ENVIRONMENT) $(KATEX) ## Ask every external link (needs a network)
+	$(SPHINX) -b linkcheck docs build/linkcheck
+
+lock: ## Renew constraints.txt, the exact versions
+	sh scripts/lock.sh
+
+clean: ## Remove what was built; .venv and node_modules stay
+	rm -rf build docs/gallery
+
+$(ENVIRONMENT): pyproject.toml constraints.txt scripts/environment.sh
+	@sh scripts/environment.sh
+
+# npm writes this file last, so it is missing after an interrupted installation.
+$(KATEX): package.json package-lock.json | $(ENVIRONMENT)
+	.venv/bin/npm ci
+	@touch $@
+
+LIBRARY := $(shell find dian -name "*.py")
+EXAMPLES := $(shell find dian docs -path docs/gallery -prune -o -type f \
+    -not -name '*.pyc' -not -path '*/_static/*' -not -path '*/_templates/*' -print)
+
+# First of all: a wrong formula is told by the name of its claim.
+$(CLAIMS): $(ENVIRONMENT) $(LIBRARY)
+	$(PY) -m dian verify --results build/claims.json
+	@touch $@
+
+$(DOCTESTS): $(ENVIRONMENT) pyproject.toml $(EXAMPLES)
+	$(PY) -m pytest -q dian docs
+	@mkdir -p build && touch $@

@@ -1,0 +1,105 @@
+"""Settings of the site; what needs code is in docs/_ext.
+
+Built as ``sphinx-build -c . docs build/html``. Paths of extensions for the gallery
+are relative to docs/, the others to this file.
+"""
+
+import importlib.metadata
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "docs/_ext"))
+
+project = "Dian"
+author = "The developers of Dian"
+copyright = "The developers of Dian"
+release = importlib.metadata.version("dian")
+html_title = project
+
+extensions = [
+    "myst_nb",  # brings the MyST parser
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+    "sphinxcontrib.bibtex",
+    "sphinx_copybutton",
+    "sphinx_design",
+    # ours, in docs/_ext: one concept each
+    "accessibility",
+    "claims",
+    "docstrings",
+    "freshness",
+    "katex_build",
+    "layers",
+    "notebooks",
+    "provenance",
+    "recorded",
+    "results",
+    "runs",
+]
+exclude_patterns = ["_ext", "_templates", "gallery/**.ipynb", "gallery/**/*.ipynb"]
+
+# --- Text -------------------------------------------------------------------------
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist"]
+myst_enable_extensions += ["dollarmath"]
+myst_heading_anchors = 3
+numfig = math_numfig = True
+bibtex_bibfiles = ["docs/references.bib"]
+bibtex_default_style = "unsrt"
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+# --- API: what is not ours has no page here, and nothing is fetched to link to it ----
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+viewcode_follow_imported_members = False
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_attr_annotations = False  # they stand in the signature of the class
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!dian\.)[a-z_]\w*\..+"),  # torch.Tensor, pathlib.Path, ...
+    ("py:class", "Tensor|ndarray"),
+]
+
+# --- What runs while the site is built ------------------------------------------------
+nb_execution_mode = "cache"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+sphinx_gallery_conf = {
+    "examples_dirs": "../gallery",
+    "gallery_dirs": "gallery",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "parallel": 2,  # other processes: torch must not have run in one that forks
+    "reset_modules": ("figures.reset",),
+    "image_srcset": ["2x"],
+    "ignore_repr_types": r"matplotlib\.",
+    "remove_config_comments": True,
+    "download_all_examples": False,
+    "write_computation_times": False,  # the built site is the same twice
+    "min_reported_time": 10**6,
+    "show_signature": False,
+}
+
+# --- The pages: nothing in them is loaded from elsewhere ----------------------------
+html_theme = "sphinx_book_theme"
+html_math_renderer = "katex"
+nb_ipywidgets_js = {}
+html_static_path = ["docs/_static"]
+templates_path = ["docs/_templates"]
+html_css_files = ["dian.css"]
+html_context = {"default_mode": "auto"}
+html_copy_source = False
+html_show_sphinx = False
+html_sidebars = {
+    "**": ["site-logo.html", "search-button-field.html", "sbt-sidebar-nav.html"]
+}
+html_theme_options = {
+    "navbar_persistent": [],
+    "primary_sidebar_end": [],
+    "use_download_button": False,
+    "show_toc_level": 2,
+}

@@ -1,0 +1,123 @@
+"""Typeset the equations with KaTeX while the pages are written.
+
+The reader's browser gets HTML and a style sheet: no script, and nothing from
+elsewhere. A formula that KaTeX refuses is a warning, so with ``-W`` a failed build.
+"""
+
+import functools
+import html
+import json
+import re
+import shutil
+from pathlib import Path
+
+from docutils import nodes
+from katex_process import ask
+from sphinx.application import Sphinx
+from sphinx.builders import Builder
+from sphinx.locale import _
+from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
+
+log = logging.getLogger(__name__)
+
+
+def typeset(builder: Builder, tex: str, *, display: bool, location: nodes.Node) -> str:
+    """Return the formula as HTML, or as code after a warning if it is not valid TeX."""
+    answer = _answer(_package(builder), _macro_file(builder), tex, display)
+    if "error" in answer:
+        log.warning("%s", answer["error"], location=location, type="katex")
+        return f"<code>{html.escape(tex)}</code>"
+    return answer["html"]
+
+
+@functools.cache
+def _answer(package: Path, macro_file: Path, tex: str, display: bool) -> dict:
+    options = {
+        "displayMode": display,
+        "output": "htmlAndMathml",  # MathML for screen readers, with the TeX in it
+        "throwOnError": True,
+        "strict": "error",
+        "macros": json.loads(macro_file.read_text("utf-8")),
+    }
+    return ask(package, tex, options)
+
+
+def _package(builder: Builder) -> Path:
+    return Path(builder.confdir) / builder.config.katex_package
+
+
+def _macro_file(builder: Builder) -> Path:
+    return Path(builder.confdir) / builder.config.katex_macros
+
+
+def visit_math(self, node: nodes.math) -> None:
+    """Write an inline formula."""
+    self.body.append(self.starttag(node, "span", "", CLASS="math notranslate"))
+    self.body.append(typeset(self.builder, node.astext(), display=False, location=node))
+    # A word joiner: the line must not break between a formula and its comma.
+    joiner = "&#8288;" if _next_text(node)[:1] in tuple(",.;:)!?") else ""
+    self.body.append(f"</span>{joiner}")
+    raise nodes.SkipNode
+
+
+def _next_text(node: nodes.Node) -> str:
+    following = node.next_node(descend=False, siblings=True)
+    return following.astext() if isinstance(following, nodes.Text) else ""
+
+
+def visit_math_block(self, node: nodes.math_block) -> None:
+    """Write a displayed formula, with its number and a link to itself."""
+    tex = node.astext()
+    if not node.get("no-wrap") and r"\\" in tex and r"\begin" not in tex:
+        tex = rf"\begin{{split}}{tex}\end{{split}}"
+    self.body.append(self.starttag(node, "div", CLASS="math notranslate"))
+    if node["number"]:
+        number = get_node_equation_number(self, node)
+        self.body.append(f'<span class="eqno">({number})')
+        self.add_permalink_ref(node, _("Link to this equation"))
+        self.body.append("</span>")
+    formula = typeset(self.builder, tex, display=True, location=node)
+    # A wide formula scrolls by itself, and the keyboard reaches it.
+    self.body.append(f'<div class="math-scroll" tabindex="0">{formula}</div></div>\n')
+    raise nodes.SkipNode
+
+
+def add_style(app: Sphinx, pagename, templatename, context, doctree) -> None:
+    """Load the style sheet on the pages that hold mathematics."""
+    if context.get("has_maths_elements"):
+        app.add_css_file("katex/katex.min.css")
+
+
+def copy_style(app: Sphinx) -> None:
+    """Copy the style sheet and its woff2 fonts, which all of today's browsers read."""
+    if app.builder.format != "html":
+        return
+    source = _package(app.builder) / "dist"
+    target = Path(app.outdir) / "_static/katex"
+    style = source / "katex.min.css"
+    if not style.is_file() or (target / style.name).is_file():
+        return
+    (target / "fonts").mkdir(parents=True, exist_ok=True)
+    for font in source.glob("fonts/*.woff2"):
+        shutil.copy(font, target / "fonts")
+    others = re.compile(r',url\([^)]*\.(?:woff|ttf)\) format\("\w+"\)')
+    (target / style.name).write_text(others.sub("", style.read_text("utf-8")))
+
+
+def watch_macros(app: Sphinx, env, added, changed, removed) -> set[str]:
+    """Write every page again when a macro changed."""
+    macros = _macro_file(app.builder).read_text("utf-8")
+    old, env.katex_macros = getattr(env, "katex_macros", macros), macros
+    return set() if old == macros else set(env.found_docs)
+
+
+def setup(app: Sphinx) -> dict:
+    """Register the renderer ``katex``."""
+    app.add_html_math_renderer("katex", (visit_math, None), (visit_math_block, None))
+    app.add_config_value("katex_package", "node_modules/katex", "html", str)
+    app.add_config_value("katex_macros", "docs/macros.json", "html", str)
+    app.connect("builder-inited", copy_style)
+    app.connect("env-get-outdated", watch_macros)
+    app.connect("html-page-context", add_style)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
