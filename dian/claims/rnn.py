@@ -31,11 +31,19 @@ def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
     return tensors, labels, mask
 
 
-def plain_states(X, W_xh, W_hh, b_h, H_0) -> Tensor:
+PLAIN = {
+    "tanh": torch.tanh,
+    "logistic": torch.sigmoid,
+    "relu": torch.relu,
+    "identity": lambda A: A,
+}
+
+
+def plain_states(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh) -> Tensor:
     """The recurrence written for autograd to follow: H_1 to H_T."""
     states = [H_0]
     for X_t in X:
-        states.append(torch.tanh(X_t @ W_xh + states[-1] @ W_hh + b_h))
+        states.append(phi(X_t @ W_xh + states[-1] @ W_hh + b_h))
     return torch.stack(states[1:])
 
 
