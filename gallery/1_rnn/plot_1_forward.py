@@ -62,7 +62,7 @@ for X_t in X:
     H_t = torch.tanh(X_t @ W_xh + H_t @ W_hh + b_h)
     by_loop.append(H_t)
 
-H = rnn_forward(X, W_xh, W_hh, b_h, H_0)  # H[0] is the start, H[t] the state after X_t
+H = rnn_forward(X, W_xh, W_hh, b_h, H_0)  # H[t] is the state after X_t
 
 peer = torch.nn.RNN(d, h).double()
 zero = torch.zeros_like(b_h)
@@ -85,7 +85,7 @@ assert max(against_loop, against_torch) < 1e-12
 # Take other images, but leave their last row as it was. If :math:`W_{hh}` is zero, the
 # last state does not change by one bit; otherwise it does.
 
-others = torch.cat([X[:-1].flip(1), X[-1:]])  # the rows of another image, but the last
+others = torch.cat([X[:-1].flip(1), X[-1:]])  # not the last row
 
 
 def change(W: torch.Tensor) -> float:
@@ -145,7 +145,7 @@ panels = {
     ],
 }
 steps = torch.arange(1, 41)
-fig, axes = plt.subplots(1, 3, figsize=(10, 3.6), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.4), layout="constrained", sharey=True)
 for ax, (title, curves) in zip(axes, panels.items(), strict=True):
     for (label, parts), style in zip(curves, styles, strict=False):
         ax.plot(steps, respond(**parts), linestyle=style, label=label)
@@ -223,7 +223,7 @@ def read(W_xh: torch.Tensor, W_hh: torch.Tensor, strength: float) -> torch.Tenso
 
 
 fig, axes = plt.subplots(
-    2, 3, figsize=(10, 4.2), layout="constrained", sharex=True, height_ratios=(1, 3)
+    2, 3, figsize=(8.4, 4), layout="constrained", sharex=True, height_ratios=(1, 3)
 )
 seen = torch.arange(40)
 for (above, below), (title, parts) in zip(axes.T, networks.items(), strict=True):
@@ -275,7 +275,7 @@ memory = {
     for strength in strengths
 }
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
 for ax, strength in zip(axes, strengths, strict=True):
     for title, style in zip(networks, ("^:", "o-", "s--"), strict=True):
         ax.plot(memory[title, strength], style, markersize=4, label=title)

@@ -129,9 +129,9 @@ G = [None] + [m[t] * (P[t] - Y[t]) / Z for t in steps]
 # .. math::
 #
 #    \langle G_t, \mathrm dO_t \rangle
-#    = \langle G_t, \mathrm dH_t\, W_{hq} + H_t\, \mathrm dW_{hq}
-#    + \mathbf 1\, \mathrm db_q \rangle
-#    = \langle G_t W_{hq}^\top, \mathrm dH_t \rangle
+#    &= \langle G_t, \mathrm dH_t\, W_{hq} + H_t\, \mathrm dW_{hq}
+#    + \mathbf 1\, \mathrm db_q \rangle \\
+#    &= \langle G_t W_{hq}^\top, \mathrm dH_t \rangle
 #    + \langle H_t^\top G_t, \mathrm dW_{hq} \rangle
 #    + \langle \mathbf 1^\top G_t, \mathrm db_q \rangle .
 #
@@ -227,7 +227,7 @@ gradient["H_0"] = delta[1] @ W_hh.T
 
 # %%
 # If all sequences share one start state, its gradient is the sum of the rows of the
-# last. Nothing else is needed: these ten lines are the whole backward pass. The
+# last. Nothing else is needed: these few lines are the whole backward pass. The
 # library's :func:`dian.rnn.rnn_backward` has the same lines, with each sum over time as
 # one large product.
 #

@@ -94,7 +94,7 @@ for K in (1, 4, 14, T):
     print(f"K = {K:2}: detached against the partial sum {difference:.1e}")
     assert difference < 1e-12
 
-assert torch.allclose(terms.sum(0), full, rtol=0, atol=1e-14)  # K = T: nothing is lost
+assert torch.allclose(terms.sum(0), full, rtol=0, atol=1e-14)  # K = T
 
 # %%
 # How large is the bias?
@@ -110,7 +110,7 @@ assert torch.allclose(terms.sum(0), full, rtol=0, atol=1e-14)  # K = T: nothing 
 #    = O\big((\gamma \sigma)^K\big) \quad\text{if } \gamma \sigma < 1 .
 
 Ks = range(1, T + 1)
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained", sharey=True)
 biases = {}
 for ax, (name, W) in zip(axes, starts.items(), strict=True):
     H, slopes, E = backward(W)
