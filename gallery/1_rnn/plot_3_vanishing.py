@@ -101,7 +101,8 @@ assert (slope_of["tanh"][a.abs() > 1e-9] < 1).all()
 # -------
 # One step multiplies by :math:`D_s W_{hh}^\top`. The norm of a product is at most the
 # product of the norms, so with the largest singular value
-# :math:`\sigma = \lVert W_{hh} \rVert_2`,
+# :math:`\sigma = \lVert W_{hh} \rVert_2` (a number; with an argument, :math:`\sigma` is
+# the logistic function),
 #
 # .. math::
 #    :label: eq-jacobian-bound
