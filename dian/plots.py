@@ -94,3 +94,62 @@ def predictions(
         # Not by colour alone: a wrong guess carries a cross and the right answer.
         title = f"✓ {classes[p]}" if right else f"✗ {classes[p]}\n({classes[t]})"
         ax.set_title(title, fontsize=8, color="#1a7f37" if right else "#c0392b")
+
+
+def unrolled(ax: Axes, n_time: int, backward: bool = False) -> None:
+    """Draw a recurrent network unrolled in time, and how the gradient runs back.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    n_time
+        Steps to show.
+    backward
+        Whether to add the way of the gradient, against the arrows.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> ax = Figure().subplots()
+    >>> unrolled(ax, 2)
+    >>> labels = [text.get_text() for text in ax.texts]
+    >>> [label for label in labels if label and "W" not in label]
+    ['$H_0$', '$X_1$', '$H_1$', '$O_1$', '$X_2$', '$H_2$', '$O_2$']
+    """
+    nodes = {"H_0": (0, 0)}
+    edges = []  # from, to, what it multiplies by, and what runs back
+    for t in range(1, n_time + 1):
+        nodes |= {f"X_{t}": (t, -1), f"H_{t}": (t, 0), f"O_{t}": (t, 1)}
+        edges += [
+            (f"H_{t - 1}", f"H_{t}", "W_{hh}", rf"\delta_{t} W_{{hh}}^\top"),
+            (f"X_{t}", f"H_{t}", "W_{xh}", rf"\delta_{t} W_{{xh}}^\top"),
+            (f"H_{t}", f"O_{t}", "W_{hq}", rf"G_{t} W_{{hq}}^\top"),
+        ]
+    box = {"boxstyle": "round,pad=0.35", "facecolor": "white"}
+    for name, (x, y) in nodes.items():
+        ax.text(x, y, f"${name}$", bbox=box, ha="center", va="center")
+    for start, end, matrix, gradient in edges:
+        _edge(ax, nodes[start], nodes[end], f"${matrix}$", 1, "black", "-")
+        if backward:
+            _edge(ax, nodes[end], nodes[start], f"${gradient}$", -1, "#a04000", "--")
+    ax.set(xlim=(-0.3, n_time + 0.6), ylim=(-1.35, 1.35))
+    ax.axis("off")
+
+
+def _edge(ax: Axes, start, end, name: str, side: int, color: str, style: str) -> None:
+    """Draw an arrow a little to one side of the line, with its name beside it."""
+    level = start[1] == end[1]
+    dx, dy = (0, 0.06 * side) if level else (-0.03 * side, 0)
+    arrow = {"arrowstyle": "-|>", "color": color, "linestyle": style}
+    ax.annotate(
+        "",
+        (end[0] + dx, end[1] + dy),
+        (start[0] + dx, start[1] + dy),
+        arrowprops=arrow | {"shrinkA": 15, "shrinkB": 15},
+    )
+    x, y = (start[0] + end[0]) / 2 + 2 * dx, (start[1] + end[1]) / 2 + 2 * dy
+    place = ("center", "bottom" if side > 0 else "top")
+    if not level:
+        place = ("right" if side > 0 else "left", "center")
+    ax.text(x, y, name, color=color, ha=place[0], va=place[1])

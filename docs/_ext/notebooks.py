@@ -1,7 +1,8 @@
 """The notebooks that the gallery offers: what only the site understands is written out.
 
 Sphinx-gallery turns the text of a script into Markdown, but knows nothing of our role
-``result`` and our directive ``provenance``.
+``result`` and our directive ``provenance``, nor of the numbers of equations, nor of
+links into the site.
 """
 
 import json
@@ -16,6 +17,10 @@ from sphinx.application import Sphinx
 RESULT = re.compile(r":result:`([^/`]+)/([^:`]+):?([^`]*)`")
 PROVENANCE = re.compile(r"^\.\. provenance:: (\S+)$", re.MULTILINE)
 
+LABEL = re.compile(r"(\\begin\{align\}):label: (\S+)\s+")
+EQUATION = re.compile(r":eq:`([^`]+)`")
+LINK = re.compile(r":(?:doc|ref|func|class|mod|data):`([^`<]+?)(?: <[^`]*>)?`")
+
 
 def write_out(app: Sphinx) -> None:
     """Mend every notebook that was made, and the archive that it lies in."""
@@ -23,9 +28,12 @@ def write_out(app: Sphinx) -> None:
     for notebook in sorted(gallery.rglob("*.ipynb")):
         content = json.loads(notebook.read_text("utf-8"))
         before = json.dumps(content)
-        for cell in content["cells"]:
-            if cell["cell_type"] == "markdown":
-                cell["source"] = [plain("".join(cell["source"]))]
+        texts = [c for c in content["cells"] if c["cell_type"] == "markdown"]
+        for cell in texts:
+            cell["source"] = [plain("".join(cell["source"]))]
+        whole = [cell["source"][0] for cell in texts]
+        for cell, text in zip(texts, numbered(whole), strict=True):
+            cell["source"] = [text]
         if json.dumps(content) != before:
             notebook.write_text(json.dumps(content, indent=1), "utf-8")
             archive = notebook.with_suffix(".zip")
@@ -41,8 +49,29 @@ def plain(text: str) -> str:
         name, key, form = match.groups()
         return written(read(name).value(key), form)
 
-    text = RESULT.sub(value, text)
+    text = LINK.sub(r"\1", RESULT.sub(value, text))
     return PROVENANCE.sub(lambda match: f"*{read(match[1]).provenance}*", text)
+
+
+def numbered(texts: list[str]) -> list[str]:
+    r"""Give the equations of a notebook numbers, in their order.
+
+    >>> print(*numbered([":eq:`eq-x`:", r"\begin{align}:label: eq-x x = 1\end{align}"]))
+    (1): \begin{align}\tag{1} x = 1\end{align}
+    >>> numbered(["elsewhere, :eq:`eq-y`"])
+    ['elsewhere, (`eq-y` in the report)']
+    """
+    labels = [label for text in texts for _, label in LABEL.findall(text)]
+    number = {label: i for i, label in enumerate(labels, 1)}
+
+    def tag(match: re.Match) -> str:
+        return rf"{match[1]}\tag{{{number[match[2]]}}} "
+
+    def name(match: re.Match) -> str:
+        label = match[1]
+        return f"({number[label]})" if label in number else f"(`{label}` in the report)"
+
+    return [EQUATION.sub(name, LABEL.sub(tag, text)) for text in texts]
 
 
 def setup(app: Sphinx) -> dict:

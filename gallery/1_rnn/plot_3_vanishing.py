@@ -1,0 +1,393 @@
+r"""
+How fast the gradient vanishes, and why tanh does not prevent it
+================================================================
+
+**Question.** By how much does the gradient shrink or grow with every step that it goes
+back, and what decides that? Does tanh, with a slope of up to 1 where the logistic
+function has 1/4, keep it from vanishing?
+
+**Answer.** With random weights it changes by the factor :math:`\sqrt\chi` a step:
+:math:`\chi` is the mean square of the slopes that are met, times the squares of the
+weights of one unit, summed. So tanh does **not** prevent vanishing: with an
+orthogonal :math:`W_{hh}` and inputs of variance 1 a factor of more than
+:math:`10^7` is lost in 40 steps. Nor is it better than the logistic function by
+anything but units: a logistic network with a :math:`W_{hh}` four times as large *is*
+the tanh network. The norm of :math:`W_{hh}` gives an upper bound only; where it is
+above 1, the gradient may still vanish, and where all eigenvalues are below 1, it may
+still grow for a while.
+
+**Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
+networks*, 2013 (arXiv:1211.5063), section 2.1, for the bound; Schoenholz, Gilmer,
+Ganguli and Sohl-Dickstein, *Deep information propagation*, 2017 (arXiv:1611.01232),
+for :math:`\chi`; Le, Jaitly and Hinton, 2015 (arXiv:1504.00941), for the
+identity. **Cost.** Seconds on a CPU, no download.
+"""
+
+# %%
+# What is measured
+# ----------------
+# A network of width 128 reads 60 steps of independent normal numbers, one for each
+# unit, so that their spread is the spread of what the input adds to a pre-activation
+# (:math:`W_{xh} = I`). A gradient arrives at the last state, and we watch how long it
+# is 1, 2, ..., 40 steps earlier. At every step it is multiplied by a slope for each
+# unit, and then by :math:`W_{hh}^\top`.
+
+from functools import partial
+
+import matplotlib.pyplot as plt
+import torch
+
+from dian import init, memory
+from dian.rnn import ACTIVATIONS, rnn_forward
+
+h, n_time, back, n_batch = 128, 60, 40, 16
+lags = torch.arange(back + 1)
+
+
+def run(activation: str, fill, spread: float, seed: int = 0):
+    """Return the recurrent matrix, the slopes that are met, and the gradient by lag."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+    W_hh = fill(torch.empty(h, h).double(), generator=generator)
+    X, W_xh = spread * normal(n_time, n_batch, h), torch.eye(h).double()
+    zero = torch.zeros(n_batch, h).double()
+    H = rnn_forward(X, W_xh, W_hh, zero[0], zero, activation)
+    slopes = ACTIVATIONS[activation].slope(H[1:])[-back:]
+    Gamma = memory.gradient_by_lag(normal(n_batch, h), slopes, W_hh)
+    return W_hh, slopes, Gamma
+
+
+# %%
+# The slopes
+# ----------
+# .. math::
+#    :label: eq-activation-slopes
+#
+#    \tanh' = 1 - \tanh^2 \in (0, 1], \qquad
+#    \sigma' = \sigma\,(1 - \sigma) \in (0, \tfrac14], \qquad
+#    \operatorname{relu}'(a) = [a > 0] .
+#
+# The slope of tanh is 1 at one point, :math:`a = 0`, and below 1 everywhere else. The
+# logistic function :math:`\sigma` looks four times worse, but it is the same curve in
+# other units:
+#
+# .. math::
+#    :label: eq-tanh-logistic
+#
+#    \tanh a = 2\,\sigma(2a) - 1, \qquad \tanh' a = 4\,\sigma'(2a) .
+
+a = torch.linspace(-4, 4, 161, dtype=torch.float64)
+slope_of = {
+    name: ACTIVATIONS[name].slope(ACTIVATIONS[name].apply_(a.clone()))
+    for name in ("tanh", "logistic", "relu")
+}
+stretched = ACTIVATIONS["logistic"]
+stretched = 4 * stretched.slope(stretched.apply_(2 * a))
+
+fig, ax = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
+for (name, slope), style in zip(slope_of.items(), ("-", "--", "-."), strict=True):
+    ax.plot(a, slope, style, label=name)
+ax.plot(a[::5], stretched[::5], "k.", label="logistic: $4\\sigma'(2a)$")
+ax.set_title("Slopes of the activations")
+ax.set(xlabel="pre-activation $a$", ylabel="slope $\\varphi'(a)$")
+ax.legend()
+plt.show()
+
+assert torch.allclose(stretched, slope_of["tanh"], rtol=0, atol=1e-12)
+assert (slope_of["tanh"][a.abs() > 1e-9] < 1).all()
+
+# %%
+# A bound
+# -------
+# One step multiplies by :math:`D_s W_{hh}^\top`. The norm of a product is at most the
+# product of the norms, so with the largest singular value
+# :math:`\sigma = \lVert W_{hh} \rVert_2` (a number; with an argument, :math:`\sigma` is
+# the logistic function),
+#
+# .. math::
+#    :label: eq-jacobian-bound
+#
+#    \Big\lVert \frac{\partial h_T}{\partial h_{T-k}} \Big\rVert_2 \le
+#    \prod_{s=T-k+1}^{T} \sigma \max_i \varphi'(a_{s,i}) \le (\gamma \sigma)^k, \qquad
+#    \gamma = \sup \varphi' .
+#
+# If :math:`\gamma \sigma < 1` the gradient must vanish. If it explodes, then
+# :math:`\gamma \sigma > 1`; the other way round, nothing follows.
+
+fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.4), layout="constrained", sharey=True)
+for ax, name in zip(axes, ("tanh", "logistic", "relu"), strict=True):
+    W_hh, slopes, _ = run(name, init.xavier_, 1.0)
+    slopes = slopes[:, 0]  # of one sequence
+    tight, loose = memory.lag_bounds(slopes, W_hh, ACTIVATIONS[name].steepest)
+    product, norms = torch.eye(h).double(), [1.0]
+    for D in slopes.flip(0):
+        product = product @ (D[:, None] * W_hh.T)  # one step further back
+        norms.append(torch.linalg.matrix_norm(product, 2).item())
+    norms = torch.tensor(norms).double()
+    ax.semilogy(lags, loose, ":", label=r"bound $(\gamma\sigma)^k$")
+    ax.semilogy(lags, tight, "--", label="bound from the slopes met")
+    ax.semilogy(lags, norms, "o-", markersize=3, label="measured")
+    ax.set(title=f"{name}, Xavier", xlabel="lag $k$ (steps)")
+    print(
+        f"{name:8} gamma sigma = {loose[1]:.2f}; at lag 40: bound {loose[-1]:.0e}, ",
+        end="",
+    )
+    print(f"measured {norms[-1]:.0e}")
+    assert (norms <= tight * (1 + 1e-12)).all()
+    assert (tight <= loose * (1 + 1e-12)).all()
+    if name == "tanh":
+        assert loose[1] > 1 > 1e6 * norms[-1]  # above 1, and yet it vanishes
+fig.suptitle("Norm of the Jacobian against the lag")
+axes[0].set_ylabel(r"$\Vert \partial h_T / \partial h_{T-k} \Vert_2$")
+axes[0].legend(fontsize=8)
+plt.show()
+
+# %%
+# The bounds hold, and tell little: both take the one direction that grows most and the
+# one unit that is steepest, at every step, as if a gradient always met both. Their
+# lines lie on each other, since of 128 units one is always near the steepest point.
+#
+# A law
+# -----
+# What a gradient meets is an average. If the weights are random and independent of the
+# slopes and of the gradient, one step back multiplies its mean square by
+#
+# .. math::
+#    :label: eq-growth-law
+#
+#    \frac{\mathbb E \lVert \Gamma_{T-k} \rVert^2}{\mathbb E \lVert \Gamma_T \rVert^2}
+#    \approx \chi^k, \qquad
+#    \chi = \sigma_w^2\, \mathbb E\big[\varphi'(a)^2\big], \qquad
+#    \sigma_w^2 = \lVert W_{hh} \rVert_F^2 / h,
+#
+# where :math:`\Gamma_t` is the gradient by :math:`h_t`.
+# Indeed entry :math:`j` of :math:`(\Gamma \odot \varphi') W_{hh}^\top` is a sum of
+# independent terms of mean zero, whose variances add up. To test it we fit a line to
+# the logarithm of the length, for three matrices of each kind, and compare its rate
+# with :math:`\tfrac12 \ln \chi`.
+
+fills = {
+    "uniform": init.uniform_,
+    "Xavier": init.xavier_,
+    "orthogonal": init.orthogonal_,
+    "orthogonal, gain 5/3": partial(init.orthogonal_, gain=5 / 3),
+    "Gaussian, gain 2": partial(init.gaussian_, gain=2.0),
+    "identity": init.identity_,
+}
+inputs = [("tanh", 0.1), ("tanh", 1.0), ("logistic", 1.0), ("relu", 1.0)]
+seeds = range(3)
+
+
+def length(Gamma: torch.Tensor) -> torch.Tensor:
+    """Return the root mean square length at each lag, 1 at lag 0."""
+    squares = Gamma.square().sum(-1).mean(-1)
+    return (squares / squares[0]).sqrt()
+
+
+def fitted(lengths: torch.Tensor) -> float:
+    """Return the rate of the best line through the logarithms, for one step back."""
+    x = lags - lags.double().mean()
+    return (x @ lengths.log() / x.square().sum()).item()
+
+
+results = {}
+for activation, spread in inputs:
+    steepest = ACTIVATIONS[activation].steepest
+    for name, fill in fills.items():
+        curves, numbers = [], []
+        for seed in seeds:
+            W_hh, slopes, Gamma = run(activation, fill, spread, seed)
+            curve, norm = length(Gamma), torch.linalg.matrix_norm(W_hh, 2)
+            law = memory.growth(slopes, W_hh).log() / 2
+            curves.append(curve)
+            numbers.append([norm.item(), fitted(curve), law.item()])
+            assert (curve <= (steepest * norm) ** lags * (1 + 1e-9)).all()  # the bound
+        means = torch.tensor(numbers).mean(0).tolist()
+        results[activation, spread, name] = (torch.stack(curves), *means)
+
+fig, axes = plt.subplots(2, 2, figsize=(8, 6.4), layout="constrained")
+markers = "osv^Dx"
+for ax, (activation, spread) in zip(axes.flat, inputs, strict=True):
+    for i, (name, marker) in enumerate(zip(fills, markers, strict=True)):
+        curves, _, _, law = results[activation, spread, name]
+        style = {"color": f"C{i}", "markersize": 4}
+        ax.semilogy(
+            lags[::4], curves.log().mean(0).exp()[::4], marker, label=name, **style
+        )
+        ax.semilogy(lags, (law * lags).exp(), "-", color=f"C{i}", linewidth=1)
+    ax.set(title=f"{activation}, input of s.d. {spread:g}", xlabel="lag $k$ (steps)")
+    ax.set_ylabel("length of the gradient / at lag 0")
+fig.suptitle("Length of the gradient: measured (marks), and the law (lines)")
+axes[0, 0].legend(fontsize=8)
+plt.show()
+
+# %%
+# Below, each column has its activation and the standard deviation of its input. Rates
+# are of the natural logarithm, for one step back; in brackets stands
+# :math:`\tfrac12 \ln \chi`.
+
+heads = [f"{activation}, {spread:g}" for activation, spread in inputs]
+print(f"{'rate (law)':21}", *(f"{head:>16}" for head in heads), sep="")
+for name in fills:
+    rates = [results[*case, name][2:] for case in inputs]
+    cells = (f"{rate:+.3f} ({law:+.3f})" for rate, law in rates)
+    print(f"{name:21}", *(f"{cell:>16}" for cell in cells), sep="")
+    if name != "identity":
+        assert all(abs(rate - law) < 0.03 for rate, law in rates)
+
+print(f"\n{'left after 40 steps':21}", *(f"{head:>16}" for head in heads), sep="")
+for name in fills:
+    left = [results[*case, name][0][:, -1].log().mean().exp() for case in inputs]
+    print(f"{name:21}", *(f"{x:16.0e}" for x in left), sep="")
+
+assert results["tanh", 1.0, "orthogonal"][0][:, -1].max() < 1e-7
+
+# %%
+# The same weights lose little where the input is faint and almost everything where it
+# is strong: what matters is where on the curve the units are, and a strong input drives
+# them to the flat ends. So the slope of 1 protects a gradient only as long as the units
+# stay near 0, and that is as long as the network is nearly linear.
+#
+# ReLU has the slopes 0 and 1, however strong the input. On average half of them are 0,
+# which takes a factor :math:`\sqrt{1/2}` a step if the weights keep lengths.
+#
+# The identity does not obey the law, and should not: nothing is mixed, so an entry of
+# the gradient meets the slopes of one unit, again and again, and these are not
+# independent. With ReLU that is an advantage, since a unit that is on tends to stay on.
+
+left = results["relu", 1.0, "identity"][0][:, -1]
+print(f"left after 40 steps, ReLU with the identity: {left.min():.0%} or more")
+for case in inputs[:2]:
+    _, _, rate, law = results[*case, "identity"]
+    assert abs(rate - law) > 0.02
+
+assert left.min() > 0.5
+
+# %%
+# A choice of units
+# -----------------
+# A logistic network :math:`s_t = \sigma(x_t U + s_{t-1} V + c)` has states between 0
+# and 1. Write them as :math:`h = 2s - 1`, between -1 and 1. By :eq:`eq-tanh-logistic`
+# it is then a tanh network, not nearly but exactly, with
+#
+# .. math::
+#    :label: eq-logistic-as-tanh
+#
+#    W_{xh} = \tfrac12 U, \qquad W_{hh} = \tfrac14 V, \qquad
+#    b_h = \tfrac12 c + \tfrac14 \mathbf 1^\top V .
+#
+# The slope is four times smaller and the matrix four times larger: every Jacobian is
+# the same, and with it every gradient. "The slope of tanh is larger" compares two
+# networks that got the same *numbers* for weights, in different units.
+
+generator = torch.Generator().manual_seed(0)
+normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+W_hh = init.orthogonal_(torch.empty(h, h).double(), generator=generator)
+X, E, eye = normal(n_time, n_batch, h), normal(n_batch, h), torch.eye(h).double()
+zero = torch.zeros(n_batch, h).double()
+
+
+def unroll(activation, W_xh, W_hh, b_h, H_0):
+    """Return the states, and the length of the gradient by lag."""
+    H = rnn_forward(X, W_xh, W_hh, b_h, H_0, activation)
+    slopes = ACTIVATIONS[activation].slope(H[1:])[-back:]
+    return H, length(memory.gradient_by_lag(E, slopes, W_hh))
+
+
+U, V, c = 2 * eye, 4 * W_hh, -2 * W_hh.sum(0)
+s, logistic = unroll("logistic", U, V, c, zero + 0.5)
+H, tanh = unroll("tanh", *memory.logistic_as_tanh(U, V, c), zero)
+_, same_numbers = unroll("logistic", eye, W_hh, zero[0], zero + 0.5)
+
+fig, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+ax.semilogy(lags, tanh, "-", label="tanh, $W$ orthogonal")
+ax.semilogy(lags[::2], logistic[::2], "kx", label="logistic, $4W$: the same network")
+ax.semilogy(lags, same_numbers, "--", label="logistic, $W$: another network")
+ax.set_title("The advantage of tanh is one of units")
+ax.set(xlabel="lag $k$ (steps)", ylabel="length of the gradient / at lag 0")
+ax.legend()
+plt.show()
+
+print(f"states: |2s - 1 - h| <= {(2 * s - 1 - H).abs().max():.0e}")
+print(f"gradients differ by {(logistic / tanh - 1).abs().max():.0e} of their length")
+print(f"left after 40 steps: tanh {tanh[-1]:.0e}, logistic, W: {same_numbers[-1]:.0e}")
+
+assert torch.allclose(2 * s - 1, H, rtol=0, atol=1e-12)
+assert torch.allclose(logistic, tanh, rtol=1e-9, atol=0)
+assert tanh[-1] < 1e-7
+
+# %%
+# Without any activation
+# ----------------------
+# In a linear network all slopes are 1, and the matrix is alone:
+#
+# .. math::
+#    :label: eq-linear-jacobian
+#
+#    \varphi(a) = a: \qquad
+#    \frac{\partial h_t}{\partial h_{t-k}} = (W_{hh}^\top)^k .
+#
+# Two numbers bracket its norm: the spectral radius :math:`\rho`, the largest modulus of
+# an eigenvalue, and the largest singular value :math:`\sigma`,
+#
+# .. math::
+#    :label: eq-power-norms
+#
+#    \rho^k \le \lVert W^k \rVert_2 \le \sigma^k, \qquad
+#    \lVert W^k \rVert_2^{1/k} \to \rho, \qquad
+#    \lVert (c\,Q)^k \rVert_2 = c^k
+#
+# for every orthogonal :math:`Q`. In the long run the eigenvalues decide. If the matrix
+# is *normal*, as :math:`c\,Q` is, then :math:`\rho = \sigma` and both are equalities.
+# If not, the way to the long run may be long, and may lead upwards first:
+#
+# .. math::
+#    :label: eq-transient
+#
+#    W = \begin{pmatrix} a & b \\ 0 & a \end{pmatrix}: \qquad
+#    W^k = \begin{pmatrix} a^k & k\, b\, a^{k-1} \\ 0 & a^k \end{pmatrix} .
+#
+# With :math:`x` on the diagonal and :math:`y` in the corner, such a matrix has the norm
+# :math:`\tfrac12 (y + \sqrt{y^2 + 4 x^2})`. For a small :math:`a` and a large :math:`b`
+# the corner grows before it decays.
+
+matrices = {
+    "orthogonal times 0.9": 0.9 * W_hh,
+    "[[0.5, 10], [0, 0.5]]": torch.tensor([[0.5, 10.0], [0.0, 0.5]]).double(),
+}
+k = torch.arange(13).double()
+power_norms = {}
+fig, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+for ax, (name, W) in zip(axes, matrices.items(), strict=True):
+    powers = torch.stack([torch.linalg.matrix_power(W, i) for i in range(13)])
+    norms = power_norms[name] = torch.linalg.matrix_norm(powers, 2)
+    rho = torch.linalg.eigvals(W).abs().max()
+    ax.semilogy(k, norms[1] ** k, ":", label=r"$\sigma^k$")
+    ax.semilogy(k, norms, "o-", label=r"$\Vert W^k \Vert_2$")
+    ax.semilogy(k, rho**k, "--", label=r"$\rho^k$")
+    ax.set(title=name, xlabel="lag $k$ (steps)", ylabel="norm")
+    ax.legend()
+    values = ", ".join(f"{norms[i]:.4g}" for i in (1, 2, 5, 10))
+    print(f"{name:21} rho = {rho:.2f}; norms at lag 1, 2, 5, 10: {values}")
+fig.suptitle("Norm of the Jacobian of a linear network")
+plt.show()
+
+normal_, sheared = power_norms.values()
+x, y = 0.5 ** k[1:], k[1:] * 10 * 0.5 ** (k[1:] - 1)
+closed_form = (y + (y**2 + 4 * x**2).sqrt()) / 2
+assert torch.allclose(normal_, 0.9**k, rtol=1e-12, atol=0)
+assert torch.allclose(sheared[1:], closed_form, rtol=1e-12, atol=0)
+assert sheared[1:8].min() > 1  # and all eigenvalues are 1/2
+assert sheared[-1] < 0.1
+
+# %%
+# So "all eigenvalues are below 1" rules out growth in the long run only: for seven
+# steps this matrix can make something longer than it was at first, while its
+# eigenvalues alone would have halved it every time.
+#
+# Limits
+# ------
+# The law is for the start of a training, when weights are random. Training moves the
+# weights, and not at random; that is what it is for. The inputs here are independent
+# from step to step; those of an image are not. And the length of a gradient says how
+# strongly an early step is heard, not whether what it says is of use.
