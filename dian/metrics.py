@@ -1,11 +1,16 @@
-r"""How good a classifier is: everything from one confusion matrix.
+r"""How good a classifier is: from one confusion matrix, or from its probabilities.
 
 :math:`C_{ij}` counts the items of true class :math:`i` that were predicted as class
 :math:`j`. It adds up over batches; the ratios made of it do not, so they are taken
 once, from the whole matrix. A ratio 0/0 (a class that is neither present nor
 predicted) counts as 0, as in scikit-learn with ``zero_division=0``.
+
+What a matrix of counts cannot tell, how sure the classifier was, is told by the numbers
+at the end: :math:`p_{n, i}` is the probability that it gave to class :math:`i` of item
+:math:`n`.
 """
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -22,9 +27,17 @@ def confusion_matrix(
 
     Examples
     --------
-    >>> import torch
     >>> true, predicted = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
     >>> confusion_matrix(true, predicted, n_class=2)
+    tensor([[1, 1],
+            [0, 1]])
+
+    Of many batches: the sum, and no mean of anything.
+
+    >>> C = torch.zeros(2, 2, dtype=torch.long)
+    >>> for t, p in zip(true.split(2), predicted.split(2)):
+    ...     C += confusion_matrix(t, p, n_class=2)
+    >>> C
     tensor([[1, 1],
             [0, 1]])
     """
@@ -50,7 +63,6 @@ def accuracy(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, ""]:
 
         \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}}
 
-    >>> import torch
     >>> accuracy(torch.tensor([[3, 1], [0, 4]])).item()
     0.875
     """
@@ -64,7 +76,6 @@ def precision(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, "n_class"]:
 
         P_c = \frac{C_{cc}}{\sum_i C_{ic}}
 
-    >>> import torch
     >>> precision(torch.tensor([[3, 1], [0, 4]])).tolist()
     [1.0, 0.8]
     """
@@ -78,7 +89,6 @@ def recall(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, "n_class"]:
 
         R_c = \frac{C_{cc}}{\sum_j C_{cj}}
 
-    >>> import torch
     >>> recall(torch.tensor([[3, 1], [0, 4]])).tolist()
     [0.75, 1.0]
     """
@@ -95,17 +105,27 @@ def f1(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, "n_class"]:
     The macro-F1 of the report is the mean of these over all classes; the F1 of the
     mean precision and the mean recall is another number.
 
-    >>> import torch
     >>> f1(torch.tensor([[3, 1], [0, 4]])).tolist()
     [0.857, 0.889]
     """
     return _ratio(2 * C.diagonal(), C.sum(0) + C.sum(1))
 
 
+def balanced_accuracy(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, ""]:
+    """Return the mean recall of the classes that are present.
+
+    Where one is missing it is not the macro recall of :func:`summary`, which counts
+    it as 0: what nobody asked for cannot be missed.
+
+    >>> balanced_accuracy(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).item()
+    0.875
+    """
+    return recall(C)[C.sum(1) > 0].mean()
+
+
 def summary(C: Int[Tensor, "n_class n_class"]) -> dict[str, float]:
     """Accuracy, and the unweighted means over all classes (macro) of the other three.
 
-    >>> import torch
     >>> summary(torch.tensor([[3, 1], [0, 4]]))
     {'accuracy': 0.875, 'precision': 0.9, 'recall': 0.875, 'f1': 0.873}
     """
@@ -115,6 +135,99 @@ def summary(C: Int[Tensor, "n_class n_class"]) -> dict[str, float]:
         "recall": recall(C).mean().item(),
         "f1": f1(C).mean().item(),
     }
+
+
+def top_k_accuracy(
+    p: Float[Tensor, "n n_class"], true: Int[Tensor, "n"], k: int
+) -> Float[Tensor, ""]:
+    """Return the share of items whose class is among the ``k`` most probable ones.
+
+    A tie counts as not known: the class must be ahead of all but ``k - 1`` others.
+
+    >>> p = torch.tensor([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])
+    >>> top_k_accuracy(p, torch.tensor([1, 2]), k=2).item()
+    0.5
+    """
+    _check_probabilities(p, true)
+    if not 1 <= k <= p.shape[1]:
+        raise ValueError(f"k must lie in 1..{p.shape[1]}, got {k}")
+    own = p.gather(1, true.unsqueeze(1).long())
+    return ((p >= own).sum(1) <= k).double().mean()
+
+
+def negative_log_likelihood(
+    p: Float[Tensor, "n n_class"], true: Int[Tensor, "n"]
+) -> Float[Tensor, ""]:
+    r"""Return the mean surprise at the true classes, in nats.
+
+    .. math::
+
+        -\frac{1}{N} \sum_n \ln p_{n, y_n}
+
+    It is infinite if one of them was held to be impossible.
+
+    >>> negative_log_likelihood(torch.tensor([[0.5, 0.5]]), torch.tensor([1])).item()
+    0.693
+    """
+    _check_probabilities(p, true)
+    return -p.gather(1, true.unsqueeze(1).long()).double().log().mean()
+
+
+def calibration_error(
+    p: Float[Tensor, "n n_class"], true: Int[Tensor, "n"], n_bin: int = 15
+) -> Float[Tensor, ""]:
+    r"""Return the expected calibration error: how far confidence is from accuracy.
+
+    Items are put into bins by the probability :math:`\hat p` of the predicted class;
+    bin :math:`b` holds those with :math:`(b-1)/B < \hat p \le b/B`. Then
+
+    .. math::
+
+        \sum_b \frac{n_b}{N}\, \lvert \text{accuracy}_b -
+        \text{mean confidence}_b \rvert .
+
+    Notes
+    -----
+    Guo et al., *On calibration of modern neural networks*, 2017, arXiv:1706.04599,
+    equation 3. The number depends on the bins: state them with it.
+
+    Examples
+    --------
+    Sure of everything, and right in three of four:
+
+    >>> p = torch.tensor([[1.0, 0.0]] * 4)
+    >>> calibration_error(p, torch.tensor([0, 0, 0, 1])).item()
+    0.25
+    """
+    _check_probabilities(p, true)
+    if n_bin < 1:
+        raise ValueError(f"n_bin must be 1 or more, got {n_bin}")
+    confidence, predicted = p.double().max(1)
+    edges = torch.linspace(0, 1, n_bin + 1, dtype=torch.float64)[1:-1]
+    bins = torch.bucketize(confidence, edges.to(p.device))
+    # n_b times the difference of two means is the difference of two sums.
+    gap = confidence - (predicted == true).double()
+    by_bin = torch.nn.functional.one_hot(bins, n_bin).double().T @ gap
+    return by_bin.abs().sum() / len(p)
+
+
+def _check_probabilities(p: Tensor, true: Tensor) -> None:
+    """Refuse logits, labels that are not classes, and what does not fit together."""
+    if len(p) != len(true) or not len(p):
+        raise ValueError(
+            f"p and true must have one length above 0, got {len(p)} and {len(true)}"
+        )
+    if not (true.min() >= 0 and true.max() < p.shape[1]):
+        raise ValueError(
+            f"true must lie in 0..{p.shape[1] - 1}, "
+            f"got {int(true.min())}..{int(true.max())}"
+        )
+    off = (p.double().sum(1) - 1).abs().max().item()
+    if not (off < 1e-3 and p.min() >= 0):
+        raise ValueError(
+            "p must hold probabilities: rows of numbers from 0 that add up to 1; got "
+            f"a row that is off by {off:.3g}, and a smallest number of {p.min():.3g}"
+        )
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ Sizes are distinct primes, biases and start state are not zero, matrices are not
 symmetric and masks not uniform: a swapped axis or a lost term cannot pass by luck.
 """
 
+import math
+
 import sympy
 import torch
 from torch import Tensor, nn
@@ -31,11 +33,19 @@ def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
     return tensors, labels, mask
 
 
-def plain_states(X, W_xh, W_hh, b_h, H_0) -> Tensor:
+PLAIN = {
+    "tanh": torch.tanh,
+    "logistic": torch.sigmoid,
+    "relu": torch.relu,
+    "identity": lambda A: A,
+}
+
+
+def plain_states(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh) -> Tensor:
     """The recurrence written for autograd to follow: H_1 to H_T."""
     states = [H_0]
     for X_t in X:
-        states.append(torch.tanh(X_t @ W_xh + states[-1] @ W_hh + b_h))
+        states.append(phi(X_t @ W_xh + states[-1] @ W_hh + b_h))
     return torch.stack(states[1:])
 
 
@@ -152,7 +162,12 @@ def cross_entropy(loss) -> float:
 @claim(
     "R4",
     "Gradient of softmax and cross-entropy",
-    equations=("eq-softmax-gradient", "eq-softmax-hessian"),
+    equations=(
+        "eq-softmax-gradient",
+        "eq-softmax-hessian",
+        "eq-smoothed-gradient",
+        "eq-weighted-gradient",
+    ),
     kinds="S G C",
     tolerance=1e-12,
     source="Goodfellow et al., Deep Learning, 2016, section 6.2.2",
@@ -175,6 +190,22 @@ def cross_entropy(loss) -> float:
             "the Hessian without its second term",
             "sympy.diag(*p) - p * p.T",
             "sympy.diag(*p)",
+            module=__name__,
+        ),
+        Mutant(
+            "smoothing takes from the label and gives nothing to the others",
+            "torch.full_like(logits, even)",
+            "torch.zeros_like(logits)",
+        ),
+        Mutant(
+            "smoothing leaves the label out",
+            "even = smoothing / logits.shape[-1]",
+            "even = smoothing / (logits.shape[-1] - 1)",
+        ),
+        Mutant(
+            "class weights are divided by their number",
+            "w[labels].sum()",
+            "w.sum()",
             module=__name__,
         ),
     ),
@@ -203,6 +234,31 @@ def softmax_gradient(loss) -> float:
             relative(found.sum(-1), torch.zeros(TIME, BATCH, dtype=torch.float64)),
             # no row of p - y is longer than the square root of 2
             holds(huge.norm(dim=-1).max().item() * mask.sum().item() <= 2**0.5 + 1e-12),
+            # a guess that knows nothing loses log C; a shift of all logits nothing
+            abs(loss.cross_entropy(0 * logits, labels) - math.log(Q)),
+            relative(loss.cross_entropy_backward(logits + 3, labels, mask), found),
+            variants(loss, logits, labels, mask),
+        ]
+    )
+
+
+def variants(loss, logits: Tensor, labels: Tensor, mask: Tensor) -> float:
+    """The gradients with smoothed labels and with weighted classes, by autograd."""
+    leaf, ignored = logits.clone().requires_grad_(), labels.where(mask, -100)
+    flat = leaf.flatten(0, 1)
+    w = torch.linspace(0.3, 2, Q, dtype=torch.float64)
+    smooth = F.cross_entropy(flat, ignored.flatten(), label_smoothing=0.3)
+    weighted = F.cross_entropy(flat, labels.flatten(), w)
+    expected = [torch.autograd.grad(x, leaf)[0] for x in (smooth, weighted)]
+    one_hot = F.one_hot(labels, Q)
+    by_class = w[labels][..., None] * (loss.softmax(logits) - one_hot)
+    return largest(
+        [
+            relative(loss.cross_entropy(logits, labels, mask, 0.3), smooth.detach()),
+            relative(
+                loss.cross_entropy_backward(logits, labels, mask, 0.3), expected[0]
+            ),
+            relative(by_class / w[labels].sum(), expected[1]),
         ]
     )
 
@@ -251,6 +307,11 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
             "torch.addcmul(H.new_ones(()), H, H, value=-1)",
             "1 - H",
         ),
+        Mutant(
+            "the slope is written with A where H belongs",
+            "torch.addcmul(H.new_ones(()), H, H, value=-1)",
+            "1 - torch.atanh(H) ** 2",
+        ),
         Mutant("H_t for H_{t-1}", "W_hh=H[:-1].flatten", "W_hh=H[1:].flatten"),
         Mutant(
             "nothing is carried from the next step",
@@ -269,6 +330,11 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
             "target) / mask.sum()",
             "target) / mask.numel()",
             module=loss,
+        ),
+        Mutant(
+            "a start that is learned learns nothing",
+            "start.expand(X.shape[1], -1)",
+            "start.detach().expand(X.shape[1], -1)",
         ),
         Mutant(
             "what the next chunk sends back is dropped",
@@ -309,7 +375,18 @@ def bptt(rnn, loss) -> float:
     second = rnn.rnn_backward(G[cut:], None, X[cut:], late, W_xh, W_hh)
     first = rnn.rnn_backward(G[:cut], second.H_0, X[:cut], early, W_xh, W_hh)
     residuals.append(relative(first.W_hh + second.W_hh, whole.W_hh))
+
+    layer = rnn.RNN(D, H, learn_start=True).double()
+    (layer(X)[0] * G).sum().backward()
+    states = rnn.rnn_forward(X, *parameters_of(layer), H_0.new_zeros(BATCH, H))
+    rows = rnn.rnn_backward(G, None, X, states, *parameters_of(layer)[:2]).H_0
+    residuals.append(relative(layer.h_0.grad, rows.sum(0)))
     return largest(residuals)
+
+
+def parameters_of(layer) -> list[Tensor]:
+    """W_xh, W_hh and b_h of a layer, as data."""
+    return [layer.W_xh.detach(), layer.W_hh.detach(), layer.b_h.detach()]
 
 
 @claim(
