@@ -75,6 +75,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "parallel": 2,  # other processes: torch must not have run in one that forks
     "reset_modules": ("figures.reset",),
+    "image_scrapers": ("figures.scrape",),
     "image_srcset": ["2x"],
     "ignore_repr_types": r"matplotlib\.",
     "remove_config_comments": True,

@@ -21,7 +21,7 @@ FETCHED = {
 NOT_FETCHED = {"canonical", "alternate", "author", "license", "next", "prev", "search"}
 CSS_ADDRESS = re.compile(r"""(?:url\(\s*|@import\s+(?!url))["']?([^"')\s;]+)""")
 
-MUTE = "has no text alternative; a figure of the gallery gets the titles of its axes"
+MUTE = "has no text alternative; give the axes of a figure titles or labels"
 
 
 class Page(HTMLParser):
@@ -60,8 +60,7 @@ class Page(HTMLParser):
 def _says_something(image: dict[str, str]) -> bool:
     """Tell whether an image has words of its own, not those made of its file's name.
 
-    A figure of the gallery gets the titles of its axes. A thumbnail needs no words: it
-    stands beside the title of its page.
+    A thumbnail needs none: it stands beside the title of its page.
     """
     if "_thumb." in image.get("src", ""):
         return True

@@ -64,6 +64,21 @@ def test_autograd_through_it_is_the_same_gradient(logits, labels, mask):
     torch.testing.assert_close(leaf.grad, ours, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+def test_smoothing_equals_torch(logits, labels, mask, smoothing):
+    leaf = logits.clone().requires_grad_()
+    expected = F.cross_entropy(
+        leaf.flatten(0, 1),
+        labels.where(mask, -100).flatten(),
+        label_smoothing=smoothing,
+    )
+    expected.backward()
+    found = cross_entropy(logits, labels, mask, smoothing)
+    torch.testing.assert_close(found, expected.detach())
+    gradient = cross_entropy_backward(logits, labels, mask, smoothing)
+    torch.testing.assert_close(gradient, leaf.grad, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("size", [1e4, -1e4])
 def test_large_logits_stay_finite(size):
     logits = torch.tensor([[size, 0.0, 1.0]])
@@ -88,3 +103,10 @@ def test_wrong_arguments(function, labels, mask, message):
     mask = None if mask is None else torch.tensor(mask)
     with pytest.raises(ValueError, match=message):
         plain(torch.zeros(3, 3), torch.tensor(labels), mask)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.1, math.nan])
+@pytest.mark.parametrize("function", [cross_entropy, cross_entropy_backward])
+def test_a_wrong_smoothing(function, smoothing):
+    with pytest.raises(ValueError, match=r"smoothing must be in \[0, 1\], got"):
+        function(torch.zeros(3, 3), torch.zeros(3).long(), smoothing=smoothing)

@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from dian.clipping import clip_by_norm
+from dian.loss import cross_entropy_backward
 from dian.rnn import (
+    ACTIVATIONS,
     RNN,
     output_backward,
     output_forward,
@@ -53,11 +56,19 @@ def states_by_loops(X, W_xh, W_hh, b_h, H_0):
     return torch.tensor(states, dtype=torch.float64)
 
 
-def differentiable(X, W_xh, W_hh, b_h, H_0):
+PLAIN = {
+    "tanh": torch.tanh,
+    "logistic": torch.sigmoid,
+    "relu": torch.relu,
+    "identity": lambda A: A,
+}
+
+
+def differentiable(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh):
     """The recurrence as autograd can follow it."""
     states = [H_0]
     for X_t in X:
-        states.append(torch.tanh(X_t @ W_xh + states[-1] @ W_hh + b_h))
+        states.append(phi(X_t @ W_xh + states[-1] @ W_hh + b_h))
     return torch.stack(states[1:])
 
 
@@ -93,12 +104,13 @@ def test_forward_changes_none_of_its_arguments(inputs):
     assert all(torch.equal(a, b) for a, b in zip(before, inputs, strict=True))
 
 
+@pytest.mark.parametrize("activation", PLAIN)
 @pytest.mark.parametrize("reads", ["states", "last", "both"])
-def test_backward_equals_autograd(generator, inputs, reads):
+def test_backward_equals_autograd(generator, inputs, reads, activation):
     G = torch.randn(TIME, BATCH, H, generator=generator, dtype=torch.float64)
     E = torch.randn(BATCH, H, generator=generator, dtype=torch.float64)
     leaves = [x.clone().requires_grad_() for x in inputs]
-    plain = differentiable(*leaves)
+    plain = differentiable(*leaves, PLAIN[activation])
     loss = (plain * G).sum() * (reads != "last") + (plain[-1] * E).sum() * (
         reads != "states"
     )
@@ -110,9 +122,10 @@ def test_backward_equals_autograd(generator, inputs, reads):
         None if reads == "last" else G,
         None if reads == "states" else E,
         X,
-        rnn_forward(*inputs),
+        rnn_forward(*inputs, activation),
         W_xh,
         W_hh,
+        activation,
     )
     for name, ours, theirs in zip(gradients._fields, gradients, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12, msg=name)
@@ -120,10 +133,101 @@ def test_backward_equals_autograd(generator, inputs, reads):
     assert torch.equal(E, kept[1])
 
 
-def test_gradients_reach_autograd(inputs):
+@pytest.mark.parametrize("activation", PLAIN)
+def test_gradients_reach_autograd(inputs, activation):
     """With tolerances that a gradient wrong by 0.05 % does not pass."""
     leaves = [x.requires_grad_() for x in inputs]
-    assert torch.autograd.gradcheck(rnn, leaves, rtol=1e-6, atol=1e-8)
+
+    def unrolled(*leaves):
+        return rnn(*leaves, activation)
+
+    assert torch.autograd.gradcheck(unrolled, leaves, rtol=1e-6, atol=1e-8)
+
+
+def test_data_get_no_gradient(inputs):
+    """It would be thrown away, and costs a product of all steps."""
+    X, W_xh, W_hh, *_ = inputs
+    H = rnn_forward(*inputs)
+    E = torch.ones_like(H[0])
+    without = rnn_backward(None, E, X, H, W_xh, W_hh, with_X=False)
+    assert without.X is None
+    whole = rnn_backward(None, E, X, H, W_xh, W_hh)
+    assert all(torch.equal(a, b) for a, b in zip(without[1:], whole[1:], strict=True))
+
+
+def test_slopes_are_written_from_the_states():
+    A = torch.linspace(-5, 5, 101, dtype=torch.float64, requires_grad=True)
+    for name, (apply_, slope, steepest) in ACTIVATIONS.items():
+        expected = torch.autograd.grad(PLAIN[name](A).sum(), A)[0]
+        found = slope(apply_(A.detach().clone()))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-14, msg=name)
+        assert found.max() == steepest
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_ten_steps_of_descent_are_those_of_torch(activation):
+    """Our gradients, our loss and our clipping, against autograd through nn.RNN."""
+    generator = torch.Generator().manual_seed(0)
+    ours = RNN(D, H, activation=activation, generator=generator).double()
+    head = nn.Linear(H, Q).double()
+    theirs, peer = nn.RNN(D, H, nonlinearity=activation).double(), nn.Linear(H, Q)
+    peer.double().load_state_dict(head.state_dict())
+    W_hq = nn.Parameter(head.weight.detach().T.clone())
+    b_q = nn.Parameter(head.bias.detach().clone())
+    with torch.no_grad():
+        theirs.weight_ih_l0.copy_(ours.W_xh.T)
+        theirs.weight_hh_l0.copy_(ours.W_hh.T)
+        # Of the two biases of torch one stays at zero: else their sum would move twice.
+        theirs.bias_ih_l0.zero_()
+        theirs.bias_hh_l0.zero_().requires_grad_(False)
+    mine = [*ours.parameters(), W_hq, b_q]
+    other = [p for p in [*theirs.parameters(), *peer.parameters()] if p.requires_grad]
+    optimizers = [torch.optim.SGD(p, lr=0.5) for p in (mine, other)]
+    for _ in range(10):
+        X = torch.randn(TIME, BATCH, D, generator=generator, dtype=torch.float64)
+        labels = torch.randint(Q, (BATCH,), generator=generator)
+        _, last = ours(X)
+        G = cross_entropy_backward((last @ W_hq + b_q).detach(), labels)
+        out = output_backward(G, last.detach(), W_hq.detach())
+        W_hq.grad, b_q.grad = out.W_hq, out.b_q
+        ours.zero_grad()
+        last.backward(out.H)
+        clip_by_norm(mine, theta=0.3)
+        optimizers[0].step()
+
+        optimizers[1].zero_grad()
+        loss = nn.functional.cross_entropy(peer(theirs(X)[1][0]), labels)
+        loss.backward()
+        norm = torch.cat([p.grad.flatten() for p in other]).norm()
+        for parameter in other:
+            parameter.grad *= min(1.0, 0.3 / norm)
+        optimizers[1].step()
+    for found, expected in (
+        (ours.W_xh.T, theirs.weight_ih_l0),
+        (ours.W_hh.T, theirs.weight_hh_l0),
+        (ours.b_h, theirs.bias_ih_l0),
+        (W_hq.T, peer.weight),
+        (b_q, peer.bias),
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_a_detached_state_lets_no_gradient_cross_the_cut(generator, inputs):
+    """Truncated backpropagation: each chunk for itself, from the state it is handed."""
+    X, W_xh, W_hh, b_h, H_0 = inputs
+    whole = rnn_forward(*inputs)
+    leaf, state, cut = W_hh.clone().requires_grad_(), H_0, 3
+    expected = torch.zeros_like(W_hh)
+    for chunk, start in zip(X.split(cut), range(0, TIME, cut), strict=True):
+        states, last = rnn(chunk, W_xh, leaf, b_h, state)
+        assert torch.equal(states.detach(), whole[start + 1 : start + 1 + len(chunk)])
+        states.square().sum().backward()
+        state = last.detach()
+        again = W_hh.clone().requires_grad_()
+        part = differentiable(chunk, W_xh, again, b_h, whole[start])
+        part.square().sum().backward()
+        expected += again.grad
+    torch.testing.assert_close(leaf.grad, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("cut", [1, 3, TIME - 1])
@@ -157,6 +261,48 @@ def test_the_layer_starts_at_zero_and_from_its_generator():
     assert last.any()
 
 
+def test_a_learned_start_gets_the_gradient_of_the_whole_batch(generator):
+    layer = RNN(D, H, learn_start=True, generator=generator).double()
+    nn.init.normal_(layer.h_0, generator=generator)
+    X = torch.randn(TIME, BATCH, D, generator=generator, dtype=torch.float64)
+    states, last = layer(X)
+    (states.square().sum() + last.sum()).backward()
+    leaf = layer.h_0.detach().clone().requires_grad_()
+    weights = [layer.W_xh.detach(), layer.W_hh.detach(), layer.b_h.detach()]
+    plain = differentiable(X, *weights, leaf.expand(BATCH, H))
+    (plain.square().sum() + plain[-1].sum()).backward()
+    torch.testing.assert_close(layer.h_0.grad, leaf.grad, rtol=0, atol=1e-12)
+    assert "h_0" in layer.state_dict()
+    assert "h_0" not in RNN(D, H).state_dict()
+
+
+def test_the_start_of_the_recurrent_matrix_is_an_argument(generator):
+    layer = RNN(D, H, init=nn.init.orthogonal_, generator=generator)
+    torch.testing.assert_close(layer.W_hh @ layer.W_hh.T, torch.eye(H))
+
+
+def test_an_unknown_activation(inputs):
+    message = "activation must be one of tanh, logistic, relu, identity, got 'sigmoid'"
+    with pytest.raises(ValueError, match=message):
+        RNN(D, H, activation="sigmoid")
+    with pytest.raises(ValueError, match=message):
+        rnn_forward(*inputs, "sigmoid")
+
+
+def test_the_order_of_time_in_memory_does_not_matter(generator, inputs):
+    """Images come with time as their second axis."""
+    X, *rest = inputs
+    swapped = X.transpose(0, 1).contiguous().transpose(0, 1)
+    assert not swapped.is_contiguous()
+    leaves = [x.clone().requires_grad_() for x in rest]
+    gradients = []
+    for x in (X, swapped):
+        states, _ = rnn(x, *leaves)
+        gradients.append(torch.autograd.grad(states.square().sum(), leaves))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
+
+
 def wrong(inputs, position, value):
     return [value if i == position else x for i, x in enumerate(inputs)]
 
@@ -184,6 +330,13 @@ def test_dtypes_that_disagree(inputs):
     plain = inspect.unwrap(rnn_forward)
     with pytest.raises(ValueError, match=r"b_h must have the dtype torch\.float64"):
         plain(*wrong(inputs, 3, torch.zeros(H)))
+
+
+def test_devices_that_disagree(inputs):
+    plain = inspect.unwrap(rnn_forward)
+    elsewhere = torch.zeros(H, dtype=torch.float64, device="meta")
+    with pytest.raises(ValueError, match="b_h must have the device cpu of X, got meta"):
+        plain(*wrong(inputs, 3, elsewhere))
 
 
 @pytest.mark.parametrize("batch", [(BATCH,), (TIME, BATCH)])

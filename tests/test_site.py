@@ -218,6 +218,14 @@ def test_tex_is_typeset_while_the_site_is_built(site):
     assert (site.built / "_static/katex/katex.min.css").is_file()
 
 
+def test_no_line_ends_between_a_formula_and_its_comma(site):
+    assert site.build("All of $a$, $b$, $c$ and $d$ ($e$).") == ""
+    ends = re.findall(r'<span class="nobreak">.*?</span>([,.)]+)</span>', site.html)
+    assert ends == [",", ",", ")."]
+    words = re.sub("<math.*?</math>|<[^>]*>", "", site.html.split("<p>")[1])
+    assert words.startswith("All of a, b, c and d (e).")
+
+
 def test_a_tex_error_is_a_warning_that_names_the_page(site):
     warning = site.build(r"Wrong: $\frac{1}$ and $\unknown$.")
     assert "page.md:3: WARNING: KaTeX parse error" in warning

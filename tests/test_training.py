@@ -109,6 +109,39 @@ def test_cosine_falls_from_one_to_zero():
     assert values == sorted(values, reverse=True)
 
 
+def test_one_cycle_is_that_of_torch():
+    parameter, n_step = nn.Parameter(torch.zeros(1)), 200
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=n_step, cycle_momentum=False
+    )
+    for step in range(n_step):
+        # Their first and last step are ours, and their end is not 0 but nearly so.
+        ours = SCHEDULES["one-cycle"](step / (n_step - 1))
+        assert ours == pytest.approx(optimizer.param_groups[0]["lr"], abs=2e-2)
+        optimizer.step()
+        if step < n_step - 1:
+            theirs.step()
+    assert max(SCHEDULES["one-cycle"](k / 100) for k in range(101)) == 1
+
+
+def test_a_gradient_that_is_refused_stops_the_run_and_names_the_step(model):
+    def clip(parameters):
+        raise ValueError("the gradient is not finite: its norm is inf")
+
+    given = setting(model, clip=clip)
+    with pytest.raises(DianError, match=r"step 1 \(epoch 1\): the gradient is not fin"):
+        fit(model, lambda i: model.weight.sum(), 3, **given)
+
+
+def test_an_image_that_is_not_finite_stops_before_the_loss():
+    model = RNNClassifier(h=11)
+    images = torch.zeros(3, 28, 28)
+    images[1, 5, 7] = math.nan
+    with pytest.raises(ValueError, match=r"images must be finite, .* in image 1"):
+        fit(model, lambda i: model(images).sum(), 3, **setting(model))
+
+
 def test_a_start_knows_nothing_and_one_batch_can_be_learned_by_heart():
     """Start-up checks: the loss begins near log 10, and can be brought to near 0."""
     generator = torch.Generator().manual_seed(0)

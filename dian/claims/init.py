@@ -61,7 +61,7 @@ def variances(init) -> float:
         residuals.append(abs(W.square().mean() - variance) / standard_error)
         # kurtosis tells a uniform from a normal one; within a tenth
         fourth = W.pow(4).mean() / W.square().mean() ** 2
-        residuals.append(holds(abs(fourth / kurtosis - 1) < 0.1))
+        residuals.append(holds(bool(abs(fourth / kurtosis - 1) < 0.1)))
 
     generator = seeded(1)
     x = 1 + torch.randn(N_IN, generator=generator, dtype=torch.float64)

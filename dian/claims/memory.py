@@ -171,7 +171,7 @@ def linear(memory, rnn) -> float:
     residuals += [excess(rho**ks, norms), excess(norms, norms[1] ** ks)]
     # The norm of a high power tells the spectral radius, and no longer the norm.
     high = torch.linalg.matrix_norm(torch.linalg.matrix_power(W_hh / rho, 1000), 2)
-    residuals.append(holds(abs(high ** (1 / 1000) - 1) < 0.01))
+    residuals.append(holds(bool(abs(high ** (1 / 1000) - 1) < 0.01)))
 
     a, corner = 0.5, 10.0
     sheared = torch.tensor([[a, corner], [0.0, a]], dtype=torch.float64)

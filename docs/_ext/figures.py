@@ -1,6 +1,15 @@
-"""How every figure of the site looks; sphinx-gallery calls this before each script."""
+"""How every figure of the gallery looks, and the words that stand for it.
+
+Sphinx-gallery calls :func:`reset` before each script, and :func:`scrape` after each of
+its blocks.
+"""
+
+from unittest.mock import patch
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sphinx_gallery import scrapers
 
 STYLE = {
     "figure.figsize": (7, 4),
@@ -22,3 +31,31 @@ def reset(gallery_conf: dict, fname: str) -> None:
     """Set the style, whatever the script before has changed."""
     mpl.rcdefaults()
     mpl.rcParams.update(STYLE)
+
+
+def scrape(block, block_vars: dict, gallery_conf: dict) -> str:
+    """Save the figures of a block, with better words than their titles alone."""
+    with patch.object(scrapers, "_matplotlib_fig_titles", describe):
+        return scrapers.matplotlib_scraper(block, block_vars, gallery_conf)
+
+
+def describe(figure: Figure) -> str:
+    """Say in words what a figure shows, for readers who do not see it.
+
+    >>> axes = Figure().subplots()
+    >>> _ = axes.set(title="Loss", xlabel="epoch", ylabel="nats")
+    >>> _ = axes.plot([2, 1], label="test")
+    >>> _ = axes.legend()
+    >>> describe(axes.figure)
+    'Loss: nats against epoch (test)'
+    """
+    parts = [figure.get_suptitle(), *map(_words, figure.axes)]
+    return "; ".join(" ".join(part.split()) for part in parts if part)
+
+
+def _words(axes: Axes) -> str:
+    labels = [label for label in (axes.get_ylabel(), axes.get_xlabel()) if label]
+    legend = axes.get_legend()
+    lines = [text.get_text() for text in legend.get_texts()] if legend else []
+    shown = " against ".join(labels) + (f" ({', '.join(lines)})" if lines else "")
+    return ": ".join(part for part in (axes.get_title(), shown) if part)

@@ -62,6 +62,11 @@ def set_notebook_cache(app: Sphinx, config) -> None:
     config.nb_execution_cache_path = str(cache)
 
 
+def set_extension_key(app: Sphinx, config) -> None:
+    """Have every page read again when one of these extensions has changed."""
+    config.extension_key = _hash(_sums(sorted(Path(__file__).parent.glob("*.*"))))
+
+
 def prepare_gallery(app: Sphinx) -> None:
     """Forget the scripts that are gone, and have those run whose key changed."""
     settings = app.config.sphinx_gallery_conf
@@ -109,6 +114,8 @@ def remove_orphans(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict:
     """Prepare before the gallery runs its scripts, which is at priority 500."""
+    app.add_config_value("extension_key", "", "env", str)
+    app.connect("config-inited", set_extension_key)
     app.connect("config-inited", set_notebook_cache)
     app.connect("builder-inited", prepare_gallery, priority=100)
     app.connect("build-finished", remove_orphans)

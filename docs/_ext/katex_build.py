@@ -16,6 +16,7 @@ from katex_process import ask
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
 from sphinx.locale import _
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
@@ -55,15 +56,8 @@ def visit_math(self, node: nodes.math) -> None:
     """Write an inline formula."""
     self.body.append(self.starttag(node, "span", "", CLASS="math notranslate"))
     self.body.append(typeset(self.builder, node.astext(), display=False, location=node))
-    # A word joiner: the line must not break between a formula and its comma.
-    joiner = "&#8288;" if _next_text(node)[:1] in tuple(",.;:)!?") else ""
-    self.body.append(f"</span>{joiner}")
+    self.body.append("</span>")
     raise nodes.SkipNode
-
-
-def _next_text(node: nodes.Node) -> str:
-    following = node.next_node(descend=False, siblings=True)
-    return following.astext() if isinstance(following, nodes.Text) else ""
 
 
 def visit_math_block(self, node: nodes.math_block) -> None:
@@ -81,6 +75,25 @@ def visit_math_block(self, node: nodes.math_block) -> None:
     # A wide formula scrolls by itself, and the keyboard reaches it.
     self.body.append(f'<div class="math-scroll" tabindex="0">{formula}</div></div>\n')
     raise nodes.SkipNode
+
+
+class KeepPunctuation(SphinxPostTransform):
+    """Put a formula and the comma after it where no line can end between them."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **kwargs) -> None:
+        """Wrap both in one element."""
+        for formula in list(self.document.findall(nodes.math)):
+            parent, place = formula.parent, formula.parent.index(formula)
+            text = parent[place + 1] if place + 1 < len(parent) else ""
+            mark = re.match(r"[,.;:!?)]+", text) if isinstance(text, str) else None
+            if mark:
+                together = nodes.inline(classes=["nobreak"])
+                parent[place] = together
+                parent[place + 1] = nodes.Text(text[mark.end() :])
+                together += [formula, nodes.Text(mark[0])]
 
 
 def add_style(app: Sphinx, pagename, templatename, context, doctree) -> None:
@@ -117,6 +130,7 @@ def setup(app: Sphinx) -> dict:
     app.add_html_math_renderer("katex", (visit_math, None), (visit_math_block, None))
     app.add_config_value("katex_package", "node_modules/katex", "html", str)
     app.add_config_value("katex_macros", "docs/macros.json", "html", str)
+    app.add_post_transform(KeepPunctuation)
     app.connect("builder-inited", copy_style)
     app.connect("env-get-outdated", watch_macros)
     app.connect("html-page-context", add_style)

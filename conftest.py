@@ -7,5 +7,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.parsers.myst import DocTestDirectiveParser
 
 pytest_collect_file = Sybil(
-    parsers=[DocTestDirectiveParser(), PythonCodeBlockParser()], patterns=["*.md"]
+    parsers=[DocTestDirectiveParser(), PythonCodeBlockParser()],
+    patterns=["*.md"],
+    path="docs",
 ).pytest()

@@ -1,0 +1,76 @@
+"""Every experiment of the report runs, in a trial that is small enough for a test."""
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from dian import runner
+from dian.data import sample
+from dian.experiments import classify, rnn_best
+
+EXPERIMENTS = runner.experiments()
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def few():
+    """A handful of real images, so that the tests stay fast."""
+    return tuple(
+        classify.take(sample(split), slice(n))
+        for split, n in (("train", 41), ("test", 23))
+    )
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_its_trial_runs_in_both_types_of_numbers(experiment, few):
+    changed = {"batch_size": 7, "h": 5}
+    if getattr(experiment.quick, "held_out", 0):
+        changed["held_out"] = 11
+    settings = replace(experiment.quick, **changed)
+    for dtype in (torch.float32, torch.float64):
+        outcome = experiment.run(settings, few, 0, CPU, dtype=dtype, max_steps=2)
+        assert len(outcome.losses) == 2
+        assert all(w.dtype == dtype for w in outcome.weights.values())
+        judged = "validation" if "held_out" in changed else "test"
+        assert 0 <= outcome.metrics[f"{judged}/accuracy"] <= 1
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+def test_a_trial_is_smaller_and_nothing_else(experiment):
+    full, quick = asdict(experiment.settings), asdict(experiment.quick)
+    changed = {key for key in full if full[key] != quick[key]}
+    assert changed <= {"epochs", "batch_size", "h", "images", "held_out"}
+    assert quick["epochs"] < full["epochs"]
+
+
+@pytest.mark.parametrize("name", ["rnn-best", "rnn-relu", "rnn-pixels-identity-small"])
+def test_a_seed_decides_everything(few, name):
+    """Dropout and augmentation, too."""
+    experiment = EXPERIMENTS[name]
+    settings = replace(experiment.quick, batch_size=7, h=5)
+    runs = [
+        experiment.run(settings, few, seed, CPU, max_steps=3).losses
+        for seed in (0, 0, 1)
+    ]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_what_is_held_out_is_not_trained_on_and_no_test_image_is_seen(few):
+    train, test = few
+    first, rest = classify.hold_out(few, 11)
+    assert torch.equal(torch.cat([first.index, rest.index]), train.index)
+    assert len(rest.index) == 11
+    assert torch.equal(rest.images, train.images[-11:])
+    poisoned = train, classify.take(test, slice(0, 0))
+    settings = replace(rnn_best.CANDIDATE, held_out=11, h=5, batch_size=7)
+    outcome = rnn_best.run(settings, poisoned, 0, CPU, max_steps=1)
+    assert len(outcome.arrays["predictions"]) == 11
+    assert not any(key.startswith("test") for key in outcome.metrics)
+
+
+def test_the_best_is_one_of_its_candidates():
+    chosen = replace(rnn_best.BEST, held_out=rnn_best.CANDIDATE.held_out)
+    assert chosen in rnn_best.CANDIDATES.values()
+    assert rnn_best.BEST.held_out == 0
