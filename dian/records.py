@@ -286,21 +286,23 @@ def make_key(module: str, settings: dict, data: dict) -> dict[str, Any]:
 def stale(record: Record) -> list[str]:
     """Say why a record is not fresh; the list is empty if it is.
 
-    Fresh means: its modules are today's, or a stored replay was made with today's.
+    Fresh means: its modules are today's, or a stored replay was made with today's. If
+    not, what changed is told since the last state of the code that it held for.
     """
     today = source_key(record.content["module"])
-    made = record.content["key"]["modules"]
-    if any(modules == today for modules in _vouched(record)):
+    vouched = _vouched(record)
+    if today in vouched:
         return []
+    last = vouched[-1]
     return [
-        f"{module} {_change(made.get(module), today.get(module))}"
-        for module in sorted(made | today)
-        if made.get(module) != today.get(module)
+        f"{module} {_change(last.get(module), today.get(module))}"
+        for module in sorted(last | today)
+        if last.get(module) != today.get(module)
     ]
 
 
 def _vouched(record: Record) -> list[dict[str, str]]:
-    """Every state of the code that the record is known to hold for."""
+    """Every state of the code that the record is known to hold for, in order."""
     proofs = [proof["modules"] for proof in record.content["proofs"]]
     return [record.content["key"]["modules"], *proofs]
 
