@@ -21,6 +21,7 @@ fifty short trainings on the bundled sample.
 # Clipping by norm is the projection on a ball of radius :math:`\theta`,
 #
 # .. math::
+#    :label: eq-clipping
 #
 #    c_\theta(g) = g \min\left(1, \frac{\theta}{\lVert g \rVert}\right), \qquad
 #    c_\theta(0) = 0 .
@@ -153,10 +154,11 @@ plt.show()
 # knowing before one compares two trainings digit by digit. Ours divides by the norm
 # itself, which cannot be zero where it is longer than :math:`\theta`.
 
-theta = 1.0
+theta = 0.01
+print(f"at a threshold of {theta}:")
 for label, cut in [*((n, c) for n, c, _ in ways), ("torch", by_torch)]:
     norm = flat(clipped(cut, gradient, theta)).norm()
-    print(f"{label:14} norm {norm:.9f}, cosine {turned(cut, theta):.6f}")
+    print(f"{label:14} norm {norm:.6f}, cosine {turned(cut, theta):.6f}")
 
 for theta in thetas:
     norm = flat(clipped(by_norm, gradient, theta)).norm().item()

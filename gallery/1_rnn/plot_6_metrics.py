@@ -40,19 +40,32 @@ of_sample = metrics.confusion_matrix(test.labels, predicted[test.index], n_class
 print(f"{of_sample.trace()} of the {of_sample.sum()} are right")
 
 # %%
-# The record also has the matrix of all 10,000. For a class :math:`c`, its row sums to
-# the images that are of it, its column to the images that were taken for it, and they
-# meet in those that are both:
+# The record also has the matrix of all 10,000,
 #
 # .. math::
+#    :label: eq-confusion
 #
-#    P_c = \frac{C_{cc}}{\sum_i C_{ic}}, \qquad
-#    R_c = \frac{C_{cc}}{\sum_j C_{cj}}, \qquad
-#    F_c = \frac{2}{1 / P_c + 1 / R_c}
-#        = \frac{2\, C_{cc}}{\sum_j C_{cj} + \sum_i C_{ic}} .
+#    C_{ij} = \#\{n : y_n = i,\ \hat y_n = j\}, \qquad
+#    \text{accuracy} = \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}} .
 #
-# Precision divides by the column, recall by the row, and F1, their harmonic mean, by
-# the two together. So F1 can be had without either, which matters where one is 0/0.
+# For a class :math:`c`, its row sums to the images that are of it, its column to those
+# that were taken for it, and they meet in those that are both. Precision divides by the
+# column, and recall by the row:
+#
+# .. math::
+#    :label: eq-precision-recall
+#
+#    P_c = \frac{C_{cc}}{\sum_i C_{ic}}, \qquad R_c = \frac{C_{cc}}{\sum_j C_{cj}} .
+#
+# F1 is their harmonic mean, :math:`2 / (1 / P_c + 1 / R_c)`, and divides by the two
+# together:
+#
+# .. math::
+#    :label: eq-f1
+#
+#    F_c = \frac{2\, C_{cc}}{\sum_j C_{cj} + \sum_i C_{ic}} .
+#
+# So it can be had without either, which matters where one of them is 0/0.
 
 C = torch.from_numpy(record.arrays["confusion"][0])
 precision, recall, f1 = metrics.precision(C), metrics.recall(C), metrics.f1(C)
@@ -117,8 +130,14 @@ assert micro_precision == micro_recall == micro_f1 == metrics.accuracy(C).float(
 # ---------------------------
 # "Macro" divides for each class, and then takes the mean over the classes. One may
 # take the mean of the F1, or the F1 of the mean precision and the mean recall. This
-# report means the former, as scikit-learn does. On our balanced test set they hardly
-# differ. Where one class is rare, they do:
+# report means the former, as scikit-learn does: for :math:`q` classes,
+#
+# .. math::
+#    :label: eq-macro
+#
+#    F = \frac{1}{q} \sum_c F_c .
+#
+# On our balanced test set the two hardly differ. Where one class is rare, they do:
 
 
 def two_macros(C: Tensor) -> tuple[float, float]:
@@ -139,10 +158,18 @@ assert abs(np.subtract(*two_macros(rare))) > 0.1
 # Averaged over batches
 # ---------------------
 # A loss is a mean over images, so the mean over equal batches is the mean over all.
-# F1 is a ratio: the mean of ratios is not the ratio of the sums. For the average over
-# batches one needs the pairs of true and predicted class, in some order. The matrix
-# says exactly which pairs there are, and since what counts here is how they fall into
-# batches, we shuffle them, five times. (The order of the real test set is one more.)
+# F1 is a ratio, and the mean of ratios is not the ratio of the sums: with the matrices
+# :math:`C^{(b)}` of :math:`B` batches, in general
+#
+# .. math::
+#    :label: eq-batch-average
+#
+#    F\Big(\sum_b C^{(b)}\Big) \ne \frac{1}{B} \sum_b F\big(C^{(b)}\big) .
+#
+# To take the average over batches, one needs the pairs of true and predicted class, in
+# some order. The matrix says exactly which pairs there are, and since what counts here
+# is how they fall into batches, we shuffle them, five times. (The order of the real
+# test set is one more.)
 
 
 def pairs(C: Tensor) -> tuple[Tensor, Tensor]:
