@@ -123,7 +123,7 @@ thetas = np.geomspace(1e-4, 10 * length, 31)
 ways = [("all parameters", by_norm, "-"), ("each tensor", by_tensor, "--")]
 ways += [("each entry", by_value, ":")]
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6), layout="constrained")
 for label, cut, style in ways:
     left.plot(thetas, [turned(cut, t) for t in thetas], style, label=label)
 left.axvline(length, color="gray", linewidth=0.8)
@@ -234,7 +234,7 @@ ends = {
     for theta, rows in results.items()
 }
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6), layout="constrained")
 styles = [
     (math.inf, "not clipped", "s", 0.93),
     (1.0, r"clipped at $\theta = 1$", "o", 1.07),
@@ -250,7 +250,7 @@ left.set(xscale="log", yscale="log", xlabel="learning rate")
 left.set(ylabel="cross-entropy at the end (nats)")
 left.set_title("Five seeds at each rate")
 left.legend()
-right.set(yscale="log", ylim=(1, 100), xlabel="step")
+right.set(yscale="log", ylim=(1, 1000), xlabel="step")
 right.set(ylabel="norm of the gradient, before clipping")
 right.set_title("Learning rate 0.3, first seed")
 right.legend()

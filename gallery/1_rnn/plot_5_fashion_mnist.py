@@ -63,17 +63,9 @@ losses = fit(
 print(f"loss of the first step {losses[0]:.2f}, of the last {losses[-1]:.2f} nats")
 
 # %%
-# A network that knows nothing gives all :math:`q` classes the same probability. So the
-# loss of the first step is the first thing to check,
-#
-# .. math::
-#    :label: eq-start-loss
-#
-#    L_0 \approx \ln q,
-#
-# which is 2.30 nats for ten classes. Random start weights do a little worse than that,
-# since they are sure of things without a reason. One epoch of 63 small steps already
-# brings the loss well below.
+# A network that knows nothing would lose :math:`\ln 10` = 2.30 nats. Random start
+# weights do a little worse than that, since they are sure of things without a reason.
+# One epoch of 63 small steps already brings the loss well below.
 
 assert abs(losses[0] - np.log(10)) < 0.5
 assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.5

@@ -72,7 +72,7 @@ precision, recall, f1 = metrics.precision(C), metrics.recall(C), metrics.f1(C)
 shirt = data.CLASSES.index("Shirt")
 
 fig, (left, right) = plt.subplots(
-    1, 2, figsize=(10, 4.6), layout="constrained", width_ratios=(1.1, 1)
+    1, 2, figsize=(8.4, 4.4), layout="constrained", width_ratios=(1.2, 1)
 )
 plots.confusion(left, C.numpy(), data.CLASSES)
 frame = {"fill": False, "edgecolor": "#d55e00", "linewidth": 2, "clip_on": False}
