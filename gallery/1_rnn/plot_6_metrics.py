@@ -1,0 +1,288 @@
+r"""
+Four numbers from one matrix, and how to get them wrong
+=======================================================
+
+**Question.** Accuracy, precision, recall and F1 judge a classifier. How are they
+related, and what happens if F1 is computed for each batch and then averaged, as one
+does with a loss?
+
+**Answer.** All of them are ratios of sums of one confusion matrix. Counted over all
+classes together, precision, recall and F1 *are* the accuracy. The matrix adds up over
+batches; its ratios do not. In batches of 8 the averaged macro-F1 of our network is
+below 0.6 instead of above 0.8; a classifier that makes no mistake gets less than 0.6,
+too; and where the test images happen to be sorted by class, ours gets less than 0.1.
+
+**Source.** Opitz and Burst, *Macro F1 and Macro F1*, 2019 (arXiv:1911.03347), on the
+two of that name; Forman and Scholz, *Apples-to-apples in cross-validation studies*,
+2010, on averages of F1. The predictions are those of a recorded run. **Cost.** Seconds
+on a CPU, no download.
+"""
+
+# %%
+# One matrix
+# ----------
+# :math:`C_{ij}` counts the images of class :math:`i` that were taken for class
+# :math:`j`. The predictions of the recorded run travel with the package, and so do the
+# labels of 500 of the test images:
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from dian import data, metrics, plots, records
+
+record = records.load("rnn-fashion-mnist")
+test = data.sample("test")
+predicted = torch.from_numpy(record.arrays["predictions"][0]).long()
+of_sample = metrics.confusion_matrix(test.labels, predicted[test.index], n_class=10)
+print(f"{of_sample.trace()} of the {of_sample.sum()} are right")
+
+# %%
+# The record also has the matrix of all 10,000,
+#
+# .. math::
+#    :label: eq-confusion
+#
+#    C_{ij} = \#\{n : y_n = i,\ \hat y_n = j\}, \qquad
+#    \text{accuracy} = \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}} .
+#
+# For a class :math:`c`, its row sums to the images that are of it, its column to those
+# that were taken for it, and they meet in those that are both. Precision divides by the
+# column, and recall by the row:
+#
+# .. math::
+#    :label: eq-precision-recall
+#
+#    P_c = \frac{C_{cc}}{\sum_i C_{ic}}, \qquad R_c = \frac{C_{cc}}{\sum_j C_{cj}} .
+#
+# F1 is their harmonic mean, :math:`2 / (1 / P_c + 1 / R_c)`, and divides by the two
+# together:
+#
+# .. math::
+#    :label: eq-f1
+#
+#    F_c = \frac{2\, C_{cc}}{\sum_j C_{cj} + \sum_i C_{ic}} .
+#
+# So it can be had without either, which matters where one of them is 0/0.
+
+C = torch.from_numpy(record.arrays["confusion"][0])
+precision, recall, f1 = metrics.precision(C), metrics.recall(C), metrics.f1(C)
+shirt = data.CLASSES.index("Shirt")
+
+fig, (left, right) = plt.subplots(
+    1, 2, figsize=(8.4, 4.4), layout="constrained", width_ratios=(1.2, 1)
+)
+plots.confusion(left, C.numpy(), data.CLASSES)
+frame = {"fill": False, "edgecolor": "#d55e00", "linewidth": 2, "clip_on": False}
+row = Rectangle((-0.5, shirt - 0.5), 10, 1, **frame)
+column = Rectangle((shirt - 0.5, -0.5), 1, 10, linestyle="--", **frame)
+left.add_patch(row)
+left.add_patch(column)
+left.set_title("Per cent of each true class; framed: Shirt", fontsize=10)
+position = np.arange(10)
+for name, values, marker in [
+    ("precision: of the column", precision, "|"),
+    ("recall: of the row", recall, "x"),
+    ("F1", f1, "o"),
+]:
+    right.plot(values, position, marker, label=name, fillstyle="none", markersize=9)
+right.set_yticks(position, data.CLASSES)
+right.invert_yaxis()
+right.grid(axis="y", alpha=0.3)
+right.set(xlabel="share", title="From the same matrix")
+right.legend(loc="lower left")
+plt.show()
+
+# %%
+# .. provenance:: rnn-fashion-mnist
+
+for name, value in [("precision", precision), ("recall", recall), ("F1", f1)]:
+    print(f"Shirt: {name:9} {value[shirt]:.4f}")
+
+assert torch.allclose(f1, 2 / (1 / precision + 1 / recall))
+assert f1.argmin() == shirt
+
+# %%
+# Counted together, all are the accuracy
+# --------------------------------------
+# "Micro" counts first and divides once. An image that is mistaken is a false positive
+# of exactly one class and a false negative of exactly one other. So over all classes
+# there are as many of the former as of the latter, the two denominators are the same,
+#
+# .. math::
+#
+#    \frac{\sum_c C_{cc}}{\sum_c \sum_i C_{ic}}
+#    = \frac{\sum_c C_{cc}}{\sum_c \sum_j C_{cj}}
+#    = \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}},
+#
+# and three numbers that look like more evidence are the accuracy again.
+
+micro_precision = C.trace() / C.sum(0).sum()
+micro_recall = C.trace() / C.sum(1).sum()
+micro_f1 = 2 * C.trace() / (C.sum(0) + C.sum(1)).sum()
+print(f"accuracy {metrics.accuracy(C):.4f}, micro-F1 {micro_f1:.4f}")
+assert micro_precision == micro_recall == micro_f1 == metrics.accuracy(C).float()
+
+# %%
+# Two numbers called macro-F1
+# ---------------------------
+# "Macro" divides for each class, and then takes the mean over the classes. One may
+# take the mean of the F1, or the F1 of the mean precision and the mean recall. This
+# report means the former, as scikit-learn does: for :math:`q` classes,
+#
+# .. math::
+#    :label: eq-macro
+#
+#    F = \frac{1}{q} \sum_c F_c .
+#
+# On our balanced test set the two hardly differ. Where one class is rare, they do:
+
+
+def two_macros(C: Tensor) -> tuple[float, float]:
+    """Mean of the F1, and F1 of the means."""
+    P, R = metrics.precision(C).mean(), metrics.recall(C).mean()
+    return metrics.f1(C).mean().item(), (2 * P * R / (P + R)).item()
+
+
+rare = torch.tensor([[1, 0], [9, 90]])  # one image of the first class, 99 of the second
+for name, matrix in [("Fashion-MNIST", C), ("one image of 100", rare)]:
+    of_f1, of_means = two_macros(matrix)
+    print(f"{name:16}: mean of F1 {of_f1:.4f}, F1 of the means {of_means:.4f}")
+
+assert abs(np.subtract(*two_macros(C))) < 0.001
+assert abs(np.subtract(*two_macros(rare))) > 0.1
+
+# %%
+# Averaged over batches
+# ---------------------
+# A loss is a mean over images, so the mean over equal batches is the mean over all.
+# F1 is a ratio, and the mean of ratios is not the ratio of the sums: with the matrices
+# :math:`C^{(b)}` of :math:`B` batches, in general
+#
+# .. math::
+#    :label: eq-batch-average
+#
+#    F\Big(\sum_b C^{(b)}\Big) \ne \frac{1}{B} \sum_b F\big(C^{(b)}\big) .
+#
+# To take the average over batches, one needs the pairs of true and predicted class, in
+# some order. The matrix says exactly which pairs there are, and since what counts here
+# is how they fall into batches, we shuffle them, five times. (The order of the real
+# test set is one more.)
+
+
+def pairs(C: Tensor) -> tuple[Tensor, Tensor]:
+    """List the true and the predicted class of every image, sorted by class."""
+    true, predicted = torch.cartesian_prod(torch.arange(10), torch.arange(10)).T
+    return true.repeat_interleave(C.flatten()), predicted.repeat_interleave(C.flatten())
+
+
+def batch_average(
+    true: Tensor, predicted: Tensor, size: int, only_present: bool
+) -> float:
+    """Do it wrong: macro-F1 of each batch, then the mean."""
+    found = []
+    for some, guessed in zip(true.split(size), predicted.split(size), strict=True):
+        of_batch = metrics.confusion_matrix(some, guessed, n_class=10)
+        f1 = metrics.f1(of_batch)
+        found.append(f1[of_batch.sum(1) > 0].mean() if only_present else f1.mean())
+    return torch.stack(found).mean().item()
+
+
+true, guessed = pairs(C)
+assert torch.equal(metrics.confusion_matrix(true, guessed, n_class=10), C)
+orders = [
+    torch.randperm(len(true), generator=torch.Generator().manual_seed(seed))
+    for seed in range(5)
+]
+sizes = [8, 16, 32, 64, 128, 256, 512, 1024]
+
+# %%
+# In a small batch some classes are missing. What is the F1 of a class that is neither
+# present nor predicted, 0/0? Our convention, and scikit-learn's default, is 0; others
+# leave out the classes that are not there. Neither saves the average.
+
+averages = {
+    (who, only_present): np.array(
+        [
+            [batch_average(true[o], guess[o], size, only_present) for size in sizes]
+            for o in orders
+        ]
+    )
+    for who, guess, only_present in [
+        ("ours", guessed, False),
+        ("ours", guessed, True),
+        ("perfect", true, False),
+    ]
+}
+whole = metrics.f1(C).mean().item()
+
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+ax.axhline(whole, color="black", linewidth=0.8, label="ours, from the whole matrix")
+for key, label, style in [
+    (("ours", False), "ours, 0/0 is 0", "s--"),
+    (("ours", True), "ours, without missing classes", "o-"),
+    (("perfect", False), "no mistake at all, 0/0 is 0", "^:"),
+]:
+    plots.curve_with_spread(ax, np.array(sizes), averages[key], label, ls=style[1:],
+                            marker=style[0], fillstyle="none")  # fmt: skip
+ax.set(
+    xscale="log", xlabel="images in a batch", ylabel="macro-F1, averaged over batches"
+)
+ax.set_xticks(sizes, sizes)
+ax.minorticks_off()
+ax.set(ylim=(0.4, 1.02), title="One set of predictions, many values of F1")
+ax.legend()
+plt.show()
+
+# %%
+# .. provenance:: rnn-fashion-mnist
+#
+# The value depends on the size of the batch, which has nothing to do with the
+# classifier. (The dip at 256 is the last batch: 16 images are left for it, and it
+# counts as much as each of the others.) It depends on the order, too, most of all if
+# that is not random:
+
+in_order = {size: batch_average(true, guessed, size, False) for size in (8, 256)}
+for size in (8, 256):
+    shuffled = averages["ours", False][:, sizes.index(size)]
+    print(
+        f"batches of {size:3}: shuffled {shuffled.min():.3f} to {shuffled.max():.3f}, "
+        f"sorted by class {in_order[size]:.3f}, whole {whole:.3f}"
+    )
+without_mistake = averages["perfect", False][:, 0]
+print(f"no mistake at all, batches of 8: {without_mistake.mean():.3f}")
+
+assert whole > 0.8
+assert averages["ours", False][:, 0].max() < 0.6
+assert without_mistake.max() < 0.6
+assert in_order[8] < 0.1
+for only_present in (False, True):
+    assert (abs(averages["ours", only_present] - whole) > 1e-6).all()
+
+# %%
+# Even the accuracy, a mean over images, is wrong once the batches differ in size, and
+# the last one usually does: four images right and one wrong, in batches of 4 and 1:
+
+right = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
+by_batch = torch.stack([part.mean() for part in right.split(4)]).mean()
+print(f"mean over batches {by_batch:.1f}, accuracy {right.mean():.1f}")
+assert by_batch != right.mean()
+
+# %%
+# The remedy costs nothing: add the matrices of the batches, and divide once at the end.
+
+total = sum(
+    metrics.confusion_matrix(some, taken_for, n_class=10)
+    for some, taken_for in zip(true.split(256), guessed.split(256), strict=True)
+)
+assert torch.equal(total, C)
+print({name: round(value, 4) for name, value in metrics.summary(total).items()})
+
+# %%
+# Limits
+# ------
+# One run, one data set with classes of one size. Where they differ in size, the biases
+# are others, and the two macro-F1 move apart; that none of the averages is the value of
+# the whole set does not depend on it.
