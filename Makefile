@@ -24,6 +24,10 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .PHONY: help html test check lint serve train verify audit data linkcheck lock clean
 
+# Matrices are small here, and scripts run side by side: threads would only get in each
+# other's way.
+html test: export OMP_NUM_THREADS := 1
+
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
