@@ -8,7 +8,7 @@ ENVIRONMENT := .venv/.current
 KATEX := node_modules/.package-lock.json
 CLAIMS := build/.verified
 DOCTESTS := build/.doctests
-SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2 -d build/doctrees
+SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2
 
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
@@ -36,13 +36,14 @@ html: $(ENVIRONMENT) $(KATEX) $(CLAIMS) $(DOCTESTS) ## Verify, run the doctests,
 	@# interrupted, all are read again.
 	@[ -e build/.complete ] || rm -rf build/doctrees
 	@rm -f build/.complete
-	$(SPHINX) -b html docs build/html
+	$(SPHINX) -d build/doctrees -b html docs build/html
 	@touch build/.complete
 	$(PY) scripts/check_site.py build/html
 	@echo "The site is in build/html; open file://$(CURDIR)/build/html/index.html"
 
 test: $(ENVIRONMENT) $(KATEX) ## Run all tests, the doctests included
-	$(PY) scripts/get_data.py
+	@# Without the data all tests run, and only those that need them fail, and say so.
+	-$(PY) scripts/get_data.py
 	$(PY) -m pytest -q
 	@mkdir -p build && touch $(DOCTESTS)
 
@@ -73,7 +74,8 @@ data: $(ENVIRONMENT) ## Bring the whole of Fashion-MNIST to this machine
 	$(PY) scripts/get_data.py
 
 linkcheck: $(ENVIRONMENT) $(KATEX) ## Ask every external link (needs a network)
-	$(SPHINX) -b linkcheck docs build/linkcheck
+	@# With doctrees of its own: a page that is read here has to warn in `make html`, too.
+	$(SPHINX) -d build/linkcheck-doctrees -b linkcheck docs build/linkcheck
 
 lock: ## Renew constraints.txt, the exact versions
 	sh scripts/lock.sh

@@ -54,7 +54,9 @@ def clip_by_norm(parameters: Iterable[nn.Parameter], theta: float) -> float:
     if not theta > 0:
         raise ValueError(f"theta must be positive, got {theta}")
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = math.hypot(*torch._foreach_norm(gradients)) if gradients else 0.0
+    # In float64: the squares of a gradient can overflow where the gradient does not.
+    norms = torch._foreach_norm(gradients, 2, torch.float64) if gradients else []
+    norm = math.hypot(*norms)
     if not math.isfinite(norm):
         raise ValueError(f"the gradient is not finite: its norm is {norm}")
     if norm > theta:

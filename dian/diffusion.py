@@ -15,8 +15,8 @@ from torch import Tensor
 class Schedule(NamedTuple):
     r"""How much noise each step adds, and what has come together until then.
 
-    Everything is float64: in float32 the variance :math:`1 - \bar\alpha_1` is already
-    wrong in its fourth digit.
+    Everything is float64: in float32 the variance :math:`1 - \bar\alpha_1` of the
+    linear schedule has a relative error of 1.7e-4.
     """
 
     beta: Float64[Tensor, "n"]

@@ -1,20 +1,26 @@
 """What the claims gave, kept from one run to the next while the code is the same.
 
-One chapter is one entry. Its key covers the code of its claims and of everything that
-they import, so a change of one function runs the chapters that use it again, and no
-other. Nothing is kept of a chapter in which a claim failed or a planted bug survived.
+One chapter is one entry. Its key covers every byte of its claims, of all that they
+import and of the recorded runs that they name: statements are docstrings, and planted
+bugs replace text. A change runs the chapters that use what changed again, and no other.
+Nothing is kept of a chapter in which a claim failed or a planted bug survived.
 """
 
+import ast
 import json
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from dian import records
+from dian.claims import require_expected
 from dian.files import sha256, written_whole
-from dian.source import PACKAGE, source_key
+from dian.source import PACKAGE, module_path, source_key
 
 Reports = list[dict[str, Any]]
+PEERS = ("torch", "scikit-learn", "sympy", "mpmath")
+"""Packages that the claims compute with."""
 
 
 def chapter_keys() -> dict[str, str]:
@@ -23,7 +29,7 @@ def chapter_keys() -> dict[str, str]:
     >>> "rnn" in chapter_keys()
     True
     """
-    shared = [source_key("dian.verifier"), version("torch")]
+    shared = [_modules("dian.verifier"), {name: _version(name) for name in PEERS}]
     chapters = sorted(
         path.stem
         for path in PACKAGE.glob("claims/*.py")
@@ -66,22 +72,29 @@ def renew(file: Path, check: Callable[[Iterable[str]], Reports]) -> Reports:
     -------
     reports
         Of all claims, chapter by chapter.
+
+    Raises
+    ------
+    DianError
+        If they are not those of :data:`dian.claims.EXPECTED`; nothing is kept then.
     """
     keys, kept = chapter_keys(), read(file)
     changed = [chapter for chapter in keys if chapter not in kept]
     fresh = check(changed) if changed else []
     for chapter in changed:
         kept[chapter] = [one for one in fresh if one["chapter"] == chapter]
+    reports = [one for chapter in keys for one in kept[chapter]]
+    require_expected({one["id"]: len(one["mutants"]) for one in reports})
     good = {
-        chapter: {"key": keys[chapter], "reports": reports}
-        for chapter, reports in sorted(kept.items())
-        if _good(reports)
+        chapter: {"key": keys[chapter], "reports": kept[chapter]}
+        for chapter in keys
+        if _good(kept[chapter])
     }
     if changed:
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as temporary:
             temporary.write_text(json.dumps(good, indent=1), encoding="utf-8")
-    return [one for chapter in keys for one in kept[chapter]]
+    return reports
 
 
 def _good(reports: Reports) -> bool:
@@ -90,5 +103,32 @@ def _good(reports: Reports) -> bool:
 
 
 def _hash(chapter: str, shared: list) -> str:
-    parts = [source_key(f"dian.claims.{chapter}"), shared]
+    module = f"dian.claims.{chapter}"
+    parts = [_modules(module), _records(module_path(module)), shared]
     return sha256(json.dumps(parts, sort_keys=True).encode())
+
+
+def _modules(module: str) -> dict[str, str]:
+    """Hash the bytes of a module and of all that it imports, comments included."""
+    return {name: sha256(module_path(name).read_bytes()) for name in source_key(module)}
+
+
+def _records(path: Path) -> dict[str, str]:
+    """Hash the files of every record whose name stands as a string in a file."""
+    tree, folder = ast.parse(path.read_bytes()), records.FOLDER
+    named = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    return {
+        file.relative_to(folder).as_posix(): sha256(file.read_bytes())
+        for name in records.names(folder)
+        if name in named
+        for file in sorted((folder / name).rglob("*"))
+        if file.is_file()
+    }
+
+
+def _version(package: str) -> str | None:
+    """Return its version, or None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

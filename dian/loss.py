@@ -75,13 +75,13 @@ def cross_entropy(
     tensor(2.3026)
     """
     _check(logits, labels, mask, smoothing)
+    if mask is not None:
+        # Chosen first: what is masked may hold any label, and even NaN.
+        logits, labels = logits[mask], labels[mask]
     shift = logits.real.amax(-1, keepdim=True)
     normaliser = torch.log(torch.exp(logits - shift).sum(-1)) + shift[..., 0]
-    if mask is None:
-        return (normaliser - _of_target(logits, labels, smoothing)).mean()
-    # A masked position may hold any label: it is not looked up.
-    nll = normaliser - _of_target(logits, labels.where(mask, 0), smoothing)
-    return nll[mask].sum() / mask.sum()
+    nll = normaliser - _of_target(logits, labels, smoothing)
+    return nll.mean()
 
 
 def cross_entropy_backward(
@@ -111,7 +111,9 @@ def cross_entropy_backward(
     target = torch.full_like(logits, even)
     index = labels.where(mask, 0).unsqueeze(-1).long()
     target.scatter_(-1, index, 1 - smoothing + even)
-    return mask.unsqueeze(-1) * (softmax(logits) - target) / mask.sum()
+    # Chosen, not multiplied by 0: what is masked may be NaN, and has gradient 0.
+    gradient = torch.where(mask.unsqueeze(-1), softmax(logits) - target, 0.0)
+    return gradient / mask.sum()
 
 
 def _of_target(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -12,6 +12,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -206,8 +207,9 @@ def load(name: str, folder: Path = FOLDER) -> Record:
         raise DianError(f"no record {name!r}; {nearest(name, names(folder))}")
     path = folder / name / "record.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=_refuse)
+    except (OSError, ValueError) as error:
         raise DianError(f"record {name}: {path} cannot be read ({error})") from None
     _validate(name, content)
     record = Record(path.parent, content)
@@ -228,21 +230,25 @@ def save(folder: Path, content: dict[str, Any], files: Mapping[str, bytes]) -> N
     files
         The bytes of each file beside it.
 
+    Raises
+    ------
+    DianError
+        If it cannot be written, or holds what a record may not hold.
+
     Notes
     -----
-    Until the last rename the old ``record.json`` stands; from then on the new one. A
-    record that was interrupted between the two has files that do not fit it, and is
-    refused by :func:`load`.
+    Everything is written under other names first, and renamed when all of it is on the
+    disk, ``record.json`` last: if something fails, the old record stands.
     """
     content = content | {"files": {name: sha256(data) for name, data in files.items()}}
     content["checksum"] = checksum(content)
     _validate(content["name"], content)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            with written_whole(folder / name) as temporary:
-                temporary.write_bytes(data)
-        _write(folder, content)
+        with ExitStack() as renamed_at_the_end:  # the first to be opened comes last
+            for name, data in [("record.json", _text(content)), *files.items()]:
+                path = renamed_at_the_end.enter_context(written_whole(folder / name))
+                path.write_bytes(data)
     except OSError as error:
         raise DianError(
             f"{folder}: the record cannot be written ({error.strerror}); "
@@ -254,13 +260,18 @@ def add_proof(record: Record, proof: dict[str, Any]) -> None:
     """Store that a replay with today's code gave the recorded numbers."""
     content = dict(record.content) | {"proofs": [*record.content["proofs"], proof]}
     content["checksum"] = checksum(content)
-    _write(record.folder, content)
+    with written_whole(record.folder / "record.json") as temporary:
+        temporary.write_bytes(_text(content))
 
 
 def checksum(content: Mapping[str, Any]) -> str:
     """SHA-256 of everything in the record but this checksum."""
     rest = {key: value for key, value in content.items() if key != "checksum"}
-    return sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode())
+    try:
+        return sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode())
+    except ValueError:
+        name = content.get("name")
+        raise DianError(f"record {name}: a number in it is not finite") from None
 
 
 def make_key(module: str, settings: dict, data: dict) -> dict[str, Any]:
@@ -313,12 +324,16 @@ def _change(before: str | None, after: str | None) -> str:
     return "is gone" if after is None else "changed"
 
 
-def _write(folder: Path, content: Mapping[str, Any]) -> None:
+def _refuse(constant: str) -> None:
+    """Refuse NaN and infinity, which are no JSON, though Python reads them."""
+    raise ValueError(f"{constant} is not a number")
+
+
+def _text(content: Mapping[str, Any]) -> bytes:
+    """Write a record as JSON, a row of numbers in one line, so that a diff is short."""
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    # One line for a row of numbers: a diff shows what changed, not a column of it.
     text = re.sub(r"\[[^\[\]{}]*\]", lambda row: " ".join(row[0].split()), text)
-    with written_whole(folder / "record.json") as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    return f"{text}\n".encode()
 
 
 def _validate(name: str, content: Any) -> None:

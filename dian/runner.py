@@ -1,6 +1,7 @@
 """From an experiment to its record, and back: train, replay, revalidate."""
 
 import importlib
+import math
 import pkgutil
 import time
 from collections.abc import Callable
@@ -18,10 +19,9 @@ from dian import machine, records
 from dian.data import SAMPLE_CHECKSUMS
 from dian.errors import DianError
 from dian.experiments import Experiment
-from dian.files import sha256
+from dian.source import source_key
 from dian.training import Outcome
 
-REPLAY_STEPS = 50
 TOLERANCE = 1e-5
 """How far a replayed number may be from the recorded one, relative to it."""
 
@@ -97,7 +97,8 @@ def train(
     settings = experiment.quick if quick else experiment.settings
     data = experiment.data(quick)
     seeds = range(experiment.n_seed if n_seed is None else n_seed)
-    # The key is of the code that runs, so it is taken before somebody edits a file.
+    # Of the code that runs, so they are taken before somebody edits a file.
+    commit = commit or machine.commit()
     key = records.make_key(
         experiment.run.__module__,
         asdict(settings),
@@ -122,7 +123,7 @@ def train(
         "module": experiment.run.__module__,
         "settings": asdict(settings),
         "seeds": list(seeds),
-        "commit": commit or machine.commit(),
+        "commit": commit,
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
@@ -142,22 +143,23 @@ def train(
 
 
 def replay(experiment: Experiment, settings: Any, data: Any) -> dict[str, Any]:
-    """Repeat the first steps of seed 0 on the CPU, in float64, and tell all numbers.
+    """Run seed 0 in little, on the CPU, in float64, and tell all numbers.
 
-    In float64, since training amplifies rounding: in float32 another number of threads
-    changes the loss of the 50th step in its fourth digit. What the network scores after
-    these steps is a part of the replay, so that a change of a metric is seen as well as
-    a change of the training.
+    A whole run: what happens late, such as the end of the schedule or the judging, is
+    a part of it. In float64, since training amplifies rounding: in float32 another
+    number of threads changes the loss of the 50th step in its fourth digit.
     """
-    cpu = torch.device("cpu")
-    outcome = experiment.run(
-        settings, data, 0, cpu, dtype=torch.float64, max_steps=REPLAY_STEPS
-    )
+    small, few = experiment.shorten(settings, data)
+    outcome = experiment.run(small, few, 0, torch.device("cpu"), dtype=torch.float64)
+    series = {
+        f"{key} of epoch {epoch}": value
+        for key, values in outcome.series.items()
+        for epoch, value in enumerate(values)
+    }
     return {
         "losses": outcome.losses,
-        "metrics": outcome.metrics,
+        "metrics": outcome.metrics | series,
         "weights": {k: _fingerprint(w) for k, w in outcome.weights.items()},
-        "weights_sha256": sha256(to_bytes(outcome.weights)),
     }
 
 
@@ -200,20 +202,22 @@ def revalidate(
         )
     if experiment.checksums != record.content["key"]["data"]:
         raise DianError(f"record {name}: the data changed; {again}")
+    modules = source_key(record.content["module"])
+    commit = commit or machine.commit()
     machine.make_deterministic()
     new = replay(experiment, experiment.settings, experiment.data(False))
     where, residual = _difference(record.content["replay"], new)
-    if residual > 1:
+    if not residual <= 1:
         raise DianError(
             f"record {name}: the replay differs from the record in {where}, by "
             f"{residual:.3g} times what is allowed; {again}"
         )
     proof = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit or machine.commit(),
+        "commit": commit,
         "residual": residual * TOLERANCE,
         "environment": machine.describe(torch.device("cpu")),
-        "modules": records.source_key(record.content["module"]),
+        "modules": modules,
     }
     records.add_proof(record, proof)
     return proof
@@ -233,7 +237,8 @@ def _difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, float]:
 
     def excess(key: str) -> float:
         scale = max(abs(flat_old[key]), 1e-2)  # of what is nearly 0
-        return abs(flat_new[key] - flat_old[key]) / scale / TOLERANCE
+        times = abs(flat_new[key] - flat_old[key]) / scale / TOLERANCE
+        return times if math.isfinite(times) else math.inf
 
     where = max(flat_old, key=excess)
     return where, excess(where)

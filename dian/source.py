@@ -41,7 +41,7 @@ def source_key(module: str | Path) -> dict[str, str]:
         found, todo = {}, [module]
     while todo:
         name = todo.pop()
-        path = _path(name)
+        path = module_path(name)
         if path is None or name in found:
             continue
         found[name] = path
@@ -61,11 +61,15 @@ def fingerprint(path: Path) -> str:
 def _fingerprint(text: str) -> str:
     tree = ast.parse(text)
     for node in ast.walk(tree):
-        if isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ) and isinstance(ast.get_docstring(node, clean=False), str):
-            node.body = node.body[1:]
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [part for part in body if not _is_docstring(part)]
     return sha256(_canonical(tree).encode())
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    """Tell whether a statement is a text alone: of a module, function or attribute."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _canonical(node: object) -> str:
@@ -108,7 +112,7 @@ def _imports(path: Path, package: str | None) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _path(module: str) -> Path | None:
+def module_path(module: str) -> Path | None:
     """Find the file of a module of the package, or None if it is not one."""
     root, *parts = module.split(".")
     if root != PACKAGE.name:

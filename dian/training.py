@@ -39,7 +39,6 @@ def fit(
     clip: Callable[[Iterable[nn.Parameter]], object] | None = None,
     after_step: Callable[[int, int, float], None] | None = None,
     after_epoch: Callable[[int, float], None] | None = None,
-    max_steps: int | None = None,
 ) -> list[float]:
     """Train a model in place, and return the loss of every step.
 
@@ -68,8 +67,6 @@ def fit(
         Called with the steps done, the steps in all, and the loss of the last one.
     after_epoch
         Called with the epochs done, and the mean loss of the last one.
-    max_steps
-        Stop after so many steps. The schedule is not shortened by it.
 
     Raises
     ------
@@ -99,8 +96,6 @@ def fit(
         model.train()
         begin = len(losses)
         for index in torch.randperm(n_item, generator=generator).split(batch_size):
-            if len(losses) == max_steps:
-                return losses
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule(len(losses) / n_step)
             optimizer.zero_grad()

@@ -29,7 +29,7 @@ def test_claim(one):
     ("one", "mutant"), PLANTED, ids=[f"{o.id}-{m.what}" for o, m in PLANTED]
 )
 def test_mutant(one, mutant):
-    assert not verifier.plant(one, mutant).passed
+    assert verifier.caught(mutant, verifier.plant(one, mutant))
 
 
 def test_the_difference_is_relative_to_the_largest_entry():
@@ -102,6 +102,53 @@ def test_a_mutant_that_does_not_fit_is_reported_as_not_caught():
     (told,) = verifier.report(gone, mutants=True)["mutants"]
     assert told["caught"] is False
     assert "0 times" in told["by"]
+
+
+def planted(check, **mutant):
+    """Report a claim about this very module with one bug in its check."""
+    one = one_claim(check, mutants=(Mutant("any", module=__name__, **mutant),))
+    (told,) = verifier.report(one, mutants=True)["mutants"]
+    return told
+
+
+RIGHT = "sum([1, " + "-1])"  # so that it stands once
+
+
+def right(_):
+    return sum([1, -1])
+
+
+@pytest.mark.parametrize(
+    ("new", "by"),
+    [
+        ("no_such_name", "NameError: name 'no_such_name' is not defined"),
+        ("sum(1)", "TypeError: 'int' object is not iterable"),
+        ("sum([1", "leaves no module test_claims: SyntaxError"),
+        ("sum([2, -2])", "residual 0.0e+00"),
+    ],
+)
+def test_a_mutant_that_rots_is_not_caught(new, by):
+    told = planted(right, old=RIGHT, new=new)
+    assert told["caught"] is False
+    assert by in told["by"]
+
+
+@pytest.mark.parametrize(
+    ("new", "raises", "caught"),
+    [
+        ("sum([1])", None, True),
+        ("math.nan", None, True),
+        ("sum([1])", "TypeError", True),
+        ("sum(1)", "TypeError", True),
+        ("sum(1)", "RuntimeError", False),
+        ("1 / 0", "ArithmeticError", False),  # its parent is another name
+    ],
+)
+def test_a_mutant_is_caught_by_a_residual_or_by_the_error_it_announces(
+    new, raises, caught
+):
+    told = planted(right, old=RIGHT, new=new, raises=raises)
+    assert told["caught"] is caught
 
 
 def test_no_claim_and_no_mutant_vanishes_unseen(monkeypatch):

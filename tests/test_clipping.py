@@ -38,6 +38,12 @@ def test_clipping_leaves_a_short_gradient_alone(generator):
     assert clip_by_norm([nn.Parameter(torch.zeros(D))], theta=1.0) == 0
 
 
+def test_a_gradient_whose_square_overflows_is_clipped():
+    (parameter,) = parameters_with(torch.tensor([3e25, 4e25]))
+    assert clip_by_norm([parameter], theta=1.0) == pytest.approx(5e25)
+    torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]))
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_clipping_refuses_what_is_not_finite(bad):
     with pytest.raises(ValueError, match="not finite"):

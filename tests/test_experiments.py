@@ -24,12 +24,12 @@ def few():
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
 def test_its_trial_runs_in_both_types_of_numbers(experiment, few):
-    changed = {"batch_size": 7, "h": 5}
+    changed = {"batch_size": 21, "h": 5, "epochs": 1}
     if getattr(experiment.quick, "held_out", 0):
         changed["held_out"] = 11
     settings = replace(experiment.quick, **changed)
     for dtype in (torch.float32, torch.float64):
-        outcome = experiment.run(settings, few, 0, CPU, dtype=dtype, max_steps=2)
+        outcome = experiment.run(settings, few, 0, CPU, dtype=dtype)
         assert len(outcome.losses) == 2
         assert all(w.dtype == dtype for w in outcome.weights.values())
         judged = "validation" if "held_out" in changed else "test"
@@ -48,11 +48,8 @@ def test_a_trial_is_smaller_and_nothing_else(experiment):
 def test_a_seed_decides_everything(few, name):
     """Dropout and augmentation, too."""
     experiment = EXPERIMENTS[name]
-    settings = replace(experiment.quick, batch_size=7, h=5)
-    runs = [
-        experiment.run(settings, few, seed, CPU, max_steps=3).losses
-        for seed in (0, 0, 1)
-    ]
+    settings = replace(experiment.quick, batch_size=14, h=5, epochs=1)
+    runs = [experiment.run(settings, few, seed, CPU).losses for seed in (0, 0, 1)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
 
@@ -64,8 +61,8 @@ def test_what_is_held_out_is_not_trained_on_and_no_test_image_is_seen(few):
     assert len(rest.index) == 11
     assert torch.equal(rest.images, train.images[-11:])
     poisoned = train, classify.take(test, slice(0, 0))
-    settings = replace(rnn_best.CANDIDATE, held_out=11, h=5, batch_size=7)
-    outcome = rnn_best.run(settings, poisoned, 0, CPU, max_steps=1)
+    settings = replace(rnn_best.CANDIDATE, held_out=11, h=5, batch_size=30, epochs=1)
+    outcome = rnn_best.run(settings, poisoned, 0, CPU)
     assert len(outcome.arrays["predictions"]) == 11
     assert not any(key.startswith("test") for key in outcome.metrics)
 

@@ -11,11 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "gallery").rglob("plot_*.py"))
+TOOLS = ["beartype", "hypothesis", "pytest", "sklearn", "sphinx", "sybil"]
+"""What comes with the tests and the site, and not with the package."""
 
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory):
-    """What `pip install .` puts into site-packages."""
+    """What `pip install .` puts into site-packages, and none of the tools."""
     folder, source = map(tmp_path_factory.mktemp, ("installed", "source"))
     # A copy, since setuptools leaves what it built beside what it built from.
     ignored = shutil.ignore_patterns("__pycache__")
@@ -33,6 +35,9 @@ def installed(tmp_path_factory):
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
+    # Python imports it by itself at every start.
+    hide = f"import sys\n\nsys.modules.update(dict.fromkeys({TOOLS}))\n"
+    (folder / "sitecustomize.py").write_text(hide)
     return folder
 
 
@@ -84,3 +89,24 @@ def test_the_package_is_used_where_it_is_installed(installed, tmp_path):
         env=os.environ | {"PYTHONPATH": str(installed)},
     )
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_script_that_needs_more_than_is_installed_fails(tool, installed, tmp_path):
+    script = tmp_path / "needs.py"
+    script.write_text(f"import {tool}\n")
+    assert f"import of {tool} halted" in run(script, installed, tmp_path).stderr
+
+
+def test_verify_needs_only_what_is_installed_but_for_one_claim(installed, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "dian", "verify", "metrics"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    told = "R15 (scikit-learn is not installed: pip install scikit-learn)"
+    assert done.stderr.strip() == f"dian: claims that do not hold: {told}"
+    assert "1 claims hold" in done.stdout

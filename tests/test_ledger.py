@@ -1,15 +1,19 @@
 """Results of the claims are kept while the code is the same, if they are good."""
 
 import json
+import shutil
 
 import pytest
 
+import dian.claims
 from dian import ledger
+from dian.errors import DianError
 
 
 def report(chapter, *, passed=True, caught=True):
     mutants = [{"caught": True}, {"caught": caught}]
-    return {"chapter": chapter, "passed": passed, "mutants": mutants}
+    of_chapter = {"id": chapter.upper(), "chapter": chapter}
+    return of_chapter | {"passed": passed, "mutants": mutants}
 
 
 @pytest.fixture
@@ -29,6 +33,7 @@ def check(checked):
 @pytest.fixture
 def keys(monkeypatch):
     keys = {"one": "a", "two": "b"}
+    monkeypatch.setattr(dian.claims, "EXPECTED", {"ONE": 2, "TWO": 2})
     monkeypatch.setattr(ledger, "chapter_keys", lambda: dict(keys))
     return keys
 
@@ -42,8 +47,25 @@ def test_only_what_changed_is_checked_again(tmp_path, keys, check, checked):
     assert ledger.read(file).keys() == {"one"}
     ledger.renew(file, check)
     assert checked == [["one", "two"], ["two"]]
+
+
+def test_a_chapter_that_is_gone_is_told(tmp_path, keys, check, checked):
+    file = tmp_path / "claims.json"
+    ledger.renew(file, check)
     del keys["one"]
+    with pytest.raises(DianError, match="claim ONE is gone"):
+        ledger.renew(file, check)
+    assert checked == [["one", "two"]]
+    dian.claims.EXPECTED.pop("ONE")
     assert [one["chapter"] for one in ledger.renew(file, check)] == ["two"]
+
+
+def test_a_planted_bug_that_is_gone_is_told(tmp_path, keys, check):
+    file = tmp_path / "claims.json"
+    dian.claims.EXPECTED["TWO"] = 3
+    with pytest.raises(DianError, match="claim TWO has 2 mutants, expected 3"):
+        ledger.renew(file, check)
+    assert not file.exists()
 
 
 @pytest.mark.parametrize("bad", [{"passed": False}, {"caught": False}])
@@ -72,17 +94,49 @@ def test_a_damaged_file_means_to_check_again(tmp_path, keys, check, checked, con
     assert ledger.read(file).keys() == {"one", "two"}
 
 
-def test_a_chapter_depends_on_what_its_claims_import(monkeypatch):
-    before = ledger.chapter_keys()
-    real = ledger.source_key
-
-    def changed(module):
-        return real(module) | (
-            {"dian.loss": "x"} if "dian.loss" in real(module) else {}
-        )
-
-    monkeypatch.setattr(ledger, "source_key", changed)
+def moved(before):
     after = ledger.chapter_keys()
-    moved = {chapter for chapter in before if before[chapter] != after[chapter]}
-    assert "rnn" in moved
-    assert "positions" not in moved
+    return {chapter for chapter in before if before[chapter] != after[chapter]}
+
+
+@pytest.mark.parametrize(
+    ("module", "chapters"),
+    [
+        ("dian.loss", {"rnn", "memory", "training"}),
+        ("dian.claims.positions", {"positions"}),
+    ],
+)
+def test_a_chapter_depends_on_every_byte_of_what_it_imports(
+    monkeypatch, tmp_path, module, chapters
+):
+    """Even on a comment: planted bugs replace text, and the site shows it."""
+    before, real = ledger.chapter_keys(), ledger.module_path
+    changed = tmp_path / "changed.py"
+    changed.write_bytes(real(module).read_bytes() + b"# a comment\n")
+    monkeypatch.setattr(
+        ledger, "module_path", lambda name: changed if name == module else real(name)
+    )
+    assert moved(before) == chapters
+
+
+def test_a_chapter_depends_on_the_records_that_it_reads(monkeypatch, tmp_path):
+    folder = tmp_path / "recorded"
+    shutil.copytree(ledger.records.FOLDER, folder)
+    monkeypatch.setattr(ledger.records, "FOLDER", folder)
+    before = ledger.chapter_keys()
+    with (folder / "rnn-fashion-mnist" / "record.json").open("a") as file:
+        file.write("\n")
+    assert moved(before) == {"training"}
+
+
+@pytest.mark.parametrize("package", ["torch", "scikit-learn", "sympy", "mpmath"])
+def test_a_chapter_depends_on_what_the_claims_compute_with(monkeypatch, package):
+    before, real = ledger.chapter_keys(), ledger.version
+
+    def without(name):
+        if name == package:
+            raise ledger.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(ledger, "version", without)
+    assert moved(before) == set(before)

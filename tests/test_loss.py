@@ -110,3 +110,16 @@ def test_wrong_arguments(function, labels, mask, message):
 def test_a_wrong_smoothing(function, smoothing):
     with pytest.raises(ValueError, match=r"smoothing must be in \[0, 1\], got"):
         function(torch.zeros(3, 3), torch.zeros(3).long(), smoothing=smoothing)
+
+
+def test_what_is_masked_may_even_be_nan(logits, labels, mask):
+    expected = cross_entropy(logits, labels, mask)
+    gradient = cross_entropy_backward(logits, labels, mask)
+    poisoned = logits.masked_fill(~mask.unsqueeze(-1), math.nan).requires_grad_()
+    loss = cross_entropy(poisoned, labels, mask)
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(poisoned.grad, gradient)
+    ours = cross_entropy_backward(poisoned.detach(), labels, mask)
+    torch.testing.assert_close(ours, gradient)
+    assert not gradient[~mask].any()

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,3 +176,35 @@ def test_saving_into_what_is_no_folder_is_one_clear_line(tmp_path):
     files = {"arrays.safetensors": to_bytes({"x": np.zeros(2)})}
     with pytest.raises(DianError, match=r"the record cannot be written .File exists"):
         records.save(tmp_path / NAME, dict(records.load(NAME).content), files)
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_not_a_number_is_refused(folder, constant):
+    path = folder / NAME / "record.json"
+    text = path.read_text()
+    path.write_text(re.sub(r'"seconds": [\d.]+', f'"seconds": {constant}', text))
+    with pytest.raises(DianError, match=f"record {NAME}: .*{constant} is not a number"):
+        records.load(NAME, folder)
+    bad = dict(records.load(NAME).content) | {"seconds": float(constant)}
+    with pytest.raises(DianError, match=f"record {NAME}: a number .* is not finite"):
+        records.save(folder / NAME, bad, {})
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_save_that_fails_leaves_the_old_record(folder, monkeypatch, n):
+    """The disk is full at the first, second, third file."""
+    record = records.load(NAME, folder)
+    real, count = Path.write_bytes, iter(range(1, 9))
+
+    def write_bytes(path, data):
+        if next(count) == n:
+            raise OSError(28, "No space left on device")
+        return real(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", write_bytes)
+        files = {"arrays.safetensors": b"new", "weights.safetensors": b"new"}
+        with pytest.raises(DianError, match="No space left on device"):
+            records.save(folder / NAME, dict(record.content), files)
+    assert records.load(NAME, folder).content == record.content
+    assert len(list((folder / NAME).iterdir())) == 3

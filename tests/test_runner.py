@@ -48,14 +48,14 @@ def test_the_same_seed_gives_the_same_numbers():
         runner.replay(experiment, experiment.quick, data) for _ in range(2)
     )
     assert first == second
-    assert len(first["losses"]) == runner.REPLAY_STEPS
+    assert len(first["losses"]) == 50
 
 
 def test_another_seed_gives_others():
     experiment = runner.find(NAME)
-    data = experiment.data(True)
+    data, cpu = experiment.data(True), torch.device("cpu")
     first, second = (
-        experiment.run(experiment.quick, data, seed, torch.device("cpu"), max_steps=2)
+        experiment.run(*experiment.shorten(experiment.quick, data), seed, cpu)
         for seed in (0, 1)
     )
     assert first.losses != second.losses
@@ -87,6 +87,27 @@ def test_a_replay_that_differs_is_told_where(change, where):
     found, excess = runner._difference(old, new)
     assert where in found
     assert excess > 1
+
+
+def test_a_replay_is_a_whole_run_in_little():
+    """The whole schedule, a last batch that is smaller, and the judging after each."""
+    experiment = runner.find(NAME)
+    told = runner.replay(experiment, experiment.quick, experiment.data(True))
+    assert {f"test/f1 of epoch {n}" for n in (0, 1, 2)} <= told["metrics"].keys()
+    small, (train, _) = experiment.shorten(experiment.quick, experiment.data(True))
+    assert small.epochs == 2
+    assert len(train.images) % small.batch_size == small.batch_size - 1
+    assert len(train.images) // small.batch_size == 24
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_a_number_never_proves_anything(bad):
+    numbers = {"losses": [1.0], "metrics": {"f1": 0.5}, "weights": {"w": [1.0, 2.0]}}
+    for changed in ({"losses": [bad]}, {"metrics": {"f1": bad}}):
+        assert runner._difference(numbers, numbers | changed)[1] == float("inf")
+        assert runner._difference(numbers | changed, numbers | changed)[1] == float(
+            "inf"
+        )
 
 
 @pytest.fixture
@@ -150,6 +171,17 @@ def test_another_metric_is_seen_by_the_replay(checkout):
     refused = run("revalidate", NAME)
     assert refused.returncode == 1
     assert "the replay differs from the record in metrics/test/f1" in refused.stderr
+
+
+def test_what_happens_late_is_replayed(checkout):
+    """A change of the end of the schedule is no refactoring."""
+    run, edit = checkout
+    edit(
+        "training.py", "return (1 + math.cos", "return progress > 0.9 or (1 + math.cos"
+    )
+    refused = run("revalidate", NAME)
+    assert refused.returncode == 1
+    assert f"record {NAME}: the replay differs" in refused.stderr
 
 
 def test_another_setting_cannot_be_replayed(checkout):

@@ -10,6 +10,8 @@ import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
+import dian.claims
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs/_ext"))
 
@@ -57,6 +59,8 @@ def build(tmp_path, monkeypatch):
 
     def build(text, *reports):
         kept = {"one": list(reports)}
+        expected = {one["id"]: len(one["mutants"]) for one in reports}
+        monkeypatch.setattr(dian.claims, "EXPECTED", expected)
         monkeypatch.setattr(claims.ledger, "read", lambda file: kept)
         monkeypatch.setattr(claims.ledger, "chapter_keys", lambda: {"one": "key"})
         toctree = "```{toctree}\nverification\n```\n"
@@ -139,4 +143,13 @@ def test_claims_that_do_not_hold_stop_the_build_by_name(monkeypatch, build):
     monkeypatch.setattr(claims.ledger, "read", lambda file: {})
     app = type("App", (), {"confdir": "."})()
     with pytest.raises(SystemExit, match=r"do not hold: R5 \(residual"):
+        claims.verify_all(app)
+
+
+def test_a_claim_that_is_gone_stops_the_build_by_name(monkeypatch):
+    monkeypatch.setattr(dian.claims, "EXPECTED", {"X1": 1, "X2": 3})
+    monkeypatch.setattr(claims.ledger, "read", lambda file: {"one": [REPORT]})
+    monkeypatch.setattr(claims.ledger, "chapter_keys", lambda: {"one": "key"})
+    app = type("App", (), {"confdir": ".", "env": type("Env", (), {})()})()
+    with pytest.raises(SystemExit, match="claim X2 is gone"):
         claims.verify_all(app)

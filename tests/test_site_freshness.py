@@ -102,6 +102,15 @@ def test_another_version_of_torch_runs_the_script(site, monkeypatch):
     assert runs_again(site)
 
 
+def test_another_version_of_katex_has_every_page_read_again(site, monkeypatch):
+    freshness.set_extension_key(site, site.config)
+    before = site.config.extension_key
+    monkeypatch.setattr(freshness, "LOCK", site.root / "package-lock.json")
+    freshness.LOCK.write_text("{}")
+    freshness.set_extension_key(site, site.config)
+    assert site.config.extension_key != before
+
+
 def test_a_run_that_failed_is_run_again(site):
     append(site.root / "dian/clipping.py", "\nx = 1\n")
     assert runs_again(site)
@@ -148,13 +157,13 @@ def test_built_pages_without_a_source_go(site):
 
 def test_notebooks_show_what_only_the_site_understands(site):
     recorded.read.cache_clear()
-    text = f":result:`{NAME}/seeds` seeds\n\n.. provenance:: {NAME}"
+    text = f":result:`{NAME}/seeds` seeds\n\n.. live::\n\n.. provenance:: {NAME}"
     cell = {"cell_type": "markdown", "source": [text]}
     notebook = site.made / "plot_1_x.ipynb"
     notebook.write_text(json.dumps({"cells": [cell]}))
     notebooks.write_out(site)
     record = records.load(NAME)
-    shown = f"{len(record.seeds)} seeds\n\n*{record.provenance}*"
+    shown = f"{len(record.seeds)} seeds\n\n\n\n*{record.provenance}*"
     with zipfile.ZipFile(notebook.with_suffix(".zip")) as archive:
         packed = archive.read("1_rnn/plot_1_x.ipynb").decode()
     for made in (notebook.read_text(), packed):

@@ -8,6 +8,8 @@ BEFORE = '''
 """A module."""
 from math import tanh
 
+EDGE = 1
+
 def f(x):
     """Compute."""
     y = tanh(x)  # the state
@@ -21,6 +23,8 @@ def f(x):
         ("A module.", "A better sentence.", True),
         ('    """Compute."""\n', "", True),
         ("# the state", "# the new state", True),
+        ("EDGE = 1", 'EDGE = 1\n"""What an attribute is."""', True),
+        ("EDGE = 1", "EDGE = 2", False),
         ("\n\ndef", "\n\n\n\ndef", True),
         ("return -y", "return y", False),
         ("y = tanh(x)", "y = tanh( x )", True),

@@ -8,9 +8,11 @@ code or in the formula, that the check must reject. So every claim can be seen t
 There is one module for each subject; :mod:`dian.verifier` runs them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
+
+from dian.errors import DianError
 
 EXPECTED = {
     "R1": 4,
@@ -40,7 +42,7 @@ EXPECTED = {
     "D3": 4,
 }
 """Which claims there are, and how many bugs are planted for each. None can vanish
-unseen: the verifier compares what it finds with this list."""
+unseen: :func:`require_expected` compares what is found with this list."""
 
 KINDS = {
     "S": "symbolic: the difference simplifies to exactly 0",
@@ -68,6 +70,9 @@ class Mutant:
     """What it says with the bug."""
     module: ModuleType | str | None = None
     """Where. Default: the first subject of the claim."""
+    raises: str | None = None
+    """Name of the exception that is the right way to notice it, such as
+    ``RuntimeError``. Any other means that the bug is not the one that was meant."""
 
 
 @dataclass(frozen=True)
@@ -134,3 +139,33 @@ def claim(
         return check
 
     return mark
+
+
+def require_expected(found: Mapping[str, int]) -> None:
+    """Refuse claims, or numbers of mutants, that are not those of :data:`EXPECTED`.
+
+    Parameters
+    ----------
+    found
+        The number of mutants of each claim, by its ID.
+
+    Raises
+    ------
+    DianError
+        If a claim is gone, is new, or has another number of mutants; it names all.
+    """
+    told = []
+    for name in sorted(found.keys() | EXPECTED):
+        if name not in found:
+            told.append(f"claim {name} is gone")
+        elif name not in EXPECTED:
+            told.append(f"claim {name} is new, with {found[name]} mutants")
+        elif found[name] != EXPECTED[name]:
+            told.append(
+                f"claim {name} has {found[name]} mutants, expected {EXPECTED[name]}"
+            )
+    if told:
+        raise DianError(
+            f"not as EXPECTED in dian/claims/__init__.py says: {', '.join(told)}; if "
+            "that is meant, change it there"
+        )

@@ -40,7 +40,7 @@ def clipped(clipping, gradient: Tensor, theta: float) -> Tensor:
         Mutant("as torch does, with 1e-6 added to the norm", "theta / norm)",
                "theta / (norm + 1e-6))"),
         Mutant("short gradients are made longer", "if norm > theta:", "if norm:"),
-        Mutant("the sum of the norms", "math.hypot(*torch", "sum(torch"),
+        Mutant("the sum of the norms", "math.hypot(*norms)", "sum(norms)"),
         Mutant("the squared norm", "theta / norm)", "theta / norm**2)"),
     ),
 )  # fmt: skip

@@ -342,7 +342,7 @@ def decay(memory, init, rnn, start: str, spread: float, seed: int) -> tuple:
     subjects=(memory, rnn),
     mutants=(
         Mutant("the state is carried without detaching it", "state = last.detach()",
-               "state = last", module=__name__),
+               "state = last", module=__name__, raises="RuntimeError"),
         Mutant("one step too many", "terms[-K:].sum(0)", "terms[-K - 1 :].sum(0)",
                module=__name__),
         Mutant("H_t for H_{t-1}", "H[:-1].transpose", "H[1:].transpose"),

@@ -2,13 +2,13 @@
 
 import math
 
-import sklearn.metrics as peer
 import torch
 from torch import Tensor
 
 from dian import metrics
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, relative
+from dian.errors import DianError
 
 N_CLASS = 5
 SHARES = (0.55, 0.25, 0.15, 0.05)
@@ -51,7 +51,7 @@ def example(seed: int, n: int = 211) -> tuple[Tensor, Tensor]:
 )  # fmt: skip
 def confusion(metrics) -> float:
     """Those of scikit-learn; micro averages are accuracy; and batches add up."""
-    residuals = []
+    peer, residuals = scikit_learn(), []
     for seed in range(5):
         true, predicted = example(seed)
         C = metrics.confusion_matrix(true, predicted, N_CLASS)
@@ -74,6 +74,17 @@ def confusion(metrics) -> float:
         added = sum(metrics.confusion_matrix(*part, N_CLASS) for part in parts)
         residuals.append(relative(added.double(), C.double()))
     return largest(residuals)
+
+
+def scikit_learn():
+    """Import the peer only where it is asked: the package does without it."""
+    try:
+        import sklearn.metrics as peer
+    except ModuleNotFoundError:
+        raise DianError(
+            "scikit-learn is not installed: pip install scikit-learn"
+        ) from None
+    return peer
 
 
 @claim(

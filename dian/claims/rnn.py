@@ -131,13 +131,13 @@ def parameters(models) -> float:
     mutants=(
         Mutant(
             "divided by all positions, masked or not",
-            "nll[mask].sum() / mask.sum()",
-            "nll[mask].sum() / mask.numel()",
+            "return nll.mean()",
+            "return nll.sum() / (nll if mask is None else mask).numel()",
         ),
         Mutant(
             "summed over time, averaged over the batch",
-            "labels, smoothing)).mean()",
-            "labels, smoothing)).sum(0).mean()",
+            "return nll.mean()",
+            "return nll.sum(0).mean()",
         ),
         Mutant("the largest logit is not put back", ") + shift[..., 0]", ")"),
     ),
@@ -178,8 +178,8 @@ def cross_entropy(loss) -> float:
         ),
         Mutant(
             "divided by all positions, masked or not",
-            "target) / mask.sum()",
-            "target) / mask.numel()",
+            "gradient / mask.sum()",
+            "gradient / mask.numel()",
         ),
         Mutant(
             "the softmax overflows",
@@ -327,8 +327,8 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
         Mutant("the start state gets delta_1 itself", "delta[0] @ W_hh_T", "delta[0]"),
         Mutant(
             "the loss of a masked batch is divided by all positions",
-            "target) / mask.sum()",
-            "target) / mask.numel()",
+            "gradient / mask.sum()",
+            "gradient / mask.numel()",
             module=loss,
         ),
         Mutant(
@@ -380,7 +380,10 @@ def bptt(rnn, loss) -> float:
     (layer(X)[0] * G).sum().backward()
     states = rnn.rnn_forward(X, *parameters_of(layer), H_0.new_zeros(BATCH, H))
     rows = rnn.rnn_backward(G, None, X, states, *parameters_of(layer)[:2]).H_0
-    residuals.append(relative(layer.h_0.grad, rows.sum(0)))
+    learned = layer.h_0.grad
+    if learned is None:  # autograd's way to say zero
+        learned = torch.zeros_like(layer.h_0)
+    residuals.append(relative(learned, rows.sum(0)))
     return largest(residuals)
 
 

@@ -33,8 +33,8 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
         Mutant("no step is made", "optimizer.step()", "None", module=training),
         Mutant("a loss that is not finite does not stop",
                "if not math.isfinite(losses[-1])", "if False", module=training),
-        Mutant("the loss is a sum", "labels, smoothing)).mean()",
-               "labels, smoothing)).sum()", module=loss),
+        Mutant("the loss is a sum", "return nll.mean()",
+               "return nll.sum()", module=loss),
     ),
 )  # fmt: skip
 def start(models, training, loss) -> float:

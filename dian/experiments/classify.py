@@ -1,6 +1,8 @@
 """The recipe that all classifiers of Fashion-MNIST share: train, and judge by epoch."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,18 @@ def hold_out(split: Split, n: int) -> Split:
     return take(train, slice(None, -n)), take(train, slice(-n, None))
 
 
+def shorten(settings: Any, split: Split) -> tuple[Any, Split]:
+    """Make a whole run small, for a replay: two epochs of 25 steps each.
+
+    It goes through all that a run goes through: the schedule from its beginning to
+    its end, an epoch with a last batch that is smaller, and the judging after each.
+    """
+    train, test = split
+    n = 25 * settings.batch_size - 1 + getattr(settings, "held_out", 0)
+    few = take(train, slice(n)), take(test, slice(1000))
+    return replace(settings, epochs=2), few
+
+
 def classify(
     model: nn.Module,
     split: Split,
@@ -50,7 +64,6 @@ def classify(
     augment: Callable[[Tensor], Tensor] | None = None,
     judged: str = "test",
     after_step: Callable[[int, int, float], None] | None = None,
-    max_steps: int | None = None,
 ) -> Outcome:
     """Train a classifier on one split, and judge it on the other after each epoch.
 
@@ -91,10 +104,7 @@ def classify(
         generator=generator,
         after_step=after_step,
         after_epoch=after_epoch,
-        max_steps=max_steps,
     )
-    if max_steps is not None:  # the epoch was not finished, so was not judged
-        outcome.arrays["predictions"] = judge()
     outcome.metrics = {
         name: values[-1] for name, values in outcome.series.items() if values
     }

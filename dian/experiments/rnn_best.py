@@ -15,7 +15,7 @@ from dian import data
 from dian.augmentation import flip, shift
 from dian.clipping import clip_by_norm
 from dian.experiments import Experiment
-from dian.experiments.classify import Split, classify, hold_out, read
+from dian.experiments.classify import Split, classify, hold_out, read, shorten
 from dian.init import INITS
 from dian.models import RNNClassifier
 from dian.training import OPTIMIZERS, SCHEDULES, Outcome
@@ -59,7 +59,6 @@ def run(
     *,
     dtype: torch.dtype = torch.float32,
     after_step=None,
-    max_steps: int | None = None,
 ) -> Outcome:
     """Train one network; everything random comes from the seed."""
     generator = torch.Generator().manual_seed(seed)
@@ -89,7 +88,6 @@ def run(
         augment=partial(augment, settings=settings, generator=generator),
         judged="validation" if settings.held_out else "test",
         after_step=after_step,
-        max_steps=max_steps,
     )
 
 
@@ -116,6 +114,7 @@ def _experiment(name: str, settings: Settings, n_seed: int) -> Experiment:
         data=read,
         checksums=data.CHECKSUMS,
         run=run,
+        shorten=shorten,
         n_seed=n_seed,
     )
 

@@ -8,7 +8,7 @@ import torch
 from dian import data
 from dian.clipping import clip_by_norm
 from dian.experiments import Experiment
-from dian.experiments.classify import Split, classify, read
+from dian.experiments.classify import Split, classify, read, shorten
 from dian.models import RNNClassifier
 from dian.training import SCHEDULES, Outcome
 
@@ -33,7 +33,6 @@ def run(
     *,
     dtype: torch.dtype = torch.float32,
     after_step=None,
-    max_steps: int | None = None,
 ) -> Outcome:
     """Train one network; start weights and order of the data come from the seed."""
     generator = torch.Generator().manual_seed(seed)
@@ -50,7 +49,6 @@ def run(
         epochs=settings.epochs,
         generator=generator,
         after_step=after_step,
-        max_steps=max_steps,
     )
 
 
@@ -64,5 +62,6 @@ EXPERIMENTS = (
         data=read,
         checksums=data.CHECKSUMS,
         run=run,
+        shorten=shorten,
     ),
 )

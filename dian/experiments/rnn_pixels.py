@@ -13,7 +13,7 @@ import torch
 from dian import data
 from dian.clipping import clip_by_norm
 from dian.experiments import Experiment
-from dian.experiments.classify import Split, classify, read, take
+from dian.experiments.classify import Split, classify, read, shorten, take
 from dian.init import INITS
 from dian.models import RNNClassifier
 from dian.training import OPTIMIZERS, SCHEDULES, Outcome
@@ -48,7 +48,6 @@ def run(
     *,
     dtype: torch.dtype = torch.float32,
     after_step=None,
-    max_steps: int | None = None,
 ) -> Outcome:
     """Train one network; start weights and order of the data come from the seed."""
     generator = torch.Generator().manual_seed(seed)
@@ -75,7 +74,6 @@ def run(
         epochs=settings.epochs,
         generator=generator,
         after_step=after_step,
-        max_steps=max_steps,
     )
 
 
@@ -97,6 +95,7 @@ def _experiment(name: str, settings: Settings) -> Experiment:
         data=read,
         checksums=data.CHECKSUMS,
         run=run,
+        shorten=shorten,
     )
 
 

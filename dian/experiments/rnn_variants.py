@@ -8,7 +8,7 @@ import torch
 from dian import data
 from dian.clipping import clip_by_norm
 from dian.experiments import Experiment
-from dian.experiments.classify import Split, classify, read
+from dian.experiments.classify import Split, classify, read, shorten
 from dian.init import INITS
 from dian.models import RNNClassifier, TorchClassifier
 from dian.training import SCHEDULES, Outcome
@@ -49,12 +49,13 @@ def run(
     *,
     dtype: torch.dtype = torch.float32,
     after_step=None,
-    max_steps: int | None = None,
 ) -> Outcome:
     """Train one network; start weights and order of the data come from the seed."""
     generator = torch.Generator().manual_seed(seed)
     model = network(settings, generator).to(device, dtype)
-    clip = settings.clip and partial(clip_by_norm, theta=settings.clip)
+    clip = None
+    if settings.clip is not None:
+        clip = partial(clip_by_norm, theta=settings.clip)
     return classify(
         model,
         split,
@@ -67,7 +68,6 @@ def run(
         epochs=settings.epochs,
         generator=generator,
         after_step=after_step,
-        max_steps=max_steps,
     )
 
 
@@ -89,6 +89,7 @@ EXPERIMENTS = tuple(
         data=read,
         checksums=data.CHECKSUMS,
         run=run,
+        shorten=shorten,
     )
     for name, settings in VARIANTS.items()
 )

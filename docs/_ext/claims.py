@@ -18,7 +18,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from dian import ledger
-from dian.claims import KINDS
+from dian.claims import KINDS, require_expected
+from dian.errors import DianError
 
 log = logging.getLogger(__name__)
 LEDGER = "verification"  # the page with the directive
@@ -31,7 +32,7 @@ def results_file(app: Sphinx) -> Path:
 
 
 def verify_all(app: Sphinx) -> None:
-    """Have the claims checked where the code changed; stop if one does not hold."""
+    """Have the claims checked where the code changed; stop if one fails or is gone."""
     file = results_file(app)
     kept = ledger.read(file)
     if kept.keys() != ledger.chapter_keys().keys():
@@ -43,6 +44,10 @@ def verify_all(app: Sphinx) -> None:
         kept = ledger.read(file)
     # On the environment, where directives and the forked readers find them.
     app.env.claims = {one["id"]: one for reports in kept.values() for one in reports}
+    try:
+        require_expected({id_: len(x["mutants"]) for id_, x in app.env.claims.items()})
+    except DianError as error:
+        raise SystemExit(f"dian: {error}") from None
     app.env.claims_file = str(file)
 
 

@@ -19,6 +19,7 @@ from dian.source import source_key
 
 LIBRARY = Path(dian.__file__).parent
 STYLE = Path(__file__).with_name("figures.py")
+LOCK = Path(__file__).parents[2] / "package-lock.json"  # the version of KaTeX
 # Pages that are written without a source of their own.
 GENERATED = {"genindex", "py-modindex", "search", "404"}
 
@@ -63,8 +64,9 @@ def set_notebook_cache(app: Sphinx, config) -> None:
 
 
 def set_extension_key(app: Sphinx, config) -> None:
-    """Have every page read again when one of these extensions has changed."""
-    config.extension_key = _hash(_sums(sorted(Path(__file__).parent.glob("*.*"))))
+    """Have every page read again when an extension or KaTeX has changed."""
+    extensions = sorted(Path(__file__).parent.glob("*.*"))
+    config.extension_key = _hash(_sums([*extensions, LOCK]))
 
 
 def prepare_gallery(app: Sphinx) -> None:

@@ -109,9 +109,11 @@ def copy_style(app: Sphinx) -> None:
     source = _package(app.builder) / "dist"
     target = Path(app.outdir) / "_static/katex"
     style = source / "katex.min.css"
-    if not style.is_file() or (target / style.name).is_file():
+    if not style.is_file():
         return
-    (target / "fonts").mkdir(parents=True, exist_ok=True)
+    # In every build: the one before may have had another version.
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "fonts").mkdir(parents=True)
     for font in source.glob("fonts/*.woff2"):
         shutil.copy(font, target / "fonts")
     others = re.compile(r',url\([^)]*\.(?:woff|ttf)\) format\("\w+"\)')

@@ -25,10 +25,9 @@ class Layer(SphinxDirective):
         """Return the sections."""
         settings = Path(self.env.srcdir).parent / "pyproject.toml"
         self.env.note_dependency(str(settings))
-        package = settings.parent / "dian"
         for names in layers(settings.read_text("utf-8")):
             if self.arguments[0] in names:
-                return [self.section(name) for name in names if _exists(package, name)]
+                return [self.section(name) for name in names]
         place = self.get_location()
         log.warning("no layer with the module %s", self.arguments[0], location=place)
         return []
@@ -53,11 +52,6 @@ def layers(settings: str) -> list[list[str]]:
     contracts = tomllib.loads(settings)["tool"]["importlinter"]["contracts"]
     [listed] = [c["layers"] for c in contracts if "layers" in c]
     return [re.findall(r"\w+", layer) for layer in listed]
-
-
-def _exists(package: Path, name: str) -> bool:
-    # Some layers name modules that are yet to come.
-    return (package / f"{name}.py").is_file() or (package / name).is_dir()
 
 
 def setup(app: Sphinx) -> dict:

@@ -1,8 +1,8 @@
 """The notebooks that the gallery offers: what only the site understands is written out.
 
 Sphinx-gallery turns the text of a script into Markdown, but knows nothing of our role
-``result`` and our directive ``provenance``, nor of the numbers of equations, nor of
-links into the site.
+``result`` and our directives ``provenance`` and ``live``, nor of the numbers of
+equations, nor of links into the site.
 """
 
 import json
@@ -16,6 +16,7 @@ from sphinx.application import Sphinx
 
 RESULT = re.compile(r":result:`([^/`]+)/([^:`]+):?([^`]*)`")
 PROVENANCE = re.compile(r"^\.\. provenance:: (\S+)$", re.MULTILINE)
+LIVE = re.compile(r"^\.\. live::$", re.MULTILINE)  # everything in a notebook is
 
 LABEL = re.compile(r"(\\begin\{align\}):label: (\S+)\s+")
 EQUATION = re.compile(r":eq:`([^`]+)`")
@@ -49,7 +50,7 @@ def plain(text: str) -> str:
         name, key, form = match.groups()
         return written(read(name).value(key), form)
 
-    text = LINK.sub(r"\1", RESULT.sub(value, text))
+    text = LIVE.sub("", LINK.sub(r"\1", RESULT.sub(value, text)))
     return PROVENANCE.sub(lambda match: f"*{read(match[1]).provenance}*", text)
 
 

@@ -5,15 +5,15 @@ How it breaks
 **Question.** One line of a recurrent network is wrong. Does the training show it? And
 if it does not, what does?
 
-**Answer.** Mostly it does not. Of nine networks with one planted bug each, two stop
-because their gradient is not finite, and two learn less than they could; the other five
-end with a loss as low as that of the right one. A comparison with a second computation
-of the same thing rejects every bug: it misses what is allowed by a factor of more than
-a million, or stops with an error.
+**Answer.** Mostly it does not. Of nine networks with one planted bug each, one stops
+because its gradient is not finite, one learns nothing, and two learn less than they
+could; the other five end with a loss as low as that of the right one. A comparison with
+a second computation of the same thing rejects every bug: it misses what is allowed by a
+factor of more than a million, or stops with an error.
 
 **Source.** Bugs are planted to test the tests since DeMillo, Lipton and Sayward, *Hints
-on test data selection*, 1978. **Cost.** Seconds on a CPU, no download; the checks of
-the report need SymPy besides, which comes with the tools for its tests.
+on test data selection*, 1978. **Cost.** Seconds on a CPU, no download; SymPy, which the
+checks of the report use, comes with PyTorch.
 """
 
 # %%
@@ -78,7 +78,7 @@ for check, mutant in bugs:
     result = verifier.plant(check.claim, mutant)
     found = "error" if result.error else f"{result.residual:.0e}"
     print(f"{mutant.what:52} {check.claim.id:6} {found:8} {check.claim.tolerance:.0e}")
-    assert not result.passed
+    assert verifier.caught(mutant, result)
     assert result.error or result.residual > 1e6 * check.claim.tolerance
 
 # %%
@@ -236,9 +236,9 @@ for what in runs:
     means = np.mean(cosines[what]), ends[what], np.mean(accuracies[what])
     print("{:52} {:6.2f}  {:5.2f}  {:8.2f}".format(what, *means))
 
-for what in shows[:2]:
-    assert min(len(losses) for losses, _ in runs[what]) < n_step
-    assert max(accuracies[what]) < 0.4
+assert min(len(losses) for losses, _ in runs[shows[0]]) < n_step
+assert max(accuracies[shows[0]]) < 0.4
+assert max(accuracies[shows[1]]) < 0.2  # twice a guess
 for what in shows[2:]:
     assert ends[what] > ends["no bug"] + 0.15
     assert min(accuracies[what]) > 0.3  # three times a guess: it looks like learning
