@@ -116,6 +116,8 @@ def checkout(tmp_path, real_data):
     shutil.copytree(
         ROOT / "dian", tmp_path / "dian", ignore=shutil.ignore_patterns("__pycache__")
     )
+    for other in set(records.names()) - {NAME}:
+        shutil.rmtree(tmp_path / "dian" / "recorded" / other)
 
     def run(*arguments):
         return subprocess.run(
