@@ -83,10 +83,18 @@ def train(
 
 
 @app.command()
-def revalidate(name: Name, commit: Commit = None) -> None:
-    """Replay a record with today's code, and store the proof that it still holds."""
-    proof = runner.revalidate(name, commit=commit)
-    print(f"record {name} is fresh: the replay agrees within {proof['residual']:.1e}")
+def revalidate(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Records. Default: all that are stale.")
+    ] = None,
+    commit: Commit = None,
+) -> None:
+    """Replay records with today's code, and store the proof that they still hold."""
+    stale = (n for n in records.names() if records.stale(records.load(n)))
+    for name in names or stale:
+        proof = runner.revalidate(name, commit=commit)
+        agrees = f"the replay agrees within {proof['residual']:.1e}"
+        print(f"record {name} is fresh: {agrees}", flush=True)
 
 
 @app.command()

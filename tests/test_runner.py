@@ -150,7 +150,7 @@ def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     assert audit.returncode == 1
     assert re.search(rf"{NAME} +│ stale ", audit.stdout)
     assert audit.stderr.startswith(f"dian: record {NAME} is stale: dian.rnn changed")
-    proved = run("revalidate", NAME, "--commit", "abc")
+    proved = run("revalidate", "--commit", "abc")  # all that are stale
     assert proved.returncode == 0, proved.stderr
     assert "is fresh: the replay agrees" in proved.stdout
     assert run("audit").returncode == 0
