@@ -60,7 +60,7 @@ def confusion(
     share = 100 * C / C.sum(1, keepdims=True)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for (i, j), value in np.ndenumerate(share):
-        if value >= 0.5:
+        if round(value):  # what would be written as 0 is left empty
             color = "white" if value > 55 else "black"
             text = {"ha": "center", "va": "center", "fontsize": 8}
             ax.text(j, i, f"{value:.0f}", color=color, **text)
