@@ -103,17 +103,15 @@ def audit() -> None:
     table = Table("record", "state", "trained on", "date")
     bad = []
     for name in records.names():
+        problem = records.unfit(name)
+        if problem:
+            bad.append(problem)
         try:
             record = records.load(name)
-        except DianError as error:
+        except DianError:
             table.add_row(name, "damaged", "", "")
-            bad.append(str(error))
             continue
-        reasons = records.stale(record)
-        if reasons:
-            again = f"run: python -m dian revalidate {name}, or train it again"
-            bad.append(f"record {name} is stale: {', '.join(reasons)}; {again}")
-        state = "stale" if reasons else "fresh"
+        state = "stale" if problem else "fresh"
         table.add_row(name, state, record.device, record.started[:10])
     Console().print(table)
     if bad:

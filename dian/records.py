@@ -312,6 +312,21 @@ def stale(record: Record) -> list[str]:
     ]
 
 
+def unfit(name: str, folder: Path = FOLDER) -> str | None:
+    """Say in one line why a record must not be shown, or nothing if it may be.
+
+    >>> unfit("rnn-fashion-mnist")
+    """
+    try:
+        reasons = stale(load(name, folder))
+    except DianError as error:
+        return str(error)
+    if not reasons:
+        return None
+    remedy = f"run: python -m dian revalidate {name}, or train it again"
+    return f"record {name} is stale: {', '.join(reasons)}; {remedy}"
+
+
 def _vouched(record: Record) -> list[dict[str, str]]:
     """Every state of the code that the record is known to hold for, in order."""
     proofs = [proof["modules"] for proof in record.content["proofs"]]

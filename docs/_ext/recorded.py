@@ -13,7 +13,6 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 from dian import records
-from dian.errors import DianError
 
 FOLDER = records.FOLDER
 
@@ -24,23 +23,11 @@ def verify_all(app: Sphinx, config) -> None:
     problems = [
         f"{problem} (shown by {', '.join(pages_with(app, name)) or 'no page'})"
         for name in names()
-        if (problem := _problem(name))
+        if (problem := records.unfit(name, FOLDER))
     ]
     if problems:
         # Not an exception of Sphinx's: it would bury these lines in a traceback.
         raise SystemExit("\n".join(problems))
-
-
-def _problem(name: str) -> str | None:
-    """Say in one line why a record must not be shown, or nothing."""
-    try:
-        reasons = records.stale(read(name))
-    except DianError as error:
-        return str(error)
-    if reasons:
-        remedy = f"run: python -m dian revalidate {name}, or train it again"
-        return f"record {name} is stale: {', '.join(reasons)}; {remedy}"
-    return None
 
 
 def names() -> list[str]:
