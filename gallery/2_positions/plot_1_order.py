@@ -2,8 +2,8 @@ r"""
 Attention does not see the order of words
 =========================================
 
-**Question.** 我爱你 means "I love you", and 你爱我 "you love me". Can attention tell the
-two apart? What has to be added so that it can?
+**Question.** 我爱你 means "I love you", and 你爱我 "you love me". Can attention tell
+the two apart? What has to be added so that it can?
 
 **Answer.** As it is, it cannot: the outputs for one sentence are those for the other in
 another order, and their means agree to the last digit. Learned positions, the
