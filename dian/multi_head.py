@@ -220,8 +220,8 @@ class Cache(NamedTuple):
 
 
 Rotate = Callable[[Tensor, int], Tensor]
-"""``rotate(x, offset)`` turns queries or keys of shape ``(batch, head, n, d_head)``; the
-first of them stands at position ``offset``."""
+"""``rotate(x, offset)`` turns queries or keys, of shape ``(batch, head, n, d_head)``;
+the first of them stands at position ``offset``."""
 
 Attend = Callable[..., Tensor]
 """``attend(Q, K, V, mask, bias)`` returns the output of each head."""
