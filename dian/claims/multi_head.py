@@ -79,6 +79,10 @@ def of_torch(weights) -> nn.MultiheadAttention:
         Mutant("put together without bringing them back",
                "X.transpose(1, 2).flatten(-2)",
                "X.reshape(len(X), X.shape[2], -1)"),
+        Mutant("all heads share the projections of the first",
+               "X.unflatten(-1, (n_head, -1)).transpose(1, 2)",
+               "X.unflatten(-1, (n_head, -1)).transpose(1, 2)[:, :1]"
+               ".expand(-1, n_head, -1, -1)"),
         Mutant("the values are projected as the keys are",
                "V = split_heads(X_kv @ weights.W_V + weights.b_V, n_kv_head)",
                "V = split_heads(X_kv @ weights.W_K + weights.b_V, n_kv_head)"),
