@@ -104,6 +104,7 @@ def attention(
     image = ax.imshow(P, cmap="Blues", vmin=0, vmax=largest or P.max())
     ax.set_title(title, fontsize=9)
     ax.set(xlabel="key", ylabel="query")
+    ax.locator_params(integer=True)
     return image
 
 

@@ -60,7 +60,7 @@ Q, K, V = normal(n, d), normal(n, d), normal(n, d)
 blocks = torch.arange(n) // 3
 masks = {
     "none": torch.ones(n, n, dtype=torch.bool),
-    "padding: 5 of 7 count": padding_mask(torch.tensor(5), n)[0].expand(n, n),
+    "padding, 5 of 7": padding_mask(torch.tensor(5), n)[0].expand(n, n),
     "causal": causal_mask(n),
     "both": causal_mask(n) & padding_mask(torch.tensor(5), n)[0],
     "blocks of 3": blocks[:, None] == blocks,
@@ -69,7 +69,7 @@ masks = {
 fig, axes = plt.subplots(2, 5, figsize=(10, 4.6), layout="constrained")
 for column, (name, M) in zip(axes.T, masks.items(), strict=True):
     _, P = scaled_dot_product_attention(Q, K, V, M)
-    plots.attention(column[0], M.numpy(), f"{name}: may read", largest=1)
+    plots.attention(column[0], M.numpy(), name, largest=1)
     plots.attention(column[1], P.numpy(), "weights", largest=1)
     assert not P[~M].any()
     assert torch.allclose(P.sum(1), torch.ones(n).double())

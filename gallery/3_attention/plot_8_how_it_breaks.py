@@ -156,7 +156,7 @@ for what, style in zip(modules, ("-", *styles), strict=True):
     thick = {"color": "black", "linewidth": 4, "alpha": 0.3} if what == "no bug" else {}
     ax.plot(smooth(runs[what][0][0]), linestyle=style, label=what, **thick)
 ax.axhline(math.log(10), color="gray", linewidth=0.8)
-ax.text(0, math.log(10), "knows nothing", va="bottom")
+ax.text(25, math.log(10), "knows nothing", va="bottom")
 ax.set(xlabel="step", ylabel="cross-entropy in training (nats)", ylim=(0, 3))
 ax.set_title("One bug each: losses of the first start")
 ax.legend(fontsize=8)
