@@ -1,6 +1,6 @@
 r"""
-How it breaks
-=============
+How attention breaks
+====================
 
 **Question.** One line of a transformer is wrong. Does the training show it? And if it
 does not, what does?
