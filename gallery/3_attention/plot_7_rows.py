@@ -139,9 +139,8 @@ for name in ("sinusoidal", "rotary"):
     assert right_of[name][0] > right_of[name][2] + 0.2
 
 # %%
-# So nine tenths of what is recognised can be recognised from a bag of rows: how wide
-# the rows are, and how they are filled, tells a trouser from a shoe. For the rest one
-# has to know where they are.
+# So nine tenths of what is recognised can be recognised from a bag of rows. For the rest
+# one has to know where they are.
 
 assert without.mean() > 0.9 * accuracies["sinusoidal"].mean()
 
@@ -246,7 +245,7 @@ for name, (record, model, operations) in table.items():
     values = record.metrics["test/accuracy"]
     numbers = sum(p.numel() for p in model.parameters())
     seconds = record.seconds / len(record.seeds)
-    spread = values.std(ddof=1) if len(values) > 1 else np.nan
+    spread = values.std(ddof=1)
     print(f"{name:18} {values.mean():8.2%} {spread:7.2%} {numbers:11,}", end=" ")
     print(f"{operations:11,} {record.settings['epochs']:7} {seconds:8.0f}")
 print(
