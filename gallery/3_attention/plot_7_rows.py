@@ -139,8 +139,8 @@ for name in ("sinusoidal", "rotary"):
     assert right_of[name][0] > right_of[name][2] + 0.2
 
 # %%
-# So nine tenths of what is recognised can be recognised from a bag of rows. For the rest
-# one has to know where they are.
+# So nine tenths of what is recognised can be recognised from a bag of rows. For the
+# rest one has to know where they are.
 
 assert without.mean() > 0.9 * accuracies["sinusoidal"].mean()
 
