@@ -93,6 +93,8 @@ for name, (left, right, mean, variance) in cases.items():
 closed = d * (1 - r) ** 2 + 2 * r * d * (1 - r) + r**2 * d**2
 assert np.isclose(cases["entries alike"][3], closed)
 assert closed > 16 * d
+same = torch.ones(d, d).double()  # all entries of a vector are one number
+assert score_moments(zero, zero, same, same)[1] == d * d
 
 # %%
 # Where entries are alike, the variance grows with the square of the width, and nothing

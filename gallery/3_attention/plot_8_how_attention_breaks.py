@@ -174,6 +174,7 @@ shows = "the softmax is taken over the queries"
 shared = "all heads share the projections of the first"
 assert min(accuracies.values()) > 0.4
 assert ends[shows] > ends["no bug"] + 0.3
+assert ends["no bug"] < ends[shared] < ends[shows]
 for what in set(runs) - {shows, shared}:
     assert ends[what] < ends["no bug"] + 0.15
 
