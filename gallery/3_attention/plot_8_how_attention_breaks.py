@@ -86,7 +86,7 @@ for check in dict.fromkeys(check for check, _ in listed):
 # the sample, from two starts each.
 
 train, test = data.sample("train"), data.sample("test")
-D, H, epochs, batch_size, n_seed = 32, 4, 6, 50, 2
+D, H, epochs, batch_size, n_seed = 32, 4, 5, 50, 2
 in_attention = [
     (attention.plain, "the softmax is taken over the queries"),
     (attention.plain, "divided by d"),
