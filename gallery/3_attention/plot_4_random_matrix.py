@@ -31,6 +31,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from dian import plots
+from dian.interactive import Interactive
 from dian.multi_head import MultiHeadAttention
 from dian.scores import entropy
 
@@ -70,6 +71,15 @@ assert spread > 10
 for h in range(H):
     for other in range(h):
         assert (P[h] - P[other]).abs().max() > 0.05
+
+# %%
+# Go through the rows yourself: under the map stands the row that is marked.
+
+Interactive(
+    "attention",
+    "Attention weights: one row for each query, one column for each key.",
+    weights=[[[round(p, 4) for p in row] for row in head] for head in P.tolist()],
+)
 
 # %%
 # One entry by hand
