@@ -13,6 +13,7 @@ from torch import Tensor
 from dian import diffusion, likelihood
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, normal, relative
+from dian.diffusion import Schedule
 
 HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
 CHAINS = [(1000, 1e-4, 0.02), (50, 2e-3, 0.4), (7, 0.1, 0.6)]
@@ -64,7 +65,7 @@ def forward(diffusion) -> float:
     a, a_bar = sympy.symbols("alpha abar", positive=True)
     v = 1 - a_bar
     induction = sympy.simplify((a * v + 1 - a) - (1 - a * a_bar)) == 0
-    residuals = [holds(induction)]
+    residuals = [holds(bool(induction))]
     for T, first, last in CHAINS:
         schedule = diffusion.linear_schedule(T, first, last)
         factor, variance = recursion(evenly(T, first, last))
@@ -143,7 +144,7 @@ def posterior(diffusion) -> float:
     exact = {a: 1 - b, v: 1 - a_bar}
     tilde = (1 - a_bar) / (1 - a_bar * (1 - b)) * b
     symbolic = sympy.simplify((1 / precision).subs(exact) - tilde) == 0
-    residuals = [holds(symbolic)]
+    residuals = [holds(bool(symbolic))]
     for T, first, last in CHAINS:
         schedule = diffusion.linear_schedule(T, first, last)
         c_0, c_1, beta_tilde = (x[1:] for x in diffusion.posterior(schedule))
@@ -325,11 +326,11 @@ def algorithm_1(diffusion) -> float:
     return largest(
         [
             relative(found, expected),
-            holds(counts[0] == 0 and len(counts) == T + 1),
+            holds(bool(counts[0] == 0 and len(counts) == T + 1)),
             holds(bool(((counts[1:] - n / T).abs() < 5 * spread).all())),
-            holds(abs(epsilon.mean()) < 5 / entries**0.5),
-            holds(abs(epsilon.var() - 1) < 5 * (2 / entries) ** 0.5),
-            holds(abs((epsilon**4).mean() - 3) < 5 * (96 / entries) ** 0.5),
+            holds(bool(abs(epsilon.mean()) < 5 / entries**0.5)),
+            holds(bool(abs(epsilon.var() - 1) < 5 * (2 / entries) ** 0.5)),
+            holds(bool(abs((epsilon**4).mean() - 3) < 5 * (96 / entries) ** 0.5)),
         ]
     )
 
@@ -374,14 +375,14 @@ def left(diffusion) -> float:
         square, log = 1.0, math.log  # of the entry x_0
         nats = 0.5 * (a * square - a - log(1 - a))
         x_0 = torch.ones(1, 1, dtype=torch.float64)
-        schedule = diffusion.linear_schedule(T, first, last)
+        schedule = Schedule(*diffusion.linear_schedule(T, first, last))
         residuals += [
             abs(found / a - 1),
             abs(nats - likelihood.prior_term(schedule, x_0).item()),
         ]
         for value, digits in zip((a**0.5, nats), printed, strict=True):
             unit = 10 ** (math.floor(math.log10(digits)) - 2)
-            residuals.append(holds(abs(value - digits) < unit))
+            residuals.append(holds(bool(abs(value - digits) < unit)))
     return largest(residuals)
 
 
@@ -421,6 +422,6 @@ def scaling(diffusion) -> float:
             holds(torch.equal(diffusion.to_bytes(scaled), every)),
             holds(torch.equal(nudged, every)),
             holds(outside.tolist() == [0, 0, 255, 255]),
-            holds(abs(loss.item() - 1) < 5 * (2 / 256_000) ** 0.5),
+            holds(bool(abs(loss.item() - 1) < 5 * (2 / 256_000) ** 0.5)),
         ]
     )

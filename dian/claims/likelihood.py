@@ -205,9 +205,9 @@ def weights(likelihood) -> float:
     # on the chain of the paper: falls, and rises again
     weight = likelihood.bound_weight(diffusion.linear_schedule())
     lowest = weight[1:].argmin().item() + 1
-    residuals.append(holds(lowest == 349))
+    residuals.append(holds(bool(lowest == 349)))
     for t, digits in [(1, 0.5), (100, 0.0101), (349, 0.00497), (1000, 0.0102)]:
-        residuals.append(holds(abs(weight[t] / digits - 1) < 5e-3))
+        residuals.append(holds(bool(abs(weight[t] / digits - 1) < 5e-3)))
     return largest(residuals)
 
 
@@ -256,7 +256,7 @@ def decoder(likelihood) -> float:
     ).item()
     z = (2 - 1 / 255) / 0.01
     tail = -(z**2) / 2 - 0.5 * math.log(2 * math.pi) - math.log(z)
-    residuals.append(holds(tail - 1 / z**2 < far < tail))
+    residuals.append(holds(bool(tail - 1 / z**2 < far < tail)))
     # a wide Gaussian: a bin of 2/255 holds its density, so log2(127.5) bits more
     x, mean = every[100:101], every[90:91]
     variance = torch.tensor(0.5**2, dtype=torch.float64)
@@ -264,15 +264,17 @@ def decoder(likelihood) -> float:
     density = likelihood.log_density(x, mean, variance)
     more = likelihood.bits_per_dimension(density - discrete, 1).item()
     residuals += [
-        holds(abs(more - math.log2(127.5)) < 5e-5),
-        holds(abs(math.log2(127.5) - 6.994) < 5e-4),
+        holds(bool(abs(more - math.log2(127.5)) < 5e-5)),
+        holds(bool(abs(math.log2(127.5) - 6.994) < 5e-4)),
     ]
     # no Gaussian beats 8 bits on bytes that are uniformly random
     for sigma in (0.3, 0.6, 1.0):
         logs = likelihood.discrete_log_probability(
             every, 0 * every, torch.tensor(sigma**2, dtype=torch.float64)
         )
-        residuals.append(holds(likelihood.bits_per_dimension(-logs.mean(), 1) >= 8))
+        residuals.append(
+            holds(bool(likelihood.bits_per_dimension(-logs.mean(), 1) >= 8))
+        )
     return largest(residuals)
 
 

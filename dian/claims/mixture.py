@@ -210,7 +210,7 @@ def best_variance(mixture, diffusion) -> float:
     residuals = []
     for T, first, last in [(1000, 1e-4, 0.02), (50, 2e-3, 0.4)]:
         schedule = diffusion.linear_schedule(T, first, last)
-        c_0, c_1, beta_tilde = (table[1:] for table in diffusion.posterior(schedule))
+        c_0, _, beta_tilde = (table[1:] for table in diffusion.posterior(schedule))
         beta, alpha, a = (table[1:] for table in schedule)
         x = torch.zeros(T, 2, dtype=torch.float64)
         for m, s2 in [(0.3, 0.0), (0.0, 1.0), (0.2, 0.3), (0.0, 9.0)]:
@@ -227,7 +227,7 @@ def best_variance(mixture, diffusion) -> float:
             if s2 in (0, 1):
                 residuals.append(relative(star, beta_tilde if s2 == 0 else beta))
         if T == 1000:
-            residuals.append(holds(abs((star / beta).max() - 1.00498) < 5e-6))
+            residuals.append(holds(bool(abs((star / beta).max() - 1.00498) < 5e-6)))
         residuals += by_grid(mixture, schedule, T // 5)
     return largest(residuals)
 
@@ -253,4 +253,4 @@ def by_grid(mixture, schedule, t: int) -> list[float]:
     unseen = (mixture.clean(line, grid[:, None], alpha_bar).variance * q).sum() * h * h
     c_0 = a_before**0.5 * beta / (1 - a)
     tilde = (1 - a_before) / (1 - a) * beta
-    return [abs(tilde + c_0**2 * unseen - expected) / expected]
+    return [abs(tilde + c_0**2 * unseen - expected).item() / expected.item()]

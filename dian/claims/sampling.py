@@ -250,7 +250,7 @@ def few_steps(sampling) -> float:
         turned = angle[torch.arange(0, 1001, 1000 // n)].diff().cos()
         residuals.append(abs(variance - turned.prod().item() ** 2))
         if printed:
-            residuals.append(holds(abs(variance - printed) < 5e-6))
+            residuals.append(holds(bool(abs(variance - printed) < 5e-6)))
         model = mixture.exact_model(point, schedule.alpha_bar)
         found = sampling.ddim_sample(schedule, model, one, **options)
         residuals.append(relative(found, 0.3 * one))
