@@ -166,6 +166,7 @@ for what in listed:
 smallest = min(off, key=lambda what: abs(off[what]))
 assert smallest == "noise at the last step too"
 assert abs(off[smallest] - beta_1) < 1e-12
+assert abs(2 * (5 / off[smallest]) ** 2 / 5e9 - 1) < 1e-6
 
 # %%
 # The same bugs on the chain of the paper, with 1,000 steps. Those that take a
