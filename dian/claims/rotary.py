@@ -273,7 +273,7 @@ def decay(rotary) -> float:
     slowest[:, -2] = 1
     q, k = rotary.rotate(slowest, omega, torch.tensor([1000, 0]))
     residuals.append(abs((q @ k).item() - math.cos(1000 * omega[-1].item())))
-    residuals.append(holds(q @ k > 0.993))
+    residuals.append(holds((q @ k).item() > 0.993))
     return largest(residuals)
 
 
