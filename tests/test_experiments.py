@@ -24,7 +24,8 @@ def few():
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
 def test_its_trial_runs_in_both_types_of_numbers(experiment, few):
-    changed = {"batch_size": 21, "h": 5, "epochs": 1}
+    width = {"h": 5} if hasattr(experiment.quick, "h") else {"d_model": 8}
+    changed = {"batch_size": 21, "epochs": 1} | width
     if getattr(experiment.quick, "held_out", 0):
         changed["held_out"] = 11
     settings = replace(experiment.quick, **changed)
@@ -44,11 +45,19 @@ def test_a_trial_is_smaller_and_nothing_else(experiment):
     assert quick["epochs"] < full["epochs"]
 
 
-@pytest.mark.parametrize("name", ["rnn-best", "rnn-relu", "rnn-pixels-identity-small"])
-def test_a_seed_decides_everything(few, name):
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("rnn-best", {"h": 5}),
+        ("rnn-relu", {"h": 5}),
+        ("rnn-pixels-identity-small", {"h": 5}),
+        ("rows-rotary", {"d_model": 8}),
+    ],
+)
+def test_a_seed_decides_everything(few, name, width):
     """Dropout and augmentation, too."""
     experiment = EXPERIMENTS[name]
-    settings = replace(experiment.quick, batch_size=14, h=5, epochs=1)
+    settings = replace(experiment.quick, batch_size=14, epochs=1, **width)
     runs = [experiment.run(settings, few, seed, CPU).losses for seed in (0, 0, 1)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
