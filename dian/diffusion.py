@@ -3,13 +3,35 @@ r"""Denoising diffusion: add noise step by step, and learn to take it away.
 The papers count steps from :math:`t = 1` to :math:`T`. Arrays here have length
 :math:`T + 1`, so that index ``t`` *is* step :math:`t`; index 0 is the clean image,
 :math:`\bar\alpha_0 = 1`. The axis ``n`` is :math:`T + 1` long.
+
+A *model* is any callable ``model(x_t, t)`` that returns a tensor like ``x_t``. What it
+is meant to return has one of these names:
+
+``"epsilon"``
+    the noise :math:`\epsilon` that is in :math:`x_t`;
+``"x_0"``
+    the clean image;
+``"v"``
+    :math:`v = \sqrt{\bar\alpha_t}\, \epsilon - \sqrt{1 - \bar\alpha_t}\, x_0`;
+``"mu"``
+    the mean :math:`\tilde\mu_t` of the step back, of :func:`posterior`;
+``"score"``
+    :math:`\nabla \log q(x_t \mid x_0) = -\epsilon / \sqrt{1 - \bar\alpha_t}`.
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, UInt8
 from torch import Tensor
+
+Model = Callable[[Tensor, Tensor], Tensor]
+"""Takes :math:`x_t` and a step for each, and returns a tensor like :math:`x_t`."""
+
+TARGETS = ("epsilon", "x_0", "v", "mu", "score")
+"""What a model may predict; any one of them gives the others."""
 
 
 class Schedule(NamedTuple):
@@ -25,6 +47,10 @@ class Schedule(NamedTuple):
     r""":math:`\alpha_t = 1 - \beta_t`."""
     alpha_bar: Float64[Tensor, "n"]
     r""":math:`\bar\alpha_t = \prod_{s \le t} \alpha_s`, the share of variance left."""
+
+    def to(self, device: torch.device | str) -> "Schedule":
+        """Return the same on a device."""
+        return Schedule(*(table.to(device) for table in self))
 
 
 def make_schedule(beta: Float64[Tensor, "T"]) -> Schedule:
@@ -57,7 +83,8 @@ def linear_schedule(T: int = 1000, first: float = 1e-4, last: float = 0.02) -> S
     ----------
     T
         Number of steps. A shorter chain wants larger steps: with fewer than 1000,
-        scale both ends by 1000 / T, or a part of the image is left at the end.
+        scale both ends by 1000 / T (``linear_schedule(T, 0.1 / T, 20 / T)``), or a part
+        of the image is left at the end.
     first, last
         :math:`\beta_1` and :math:`\beta_T`.
 
@@ -74,6 +101,43 @@ def linear_schedule(T: int = 1000, first: float = 1e-4, last: float = 0.02) -> S
     4.04e-05
     """
     return make_schedule(torch.linspace(first, last, T, dtype=torch.float64))
+
+
+def cosine_schedule(
+    T: int = 1000, s: float = 0.008, largest: float = 0.999
+) -> Schedule:
+    r"""Let :math:`\bar\alpha_t` fall along a squared cosine.
+
+    .. math::
+
+        \bar\alpha_t = \frac{f(t)}{f(0)}, \qquad
+        f(t) = \cos^2\Big(\frac{t/T + s}{1 + s} \cdot \frac{\pi}{2}\Big), \qquad
+        \beta_t = \min\Big(1 - \frac{\bar\alpha_t}{\bar\alpha_{t-1}},\ \beta_{max}\Big)
+
+    Parameters
+    ----------
+    T
+        Number of steps.
+    s
+        Keeps :math:`\beta_1` from being too small.
+    largest
+        :math:`\beta_{max}`, which only the last step reaches.
+
+    Notes
+    -----
+    Equation 17 of Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic
+    Models*, 2021, arXiv:2102.09672.
+
+    Examples
+    --------
+    Half-way, about half of the variance is left, where the linear schedule has 8 %:
+
+    >>> cosine_schedule().alpha_bar[500].item()
+    0.49
+    """
+    time = torch.arange(T + 1, dtype=torch.float64) / T
+    f = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
+    return make_schedule((1 - f[1:] / f[:-1]).clamp(max=largest))
 
 
 def signal_to_noise(schedule: Schedule) -> Float64[Tensor, "n"]:
@@ -121,8 +185,35 @@ def diffuse(
     >>> diffuse(schedule, torch.ones(1, 1), torch.tensor([2]), torch.zeros(1, 1))
     tensor([[0.5000]])
     """
-    alpha_bar = schedule.alpha_bar[t].view(-1, *[1] * (x_0.ndim - 1))
-    return alpha_bar.sqrt().to(x_0) * x_0 + (1 - alpha_bar).sqrt().to(x_0) * epsilon
+    signal = at_step(schedule.alpha_bar.sqrt(), t, x_0)
+    noise = at_step((1 - schedule.alpha_bar).sqrt(), t, x_0)
+    return signal * x_0 + noise * epsilon
+
+
+def at_step(
+    table: Float64[Tensor, "n"], t: Int[Tensor, "batch"], x: Float[Tensor, "batch *x"]
+) -> Float[Tensor, "batch ..."]:
+    """Look a table up at the step of each image, shaped to multiply ``x``.
+
+    Raises
+    ------
+    ValueError
+        If a step is not one of 0 to T. (On a GPU it is not looked at, since that would
+        wait for all work before.)
+
+    Examples
+    --------
+    >>> import torch
+    >>> table = torch.tensor([0.0, 0.5, 0.75], dtype=torch.float64)
+    >>> at_step(table, torch.tensor([2, 1]), torch.zeros(2, 1, 3)).shape
+    torch.Size([2, 1, 1])
+    """
+    last = len(table) - 1
+    if t.device.type == "cpu" and len(t) and not (t.min() >= 0 and t.max() <= last):
+        raise ValueError(
+            f"every t must be from 0 to {last}, got {t.min()} to {t.max()}"
+        )
+    return table.to(x.device)[t].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
 class Posterior(NamedTuple):
@@ -166,3 +257,231 @@ def posterior(schedule: Schedule) -> Posterior:
         c_1=alpha.sqrt() * (1 - before) / noise,
         beta_tilde=(1 - before) / noise * beta,
     )
+
+
+def target_from(
+    schedule: Schedule,
+    x_0: Float[Tensor, "batch *x"],
+    t: Int[Tensor, "batch"],
+    epsilon: Float[Tensor, "batch *x"],
+    target: str = "epsilon",
+) -> Float[Tensor, "batch *x"]:
+    r"""Return what a model that is perfect would predict at :math:`x_t`.
+
+    Parameters
+    ----------
+    schedule, x_0, t, epsilon
+        As in :func:`diffuse`.
+    target
+        A name in :data:`TARGETS`.
+
+    Notes
+    -----
+    For :math:`v`, Salimans and Ho, *Progressive Distillation for Fast Sampling of
+    Diffusion Models*, 2022, arXiv:2202.00512.
+
+    Examples
+    --------
+    >>> import torch
+    >>> schedule = linear_schedule(T=2, first=0.5, last=0.5)
+    >>> one, t = torch.ones(1, 1), torch.tensor([2])
+    >>> target_from(schedule, one, t, 2 * one, "v")  # sqrt(1/4) 2 - sqrt(3/4)
+    tensor([[0.1340]])
+    """
+    signal = at_step(schedule.alpha_bar.sqrt(), t, x_0)
+    noise = at_step((1 - schedule.alpha_bar).sqrt(), t, x_0)
+    if target == "epsilon":
+        return epsilon
+    if target == "x_0":
+        return x_0
+    if target == "v":
+        return signal * epsilon - noise * x_0
+    if target == "score":
+        return -epsilon / noise
+    if target == "mu":
+        c_0, c_1, _ = posterior(schedule)
+        x_t = signal * x_0 + noise * epsilon
+        return at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_t
+    raise _unknown_target(target)
+
+
+def clean_from(
+    schedule: Schedule,
+    x_t: Float[Tensor, "batch *x"],
+    t: Int[Tensor, "batch"],
+    prediction: Float[Tensor, "batch *x"],
+    target: str = "epsilon",
+) -> Float[Tensor, "batch *x"]:
+    r"""Read the clean image off what a model predicts at :math:`x_t`.
+
+    Parameters
+    ----------
+    schedule, x_t, t
+        The noisy images and their steps.
+    prediction
+        What the model returned.
+    target
+        What it is meant to be, a name in :data:`TARGETS`.
+
+    Notes
+    -----
+    Equation 15 of Ho et al., 2020, for :math:`\epsilon`. For the score of the whole
+    :math:`q(x_t)` this is the formula of Tweedie: the result is then the mean of
+    :math:`x_0` given :math:`x_t`.
+
+    Examples
+    --------
+    There and back:
+
+    >>> import torch
+    >>> schedule = linear_schedule()
+    >>> x_0, epsilon = torch.ones(1, 1), torch.full((1, 1), 3.0)
+    >>> t = torch.tensor([500])
+    >>> clean_from(schedule, diffuse(schedule, x_0, t, epsilon), t, epsilon)
+    tensor([[1.0000]])
+    """
+    signal = at_step(schedule.alpha_bar.sqrt(), t, x_t)
+    noise = at_step((1 - schedule.alpha_bar).sqrt(), t, x_t)
+    if target == "epsilon":
+        return (x_t - noise * prediction) / signal
+    if target == "x_0":
+        return prediction
+    if target == "v":
+        return signal * x_t - noise * prediction
+    if target == "score":
+        return (x_t + noise**2 * prediction) / signal
+    if target == "mu":
+        c_0, c_1, _ = posterior(schedule)
+        return (prediction - at_step(c_1, t, x_t) * x_t) / at_step(c_0, t, x_t)
+    raise _unknown_target(target)
+
+
+def noise_from(
+    schedule: Schedule,
+    x_t: Float[Tensor, "batch *x"],
+    t: Int[Tensor, "batch"],
+    x_0: Float[Tensor, "batch *x"],
+) -> Float[Tensor, "batch *x"]:
+    r"""Return the :math:`\epsilon` that leads from :math:`x_0` to :math:`x_t`.
+
+    .. math::
+
+        \epsilon = \frac{x_t - \sqrt{\bar\alpha_t}\, x_0}{\sqrt{1 - \bar\alpha_t}},
+        \qquad t \ge 1
+
+    >>> import torch
+    >>> schedule, t = linear_schedule(T=2, first=0.5, last=0.5), torch.tensor([1])
+    >>> noise_from(schedule, torch.ones(1, 1), t, torch.zeros(1, 1))
+    tensor([[1.4142]])
+    """
+    signal = at_step(schedule.alpha_bar.sqrt(), t, x_t)
+    return (x_t - signal * x_0) / at_step((1 - schedule.alpha_bar).sqrt(), t, x_t)
+
+
+def training_loss(
+    schedule: Schedule,
+    model: Model,
+    x_0: Float[Tensor, "batch *x"],
+    *,
+    target: str = "epsilon",
+    weight: Float64[Tensor, "n"] | None = None,
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "batch"]:
+    r"""Algorithm 1 of Ho et al., 2020: the loss that one step of training goes down.
+
+    .. math::
+
+        t \sim \mathrm{Uniform}\{1, \dots, T\}, \qquad \epsilon \sim \mathcal N(0, I),
+        \qquad \lVert \epsilon - \epsilon_\theta(\sqrt{\bar\alpha_t}\, x_0
+        + \sqrt{1 - \bar\alpha_t}\, \epsilon, t) \rVert^2
+
+    Parameters
+    ----------
+    schedule
+        The noise.
+    model
+        What learns.
+    x_0
+        Clean images, scaled to [-1, 1].
+    target
+        What the model is meant to predict, a name in :data:`TARGETS`.
+    weight
+        One for the loss of each step, such as :func:`dian.likelihood.bound_weight`,
+        which trains on the bound. Without it all are 1, the :math:`L_{simple}` of the
+        paper.
+    generator
+        The source of :math:`t` and :math:`\epsilon`.
+
+    Returns
+    -------
+    loss
+        For each image, the mean over its entries. Training takes the mean of them.
+
+    Notes
+    -----
+    arXiv:2006.11239. Where the paper sums over the entries of an image, this takes the
+    mean, so that a model that returns zeros loses 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> generator, x_0 = torch.Generator().manual_seed(0), torch.zeros(100, 50)
+    >>> def knows_nothing(x_t, t):
+    ...     return torch.zeros_like(x_t)
+    >>> training_loss(linear_schedule(), knows_nothing, x_0, generator=generator).mean()
+    tensor(1.0...)
+    """
+    T = len(schedule.beta) - 1
+    place = x_0.device if generator is None else generator.device
+    # 2-3: t ~ Uniform({1, ..., T}), one for each image
+    t = torch.randint(1, T + 1, x_0.shape[:1], generator=generator, device=place)
+    # 4: epsilon ~ N(0, I)
+    epsilon = standard_normal(x_0, generator)
+    t = t.to(x_0.device)
+    # 5: || epsilon - epsilon_theta(sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, t) ||^2
+    prediction = model(diffuse(schedule, x_0, t, epsilon), t)
+    error = target_from(schedule, x_0, t, epsilon, target) - prediction
+    loss = error.square().flatten(1).mean(1)
+    return loss if weight is None else at_step(weight, t, loss) * loss
+
+
+def standard_normal(
+    like: Float[Tensor, "*x"], generator: torch.Generator | None = None
+) -> Float[Tensor, "*x"]:
+    """Draw standard normal numbers where the generator lives, and bring them along.
+
+    With a generator on the CPU, a GPU gets the same numbers as the CPU would.
+
+    >>> import torch
+    >>> standard_normal(torch.zeros(2, 3)).shape
+    torch.Size([2, 3])
+    """
+    place = like.device if generator is None else generator.device
+    drawn = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=place)
+    return drawn.to(like.device)
+
+
+def from_bytes(images: UInt8[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Scale bytes to [-1, 1], where the noise has the size of the images.
+
+    >>> import torch
+    >>> from_bytes(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    tensor([-1.0000, -0.6000,  1.0000])
+    """
+    if images.dtype != torch.uint8:
+        raise TypeError(f"images must be bytes (uint8), got {images.dtype}")
+    return images / 127.5 - 1
+
+
+def to_bytes(x: Float[Tensor, "*n"]) -> UInt8[Tensor, "*n"]:
+    """Scale back from [-1, 1] to the nearest bytes; what lies outside is cut off.
+
+    >>> import torch
+    >>> to_bytes(torch.tensor([-1.0, -0.6, 1.2]))
+    tensor([  0,  51, 255], dtype=torch.uint8)
+    """
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def _unknown_target(target: str) -> ValueError:
+    return ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
