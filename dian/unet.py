@@ -44,7 +44,7 @@ class Shape:
 
 PRESETS = {
     "cifar10": Shape(channels=3, dropout=0.1),
-    "base": Shape(width=64, multipliers=(1, 2, 2)),
+    "base": Shape(width=48, multipliers=(1, 2, 3), groups=16),
     "small": Shape(width=16, multipliers=(1, 2, 4), blocks=1, groups=8),
     "tiny": Shape(width=8, multipliers=(1, 2), blocks=1, groups=4),
 }
