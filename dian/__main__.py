@@ -47,6 +47,9 @@ def train(
         Path | None, typer.Option(help="Folder to write records to.")
     ] = None,
     commit: Commit = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted training.")
+    ] = False,
 ) -> None:
     """Train an experiment and write its record.
 
@@ -74,6 +77,7 @@ def train(
             n_seed=seeds,
             quick=quick,
             commit=commit,
+            resume=resume,
             report=report,
         )
     for key, values in record.metrics.items():
@@ -203,7 +207,7 @@ def main() -> None:
         print(f"dian: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("dian: interrupted; nothing was written", file=sys.stderr)
+        print("dian: interrupted; a training goes on with --resume", file=sys.stderr)
         sys.exit(130)
 
 

@@ -3,7 +3,7 @@
 import importlib
 import math
 import pkgutil
-import time
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,7 +15,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 import dian.experiments
-from dian import machine, records
+from dian import checkpoints, machine, records
+from dian.checkpoints import Checkpoint
 from dian.data import SAMPLE_CHECKSUMS
 from dian.errors import DianError
 from dian.experiments import Experiment
@@ -64,9 +65,13 @@ def train(
     n_seed: int | None = None,
     quick: bool = False,
     commit: str | None = None,
+    resume: bool = False,
+    every: float = 60.0,
     report: Report = lambda part, done, total, loss: None,
 ) -> records.Record:
     """Train an experiment with every seed, and write its record.
+
+    What is done is saved in a hidden folder beside ``out`` until the record is there.
 
     Parameters
     ----------
@@ -83,6 +88,10 @@ def train(
         Its quick settings on the bundled sample: a trial, not a result.
     commit
         What the record says of the code. Default: what git says.
+    resume
+        Go on with a training that was interrupted. Without it one is refused.
+    every
+        Seconds between two savings of a training.
     report
         Called after each step with the seed's name, the steps done and in all, and
         the loss.
@@ -90,7 +99,8 @@ def train(
     Raises
     ------
     DianError
-        If the name, the device or the data are not there, or a loss is not finite.
+        If the name, the device or the data are not there, if a loss is not finite, if
+        an interrupted training is there and is not to be resumed, or was another.
     """
     experiment = find(name)
     target = machine.device(device)
@@ -105,40 +115,63 @@ def train(
         SAMPLE_CHECKSUMS if quick else experiment.checksums,
     )
     machine.make_deterministic()
-    started, begin = datetime.now(UTC), time.perf_counter()
+    environment = machine.describe(target)
+    identity = {
+        "name": name,
+        "settings": asdict(settings),
+        "key": key,
+        # Another machine would not give the same numbers, and the record names one.
+        "environment": {part: environment[part] for part in ("device", "torch")},
+    }
 
-    def run(seed: int) -> Outcome:
+    def run(seed: int, folder: Path) -> tuple[Outcome, Checkpoint]:
         def after_step(done: int, total: int, loss: float) -> None:
             report(f"seed {seed}", done, total, loss)
 
-        return experiment.run(settings, data, seed, target, after_step=after_step)
+        path = folder / f"seed-{seed}.checkpoint"
+        checkpoint = Checkpoint(path, identity | {"seed": seed}, every)
+        if (saved := checkpoint.load()) and "outcome" in saved:
+            return Outcome(**saved["outcome"]), checkpoint
+        outcome = experiment.run(
+            settings, data, seed, target, after_step=after_step, checkpoint=checkpoint
+        )
+        checkpoint.save({"outcome": outcome.state_dict()})
+        return outcome, checkpoint
 
-    outcomes = [run(seed) for seed in seeds]
-    seconds = time.perf_counter() - begin
-    content = {
-        "format": records.FORMAT,
-        "name": name,
-        "status": "success",
-        "command": _command(name, quick, n_seed),
-        "module": experiment.run.__module__,
-        "settings": asdict(settings),
-        "seeds": list(seeds),
-        "commit": commit,
-        "started": started.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 1),
-        "environment": machine.describe(target),
-        "series": _rows([outcome.series for outcome in outcomes]),
-        "metrics": _rows([outcome.metrics for outcome in outcomes]),
-        "replay": replay(experiment, settings, data),
-        "proofs": [],
-        "key": key,
-    }
-    files = {
-        "arrays.safetensors": to_bytes(_stack([o.arrays for o in outcomes])),
-        "weights.safetensors": to_bytes(outcomes[0].weights),
-    }
-    records.save(out, content, files)
+    working = out.with_name(f".{out.name}.training")
+    with checkpoints.held(working):
+        if not resume and (left := sorted(working.glob("seed-*.checkpoint"))):
+            raise DianError(
+                f"{working}: an interrupted training is here ({left[-1].name}); go on "
+                "with --resume, or remove the folder to begin anew"
+            )
+        runs = [run(seed, working) for seed in seeds]
+        outcomes = [outcome for outcome, _ in runs]
+        content = {
+            "format": records.FORMAT,
+            "name": name,
+            "status": "success",
+            "command": _command(name, quick, n_seed),
+            "module": experiment.run.__module__,
+            "settings": asdict(settings),
+            "seeds": list(seeds),
+            "commit": commit,
+            "started": runs[0][1].began,
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(sum(checkpoint.elapsed for _, checkpoint in runs), 1),
+            "environment": environment,
+            "series": _rows([outcome.series for outcome in outcomes]),
+            "metrics": _rows([outcome.metrics for outcome in outcomes]),
+            "replay": replay(experiment, settings, data),
+            "proofs": [],
+            "key": key,
+        }
+        files = {
+            "arrays.safetensors": to_bytes(_stack([o.arrays for o in outcomes])),
+            "weights.safetensors": to_bytes(outcomes[0].weights),
+        }
+        records.save(out, content, files)
+        shutil.rmtree(working)
     return records.load(out.name, out.parent)
 
 

@@ -26,8 +26,9 @@ class Experiment:
     checksums: dict[str, str]
     """SHA-256 of every file that ``data(False)`` reads."""
     run: Callable[..., Outcome]
-    """``run(settings, data, seed, device, *, dtype, after_step)``: the last two may be
-    left out. Start weights are drawn in float32 whatever the type."""
+    """``run(settings, data, seed, device, *, dtype, after_step, checkpoint)``: what
+    follows the star may be left out. Start weights are drawn in float32 whatever the
+    type."""
     shorten: Callable[[Any, Any], tuple[Any, Any]]
     """Turn settings and data into those of a whole run in little, to be replayed."""
     n_seed: int = 5

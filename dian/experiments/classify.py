@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dian import data, metrics
+from dian.checkpoints import Checkpoint
 from dian.loss import cross_entropy
 from dian.training import Outcome, fit
 
@@ -64,6 +65,7 @@ def classify(
     augment: Callable[[Tensor], Tensor] | None = None,
     judged: str = "test",
     after_step: Callable[[int, int, float], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Outcome:
     """Train a classifier on one split, and judge it on the other after each epoch.
 
@@ -104,6 +106,8 @@ def classify(
         generator=generator,
         after_step=after_step,
         after_epoch=after_epoch,
+        checkpoint=checkpoint,
+        keep={"outcome": outcome},
     )
     outcome.metrics = {
         name: values[-1] for name, values in outcome.series.items() if values

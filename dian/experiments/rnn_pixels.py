@@ -48,6 +48,7 @@ def run(
     *,
     dtype: torch.dtype = torch.float32,
     after_step=None,
+    checkpoint=None,
 ) -> Outcome:
     """Train one network; start weights and order of the data come from the seed."""
     generator = torch.Generator().manual_seed(seed)
@@ -74,6 +75,7 @@ def run(
         epochs=settings.epochs,
         generator=generator,
         after_step=after_step,
+        checkpoint=checkpoint,
     )
 
 
