@@ -9,7 +9,12 @@ from dian import runner
 from dian.data import sample
 from dian.experiments import classify, rnn_best
 
-EXPERIMENTS = runner.experiments()
+# The diffusion models have another test file.
+EXPERIMENTS = {
+    name: experiment
+    for name, experiment in runner.experiments().items()
+    if experiment.data is classify.read
+}
 CPU = torch.device("cpu")
 
 
