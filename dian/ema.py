@@ -100,5 +100,5 @@ class EMA:
                 f"others: {', '.join(wrong)}"
             )
         self.average = {
-            name: state[name].to(mean).clone() for name, mean in self.average.items()
+            name: mean.clone().copy_(state[name]) for name, mean in self.average.items()
         }

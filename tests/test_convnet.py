@@ -5,7 +5,7 @@ from torch import nn
 
 from dian.convnet import CHANNELS, ConvNet
 
-BATCH, ROW, COLUMN, Q = 5, 12, 20, 7
+BATCH, SIZE, D, Q = 5, 12, 11, 7
 
 
 def by_hand(x, conv):
@@ -23,10 +23,10 @@ def by_hand(x, conv):
 
 
 def test_it_is_what_it_says(generator):
-    network = ConvNet(Q, generator).double()
+    network = ConvNet(Q, D, SIZE, generator).double()
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.3, generator=generator)
-    images = torch.rand(BATCH, ROW, COLUMN, generator=generator, dtype=torch.float64)
+    images = torch.rand(BATCH, SIZE, SIZE, generator=generator, dtype=torch.float64)
     x = images[:, None]
     sizes = []
     for conv, norm in zip(network.convolutions, network.norms, strict=True):
@@ -39,8 +39,10 @@ def test_it_is_what_it_says(generator):
         x = x.clamp(min=0)
         sizes.append(tuple(x.shape[1:]))
     assert [c for c, *_ in sizes] == list(CHANNELS)
-    assert sizes[-1] == (64, ROW // 4, COLUMN // 4)
-    features = x.mean((2, 3))
+    assert sizes[-1] == (CHANNELS[-1], SIZE // 4, SIZE // 4)
+    flat = x.reshape(BATCH, -1)
+    gathered = flat @ network.gather.weight.T + network.gather.bias
+    features = gathered.clamp(min=0)
     torch.testing.assert_close(network.features(images), features)
     logits = features @ network.read.weight.T + network.read.bias
     torch.testing.assert_close(network(images), logits)
@@ -48,9 +50,11 @@ def test_it_is_what_it_says(generator):
 
 def test_images_do_not_mix_and_chance_is_the_generators(generator):
     before = torch.get_rng_state()
-    network, again = (ConvNet(Q, torch.Generator().manual_seed(1)) for _ in range(2))
+    network, again = (
+        ConvNet(Q, D, SIZE, torch.Generator().manual_seed(1)) for _ in range(2)
+    )
     assert torch.equal(torch.get_rng_state(), before)
-    images = torch.rand(BATCH, ROW, COLUMN, generator=generator)
+    images = torch.rand(BATCH, SIZE, SIZE, generator=generator)
     alone = torch.cat([network.features(image) for image in images.split(1)])
     torch.testing.assert_close(network.features(images), alone)
     assert torch.equal(network(images), again(images))

@@ -270,7 +270,7 @@ SMALL = replace(
     BASE,
     network="small",
     batch_size=64,
-    epochs=10,
+    epochs=7,
     learning_rate=1e-3,
     schedule="cosine",
     warm_up=500,
@@ -279,7 +279,7 @@ SMALL = replace(
     others=500,
     variants=False,
     ddim="10 20 50 100",
-    bound_images=64,
+    bound_images=32,
     chunk=100,
 )
 

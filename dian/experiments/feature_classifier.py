@@ -19,13 +19,13 @@ from dian.training import OPTIMIZERS, SCHEDULES, Outcome
 class Settings:
     """Everything that can be chosen; images are flipped, and shifted by ``shifts``."""
 
-    shifts: int = 2
+    shifts: int = 1
     smoothing: float = 0.0
     batch_size: int = 128
     clip: float = 1.0
     optimizer: str = "adamw"
-    learning_rate: float = 3e-3
-    epochs: int = 12
+    learning_rate: float = 2e-3
+    epochs: int = 15
     schedule: str = "one-cycle"
 
 

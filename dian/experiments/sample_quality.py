@@ -128,7 +128,7 @@ class Judge:
             for part in images.split(100)
         ]
         distance, index = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return distance[:, 0], index[:, 0].cpu()
+        return distance[:, 0].cpu(), index[:, 0].cpu()
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def judge_all(
     raw
         The model with the weights as the last step left them.
     exact
-        The model with averaged weights, in full precision, for the bound.
+        The model with averaged weights, not in bfloat16, for the bound.
     judge
         What compares.
     settings
@@ -279,10 +279,10 @@ def _neighbours(judge: Judge, images: Tensor, metrics: dict, arrays: dict) -> No
     of_test, _ = judge.neighbours(judge.test[:n])
     metrics["nearest/samples"] = distance.quantile(0.5).item()
     metrics["nearest/test"] = of_test.quantile(0.5).item()
-    arrays["nearest/distance"] = distance.float().cpu()
-    arrays["nearest/distance_test"] = of_test.float().cpu()
+    arrays["nearest/distance"] = distance.float()
+    arrays["nearest/distance_test"] = of_test.float()
     arrays["nearest/index"] = index
-    arrays["nearest/images"] = as_bytes(judge.train[index[:SHOWN].to(distance.device)])
+    arrays["nearest/images"] = as_bytes(judge.train[index[:SHOWN]])
 
 
 def _bound(sampler, exact, judge, settings, metrics: dict, arrays: dict) -> None:
