@@ -135,6 +135,7 @@ def sample(
     clip: float | None,
     variance: str | Float64[Tensor, "n"],
     target: str = "epsilon",
+    start: int | None = None,
     generator: torch.Generator | None = None,
     noise: Noise | None = None,
     callback: Callback | None = None,
@@ -163,6 +164,8 @@ def sample(
         As in :func:`reverse_variance`.
     target
         What the model predicts, a name in :data:`dian.diffusion.TARGETS`.
+    start
+        The step at which ``x_T`` is, if it is not T: an image with a part of the noise.
     generator
         The source of :math:`z`.
     noise
@@ -192,11 +195,14 @@ def sample(
     tensor([[0.5000],
             [0.5000]])
     """
+    T = len(schedule.beta) - 1
+    if start is not None and not 1 <= start <= T:
+        raise ValueError(f"start must be from 1 to {T}, got {start}")
     schedule = schedule.to(x_T.device)
     sigma = reverse_variance(schedule, variance).sqrt()
     noise = noise or (lambda _: standard_normal(x_T, generator))
     x = x_T  # 1: x_T ~ N(0, I)
-    for step in range(len(schedule.beta) - 1, 0, -1):  # 2: for t = T, ..., 1
+    for step in range(start or T, 0, -1):  # 2: for t = T, ..., 1
         t = torch.full(x.shape[:1], step, device=x.device)
         # 3: z ~ N(0, I) if t > 1, else z = 0
         z = noise(step) if step > 1 else torch.zeros_like(x)

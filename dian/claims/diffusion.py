@@ -4,13 +4,16 @@ Every statement is checked at every step of a long chain and of a short one: at 
 an index that is off by one changes little, at T = 7 much.
 """
 
+import math
+
 import sympy
 import torch
 from torch import Tensor
 
-from dian import diffusion
+from dian import diffusion, likelihood
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, normal, relative
+from dian.diffusion import Schedule
 
 HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
 CHAINS = [(1000, 1e-4, 0.02), (50, 2e-3, 0.4), (7, 0.1, 0.6)]
@@ -35,7 +38,11 @@ def recursion(beta: Tensor) -> tuple[Tensor, ...]:
 @claim(
     "D1",
     "Many steps of noise are one",
-    equations=("eq-diffusion-step", "eq-diffusion-marginal"),
+    equations=(
+        "eq-diffusion-step",
+        "eq-diffusion-marginal",
+        "eq-diffusion-between",
+    ),
     kinds="S E",
     tolerance=1e-10,
     source=f"{HO}, equations 2 and 4",
@@ -58,7 +65,7 @@ def forward(diffusion) -> float:
     a, a_bar = sympy.symbols("alpha abar", positive=True)
     v = 1 - a_bar
     induction = sympy.simplify((a * v + 1 - a) - (1 - a * a_bar)) == 0
-    residuals = [holds(induction)]
+    residuals = [holds(bool(induction))]
     for T, first, last in CHAINS:
         schedule = diffusion.linear_schedule(T, first, last)
         factor, variance = recursion(evenly(T, first, last))
@@ -67,6 +74,13 @@ def forward(diffusion) -> float:
         found = diffusion.diffuse(schedule, x_0, t, epsilon)
         expected = factor[:, None] * x_0 + variance.sqrt()[:, None] * epsilon
         residuals.append(relative(found, expected))
+        # and from any step s on: the same recursion, begun at s
+        for s in (1, T // 3, T - 1):
+            onward, spread = recursion(
+                torch.cat([variance[:1], schedule.beta[s + 1 :]])
+            )
+            a = schedule.alpha_bar[s:] / schedule.alpha_bar[s]
+            residuals += [relative(a.sqrt(), onward), relative(1 - a, spread)]
     return largest(residuals)
 
 
@@ -130,7 +144,7 @@ def posterior(diffusion) -> float:
     exact = {a: 1 - b, v: 1 - a_bar}
     tilde = (1 - a_bar) / (1 - a_bar * (1 - b)) * b
     symbolic = sympy.simplify((1 / precision).subs(exact) - tilde) == 0
-    residuals = [holds(symbolic)]
+    residuals = [holds(bool(symbolic))]
     for T, first, last in CHAINS:
         schedule = diffusion.linear_schedule(T, first, last)
         c_0, c_1, beta_tilde = (x[1:] for x in diffusion.posterior(schedule))
@@ -149,3 +163,265 @@ def posterior(diffusion) -> float:
             holds(bool((beta_tilde <= beta).all())),
         ]
     return largest(residuals)
+
+
+@claim(
+    "D6",
+    "The mean of a step back, from the noise",
+    equations=("eq-diffusion-clean", "eq-diffusion-mean"),
+    kinds="S E",
+    tolerance=1e-10,
+    source=f"{HO}, equations 10 and 15",
+    subjects=(diffusion,),
+    mutants=(
+        Mutant("the image is divided by alpha-bar",
+               "(x_t - noise * prediction) / signal",
+               "(x_t - noise * prediction) / signal**2"),
+        Mutant("the noise is not scaled", "(x_t - noise * prediction) / signal",
+               "(x_t - prediction) / signal"),
+        Mutant("another step's noise is taken out",
+               "return (x_t - signal * x_0) /", "return (x_t - x_0) /"),
+        Mutant("the root of 1 - alpha-bar is lost", "b / sympy.sqrt(1 - a_bar) * e",
+               "b / (1 - a_bar) * e", module=__name__),
+    ),
+)  # fmt: skip
+def reparametrised(diffusion) -> float:
+    """The mean of the step back in x_0 is that in epsilon, by symbols and numbers."""
+    a_before, b, x, e = sympy.symbols("before beta x_t epsilon", positive=True)
+    a_bar = a_before * (1 - b)
+    x_0 = (x - sympy.sqrt(1 - a_bar) * e) / sympy.sqrt(a_bar)
+    c_0 = sympy.sqrt(a_before) * b / (1 - a_bar)
+    c_1 = sympy.sqrt(1 - b) * (1 - a_before) / (1 - a_bar)
+    mean = (x - b / sympy.sqrt(1 - a_bar) * e) / sympy.sqrt(1 - b)
+    residuals = [holds(sympy.simplify(c_0 * x_0 + c_1 * x - mean) == 0)]
+    for T, first, last in CHAINS:
+        schedule = diffusion.linear_schedule(T, first, last)
+        t = torch.arange(1, T + 1)
+        x_0, epsilon = normal(T, (T, 2), (T, 2))
+        x_t = diffusion.diffuse(schedule, x_0, t, epsilon)
+        beta, alpha, alpha_bar = (table[t, None] for table in schedule)
+        c_0, c_1, _ = (table[t, None] for table in diffusion.posterior(schedule))
+        back = diffusion.clean_from(schedule, x_t, t, epsilon)
+        residuals += [
+            relative(back, x_0),
+            relative(diffusion.noise_from(schedule, x_t, t, x_0), epsilon),
+            relative(
+                c_0 * back + c_1 * x_t,
+                (x_t - beta / (1 - alpha_bar).sqrt() * epsilon) / alpha.sqrt(),
+            ),
+        ]
+    return largest(residuals)
+
+
+@claim(
+    "D7",
+    "What a network may predict",
+    equations=("eq-diffusion-v", "eq-diffusion-score", "eq-diffusion-losses"),
+    kinds="S E",
+    tolerance=1e-8,
+    source="Salimans and Ho, Progressive Distillation, 2022, arXiv:2202.00512; "
+    f"{HO}, section 3.2",
+    subjects=(diffusion,),
+    mutants=(
+        Mutant("v with the wrong sign", "signal * epsilon - noise * x_0",
+               "signal * epsilon + noise * x_0"),
+        Mutant("signal and noise swapped in v", "signal * x_t - noise * prediction",
+               "noise * x_t - signal * prediction"),
+        Mutant("the score is not divided by the noise", "return -epsilon / noise",
+               "return -epsilon"),
+        Mutant("the noise is not squared in the formula of Tweedie",
+               "(x_t + noise**2 * prediction)", "(x_t + noise * prediction)"),
+        Mutant("the mean of the step back without x_t",
+               "at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_t",
+               "at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_0"),
+        Mutant("the loss of v is that of epsilon", "1 + snr", "snr", module=__name__),
+    ),
+)  # fmt: skip
+def targets(diffusion) -> float:
+    """Each target gives the image back, and errors differ by powers of the ratio."""
+    residuals = []
+    for T, first, last in CHAINS:
+        schedule = diffusion.linear_schedule(T, first, last)
+        t = torch.arange(1, T + 1)
+        x_0, epsilon, wrong = normal(T, (T, 2), (T, 2), (T, 2))
+        x_t = diffusion.diffuse(schedule, x_0, t, epsilon)
+        snr = diffusion.signal_to_noise(schedule)[t, None]
+        beta, alpha, alpha_bar = (table[t, None] for table in schedule)
+        c_0 = diffusion.posterior(schedule).c_0[t, None]
+        true = {
+            name: diffusion.target_from(schedule, x_0, t, epsilon, name)
+            for name in diffusion.TARGETS
+        }
+        # The error of each, when the image that it stands for is off by `wrong`.
+        square = {
+            "epsilon": snr,
+            "x_0": 1,
+            "v": 1 + snr,
+            "mu": c_0**2,
+            "score": snr / (1 - alpha_bar),
+        }
+        for name, y in true.items():
+            back = diffusion.clean_from(schedule, x_t, t, y, name)
+            noise = diffusion.noise_from(schedule, x_t, t, x_0 + wrong)
+            off = diffusion.target_from(schedule, x_0 + wrong, t, noise, name) - y
+            residuals += [
+                relative(back, x_0),
+                (off**2 / (square[name] * wrong**2) - 1).abs().max(),
+            ]
+        v = alpha_bar.sqrt() * epsilon - (1 - alpha_bar).sqrt() * x_0
+        score = -(x_t - alpha_bar.sqrt() * x_0) / (1 - alpha_bar)
+        residuals += [
+            relative(true["v"], v),
+            relative((1 - alpha_bar).sqrt() * x_t + alpha_bar.sqrt() * v, epsilon),
+            relative((1 - alpha_bar) * true["score"], (1 - alpha_bar) * score),
+            relative(true["mu"], (x_t + beta * true["score"]) / alpha.sqrt()),
+        ]
+    return largest(residuals)
+
+
+@claim(
+    "D8a",
+    "Algorithm 1",
+    equations=("eq-diffusion-training",),
+    kinds="I M",
+    tolerance=1e-10,
+    source=f"{HO}, Algorithm 1 and equation 14",
+    subjects=(diffusion,),
+    mutants=(
+        Mutant("step 0 is drawn, and T is not", "torch.randint(1, T + 1,",
+               "torch.randint(0, T,"),
+        Mutant("T is not drawn", "torch.randint(1, T + 1,", "torch.randint(1, T,"),
+        Mutant("uniform noise", "drawn = torch.randn(", "drawn = torch.rand("),
+        Mutant("the model is shown the step before",
+               "epsilon), t)\n    error", "epsilon), t - 1)\n    error"),
+        Mutant("the model is shown the clean image",
+               "model(diffuse(schedule, x_0, t, epsilon), t)", "model(x_0, t)"),
+        Mutant("the absolute error", "error.square().flatten(1)",
+               "error.abs().flatten(1)"),
+        Mutant("one step for the whole batch",
+               "generator=generator, device=place)\n    # 4",
+               "generator=generator, device=place)[:1].expand(len(x_0))\n    # 4"),
+    ),
+)  # fmt: skip
+def algorithm_1(diffusion) -> float:
+    """The loss, worked out again from what the model was shown; steps and noise."""
+    T, n, d = 7, 7000, 3
+    schedule = diffusion.linear_schedule(T, 0.1, 0.6)
+    factor, variance = recursion(evenly(T, 0.1, 0.6))
+    shown = []
+
+    def model(x_t: Tensor, t: Tensor) -> Tensor:
+        shown.append((x_t, t))
+        return torch.sin(x_t) * t[:, None]
+
+    (x_0,) = normal(1, (n, d))
+    generator = torch.Generator().manual_seed(0)
+    found = diffusion.training_loss(schedule, model, x_0, generator=generator)
+    [(x_t, t)] = shown
+    epsilon = (x_t - factor[t, None] * x_0) / variance[t, None].sqrt()
+    expected = ((epsilon - torch.sin(x_t) * t[:, None]) ** 2).sum(1) / d
+    counts = t.bincount(minlength=T + 1)
+    spread = math.sqrt(n / T * (1 - 1 / T))  # the standard error of each count
+    entries = n * d
+    return largest(
+        [
+            relative(found, expected),
+            holds(bool(counts[0] == 0 and len(counts) == T + 1)),
+            holds(bool(((counts[1:] - n / T).abs() < 5 * spread).all())),
+            holds(bool(abs(epsilon.mean()) < 5 / entries**0.5)),
+            holds(bool(abs(epsilon.var() - 1) < 5 * (2 / entries) ** 0.5)),
+            holds(bool(abs((epsilon**4).mean() - 3) < 5 * (96 / entries) ** 0.5)),
+        ]
+    )
+
+
+LEFT = {
+    # T, first, last: what is left of the amplitude, and L_T in nats where x_0^2 = 1
+    (1000, 1e-4, 0.02): (0.00635, 2.02e-5),
+    (500, 1e-4, 0.02): (0.0797, 3.19e-3),
+    (500, 2e-4, 0.04): (0.00614, 1.88e-5),
+    (300, 1e-4, 0.02): (0.219, 2.46e-2),
+    (100, 1e-4, 0.02): (0.603, 0.226),
+}
+"""What the page prints, to three digits."""
+
+
+@claim(
+    "D15",
+    "What is left of the image at the end",
+    equations=("eq-diffusion-left",),
+    kinds="E",
+    tolerance=1e-10,
+    source="the definition; schedule of Ho et al., 2020, section 4",
+    subjects=(diffusion,),
+    mutants=(
+        Mutant("the schedule ends at half", "torch.linspace(first, last, T",
+               "torch.linspace(first, last / 2, T"),
+        Mutant("a geometric schedule", "torch.linspace(first, last, T",
+               "torch.logspace(math.log10(first), math.log10(last), T"),
+        Mutant("one step too few", "torch.linspace(first, last, T",
+               "torch.linspace(first, last, T - 1"),
+        Mutant("the divergence without its logarithm", "- a - log(1 - a)", "- a",
+               module=__name__),
+    ),
+)  # fmt: skip
+def left(diffusion) -> float:
+    """The last product, by the sum of logarithms; and the numbers of the table."""
+    residuals = []
+    for (T, first, last), printed in LEFT.items():
+        beta = [first + (last - first) * i / (T - 1) for i in range(T)]
+        a = math.exp(math.fsum(math.log1p(-b) for b in beta))
+        found = diffusion.linear_schedule(T, first, last).alpha_bar[-1].item()
+        square, log = 1.0, math.log  # of the entry x_0
+        nats = 0.5 * (a * square - a - log(1 - a))
+        x_0 = torch.ones(1, 1, dtype=torch.float64)
+        schedule = Schedule(*diffusion.linear_schedule(T, first, last))
+        residuals += [
+            abs(found / a - 1),
+            abs(nats - likelihood.prior_term(schedule, x_0).item()),
+        ]
+        for value, digits in zip((a**0.5, nats), printed, strict=True):
+            unit = 10 ** (math.floor(math.log10(digits)) - 2)
+            residuals.append(holds(bool(abs(value - digits) < unit)))
+    return largest(residuals)
+
+
+@claim(
+    "D16",
+    "From bytes to the interval, and back",
+    equations=("eq-diffusion-scaling",),
+    kinds="E M",
+    tolerance=1e-6,
+    source=f"{HO}, section 3.3",
+    subjects=(diffusion,),
+    mutants=(
+        Mutant("scaled to [0, 1]", "images / 127.5 - 1", "images / 255"),
+        Mutant("scaled twice", "images / 127.5 - 1", "2 * (images / 127.5 - 1) - 1"),
+        Mutant("cut off instead of rounded", ".round().to(torch.uint8)",
+               ".to(torch.uint8)"),
+        Mutant("wraps around where it should be cut off",
+               "x.clamp(-1, 1) + 1", "x + 1"),
+    ),
+)  # fmt: skip
+def scaling(diffusion) -> float:
+    """All 256 bytes come back; what lies outside is cut off; zeros lose 1."""
+    every = torch.arange(256, dtype=torch.uint8)
+    scaled = diffusion.from_bytes(every)
+    outside = diffusion.to_bytes(torch.tensor([-3.0, -1.01, 1.01, 3.0]))
+    nudged = diffusion.to_bytes(scaled + 0.9 / 255)
+    generator = torch.Generator().manual_seed(0)
+    loss = diffusion.training_loss(
+        diffusion.linear_schedule(),
+        lambda x_t, t: torch.zeros_like(x_t),
+        scaled.expand(1000, 256),
+        generator=generator,
+    ).mean()
+    return largest(
+        [
+            (scaled.double() - (2 * every.double() / 255 - 1)).abs().max(),
+            holds(torch.equal(diffusion.to_bytes(scaled), every)),
+            holds(torch.equal(nudged, every)),
+            holds(outside.tolist() == [0, 0, 255, 255]),
+            holds(bool(abs(loss.item() - 1) < 5 * (2 / 256_000) ** 0.5)),
+        ]
+    )

@@ -1,0 +1,228 @@
+"""`dian.diffusion` against loops one can check by eye, and against diffusers."""
+
+import inspect
+import math
+
+import pytest
+import torch
+
+from dian import diffusion
+from dian.diffusion import (
+    TARGETS,
+    at_step,
+    clean_from,
+    cosine_schedule,
+    diffuse,
+    from_bytes,
+    linear_schedule,
+    make_schedule,
+    posterior,
+    signal_to_noise,
+    standard_normal,
+    target_from,
+    to_bytes,
+    training_loss,
+)
+
+# Distinct primes: a swapped or merged axis cannot pass by luck.
+T, BATCH, CHANNEL, ROW, COLUMN = 11, 5, 2, 3, 7
+SCHEDULE = linear_schedule(T, 0.05, 0.6)
+
+
+@pytest.fixture
+def normal(generator):
+    def draw(*shape, dtype=torch.float64):
+        return torch.randn(shape, generator=generator, dtype=dtype)
+
+    return draw
+
+
+@pytest.fixture
+def images(normal):
+    return normal(BATCH, CHANNEL, ROW, COLUMN), normal(BATCH, CHANNEL, ROW, COLUMN)
+
+
+STEPS = torch.tensor([1, T, 4, 7, 2])
+
+
+@pytest.fixture
+def peer():
+    """The schedule of the same name in diffusers, which counts from 0."""
+    from diffusers import DDPMScheduler
+
+    def make(name, T):
+        return DDPMScheduler(num_train_timesteps=T, beta_schedule=name)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("linear", linear_schedule), ("squaredcos_cap_v2", cosine_schedule)],
+)
+def test_schedules_are_those_of_diffusers(peer, name, ours):
+    theirs = peer(name, 1000)
+    schedule = ours(1000)
+    assert schedule.alpha_bar[0] == 1
+    torch.testing.assert_close(
+        schedule.beta[1:], theirs.betas.double(), rtol=1e-4, atol=1e-7
+    )
+    # theirs is a product in float32
+    torch.testing.assert_close(
+        schedule.alpha_bar[1:], theirs.alphas_cumprod.double(), rtol=1e-3, atol=1e-6
+    )
+
+
+def test_diffusers_adds_the_same_noise(peer, normal):
+    theirs = peer("linear", 1000)
+    x_0, epsilon = (normal(BATCH, ROW, dtype=torch.float32) for _ in range(2))
+    t = torch.tensor([1, 1000, 300, 17, 999])
+    ours = diffuse(linear_schedule(1000), x_0, t, epsilon)
+    expected = theirs.add_noise(x_0, epsilon, t - 1)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    wrong = theirs.add_noise(x_0, epsilon, (t - 2).clamp(0))
+    assert not torch.allclose(ours, wrong, rtol=1e-4, atol=1e-4)
+    v = target_from(linear_schedule(1000), x_0, t, epsilon, "v")
+    expected = theirs.get_velocity(x_0, epsilon, t - 1)
+    torch.testing.assert_close(v, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_many_small_steps_are_one(normal):
+    """A thousand walks, step by step, have the moments of the closed form."""
+    x = torch.full((100_000,), 0.7).double()
+    for t in range(1, T + 1):
+        x = SCHEDULE.alpha[t].sqrt() * x + SCHEDULE.beta[t].sqrt() * normal(len(x))
+    a = SCHEDULE.alpha_bar[-1]
+    assert abs(x.mean() - a.sqrt() * 0.7) < 5 / len(x) ** 0.5
+    assert abs(x.var() - (1 - a)) < 5 * (2 / len(x)) ** 0.5
+
+
+def test_each_image_gets_its_own_step(images):
+    x_0, epsilon = images
+    found = diffuse(SCHEDULE, x_0, STEPS, epsilon)
+    for i, t in enumerate(STEPS.tolist()):
+        a = math.prod(SCHEDULE.alpha[1 : t + 1].tolist())
+        expected = math.sqrt(a) * x_0[i] + math.sqrt(1 - a) * epsilon[i]
+        torch.testing.assert_close(found[i], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_step_0_is_the_clean_image(images):
+    x_0, epsilon = images
+    assert torch.equal(diffuse(SCHEDULE, x_0, 0 * STEPS, epsilon), x_0)
+    assert signal_to_noise(SCHEDULE)[0] == math.inf
+
+
+def test_tables_are_float64_and_images_keep_their_type(images):
+    assert all(table.dtype == torch.float64 for table in cosine_schedule(T))
+    x_0, epsilon = (x.to(torch.bfloat16) for x in images)
+    assert diffuse(SCHEDULE, x_0, STEPS, epsilon).dtype == torch.bfloat16
+    # In float32 the first variance of the long chain is off by more than 1e-4.
+    beta = torch.linspace(1e-4, 0.02, 1000)
+    single = 1 - (1 - beta).cumprod(0)[0].double()
+    assert abs(single / 1e-4 - 1) > 1e-4
+    assert abs((1 - linear_schedule().alpha_bar[1]) / 1e-4 - 1) < 1e-10
+
+
+def test_the_schedule_moves_as_a_whole():
+    moved = SCHEDULE.to("meta")
+    assert {table.device.type for table in moved} == {"meta"}
+    assert isinstance(moved, diffusion.Schedule)
+
+
+def test_the_posterior_by_sampling(generator):
+    """Among walks that pass near one x_t, x_{t-1} has the mean and variance told."""
+    t, x_0, n = 4, 0.7, 2_000_000
+    before, a = SCHEDULE.alpha_bar[t - 1], SCHEDULE.alpha_bar[t]
+    z = torch.randn(2, n, generator=generator, dtype=torch.float64)
+    x_before = before.sqrt() * x_0 + (1 - before).sqrt() * z[0]
+    x_t = SCHEDULE.alpha[t].sqrt() * x_before + SCHEDULE.beta[t].sqrt() * z[1]
+    near = (x_t - 0.2).abs() < 0.02
+    c_0, c_1, beta_tilde = (table[t] for table in posterior(SCHEDULE))
+    kept = x_before[near] - c_1 * (x_t[near] - 0.2)
+    error = kept.std() / len(kept) ** 0.5
+    assert abs(kept.mean() - (c_0 * x_0 + c_1 * 0.2)) < 5 * error
+    assert abs(kept.var() / beta_tilde - 1) < 5 * (2 / len(kept)) ** 0.5
+    assert a < before
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_gives_the_image_back(images, target):
+    x_0, epsilon = images
+    x_t = diffuse(SCHEDULE, x_0, STEPS, epsilon)
+    true = target_from(SCHEDULE, x_0, STEPS, epsilon, target)
+    found = clean_from(SCHEDULE, x_t, STEPS, true, target)
+    torch.testing.assert_close(found, x_0, rtol=1e-10, atol=1e-10)
+    wrong = clean_from(SCHEDULE, x_t, STEPS, true + 0.01, target)
+    assert not torch.allclose(wrong, x_0, rtol=1e-10, atol=1e-4)
+
+
+def test_the_loss_goes_down_to_the_weights(images):
+    x_0, _ = images
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+    def loss(**options):
+        generator = torch.Generator().manual_seed(3)
+        return training_loss(
+            SCHEDULE, lambda x, t: weight * x, x_0, generator=generator, **options
+        )
+
+    plain = loss()
+    assert plain.shape == (BATCH,)
+    plain.mean().backward()
+    assert weight.grad.abs() > 0
+    table = torch.arange(T + 1, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(3)
+    t = torch.randint(1, T + 1, (BATCH,), generator=generator)
+    torch.testing.assert_close(loss(weight=table), table[t] * plain)
+
+
+def test_the_same_generator_draws_the_same(images):
+    x_0, _ = images
+    before = x_0.clone()
+    state = torch.get_rng_state()
+    seeds = [torch.Generator().manual_seed(seed) for seed in (1, 1, 2)]
+    a, b, c = (
+        training_loss(SCHEDULE, lambda x, t: 0 * x, x_0, generator=g) for g in seeds
+    )
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert torch.equal(x_0, before)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_bytes_come_back():
+    every = torch.arange(256, dtype=torch.uint8)
+    scaled = from_bytes(every)
+    assert scaled.min() == -1
+    assert scaled.max() == 1
+    assert torch.equal(to_bytes(scaled), every)
+
+
+@pytest.mark.parametrize("steps", [[T + 1], [-1], [3, T + 5]])
+def test_a_step_that_is_not_there(steps):
+    message = f"every t must be from 0 to {T}, got {min(steps)} to {max(steps)}"
+    with pytest.raises(ValueError, match=message):
+        at_step(SCHEDULE.beta, torch.tensor(steps), torch.zeros(len(steps), 1))
+
+
+def test_a_schedule_that_is_none():
+    with pytest.raises(ValueError, match=r"above 0 and below 1, got 0\.0 to 0\.5"):
+        make_schedule(torch.tensor([0.0, 0.5], dtype=torch.float64))
+
+
+def test_an_unknown_target(images):
+    message = "target must be one of epsilon, x_0, v, mu, score, got 'eps'"
+    with pytest.raises(ValueError, match=message):
+        training_loss(SCHEDULE, lambda x, t: x, images[0], target="eps")
+    with pytest.raises(ValueError, match=message):
+        clean_from(SCHEDULE, images[0], STEPS, images[1], "eps")
+
+
+def test_images_that_are_no_bytes():
+    plain = inspect.unwrap(from_bytes)
+    with pytest.raises(TypeError, match=r"images must be bytes .* got torch\.float32"):
+        plain(torch.zeros(1))
+
+
+def test_noise_needs_no_generator():
+    assert standard_normal(torch.zeros(1000, 3)).std() > 0.8

@@ -1,0 +1,221 @@
+"""`dian.sampling` against diffusers, and on data whose best model is known."""
+
+import pytest
+import torch
+
+from dian import mixture
+from dian.diffusion import clean_from, linear_schedule, posterior
+from dian.sampling import ddim_sample, even_steps, reverse_variance, sample
+
+T, BATCH, ROW, COLUMN = 11, 5, 3, 7
+SCHEDULE = linear_schedule(T, 0.05, 0.6)
+
+
+def network(x, t):
+    """Nobody's best model: far off, so that clipping has something to do."""
+    return torch.sin(3 * x) + 0.1 * t.to(x).view(-1, *[1] * (x.ndim - 1))
+
+
+@pytest.fixture
+def x_T(generator):
+    shape = BATCH, 1, ROW, COLUMN
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize(
+    ("variance", "theirs"), [("beta", "fixed_large"), ("beta_tilde", "fixed_small")]
+)
+@pytest.mark.parametrize("target", ["epsilon", "v"])
+def test_algorithm_2_is_that_of_diffusers(x_T, clip, variance, theirs, target):
+    """The same model, schedule and noise; they count steps from 0."""
+    from diffusers import DDPMScheduler
+
+    peer = DDPMScheduler(
+        num_train_timesteps=T,
+        beta_start=0.05,
+        beta_end=0.6,
+        variance_type=theirs,
+        clip_sample=clip is not None,
+        prediction_type={"epsilon": "epsilon", "v": "v_prediction"}[target],
+    )
+    state = torch.Generator().manual_seed(1)
+    x = x_T
+    for t in range(T, 0, -1):
+        prediction = network(x, torch.full((BATCH,), t))
+        x = peer.step(prediction, t - 1, x, generator=state).prev_sample
+    ours = sample(
+        SCHEDULE,
+        network,
+        x_T,
+        clip=clip,
+        variance=variance,
+        target=target,
+        generator=torch.Generator().manual_seed(1),
+    )
+    torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+@pytest.mark.parametrize("n", [5, 10])
+def test_ddim_is_that_of_diffusers(x_T, clip, n):
+    from diffusers import DDIMScheduler
+
+    peer = DDIMScheduler(
+        num_train_timesteps=100,
+        beta_start=0.001,
+        beta_end=0.2,
+        clip_sample=clip is not None,
+        timestep_spacing="trailing",
+    )
+    peer.set_timesteps(n)
+    steps = even_steps(100, n)
+    assert [t + 1 for t in peer.timesteps.tolist()] == steps[::-1]
+    x = x_T
+    for t in peer.timesteps:
+        prediction = network(x, torch.full((BATCH,), t + 1))
+        x = peer.step(
+            prediction, t, x, eta=0.0, use_clipped_model_output=True
+        ).prev_sample
+    # they take for alpha-bar before the first step its value after it
+    ours = []
+    ddim_sample(
+        linear_schedule(100, 0.001, 0.2),
+        network,
+        x_T,
+        steps=steps,
+        eta=0.0,
+        clip=clip,
+        callback=lambda t, x, x_0: ours.append(x),
+    )
+    peer.final_alpha_cumprod = torch.tensor(1.0)
+    torch.testing.assert_close(ours[-1], x, rtol=1e-3, atol=1e-3)
+
+
+def test_one_long_step_on_all_steps_is_algorithm_2(x_T):
+    """DDIM at eta = 1 on every step is Algorithm 2 with beta-tilde."""
+    options = {"clip": 1.0, "noise": lambda t: torch.full_like(x_T, 0.3 * t - 1)}
+    every = ddim_sample(
+        SCHEDULE, network, x_T, steps=even_steps(T, T), eta=1.0, **options
+    )
+    exact = posterior(SCHEDULE).beta_tilde.nan_to_num()
+    ours = sample(SCHEDULE, network, x_T, variance=exact, **options)
+    torch.testing.assert_close(every, ours, rtol=1e-9, atol=1e-9)
+
+
+def test_without_clipping_the_target_does_not_matter(x_T):
+    def in_x_0(x, t):
+        return clean_from(SCHEDULE, x, t, network(x, t))
+
+    options = {"clip": None, "variance": "beta", "noise": lambda t: 0 * x_T + 1}
+    a = sample(SCHEDULE, network, x_T, **options)
+    b = sample(SCHEDULE, in_x_0, x_T, target="x_0", **options)
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    clipped = sample(SCHEDULE, network, x_T, **(options | {"clip": 1.0}))
+    assert (clipped - a).abs().max() > 0.1
+    assert clipped.abs().max() <= 1
+
+
+def test_the_noise_of_the_last_step_is_not_asked_for(x_T):
+    asked = []
+
+    def noise(t):
+        asked.append(t)
+        return torch.zeros_like(x_T)
+
+    sample(SCHEDULE, network, x_T, clip=None, variance="beta", noise=noise)
+    assert asked == list(range(T, 1, -1))
+
+
+def test_the_model_sees_every_step_once(x_T):
+    seen, shown = [], []
+
+    def model(x, t):
+        assert t.shape == (BATCH,)
+        assert t.unique().numel() == 1
+        seen.append(t[0].item())
+        return network(x, t)
+
+    before = x_T.clone()
+    sample(
+        SCHEDULE,
+        model,
+        x_T,
+        clip=None,
+        variance="beta",
+        start=7,
+        callback=lambda t, x, x_0: shown.append(t),
+    )
+    assert seen == shown == [7, 6, 5, 4, 3, 2, 1]
+    assert torch.equal(x_T, before)
+
+
+def test_gaussian_data_come_out_as_they_went_in(generator):
+    """With the best model and many steps, mean and variance are those of the data."""
+    data, schedule = mixture.gaussian(0.4, 0.09), linear_schedule(500, 2e-4, 0.04)
+    model = mixture.exact_model(data, schedule.alpha_bar)
+    x_T = torch.randn(20_000, 1, generator=generator)
+    x_0 = sample(schedule, model, x_T, clip=None, variance="beta", generator=generator)
+    assert x_0.dtype == torch.float32
+    assert abs(x_0.mean() - 0.4) < 5 * 0.3 / 20_000**0.5
+    assert abs(x_0.var() / 0.09 - 1) < 5 * (2 / 20_000) ** 0.5 + 0.01
+
+
+def test_no_graph_is_kept(x_T):
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+    def model(x, t):
+        return weight * x
+
+    assert not sample(SCHEDULE, model, x_T, clip=None, variance="beta").requires_grad
+    assert not ddim_sample(
+        SCHEDULE, model, x_T, steps=[T], eta=0.0, clip=None
+    ).requires_grad
+
+
+def test_variances_are_tables():
+    exact = posterior(SCHEDULE).beta_tilde
+    tilde = reverse_variance(SCHEDULE, "beta_tilde")
+    assert tilde[1] == exact[2]
+    assert torch.equal(tilde[2:], exact[2:])
+    assert torch.equal(reverse_variance(SCHEDULE), SCHEDULE.beta)
+    own = torch.ones(T + 1, dtype=torch.float64)
+    assert reverse_variance(SCHEDULE, own) is own
+    assert reverse_variance(linear_schedule(1, 0.3, 0.3), "beta_tilde")[1] == 0.3
+
+
+def test_wrong_variances():
+    with pytest.raises(ValueError, match="'beta_tilde' or a table, got 'tilde'"):
+        reverse_variance(SCHEDULE, "tilde")
+    with pytest.raises(ValueError, match="an entry for each of 0 to 11, got 3"):
+        reverse_variance(SCHEDULE, torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("start", [0, T + 1])
+def test_a_start_that_is_not_there(x_T, start):
+    with pytest.raises(ValueError, match=f"start must be from 1 to {T}, got {start}"):
+        sample(SCHEDULE, network, x_T, clip=None, variance="beta", start=start)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([], "steps must rise from 1 or more, got"),
+        ([0, 3], "steps must rise"),
+        ([3, 3], "steps must rise"),
+        ([5, T + 1], "steps must end at 11 or before, got 12"),
+    ],
+)
+def test_steps_that_are_no_walk(x_T, steps, message):
+    with pytest.raises(ValueError, match=message):
+        ddim_sample(SCHEDULE, network, x_T, steps=steps, eta=0.0, clip=None)
+
+
+def test_even_steps_end_at_T():
+    for T_, n in [(1000, 7), (10, 10), (5, 1)]:
+        steps = even_steps(T_, n)
+        assert len(steps) == n
+        assert steps[-1] == T_
+        assert steps == sorted(set(steps))
+    with pytest.raises(ValueError, match="n must be from 1 to 5, got 6"):
+        even_steps(5, 6)
