@@ -16,6 +16,7 @@ from dian.diffusion import (
     Schedule,
     at_step,
     clean_from,
+    diffuse,
     noise_from,
     posterior,
     standard_normal,
@@ -292,6 +293,71 @@ def ddim_sample(
         if callback is not None:
             callback(now, x, x_0)
     return x
+
+
+@torch.no_grad()
+def interpolate(
+    schedule: Schedule,
+    model: Model,
+    x_0: Float[Tensor, "batch *x"],
+    y_0: Float[Tensor, "batch *x"],
+    epsilon: Float[Tensor, "batch *x"],
+    *,
+    t: int,
+    share: float,
+    clip: float | None,
+    variance: str | Float64[Tensor, "n"],
+    target: str = "epsilon",
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "batch *x"]:
+    r"""Noise two images alike, mix them, and walk back to an image between them.
+
+    .. math::
+
+        \bar x_t = (1 - \lambda)\, x_t + \lambda\, y_t
+
+    Parameters
+    ----------
+    schedule, model, clip, variance, target, generator
+        As in :func:`sample`.
+    x_0, y_0
+        The images.
+    epsilon
+        The noise, one for both: two noises would partly cancel in the mixture, which
+        would then have less noise than the model expects.
+    t
+        How far to go before mixing, from 1 to T: the further, the less is left of both.
+    share
+        :math:`\lambda`, what the second image counts.
+
+    Notes
+    -----
+    Section 4.4 of Ho et al., 2020, arXiv:2006.11239, where it is left open whether the
+    noise is shared.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from dian.diffusion import linear_schedule
+    >>> def knows(x_t, t):
+    ...     return torch.full_like(x_t, 0.5)
+    >>> x_0, y_0, epsilon = torch.randn(3, 1, 2)
+    >>> interpolate(linear_schedule(), knows, x_0, y_0, epsilon, t=9, share=0.5,
+    ...             clip=None, variance="beta", target="x_0")
+    tensor([[0.5000, 0.5000]])
+    """
+    steps = torch.full(x_0.shape[:1], t, device=x_0.device)
+    x_t, y_t = (diffuse(schedule, image, steps, epsilon) for image in (x_0, y_0))
+    return sample(
+        schedule,
+        model,
+        (1 - share) * x_t + share * y_t,
+        start=t,
+        clip=clip,
+        variance=variance,
+        target=target,
+        generator=generator,
+    )
 
 
 def even_steps(T: int, n: int) -> list[int]:

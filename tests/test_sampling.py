@@ -4,8 +4,14 @@ import pytest
 import torch
 
 from dian import mixture
-from dian.diffusion import clean_from, linear_schedule, posterior
-from dian.sampling import ddim_sample, even_steps, reverse_variance, sample
+from dian.diffusion import clean_from, diffuse, linear_schedule, posterior
+from dian.sampling import (
+    ddim_sample,
+    even_steps,
+    interpolate,
+    reverse_variance,
+    sample,
+)
 
 T, BATCH, ROW, COLUMN = 11, 5, 3, 7
 SCHEDULE = linear_schedule(T, 0.05, 0.6)
@@ -219,3 +225,21 @@ def test_even_steps_end_at_T():
         assert steps == sorted(set(steps))
     with pytest.raises(ValueError, match="n must be from 1 to 5, got 6"):
         even_steps(5, 6)
+
+
+def test_interpolation_ends_at_its_images(x_T, generator):
+    """At both ends it is the walk back from one of the two; in between, from a mix."""
+    y_0, epsilon = torch.randn(2, *x_T.shape, generator=generator, dtype=torch.float64)
+    options = {"clip": 1.0, "variance": "beta"}
+    t = torch.full((BATCH,), 4)
+    x_t, y_t = (diffuse(SCHEDULE, image, t, epsilon) for image in (x_T, y_0))
+    for share, start in [(0.0, x_t), (1.0, y_t), (0.25, 0.75 * x_t + 0.25 * y_t)]:
+        found = interpolate(
+            SCHEDULE, network, x_T, y_0, epsilon, t=4, share=share,
+            generator=torch.Generator().manual_seed(5), **options,
+        )  # fmt: skip
+        expected = sample(
+            SCHEDULE, network, start, start=4,
+            generator=torch.Generator().manual_seed(5), **options,
+        )  # fmt: skip
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

@@ -271,7 +271,7 @@ def few_steps(sampling) -> float:
                "prediction = model(x, t - 1)"),
         Mutant("alpha-bar of the step before",
                "shrink = at_step((1 - alpha_bar).sqrt(), t",
-               "shrink = at_step((1 - alpha_bar).sqrt().roll(1), t"),
+               "shrink = at_step((1 - alpha_bar.roll(1)).clamp(min=beta[1]).sqrt(), t"),
         Mutant("no time embedding", "prediction = model(x, t)",
                "prediction = model(x, 0 * t + T // 2)"),
         Mutant("the root under the noise is lost",

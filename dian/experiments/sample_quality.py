@@ -179,22 +179,19 @@ class Sampler:
         mixed: section 4.4 of Ho et al., 2020.
         """
         generator = torch.Generator(self.device).manual_seed(self.seed)
-        noise = [standard_normal(x, generator) for _ in range(2)]
-        steps = torch.full((len(x),), t, device=self.device)
-        a, b = (
-            diffuse(self.schedule, z, steps, e)
-            for z, e in zip((x, y), noise, strict=True)
-        )
         share = torch.linspace(0, 1, n, device=self.device, dtype=self.dtype)
-        mixed = a[:, None] + share[:, None, None, None] * (b - a)[:, None]
+        mixed = x[:, None] + share[:, None, None, None] * (y - x)[:, None]
+        shape = mixed.shape
 
         def same(step: int) -> Tensor:
             drawn = standard_normal(x, generator)
-            return drawn[:, None].expand_as(mixed).flatten(0, 1)
+            return drawn[:, None].expand(shape).flatten(0, 1)
 
-        until = Schedule(*(table[: t + 1] for table in self.schedule))
+        # With the same noise it does not matter which comes first, noise or mixing.
+        steps = torch.full((len(x) * n,), t, device=self.device)
+        x_t = diffuse(self.schedule, mixed.flatten(0, 1), steps, same(t))
         options = {"variance": "beta", "clip": 1.0, "target": self.target}
-        found = sample(until, self.model, mixed.flatten(0, 1), noise=same, **options)
+        found = sample(self.schedule, self.model, x_t, start=t, noise=same, **options)
         return to_images(found, self.dtype).unflatten(0, (len(x), n))
 
 

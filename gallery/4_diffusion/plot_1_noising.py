@@ -1,0 +1,192 @@
+r"""
+Adding noise, and what is left at the end
+=========================================
+
+**Question.** A diffusion model destroys an image in many small steps and starts its
+samples from pure noise. Is there really nothing left of the image after the last step?
+
+**Answer.** That depends on the schedule. A thousand steps from :math:`\beta_1 =
+10^{-4}` to :math:`\beta_T = 0.02` leave 0.6 % of the amplitude. Half as many steps
+*with the same two ends*, which is a frequent choice, leave 8 %: an image whose mean
+square is 1 then stands out of the noise by two standard deviations, and the mean
+brightness of an image can be guessed from what should be noise. With both ends doubled,
+500 steps are as good as 1,000.
+
+**Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
+(arXiv:2006.11239); the cosine schedule is that of Nichol and Dhariwal, *Improved
+Denoising Diffusion Probabilistic Models*, 2021 (arXiv:2102.09672). **Cost.** Seconds
+on a CPU, no download.
+"""
+
+# %%
+# One step at a time, and all at once
+# -----------------------------------
+# Pixels are scaled from bytes to :math:`[-1, 1]`, so that an image has about the size
+# of the noise. A step, equation :eq:`eq-diffusion-step` of the chapter, shrinks the
+# image a little and adds as much noise as makes up for it. Equation
+# :eq:`eq-diffusion-marginal` says that :math:`t` steps are one.
+
+import math
+
+import matplotlib.pyplot as plt
+import torch
+
+from dian import data
+from dian.diffusion import (
+    cosine_schedule,
+    diffuse,
+    from_bytes,
+    linear_schedule,
+    signal_to_noise,
+)
+from dian.likelihood import prior_term
+
+generator = torch.Generator().manual_seed(0)
+test = data.sample("test")
+images = from_bytes((test.images * 255).round().byte()).double()
+schedule = linear_schedule()
+x_0 = images[0]
+
+# A thousand steps, each with its own noise, in the order of the definition. The sums of
+# what they add up to are kept beside the image: signal and noise apart.
+signal, noise = x_0, torch.zeros_like(x_0)
+walk = {0: x_0}
+for t in range(1, 1001):
+    z = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
+    signal = schedule.alpha[t].sqrt() * signal
+    noise = schedule.alpha[t].sqrt() * noise + schedule.beta[t].sqrt() * z
+    walk[t] = signal + noise
+
+all_at_once = schedule.alpha_bar[-1].sqrt() * x_0
+print(f"signal after 1000 steps: {(signal - all_at_once).abs().max():.1e} apart")
+print(
+    f"variance of the noise: {noise.var():.3f}, told {1 - schedule.alpha_bar[-1]:.3f}"
+)
+
+assert (signal - all_at_once).abs().max() < 1e-14
+assert abs(noise.var() - 1) < 5 * math.sqrt(2 / 784)
+
+# %%
+# The two schedules on the same image with the same noise. The linear one is done early:
+# what it shows after half of its steps, the cosine one shows much later.
+
+shown = [0, 100, 250, 500, 750, 1000]
+epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
+schedules = {"linear": schedule, "cosine": cosine_schedule()}
+fig, axes = plt.subplots(2, 6, figsize=(8.4, 3.2), layout="constrained")
+for row, (name, tables) in zip(axes, schedules.items(), strict=True):
+    for ax, t in zip(row, shown, strict=True):
+        x_t = diffuse(tables, x_0[None], torch.tensor([t]), epsilon[None])[0]
+        ax.imshow(x_t.numpy(), cmap="gray_r", vmin=-2, vmax=2)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"{name}, t = {t}", fontsize=9)
+fig.suptitle("The same image and the same noise under two schedules")
+plt.show()
+
+assert schedule.alpha_bar[500] < 0.1 < 0.4 < cosine_schedule().alpha_bar[500]
+
+# %%
+# The signal-to-noise ratio
+# -------------------------
+# A schedule is told completely by how the ratio :eq:`eq-diffusion-snr` falls. Three
+# chains with the linear rule: the one of the paper, the one with half of the steps and
+# the same ends, and the one with half of the steps and both ends doubled.
+
+chains = {
+    "T = 1000, to 0.02": linear_schedule(1000, 1e-4, 0.02),
+    "T = 500, to 0.02": linear_schedule(500, 1e-4, 0.02),
+    "T = 500, both ends doubled": linear_schedule(500, 2e-4, 0.04),
+    "T = 1000, cosine": cosine_schedule(1000),
+}
+fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+for (name, tables), style in zip(chains.items(), ("-", "--", ":", "-."), strict=True):
+    time = torch.arange(len(tables.beta)) / (len(tables.beta) - 1)
+    left.plot(time[1:], signal_to_noise(tables)[1:], style, label=name)
+    right.plot(time, tables.alpha_bar.sqrt(), style, label=name)
+left.set(xlabel="t / T", ylabel="signal-to-noise ratio", yscale="log", ylim=(1e-9, 1e5))
+right.set(xlabel="t / T", ylabel="what is left of the amplitude", ylim=(0, 1))
+left.legend(fontsize=8)
+plt.show()
+
+for tables in chains.values():
+    assert (signal_to_noise(tables).diff()[1:] < 0).all()
+long, short, doubled, _ = chains.values()
+assert abs(long.alpha_bar[-1].sqrt() - 0.0064) < 5e-5
+assert abs(short.alpha_bar[-1].sqrt() - 0.08) < 5e-4
+assert doubled.alpha_bar[-1] < long.alpha_bar[-1]
+
+# %%
+# What is left
+# ------------
+# Samples start from :math:`\mathcal N(0, I)`, while images end at :math:`\mathcal
+# N(\sqrt{\bar\alpha_T}\, x_0, (1 - \bar\alpha_T) I)`. How far apart these are is the
+# first term of the bound on the likelihood, for each pixel
+#
+# .. math::
+#    :label: eq-diffusion-left
+#
+#    L_T = \tfrac12 \big( \bar\alpha_T\, x_0^2 - \bar\alpha_T
+#    - \ln(1 - \bar\alpha_T) \big) ,
+#
+# and how far the image stands out of the noise is
+# :math:`\sqrt{\bar\alpha_T}\, \lVert x_0 \rVert / \sqrt{1 - \bar\alpha_T}` standard
+# deviations, along the image itself.
+
+table = [(1000, 1e-4, 0.02), (500, 1e-4, 0.02), (500, 2e-4, 0.04)]
+table += [(300, 1e-4, 0.02), (100, 1e-4, 0.02)]
+one = torch.ones(1, 784, dtype=torch.float64)  # an image whose mean square is 1
+print("   T  beta_1  beta_T  amplitude  nats a pixel  nats  standard deviations")
+out = {}
+for T, first, last in table:
+    tables = linear_schedule(T, first, last)
+    a = tables.alpha_bar[-1]
+    nats = prior_term(tables, one).item()
+    deviations = math.sqrt(784 * a / (1 - a))
+    out[T, last] = nats, deviations
+    print(
+        f"{T:4} {first:7} {last:7} {a.sqrt():10.4f} {nats / 784:13.2e} {nats:5.2f}"
+        f" {deviations:20.2f}"
+    )
+
+assert abs(out[500, 0.02][0] - 2.50) < 0.005
+assert abs(out[500, 0.02][1] - 2.24) < 0.005
+assert abs(out[1000, 0.02][0] - 0.016) < 5e-4
+assert abs(out[1000, 0.02][1] - 0.18) < 5e-3
+
+# %%
+# Can one see it? The mean of all pixels of :math:`x_T` is an average of 784 draws of
+# noise, so its deviation is only :math:`1/28`. Below, it is set against the mean of the
+# clean image, over the 500 test images of the sample.
+
+measured = {}
+fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=True)
+for ax, (name, tables) in zip(axes, chains.items(), strict=False):
+    epsilon = torch.randn(images.shape, generator=generator, dtype=torch.float64)
+    T = len(tables.beta) - 1
+    x_T = diffuse(tables, images, torch.full((len(images),), T), epsilon)
+    clean, noisy = images.mean((1, 2)), x_T.mean((1, 2))
+    measured[name] = torch.corrcoef(torch.stack([clean, noisy]))[0, 1].item()
+    ax.plot(clean, noisy, ".", markersize=3)
+    ax.set_title(f"{name}\ncorrelation {measured[name]:.2f}", fontsize=9)
+    ax.set(
+        xlabel="mean of the clean image",
+        ylabel="mean of $x_T$" if ax is axes[0] else "",
+    )
+plt.show()
+
+print({name: round(value, 2) for name, value in measured.items()})
+assert measured["T = 500, to 0.02"] > 0.4
+assert abs(measured["T = 1000, to 0.02"]) < 5 / math.sqrt(500)
+assert abs(measured["T = 500, both ends doubled"]) < 5 / math.sqrt(500)
+
+# %%
+# A network that has learnt on the chain in the middle takes the mean of its noise for
+# a message, and a sample that starts from real noise of mean zero comes out neither
+# bright nor dark. How much that moves the samples can be calculated exactly: see
+# :doc:`/gallery/4_diffusion/plot_4_sampler_oracles`.
+#
+# Limits
+# ------
+# A little that is left does not harm by itself; it harms when samples start as if
+# nothing were. And a ratio that is small enough at the end says nothing about whether
+# the steps between are spread well: that is measured on trained networks only.
