@@ -6,6 +6,7 @@ PORT ?= 8000
 PY := .venv/bin/python
 ENVIRONMENT := .venv/.current
 KATEX := node_modules/.package-lock.json
+AXE := tests/site/node_modules/.package-lock.json
 CLAIMS := build/.verified
 DOCTESTS := build/.doctests
 SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2
@@ -22,14 +23,14 @@ export PYTHONUTF8 := 1
 export MPLBACKEND := agg
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help html test check lint serve train verify audit data linkcheck lock clean
+.PHONY: help html test test-site check lint serve train verify audit data linkcheck lock clean
 
 # Matrices are small here, and scripts run side by side: threads would only get in each
 # other's way.
 html test: export OMP_NUM_THREADS := 1
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 html: $(ENVIRONMENT) $(KATEX) $(CLAIMS) $(DOCTESTS) ## Verify, run the doctests, and build the site
 	@# Warnings show only while a page is read: after a build that failed or was
@@ -46,6 +47,9 @@ test: $(ENVIRONMENT) $(KATEX) ## Run all tests, the doctests included
 	-$(PY) scripts/get_data.py
 	$(PY) -m pytest -q
 	@mkdir -p build && touch $(DOCTESTS)
+
+test-site: html $(AXE) ## Look at the built site in a browser (needs Chromium)
+	$(PY) -m pytest -q -o addopts= -p no:cacheprovider tests/site
 
 check: ## Lint, test and build: what has to pass before a commit
 	@$(MAKE) lint
@@ -89,6 +93,10 @@ $(ENVIRONMENT): pyproject.toml constraints.txt scripts/environment.sh
 # npm writes this file last, so it is missing after an interrupted installation.
 $(KATEX): package.json package-lock.json | $(ENVIRONMENT)
 	.venv/bin/npm ci
+	@touch $@
+
+$(AXE): tests/site/package.json tests/site/package-lock.json | $(ENVIRONMENT)
+	.venv/bin/npm --prefix tests/site ci
 	@touch $@
 
 RECORDS := $(wildcard dian/recorded/*/*)

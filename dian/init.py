@@ -4,15 +4,15 @@ Each function fills a matrix in place from a generator, and returns it. They dif
 what matters for memory: the spectral radius :math:`\rho` and the norm
 :math:`\lVert W \rVert_2` of a large square matrix.
 
-======================  =====================  ========================
-function                :math:`\rho`           :math:`\lVert W \rVert_2`
-======================  =====================  ========================
-:func:`uniform_`        :math:`1 / \sqrt 3`    :math:`2 / \sqrt 3`
-:func:`xavier_`         gain                   2 gain
-:func:`gaussian_`       gain                   2 gain
-:func:`orthogonal_`     gain                   gain
-:func:`identity_`       scale                  scale
-======================  =====================  ========================
+======================  ==============================  ===============================
+function                spectral radius :math:`\rho`    norm :math:`\lVert W \rVert_2`
+======================  ==============================  ===============================
+:func:`uniform_`        :math:`1 / \sqrt 3`             :math:`2 / \sqrt 3`
+:func:`xavier_`         gain                            2 gain
+:func:`gaussian_`       gain                            2 gain
+:func:`orthogonal_`     gain                            gain
+:func:`identity_`       scale                           scale
+======================  ==============================  ===============================
 
 The last two hold for every size; the others are limits.
 """

@@ -334,9 +334,11 @@ class MultiHeadAttention(nn.Module):
             What asks.
         memory
             What is asked, in cross-attention.
-        mask, bias
-            As in :func:`dian.attention.scaled_dot_product_attention`; they have to
-            broadcast to ``(batch, head, n, m)``.
+        mask
+            ``True`` where a query **may** read a key: ``(n, m)`` for all sequences, or
+            ``(batch, head, n, m)``, of which ``batch`` and ``head`` may be 1.
+        bias
+            Added to the scores; has to broadcast to ``(batch, head, n, m)``.
         need_weights
             Whether to return the weights ``(batch, head, n, m)``, too. They come from
             the plain formula, and are those before dropout.
@@ -345,6 +347,12 @@ class MultiHeadAttention(nn.Module):
         -------
         output
             ``(batch, n, D)``; with ``need_weights``, a tuple of it and the weights.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :func:`dian.attention.scaled_dot_product_attention`; and if a mask has
+            three axes, since the first could be taken for the heads.
         """
         source = X if memory is None else memory
         return self._attend(*self._project(X, source, 0), mask, bias, need_weights)
@@ -393,6 +401,11 @@ class MultiHeadAttention(nn.Module):
 
     def _attend(self, Q, K, V, mask, bias, need_weights=False):
         """Attend with every head, and project what they found."""
+        if mask is not None and mask.ndim not in (2, 4):
+            raise ValueError(
+                "mask must be (n, m), or (batch, head, n, m) where batch and head may "
+                f"be 1, got {tuple(mask.shape)}"
+            )
         K, V = share_heads(K, self.n_head), share_heads(V, self.n_head)
         dropping = self.training and self.dropout > 0
         if need_weights or dropping:

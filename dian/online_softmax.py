@@ -126,6 +126,8 @@ def blockwise_attention(
 
     Raises
     ------
+    TypeError
+        If ``mask`` is not boolean.
     ValueError
         If ``block`` is not positive.
 
@@ -144,6 +146,10 @@ def blockwise_attention(
     """
     if block < 1:
         raise ValueError(f"block must be positive, got {block}")
+    if mask is not None and mask.dtype != torch.bool:
+        raise TypeError(
+            f"mask must be boolean, True where a query may read a key, got {mask.dtype}"
+        )
     state = nothing(tuple(Q.shape[:-1]), V.shape[-1], Q)
     for part in _blocks(K.shape[-2], block):
         S = _scores(Q, K, mask, bias, part)

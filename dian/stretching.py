@@ -57,7 +57,8 @@ def ntk_aware(omega: Float[Tensor, "pairs"], scale: float) -> Float[Tensor, "pai
     _check(scale)
     if len(omega) < 2:
         raise ValueError(f"omega must have at least two entries, got {len(omega)}")
-    return omega * scale ** -torch.linspace(0, 1, len(omega)).to(omega)
+    exponents = torch.linspace(0, 1, len(omega), dtype=omega.dtype)
+    return omega * scale ** -exponents.to(omega.device)
 
 
 def yarn(

@@ -84,8 +84,8 @@ def find(names: Iterable[str]) -> list[Claim]:
 
     Examples
     --------
-    >>> [one.id for one in find(["attention", "R5"])]
-    ['A3', 'R5']
+    >>> [one.id for one in find(["clipping", "R5"])]
+    ['R13', 'R5']
     """
     known = claims()
     wanted: dict[str, Claim] = {}

@@ -1,4 +1,4 @@
-"""Every experiment of the report runs, in a trial that is small enough for a test."""
+"""Every experiment with images runs, in a trial that is small enough for a test."""
 
 from dataclasses import asdict, replace
 
