@@ -111,6 +111,23 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(few, tmp_path, precisi
         assert torch.equal(resumed.weights[name], w)
 
 
+def test_judging_that_was_interrupted_begins_again_without_training(
+    few, tmp_path, monkeypatch, outcome
+):
+    checkpoint = Checkpoint(tmp_path / "seed-0.checkpoint", {"seed": 0}, every=1e9)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ddpm, "judge_all", stop)
+        ddpm.run(TINY, few, 0, CPU, checkpoint=checkpoint)
+    again = Checkpoint(checkpoint.path, {"seed": 0}, every=1e9)
+    resumed = ddpm.run(TINY, few, 0, CPU, after_step=stop, checkpoint=again)
+    assert resumed.metrics == outcome.metrics
+    assert resumed.losses == outcome.losses
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if "ablation" in name])
 def test_each_ablation_changes_one_thing_and_runs(few, name, outcome):
     reference = asdict(NAMES["ddpm-ablation-reference"]) | {"variants": False}

@@ -123,6 +123,8 @@ def run(
 
     def after_each(done: int, total: int, loss: float) -> None:
         ema.update(network.named_parameters())
+        if checkpoint is not None and done == total:
+            checkpoint.every = 0.0  # the judging takes minutes: save before it, too
         if after_step is not None:
             after_step(done, total, loss)
 
