@@ -119,9 +119,10 @@ def test_judging_that_was_interrupted_begins_again_without_training(
     def stop(*_):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(ddpm, "judge_all", stop)
-        ddpm.run(TINY, few, 0, CPU, checkpoint=checkpoint)
+        with pytest.raises(KeyboardInterrupt):
+            ddpm.run(TINY, few, 0, CPU, checkpoint=checkpoint)
     again = Checkpoint(checkpoint.path, {"seed": 0}, every=1e9)
     resumed = ddpm.run(TINY, few, 0, CPU, after_step=stop, checkpoint=again)
     assert resumed.metrics == outcome.metrics
