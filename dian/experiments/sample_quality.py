@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -60,13 +61,13 @@ def read(quick: bool) -> Data:
 
 def checksums() -> dict[str, str]:
     """Return the SHA-256 of the weights of both networks, as far as they are there."""
-    return {
-        f"{name}/weights.safetensors": records.load(name).content["files"][
-            "weights.safetensors"
-        ]
-        for name in (FEATURES, READER)
-        if name in records.names()
-    }
+    found = {}
+    for name in (FEATURES, READER):
+        # Of one that is missing or damaged, `read` tells when it is needed.
+        with suppress(DianError):
+            files = records.load(name).content["files"]
+            found[f"{name}/weights.safetensors"] = files["weights.safetensors"]
+    return found
 
 
 class Judge:
