@@ -13,7 +13,8 @@ from dian.clipping import clip_by_norm
 from dian.diffusion import linear_schedule
 from dian.errors import DianError
 from dian.experiments import ddpm, sample_quality
-from dian.experiments.sample_quality import Judge, Path, Sampler, as_bytes, to_images
+from dian.experiments.sample_quality import Judge
+from dian.experiments.walks import Path, Sampler, as_bytes, to_images
 from dian.unet import PRESETS, UNet
 
 CPU = torch.device("cpu")
@@ -249,7 +250,7 @@ def test_bytes_and_images_and_the_path():
 
 
 def test_without_the_classifier_nothing_is_trained(monkeypatch):
-    monkeypatch.setattr(records, "names", list)
+    monkeypatch.setattr(records, "names", lambda *_: [])
     monkeypatch.setattr(sample_quality, "read_images", lambda quick: ((), ()))
     with pytest.raises(DianError, match="run: python -m dian train feature-classifier"):
         sample_quality.read(False)

@@ -19,16 +19,8 @@ from dian.diffusion import Model, linear_schedule, training_loss
 from dian.ema import EMA
 from dian.experiments import Experiment
 from dian.experiments.classify import take
-from dian.experiments.sample_quality import (
-    SHOWN,
-    Data,
-    Judge,
-    Sampler,
-    as_bytes,
-    checksums,
-    judge_all,
-    read,
-)
+from dian.experiments.sample_quality import Data, Judge, checksums, judge_all, read
+from dian.experiments.walks import SHOWN, Sampler, as_bytes
 from dian.likelihood import bound_weight
 from dian.training import OPTIMIZERS, SCHEDULES, Outcome, fit
 from dian.unet import PRESETS, UNet
@@ -53,7 +45,7 @@ class Settings:
     batch_size: int = 128
     optimizer: str = "adam"
     learning_rate: float = 2e-4
-    epochs: int = 50
+    epochs: int = 45
     schedule: str = "constant"
     warm_up: int = 1000
     clip: float = 1.0
@@ -63,10 +55,10 @@ class Settings:
     channels_last: bool = True
     compiled: bool = False
     samples: int = 5000
-    others: int = 2000
+    others: int = 1500
     variants: bool = True
     ddim: str = "10 20 50 100 200 500 1000"
-    bound_images: int = 1000
+    bound_images: int = 500
     chunk: int = 1000
 
 
