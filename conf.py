@@ -92,6 +92,7 @@ nb_ipywidgets_js = {}
 html_static_path = ["docs/_static"]
 templates_path = ["docs/_templates"]
 html_css_files = ["dian.css"]
+html_js_files = [("interactive.js", {"defer": "defer"})]
 html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sphinx = False

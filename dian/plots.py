@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 
 
 def curve_with_spread(
@@ -67,6 +68,44 @@ def confusion(
     ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
     ax.set_yticks(range(len(classes)), classes)
     ax.set(xlabel="predicted", ylabel="true")
+
+
+def attention(
+    ax: Axes,
+    P: Float[np.ndarray, "n_query n_key"],
+    title: str = "",
+    largest: float | None = None,
+) -> AxesImage:
+    """Draw attention weights as a heat map: each row is a query, and sums to one.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    P
+        The weights.
+    title
+        What stands above.
+    largest
+        The weight that is drawn darkest. Default: the largest there is.
+
+    Returns
+    -------
+    image
+        What a colour bar needs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> attention(Figure().subplots(), np.eye(3)).get_clim()
+    (0.0, 1.0)
+    """
+    image = ax.imshow(P, cmap="Blues", vmin=0, vmax=largest or P.max())
+    ax.set_title(title, fontsize=9)
+    ax.set(xlabel="key", ylabel="query")
+    ax.locator_params(integer=True)
+    return image
 
 
 def predictions(

@@ -79,6 +79,10 @@ def of_torch(weights) -> nn.MultiheadAttention:
         Mutant("put together without bringing them back",
                "X.transpose(1, 2).flatten(-2)",
                "X.reshape(len(X), X.shape[2], -1)"),
+        Mutant("all heads share the projections of the first",
+               "X.unflatten(-1, (n_head, -1)).transpose(1, 2)",
+               "X.unflatten(-1, (n_head, -1)).transpose(1, 2)[:, :1]"
+               ".expand(-1, n_head, -1, -1)"),
         Mutant("the values are projected as the keys are",
                "V = split_heads(X_kv @ weights.W_V + weights.b_V, n_kv_head)",
                "V = split_heads(X_kv @ weights.W_K + weights.b_V, n_kv_head)"),
@@ -290,9 +294,8 @@ def equivariance(multi_head) -> float:
                "4 * n * D**2 + 2 * n**2 * D",
                module=__name__),
         Mutant("no biases", "4 * D**2 + 4 * D", "4 * D**2", module=__name__),
-        Mutant("each head is as wide as the whole",
-               "width_kv = d_model // n_head * n_kv_head",
-               "width_kv = d_model * n_kv_head", raises="ValueError"),
+        Mutant("one bias for all features", "nn.Parameter(torch.zeros(width))",
+               "nn.Parameter(torch.zeros(1))"),
     ),
 )  # fmt: skip
 def counts(multi_head) -> float:
@@ -371,8 +374,7 @@ def shared_projections(multi_head) -> float:
         Mutant("a new position counts from 0",
                "0 if cache is None else cache.K.shape[2]", "0"),
         Mutant("the keys of the positions before are lost",
-               "torch.cat([cache.K, K], 2), torch.cat([cache.V, V], 2)", "K, V",
-               raises="ValueError"),
+               "torch.cat([cache.K, K], 2),", "torch.cat([0 * cache.K, K], 2),"),
         Mutant("the new stand before the old",
                "torch.cat([cache.K, K], 2), torch.cat([cache.V, V], 2)",
                "torch.cat([K, cache.K], 2), torch.cat([V, cache.V], 2)"),

@@ -48,6 +48,7 @@ def run(
     *,
     dtype: torch.dtype = torch.float32,
     after_step=None,
+    checkpoint=None,
 ) -> Outcome:
     """Train one network; start weights and order of the data come from the seed."""
     generator = torch.Generator().manual_seed(seed)
@@ -66,6 +67,7 @@ def run(
         generator=generator,
         judged="validation" if settings.held_out else "test",
         after_step=after_step,
+        checkpoint=checkpoint,
     )
 
 

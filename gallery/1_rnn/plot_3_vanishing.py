@@ -38,6 +38,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from dian import init, memory
+from dian.interactive import Interactive
 from dian.rnn import ACTIVATIONS, rnn_forward
 
 h, n_time, back, n_batch = 128, 60, 40, 16
@@ -262,6 +263,31 @@ for case in inputs[:2]:
     assert abs(rate - law) > 0.02
 
 assert left.min() > 0.5
+
+# %%
+# Move it yourself, for tanh and an orthogonal matrix with a gain: a gain above 1 makes
+# the gradient longer only as long as the input leaves the units near zero.
+
+gains, spreads = [0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0], [0.01, 0.1, 0.3, 1.0, 3.0]
+curves = {
+    (gain, spread): length(run("tanh", partial(init.orthogonal_, gain=gain), spread)[2])
+    for gain in gains
+    for spread in spreads
+}
+
+assert curves[1.2, 0.01][-1] < 1.2**40 / 100  # the states of their own make it shorter
+assert curves[3.0, 3.0][-1] > 1 > curves[1.2, 3.0][-1]
+
+Interactive(
+    "gradient",
+    "Length of the gradient, as a share of that at lag 0, in a tanh network.",
+    gains=gains,
+    spreads=spreads,
+    curves=[
+        [[round(x, 3) for x in curves[g, s].log10().tolist()] for s in spreads]
+        for g in gains
+    ],
+)
 
 # %%
 # A choice of units

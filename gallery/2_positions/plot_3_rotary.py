@@ -40,6 +40,7 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
+from dian.interactive import Interactive
 from dian.positions import frequencies
 from dian.rotary import halves_order, rotate, rotate_halves, rotation_matrix
 
@@ -105,6 +106,20 @@ image = ax.imshow(R.numpy(), cmap="RdBu", vmin=-1, vmax=1)
 ax.set(title="$R_3$ for d = 8", xlabel="feature of $x$", ylabel="feature of $R_3 x$")
 fig.colorbar(image, label="entry")
 plt.show()
+
+# %%
+# Below, four of the pairs are hands of clocks, with query and key at 0 in the same
+# direction. Move one of them, then both: the product changes, and then it does not.
+
+hands = torch.tensor([[1.0, 0.0] * (d // 2)], dtype=torch.float64)
+at_7, at_4 = (rotate(hands, omega, torch.tensor([place])) for place in (7, 4))
+assert torch.allclose(at_7 @ at_4.T, torch.cos(3 * omega).sum())
+
+Interactive(
+    "rotary",
+    "Pairs of features of a query and a key, turned by their positions.",
+    omega=omega.tolist(),
+)
 
 # %%
 # A test case

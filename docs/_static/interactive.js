@@ -1,0 +1,203 @@
+/* The figures that a reader can move. Each page brings its numbers in a
+   <figure class="interactive" data-figure="name">, made by dian.interactive; what is
+   drawn is plain SVG or canvas, what is moved is a plain control, and what is shown is
+   also said in words. Without this script the figure stays hidden. */
+"use strict";
+(() => {
+  const figures = {};
+
+  /* --- What all of them are made of ------------------------------------------------ */
+  const svg = (tag, attributes = {}, ...children) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...children);
+    return element;
+  };
+  const html = (tag, attributes = {}, ...children) => {
+    const element = document.createElement(tag);
+    Object.assign(element, attributes);
+    element.append(...children);
+    return element;
+  };
+  const drawing = (width, height, label) =>
+    svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+  let count = 0;
+  const slider = (label, range, changed) => {
+    const id = `interactive-${++count}`;
+    const input = html("input", { type: "range", id, ...range });
+    const shown = html("output");
+    shown.htmlFor = id;
+    const tell = () => { shown.textContent = changed(Number(input.value)); };
+    input.addEventListener("input", tell);
+    const line = html("div", { className: "interactive-control" },
+      html("label", { htmlFor: id, textContent: label }), input, shown);
+    return { line, tell, input };
+  };
+  const words = () => {
+    const line = html("p", { className: "interactive-words" });
+    line.setAttribute("aria-live", "polite");
+    return line;
+  };
+
+  /* --- Rotary embedding: each pair of features is a hand of a clock ------------------ */
+  figures.rotary = (box, { omega }) => {
+    const size = 110, r = 42;
+    const picture = drawing(size * omega.length, size + 24, "Pairs of features as hands");
+    const hands = omega.map((w, i) => {
+      const x = size * (i + 0.5), y = size / 2;
+      const hand = (name) => svg("line", { x1: x, y1: y, class: name });
+      const key = hand("second"), query = hand("first");
+      picture.append(svg("circle", { cx: x, cy: y, r, class: "frame" }), key, query,
+        svg("text", { x, y: size + 14, "text-anchor": "middle" }, `pair ${i}`));
+      return { x, y, w, key, query };
+    });
+    const told = words();
+    let m = 0, n = 0;
+    const draw = () => {
+      let product = 0;
+      for (const { x, y, w, key, query } of hands) {
+        for (const [line, place] of [[query, m], [key, n]]) {
+          line.setAttribute("x2", x + r * Math.cos(place * w));
+          line.setAttribute("y2", y - r * Math.sin(place * w));
+        }
+        product += Math.cos((m - n) * w);
+      }
+      told.textContent = `Query (solid) at ${m}, key (dashed) at ${n}: offset ${m - n}, `
+        + `product ${product.toFixed(3)} of ${omega.length}.`;
+    };
+    const of = (label, set) => slider(label, { min: 0, max: 100, value: 0 },
+      (value) => { set(value); draw(); return value; });
+    const query = of("Position of the query", (value) => { m = value; });
+    const key = of("Position of the key", (value) => { n = value; });
+    const both = html("button", { type: "button", textContent: "Move both by one" });
+    both.addEventListener("click", () => {
+      for (const part of [query, key]) { part.input.stepUp(); part.tell(); }
+    });
+    box.prepend(picture, query.line, key.line, both, told);
+    query.tell(); key.tell();
+  };
+
+  /* --- Attention: the row of weights under the pointer ------------------------------- */
+  figures.attention = (box, { weights }) => {
+    const n = weights[0].length, m = weights[0][0].length, cell = 15;
+    const picture = drawing(cell * m, cell * (n + 4), "Attention weights of one head");
+    const map = svg("g"), bars = svg("g"), marker = svg("rect", {
+      x: 0, width: cell * m, height: cell, class: "marker" });
+    picture.append(map, marker, bars);
+    const told = words();
+    let head = 0, row = 0;
+    const show = () => {
+      const largest = Math.max(...weights[head].flat());
+      map.replaceChildren(...weights[head].flatMap((line, i) => line.map((p, j) =>
+        svg("rect", { x: j * cell, y: i * cell, width: cell, height: cell,
+          class: "cell", "fill-opacity": p / largest }))));
+      const line = weights[head][row], top = Math.max(...line);
+      marker.setAttribute("y", row * cell);
+      bars.replaceChildren(...line.map((p, j) => {
+        const height = 3 * cell * p / top;
+        return svg("rect", { x: j * cell + 1, y: cell * (n + 4) - height,
+          width: cell - 2, height, class: "bar" });
+      }));
+      const sum = line.reduce((a, b) => a + b, 0);
+      told.textContent = `Head ${head}, query ${row}: reads key ${line.indexOf(top)} most, `
+        + `with weight ${top.toFixed(3)}; the row sums to ${sum.toFixed(2)}.`;
+    };
+    const heads = slider("Head", { min: 0, max: weights.length - 1, value: 0 },
+      (value) => { head = value; show(); return value; });
+    const rows = slider("Query", { min: 0, max: n - 1, value: 0 },
+      (value) => { row = value; show(); return value; });
+    picture.addEventListener("pointermove", (event) => {
+      const place = picture.getBoundingClientRect();
+      const under = Math.floor((event.clientY - place.top) / place.height * (n + 4));
+      if (under >= 0 && under < n && under !== row) {
+        rows.input.value = under;
+        rows.tell();
+      }
+    });
+    box.prepend(picture, heads.line, rows.line, told);
+    heads.tell(); rows.tell();
+  };
+
+  /* --- Noising: real images at any step, always with the same noise ------------------ */
+  figures.noising = (box, { images, side, alphaBar }) => {
+    /* Numbers that look random and are the same at every visit (mulberry32). */
+    let state = 1;
+    const uniform = () => {
+      state = (state + 0x6d2b79f5) | 0;
+      let z = Math.imul(state ^ (state >>> 15), 1 | state);
+      z = (z + Math.imul(z ^ (z >>> 7), 61 | z)) ^ z;
+      return ((z ^ (z >>> 14)) >>> 0) / 4294967296;
+    };
+    const normal = () => Math.sqrt(-2 * Math.log(1 - uniform()))
+      * Math.cos(2 * Math.PI * uniform());
+    const noise = images.map((image) => image.map(normal));
+    const gap = 2, canvas = html("canvas", {
+      width: images.length * (side + gap) - gap, height: side });
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", "Images with the noise of one step");
+    const context = canvas.getContext("2d"), told = words();
+    const draw = (t) => {
+      const signal = Math.sqrt(alphaBar[t]), spread = Math.sqrt(1 - alphaBar[t]);
+      images.forEach((image, k) => {
+        const shown = context.createImageData(side, side);
+        image.forEach((byte, i) => {
+          const x = signal * (2 * byte / 255 - 1) + spread * noise[k][i];
+          const grey = Math.round(255 * (Math.min(1, Math.max(-1, x)) + 1) / 2);
+          shown.data.set([grey, grey, grey, 255], 4 * i);
+        });
+        context.putImageData(shown, k * (side + gap), 0);
+      });
+      told.textContent = `Step ${t}: ${(100 * signal).toFixed(1)} % of the amplitude is `
+        + `left, and the noise has a standard deviation of ${spread.toFixed(3)}.`;
+      return t;
+    };
+    const step = slider("Step", { min: 0, max: alphaBar.length - 1, value: 0 }, draw);
+    box.prepend(canvas, step.line, told);
+    step.tell();
+  };
+
+  /* --- Gradient against lag, for each gain and each scale of the input --------------- */
+  figures.gradient = (box, { gains, spreads, curves }) => {
+    const width = 480, height = 240, left = 52, foot = 34, least = -12, most = 4;
+    const picture = drawing(width, height, "Length of the gradient against the lag");
+    const lags = curves[0][0].length - 1;
+    const x = (k) => left + (width - left - 8) * k / lags;
+    const y = (power) => 8 + (height - foot - 8) * (most - power) / (most - least);
+    for (let power = least; power <= most; power += 4) {
+      picture.append(svg("line", { x1: left, x2: width - 8, y1: y(power), y2: y(power),
+        class: "grid" }), svg("text", { x: left - 6, y: y(power) + 4,
+        "text-anchor": "end" }, `1e${power}`));
+    }
+    for (let k = 0; k <= lags; k += 10) {
+      picture.append(svg("text", { x: x(k), y: height - 16, "text-anchor": "middle" }, `${k}`));
+    }
+    picture.append(svg("text", { x: (left + width) / 2, y: height - 2,
+      "text-anchor": "middle" }, "lag (steps)"));
+    const line = svg("polyline", { class: "curve" });
+    picture.append(line);
+    const told = words();
+    let i = Math.max(0, gains.indexOf(1)), j = Math.max(0, spreads.indexOf(1));
+    const draw = () => {
+      const curve = curves[i][j];
+      line.setAttribute("points", curve.map((power, k) =>
+        `${x(k)},${y(Math.min(most, Math.max(least, power)))}`).join(" "));
+      const end = curve[lags];
+      told.textContent = `Gain ${gains[i]}, input of s.d. ${spreads[j]}: after ${lags} `
+        + `steps the gradient is ${(10 ** end).toExponential(1)} times as long.`;
+    };
+    const gain = slider("Gain of the recurrent matrix",
+      { min: 0, max: gains.length - 1, value: i },
+      (value) => { i = value; draw(); return gains[i]; });
+    const spread = slider("Standard deviation of the input",
+      { min: 0, max: spreads.length - 1, value: j },
+      (value) => { j = value; draw(); return spreads[j]; });
+    box.prepend(picture, gain.line, spread.line, told);
+    gain.tell(); spread.tell();
+  };
+
+  document.querySelectorAll("figure.interactive").forEach((box) => {
+    const data = JSON.parse(box.querySelector("script").textContent);
+    figures[box.dataset.figure](box, data);
+    box.hidden = false;
+  });
+})();
