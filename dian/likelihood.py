@@ -344,7 +344,7 @@ def bound_weight(
     schedule, variance
         As in :func:`dian.sampling.reverse_variance`.
     target
-        A name in :data:`TARGETS`.
+        A name in :data:`dian.diffusion.TARGETS`.
 
     Notes
     -----

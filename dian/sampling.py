@@ -210,12 +210,10 @@ def sample(
         # 4: x_{t-1} = (x_t - (1 - a_t) / sqrt(1 - abar_t) eps) / sqrt(a_t) + sigma_t z
         prediction = model(x, t)
         mean = reverse_mean(schedule, x, t, prediction, clip=clip, target=target)
-        if callback is None:
-            x = mean + at_step(sigma, t, x) * z
-            continue
-        x_0 = clipped(clean_from(schedule, x, t, prediction, target), clip)
-        x = mean + at_step(sigma, t, x) * z
-        callback(step, x, x_0)
+        x_t, x = x, mean + at_step(sigma, t, x) * z
+        if callback is not None:
+            x_0 = clean_from(schedule, x_t, t, prediction, target)
+            callback(step, x, clipped(x_0, clip))
     return x
 
 

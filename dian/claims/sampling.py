@@ -66,10 +66,7 @@ def walk_of(sampling, schedule, data, **options) -> Callable:
         Mutant("clips at half of what was asked", "x_0.clamp(-clip, clip)",
                "x_0.clamp(-clip / 2, clip / 2)"),
         Mutant("clips below alone", "x_0.clamp(-clip, clip)", "x_0.clamp(-clip)"),
-        Mutant("shows the image before it is clipped",
-               "x_0 = clipped(clean_from(schedule, x, t, prediction, target), clip)\n"
-               "        x =",
-               "x_0 = clean_from(schedule, x, t, prediction, target)\n        x ="),
+        Mutant("shows the image before it is clipped", "clipped(x_0, clip))", "x_0)"),
         Mutant("begins at T whatever was asked", "range(start or T, 0", "range(T, 0"),
     ),
 )  # fmt: skip

@@ -21,8 +21,8 @@ download.
 # Algorithm 1: training
 # ---------------------
 # An image, a step and a noise are drawn; the network sees the noisy image and the step,
-# and is to name the noise. This is the function of the library, without the words above
-# it.
+# and is to name the noise. This is what the function of the library does, without its
+# head.
 
 import inspect
 
@@ -38,10 +38,9 @@ from dian.sampling import sample
 
 
 def show(function) -> None:
-    """Print a function without its docstring."""
+    """Print what a function does, without its head and its docstring."""
     source = inspect.getsource(inspect.unwrap(function))
-    head, _, body = source.partition('r"""')
-    print(head.rstrip() + body.partition('"""')[2].rstrip())
+    print(inspect.cleandoc(source.split('"""')[2]))
 
 
 show(training_loss)
@@ -96,7 +95,7 @@ data = ring(8, radius=0.8, variance=0.02)
 axis = np.linspace(-1.8, 1.8, 17)
 grid = torch.tensor(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2))
 fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=True)
-for ax, t in zip(axes, (15, 40, 80), strict=True):
+for ax, t in zip(axes, (3, 15, 60), strict=True):
     a = schedule.alpha_bar[t].expand(len(grid))
     points = draw(data, 800, torch.Generator().manual_seed(t))
     z = torch.randn(800, 2, generator=torch.Generator().manual_seed(t)).double()
@@ -192,7 +191,7 @@ assert n_weight == 11_202
 
 best = exact_model(data, schedule.alpha_bar)
 n = 4000
-shown = range(1, T + 1, 3)
+shown = [*range(1, 20, 2), *range(20, T + 1, 5)]
 floor, reached, excess, off, error = [], [], [], [], []
 for t in shown:
     steps = torch.full((n,), t)
@@ -204,7 +203,10 @@ for t in shown:
     ideal = best(x_t, steps)
     loss, least = ((epsilon - y).square().mean(1) for y in (told, ideal))
     distance = (told - ideal).square().mean(1)
-    slope = score(data, x_t.double(), schedule.alpha_bar[steps])
+    many = torch.full((10 * n,), t)
+    z = torch.randn(10 * n, d, generator=generator).double()
+    wide = diffuse(schedule, draw(data, 10 * n, generator), many, z)
+    slope = score(data, wide, schedule.alpha_bar[many])
     floor.append((1 - (1 - schedule.alpha_bar[t]) * slope.square().mean()).item())
     reached.append(loss.mean().item())
     excess.append((loss - least).mean().item())

@@ -66,7 +66,7 @@ from dian.mixture import (
     moments,
     ring,
 )
-from dian.sampling import sample
+from dian.sampling import interpolate, sample
 
 T, s2 = 100, 0.25
 schedule = linear_schedule(T, 0.1 / T, 20 / T)
@@ -195,7 +195,7 @@ assert np.all(nats < gauss)
 # them half and half, and walk back. If their noises are independent, the mixture has
 # noise of variance :math:`\big((1-\lambda)^2 + \lambda^2\big)(1 - \bar\alpha_t)`: half
 # of what the model expects, for :math:`\lambda = 1/2`. If they share one noise, it has
-# all of it.
+# all of it: :func:`dian.sampling.interpolate` does that.
 
 eight = ring(8, radius=0.8, variance=0.005)
 model = exact_model(eight, schedule.alpha_bar)
@@ -241,6 +241,10 @@ for ax, t in zip(axes, shown, strict=True):
 fig.suptitle("Half-way between the crosses, with one noise for both")
 plt.show()
 
+state = torch.Generator().manual_seed(1)
+options = {"share": 0.5, "clip": None, "variance": "beta", "generator": state}
+by_library = interpolate(schedule, model, one, other, epsilon[0], t=5, **options)
+assert torch.allclose(by_library, halfway(5, shared=True)[1])
 for t in shown:
     assert abs(spread[t, False] - 0.5) < 0.06
     assert abs(spread[t, True] - 1) < 0.12

@@ -29,7 +29,9 @@ import torch
 
 from dian import data, verifier
 from dian.claims import Mutant, diffusion, likelihood, sampling
-from dian.diffusion import from_bytes, linear_schedule, to_bytes
+from dian.clipping import clip_by_norm
+from dian.diffusion import from_bytes, linear_schedule, to_bytes, training_loss
+from dian.loss import cross_entropy
 from dian.mixture import draw, exact_model, ring
 from dian.sampling import sample
 
@@ -83,9 +85,9 @@ for check in dict.fromkeys(check for check, _ in bugs):
 # What the samples show
 # ---------------------
 # A ring of eight Gaussians, for which the best prediction is known, so that no network
-# is to blame. Each sampler with a bug walks from the same start with the same noise.
-# The share of the samples that lie within three deviations of a centre stands above
-# each picture.
+# is to blame. Each sampler with a bug walks from the same start with the same noise,
+# without clipping and with :math:`\sigma_t^2 = \beta_t`. The share of the samples that
+# lie within three deviations of a centre stands above each picture.
 
 T, n = 100, 2000
 schedule = linear_schedule(T, 0.1 / T, 20 / T)
@@ -213,6 +215,54 @@ assert (by_sum - steps.alpha_bar)[30].abs() < 1e-4
 assert np.isnan(by_sum.sqrt()[below:].numpy()).all()
 
 # %%
+# One that no formula shows
+# -------------------------
+# A denoiser and a classifier that have nothing to do with each other, handed to one
+# optimiser "to train everything". Each loss is right, and so is each gradient. But the
+# gradient is clipped to length 1 over all parameters, and then the length of the one
+# decides how far the other moves.
+
+d, n_class = 2, 8
+state = torch.Generator().manual_seed(0)
+denoiser, classifier = torch.nn.Linear(d, d), torch.nn.Linear(d, n_class)
+for parameter in [*denoiser.parameters(), *classifier.parameters()]:
+    torch.nn.init.normal_(parameter, generator=state)
+x_0 = draw(eight, 500, state).float()
+labels = torch.cdist(x_0.double(), eight.mean).argmin(1)
+
+
+def moved(together: bool, scale: float) -> float:
+    """Return the length of the denoiser's gradient after clipping."""
+    same = torch.Generator().manual_seed(1)
+    loss = training_loss(schedule, lambda x, t: denoiser(x), x_0, generator=same).mean()
+    if together:
+        loss = loss + cross_entropy(scale * classifier(x_0), labels)
+    parameters = [
+        *denoiser.parameters(),
+        *(classifier.parameters() if together else ()),
+    ]
+    for parameter in parameters:
+        parameter.grad = None
+    loss.backward()
+    clip_by_norm(parameters, theta=1.0)
+    return sum(p.grad.square().sum() for p in denoiser.parameters()).sqrt().item()
+
+
+alone = moved(together=False, scale=1.0)
+print(f"alone: {alone:.3f}")
+for scale in (1.0, 5.0, 25.0):
+    print(
+        f"with a classifier whose scores are {scale:4} times as large: "
+        f"{moved(together=True, scale=scale):.3f}"
+    )
+
+assert abs(alone - 1) < 1e-6  # clipped
+assert moved(together=True, scale=1.0) < alone
+assert moved(together=True, scale=25.0) < 0.5 * alone
+
+# %%
+# Two optimisers, and each network moves as it would alone.
+#
 # Limits
 # ------
 # The data here are two-dimensional and the prediction is perfect. In a trained network
