@@ -192,3 +192,31 @@ def _edge(ax: Axes, start, end, name: str, side: int, color: str, style: str) ->
     if not level:
         place = ("right" if side > 0 else "left", "center")
     ax.text(x, y, name, color=color, ha=place[0], va=place[1])
+
+
+def image_grid(
+    ax: Axes, images: UInt8[np.ndarray, "n_row n_column row column"]
+) -> None:
+    """Show small images side by side, black on white, one row below the other.
+
+    Parameters
+    ----------
+    ax
+        Where to draw. Its title and labels are the caller's.
+    images
+        Bytes, 0 for the background.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> ax = Figure().subplots()
+    >>> image_grid(ax, np.zeros((2, 3, 28, 28), np.uint8))
+    >>> ax.images[0].get_array().shape
+    (56, 84)
+    """
+    n_row, n_column, row, column = images.shape
+    whole = images.swapaxes(1, 2).reshape(n_row * row, n_column * column)
+    ax.imshow(whole, cmap="gray_r", vmin=0, vmax=255)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)

@@ -86,6 +86,8 @@ EXPECTED = {
     "D14b": 3,
     "D15": 4,
     "D16": 4,
+    "D16b": 4,
+    "D17": 9,
 }
 """Which claims there are, and how many bugs are planted for each. None can vanish
 unseen: :func:`require_expected` compares what is found with this list."""
