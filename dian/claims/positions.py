@@ -217,7 +217,8 @@ def absolute_logits(positions) -> float:
         residuals.append(relative(sum(terms), whole))
         between.append(torch.stack([P @ A @ Q, P @ eye @ Q]))
     residuals.append(relative(between[0][1], between[1][1]))  # without matrices: c
-    return largest([*residuals, holds(abs(between[0][0] - between[1][0]) > 1)])
+    moved = abs(between[0][0] - between[1][0]).item()
+    return largest([*residuals, holds(moved > 1)])
 
 
 @claim(
@@ -347,7 +348,7 @@ def permutation(positions, rotary) -> float:
         residuals.append(relative(attend(swapped, *W).mean(0), plain.mean(0)))
     for order in ([0, 3, 2, 1, 4], [4, 3, 2, 1, 0]):
         for name, f in with_positions.items():
-            apart = (f(X[order]).mean(0) - f(X).mean(0)).abs().max()
+            apart = (f(X[order]).mean(0) - f(X).mean(0)).abs().max().item()
             mirror = name == "bias" and order[0] == 4  # distances are the same
             residuals.append(apart if mirror else holds(apart > 1e-2))
     return largest(residuals)
