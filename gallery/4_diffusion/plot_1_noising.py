@@ -38,7 +38,9 @@ from dian.diffusion import (
     from_bytes,
     linear_schedule,
     signal_to_noise,
+    to_bytes,
 )
+from dian.interactive import Interactive
 from dian.likelihood import prior_term
 
 generator = torch.Generator().manual_seed(0)
@@ -84,6 +86,18 @@ fig.suptitle("The same image and the same noise under two schedules")
 plt.show()
 
 assert schedule.alpha_bar[500] < 0.1 < 0.4 < cosine_schedule().alpha_bar[500]
+
+# %%
+# Go through the steps of the linear schedule yourself, with five images. Values outside
+# :math:`[-1, 1]` are cut off for the eye.
+
+Interactive(
+    "noising",
+    "Test images with the noise of one step; it is the same noise at every step.",
+    images=to_bytes(images[:5]).flatten(1).tolist(),
+    side=28,
+    alphaBar=[round(x, 7) for x in schedule.alpha_bar.tolist()],
+)
 
 # %%
 # The signal-to-noise ratio
