@@ -1,18 +1,23 @@
 """The command line: ``python -m dian --help``."""
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from json import dumps as to_json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from dian import ledger, machine, records, runner, verifier
+from dian import ledger, machine, records, runlog, runner, verifier
 from dian.errors import DianError
+from dian.runlog import Entry, Report, RunLog, describe
 
 app = typer.Typer(
     help="Train, replay, audit and verify what the report shows.",
@@ -25,6 +30,19 @@ Name = Annotated[str, typer.Argument(help="Name of an experiment; `list` shows t
 Commit = Annotated[
     str | None, typer.Option(help="Commit to write down where git is not at hand.")
 ]
+
+
+shown = {"traceback": False}
+
+
+@app.callback()
+def options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Take the options of all commands."""
+    shown["traceback"] = debug
 
 
 @app.command("list")
@@ -62,14 +80,7 @@ def train(
     if quick and folder.resolve() == records.FOLDER:
         raise DianError("--quick never overwrites a recorded run; choose another --out")
     machine.device(device)  # refused before the bar is drawn
-    with _bar() as progress:
-        tasks = {}
-
-        def report(part: str, done: int, total: int, loss: float) -> None:
-            if part not in tasks:
-                tasks[part] = progress.add_task(f"{name}, {part}", total=total, loss=0)
-            progress.update(tasks[part], completed=done, loss=loss)
-
+    with _progress(name) as report:
         record = runner.train(
             name,
             folder / name,
@@ -84,6 +95,37 @@ def train(
         spread = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
         print(f"{key:18} {values.mean():.4f}{spread}")
     print(f"{record.provenance}\nwritten to {record.folder}")
+
+
+@app.command()
+def watch(
+    name: Name,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that the records are written to.")
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Tell how far it is, and end.")
+    ] = False,
+) -> None:
+    """Follow a training that goes on in another process."""
+    runner.find(name)
+    folders = (out,) if out else (records.FOLDER, Path("runs"))
+    logs = [runner.working_folder(f / name) / runner.LOG for f in folders]
+    log = next((log for log in logs if log.exists()), logs[0])
+    with Live(console=Console(), auto_refresh=False) as live:
+        while True:
+            entries = runlog.read(log)
+            if not entries:
+                raise DianError(f"{log}: no step is done yet; try again in a moment")
+            part = [e for e in entries if e["part"] == entries[-1]["part"]]
+            # What was done before an interruption says nothing of the speed.
+            begin = max(n for n, e in enumerate(part) if n == 0 or not e["seconds"])
+            told = describe(part[-1], part[begin])
+            drawn = runlog.curve([e["loss"] for e in part])
+            live.update(Text(f"{name}, {told}\n{drawn}"), refresh=True)
+            time.sleep(0 if once else 1)
+            if once or not log.exists():
+                return
 
 
 @app.command()
@@ -189,14 +231,33 @@ def _table(reports: list[dict]) -> str:
     return f"{drawn.get()}{tally}"
 
 
-def _bar() -> Progress:
-    return Progress(
+@contextmanager
+def _progress(name: str) -> Iterator[Report]:
+    """Yield what tells of each step: by a bar in a terminal, elsewhere by lines."""
+    if not sys.stderr.isatty():
+        first: dict[str, Entry] = {}
+
+        def tell(entry: Entry) -> None:
+            line = describe(entry, first.setdefault(entry["part"], entry))
+            print(f"{name}, {line}", file=sys.stderr, flush=True)
+
+        yield RunLog(tell, every=30.0)
+        return
+    with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed}/{task.total} steps, loss {task.fields[loss]:.3f}"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-    )
+    ) as progress:
+        tasks = {}
+
+        def report(part: str, done: int, total: int, loss: float) -> None:
+            if part not in tasks:
+                tasks[part] = progress.add_task(f"{name}, {part}", total=total, loss=0)
+            progress.update(tasks[part], completed=done, loss=loss)
+
+        yield report
 
 
 def main() -> None:
@@ -204,6 +265,8 @@ def main() -> None:
     try:
         app()
     except DianError as error:
+        if shown["traceback"]:
+            raise
         print(f"dian: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -4,7 +4,6 @@ import importlib
 import math
 import pkgutil
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,18 +14,20 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 import dian.experiments
-from dian import checkpoints, machine, records
+from dian import checkpoints, machine, records, runlog
 from dian.checkpoints import Checkpoint
 from dian.data import SAMPLE_CHECKSUMS
 from dian.errors import DianError
 from dian.experiments import Experiment
+from dian.runlog import Report, RunLog
 from dian.source import source_key
 from dian.training import Outcome
 
 TOLERANCE = 1e-5
 """How far a replayed number may be from the recorded one, relative to it."""
 
-Report = Callable[[str, int, int, float], None]
+LOG = "log.jsonl"
+"""The log of a training, in its :func:`working_folder`."""
 
 
 def experiments() -> dict[str, Experiment]:
@@ -125,7 +126,10 @@ def train(
     }
 
     def run(seed: int, folder: Path) -> tuple[Outcome, Checkpoint]:
+        log = RunLog(runlog.into(folder / LOG))
+
         def after_step(done: int, total: int, loss: float) -> None:
+            log(f"seed {seed}", done, total, loss)
             report(f"seed {seed}", done, total, loss)
 
         path = folder / f"seed-{seed}.checkpoint"
@@ -138,7 +142,7 @@ def train(
         checkpoint.save({"outcome": outcome.state_dict()})
         return outcome, checkpoint
 
-    working = out.with_name(f".{out.name}.training")
+    working = working_folder(out)
     with checkpoints.held(working):
         if not resume and (left := sorted(working.glob("seed-*.checkpoint"))):
             raise DianError(
@@ -173,6 +177,15 @@ def train(
         records.save(out, content, files)
         shutil.rmtree(working)
     return records.load(out.name, out.parent)
+
+
+def working_folder(out: Path) -> Path:
+    """Where a training keeps its state and its log until the record is written.
+
+    >>> working_folder(Path("runs/rnn"))
+    PosixPath('runs/.rnn.training')
+    """
+    return out.with_name(f".{out.name}.training")
 
 
 def replay(experiment: Experiment, settings: Any, data: Any) -> dict[str, Any]:
