@@ -5,8 +5,10 @@ are relative to docs/, the others to this file.
 """
 
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent / "docs/_ext"))
 
@@ -100,8 +102,23 @@ html_sidebars = {
     "**": ["site-logo.html", "search-button-field.html", "sbt-sidebar-nav.html"]
 }
 html_theme_options = {
+    "extra_footer": f"<p>{project} {release}</p>",
     "navbar_persistent": [],
     "primary_sidebar_end": [],
     "use_download_button": False,
     "show_toc_level": 2,
 }
+
+# --- Where it is hosted: with an address come a map of the site, what others show of a
+# link to it, and a page for what is not there -----------------------------------------
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL") or os.environ.get(
+    "DIAN_URL", ""
+)
+if html_baseurl:
+    extensions += ["sphinx_sitemap", "sphinxext.opengraph", "notfound.extension"]
+    sitemap_url_scheme = "{link}"
+    sitemap_filename = "sitemap.xml"
+    ogp_site_url = html_baseurl
+    ogp_site_name = project
+    ogp_social_cards = {"enable": False}
+    notfound_urls_prefix = urlsplit(html_baseurl).path.rstrip("/") + "/"

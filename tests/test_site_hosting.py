@@ -1,0 +1,83 @@
+"""With an address, the site says where it is; without one, it needs none."""
+
+import io
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
+
+ROOT = Path(__file__).parents[1]
+ADDRESS = "https://example.org/dian/"
+
+# What the two extensions call, Sphinx offers until version 11.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sphinx.deprecation.RemovedInSphinx11Warning"
+)
+
+
+def settings(monkeypatch, **variables: str) -> dict:
+    """Read conf.py as it is with these variables."""
+    for name in ("DIAN_URL", "READTHEDOCS_CANONICAL_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return runpy.run_path(str(ROOT / "conf.py"))
+
+
+@pytest.fixture
+def hosted(tmp_path, monkeypatch):
+    """Two pages built with what conf.py says of hosting."""
+    conf = settings(monkeypatch, DIAN_URL=ADDRESS)
+    names = ("html_baseurl", "sitemap_", "ogp_", "notfound_")
+    chosen = {k: v for k, v in conf.items() if k.startswith(names)}
+    chosen["extensions"] = conf["extensions"][-3:]
+    source, built = tmp_path / "docs", tmp_path / "built"
+    source.mkdir()
+    (source / "index.rst").write_text(
+        "Title\n=====\n\nWhat it is about.\n\n.. toctree::\n\n   other\n"
+    )
+    (source / "other.rst").write_text("Other\n=====\n\nText.\n")
+    warnings = io.StringIO()
+    with docutils_namespace():
+        Sphinx(
+            *(source, None, built, tmp_path / "trees", "html", chosen),
+            status=None,
+            warning=warnings,
+        ).build()
+    assert warnings.getvalue() == ""
+    return built
+
+
+def test_the_map_of_the_site_lists_every_page(hosted):
+    listed = re.findall("<loc>(.*?)</loc>", (hosted / "sitemap.xml").read_text())
+    assert {f"{ADDRESS}index.html", f"{ADDRESS}other.html"} <= set(listed)
+
+
+def test_a_page_says_its_address_and_what_it_is_about(hosted):
+    page = (hosted / "index.html").read_text()
+    assert f'<link rel="canonical" href="{ADDRESS}index.html"' in page
+    assert f'<meta property="og:url" content="{ADDRESS}' in page
+    assert '<meta property="og:title" content="Title"' in page
+    assert "What it is about." in re.search("og:description.*", page)[0]
+
+
+def test_what_is_not_there_has_a_page_that_works_at_every_depth(hosted):
+    page = (hosted / "404.html").read_text()
+    links = re.findall(r'(?:href|src)="([^"#]+)"', page)
+    inside = [a for a in links if not a.startswith("http")]
+    assert inside
+    assert all(a.startswith("/dian/") for a in inside)
+
+
+def test_read_the_docs_says_the_address_by_itself(monkeypatch):
+    conf = settings(monkeypatch, READTHEDOCS_CANONICAL_URL=ADDRESS)
+    assert conf["html_baseurl"] == ADDRESS
+
+
+def test_without_an_address_nothing_is_said_of_one(monkeypatch):
+    conf = settings(monkeypatch)
+    assert conf["html_baseurl"] == ""
+    assert not {"sphinx_sitemap", "notfound.extension"} & set(conf["extensions"])
