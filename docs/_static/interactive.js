@@ -99,18 +99,19 @@
           width: cell - 2, height, class: "bar" });
       }));
       const sum = line.reduce((a, b) => a + b, 0);
-      told.textContent = `Head ${head}, query ${row}: reads key ${line.indexOf(top)} most, `
+      told.textContent = `Head ${head + 1}, query ${row + 1} reads key `
+        + `${line.indexOf(top) + 1} most, `
         + `with weight ${top.toFixed(3)}; the row sums to ${sum.toFixed(2)}.`;
     };
-    const heads = slider("Head", { min: 0, max: weights.length - 1, value: 0 },
-      (value) => { head = value; show(); return value; });
-    const rows = slider("Query", { min: 0, max: n - 1, value: 0 },
-      (value) => { row = value; show(); return value; });
+    const heads = slider("Head", { min: 1, max: weights.length, value: 1 },
+      (value) => { head = value - 1; show(); return value; });
+    const rows = slider("Query", { min: 1, max: n, value: 1 },
+      (value) => { row = value - 1; show(); return value; });
     picture.addEventListener("pointermove", (event) => {
       const place = picture.getBoundingClientRect();
       const under = Math.floor((event.clientY - place.top) / place.height * (n + 4));
       if (under >= 0 && under < n && under !== row) {
-        rows.input.value = under;
+        rows.input.value = under + 1;
         rows.tell();
       }
     });
