@@ -57,7 +57,9 @@ def _stop() -> None:
     for pid, package in list(_running):
         process = _running.pop((pid, package))
         if pid == os.getpid():
-            process.communicate()  # closes its input, on which it ends
+            # Closing its input would do, if no other process held a copy of it.
+            process.kill()
+            process.communicate()
 
 
 def _process(package: Path) -> subprocess.Popen:
