@@ -160,11 +160,13 @@ def blockwise_attention(
 
 
 class BlockwiseGradients(NamedTuple):
-    r"""The gradients by queries, keys and values."""
+    r"""The gradients by queries, keys and values, and by a bias that was given."""
 
     Q: Float[Tensor, "*batch n_query d_key"]
     K: Float[Tensor, "*batch n_key d_key"]
     V: Float[Tensor, "*batch n_key d_value"]
+    B: Tensor | None
+    """Of the shape of the bias, summed over the axes along which it was spread."""
 
 
 def blockwise_backward(
@@ -209,6 +211,7 @@ def blockwise_backward(
     # D = rowsum(O_bar O)
     D = (O_bar * output).sum(-1, keepdim=True)
     Q_bar, K_bar, V_bar = map(torch.zeros_like, (Q, K, V))
+    B_bar = None if bias is None else torch.zeros_like(bias)
     for part in _blocks(K.shape[-2], block):
         K_b, V_b = K[..., part, :], V[..., part, :]
         # P = exp(S - lse)
@@ -221,7 +224,11 @@ def blockwise_backward(
         # K_bar = S_bar^T Q / sqrt(d_k), V_bar = P^T O_bar: each block has its own
         K_bar[..., part, :] = S_bar.mT @ (scale * Q)
         V_bar[..., part, :] = P.mT @ O_bar
-    return BlockwiseGradients(Q_bar, K_bar, V_bar)
+        # B_bar = S_bar, summed where one number of the bias served several scores
+        if bias is not None:
+            own = B_bar if bias.shape[-1] == 1 else B_bar[..., part]
+            own += S_bar.sum_to_size(own.shape)
+    return BlockwiseGradients(Q_bar, K_bar, V_bar, B_bar)
 
 
 class _OnlineAttention(torch.autograd.Function):
@@ -237,10 +244,8 @@ class _OnlineAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, O_bar):
-        if ctx.needs_input_grad[4]:
-            raise NotImplementedError("no gradient by bias: take dian.attention")
         found = blockwise_backward(O_bar, *ctx.saved_tensors, block=ctx.block)
-        return *found, None, None, None
+        return found.Q, found.K, found.V, None, found.B, None
 
 
 def online_attention(
@@ -257,7 +262,7 @@ def online_attention(
     Parameters
     ----------
     Q, K, V, mask, bias, block
-        As in :func:`blockwise_attention`. No gradient goes to the bias.
+        As in :func:`blockwise_attention`.
 
     Examples
     --------

@@ -58,7 +58,7 @@ def test_equals_the_plain_formula(tensors, block, hidden):
     torch.testing.assert_close(output, expected, **EXACT)
     back = attention_backward(O_bar, *qkv, P)
     found = blockwise_backward(O_bar, *qkv, output, log_sum, *given_, block=block)
-    for a, b in zip(found, back[:3], strict=True):
+    for a, b in zip(found[:3], back[:3], strict=True):
         torch.testing.assert_close(a, b, **EXACT)
     if hidden:
         assert log_sum[:, :, 1].isneginf().all()
@@ -99,11 +99,19 @@ def test_autograd_sees_it(tensors):
         torch.testing.assert_close(a, b, **EXACT)
 
 
-def test_no_gradient_by_the_bias(tensors):
-    qkv, mask, bias, _ = tensors
-    output = online_attention(*qkv, mask, bias.requires_grad_())
-    with pytest.raises(NotImplementedError, match="no gradient by bias"):
-        output.sum().backward()
+@pytest.mark.parametrize("spread", [(), (0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("block", [1, 3, N_KEY])
+def test_the_gradient_by_the_bias_is_summed_where_it_was_spread(tensors, spread, block):
+    qkv, mask, bias, O_bar = tensors
+    bias = bias.expand(HEADS, N_QUERY, N_KEY)
+    for axis in spread:
+        bias = bias.narrow(axis, 0, 1)
+    bias = bias.clone().requires_grad_()
+    ours = online_attention(*qkv, mask, bias, block=block)
+    plain, _ = scaled_dot_product_attention(*qkv, mask, bias)
+    (a,), (b,) = (torch.autograd.grad(x, bias, O_bar) for x in (ours, plain))
+    assert a.shape == bias.shape
+    torch.testing.assert_close(a, b, **EXACT)
 
 
 def test_two_states_are_one(tensors):

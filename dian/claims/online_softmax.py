@@ -71,10 +71,10 @@ def online(online_softmax) -> float:
                 relative(log_sum.nan_to_num(neginf=0), of_torch.nan_to_num(neginf=0)),
                 holds(bool(ends.all())),
                 # scores of 10,000 are rounded 10,000 times as coarsely
-                worst(found, back[:3]) / size,
+                worst(found[:3], back[:3]) / size,
             ]
-    leaves = [x.clone().requires_grad_() for x in (Q, K, V)]
-    seen = online_softmax.online_attention(*leaves, mask, bias, block=3)
+    leaves = [x.clone().requires_grad_() for x in (Q, K, V, bias)]
+    seen = online_softmax.online_attention(*leaves[:3], mask, leaves[3], block=3)
     plain = plain_weights(Q, K, bias, mask) @ V
     ours = online_softmax.blockwise_backward(
         O_bar, Q, K, V, *online_softmax.blockwise_attention(Q, K, V, mask, bias),

@@ -111,7 +111,7 @@ for size in (1.0, 1e4):
         apart = [(found - plain).abs().max()]
         apart += [
             (a - b).abs().max() / size
-            for a, b in zip(found_back, back[:3], strict=True)
+            for a, b in zip(found_back[:3], back[:3], strict=True)
         ]
         worst[size, block] = max(apart).item()
         assert not found[3].any()
