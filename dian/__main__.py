@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from dian import ledger, machine, records, runlog, runner, verifier
+from dian import ledger, machine, parallel, records, runlog, runner, verifier
 from dian.errors import DianError
 from dian.runlog import Entry, Report, RunLog, describe
 
@@ -73,6 +73,8 @@ def train(
 
     Only a full run replaces a record in dian/recorded; a quick one, or one with
     another number of seeds, goes to runs/ here, unless --out says otherwise.
+
+    Several devices: torchrun --nproc-per-node=N -m dian train NAME.
     """
     experiment = runner.find(name)
     full = not quick and seeds in (None, experiment.n_seed)
@@ -91,6 +93,8 @@ def train(
             resume=resume,
             report=report,
         )
+    if record is None:
+        return  # the first process tells
     for key, values in record.metrics.items():
         spread = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
         print(f"{key:18} {values.mean():.4f}{spread}")
@@ -234,6 +238,9 @@ def _table(reports: list[dict]) -> str:
 @contextmanager
 def _progress(name: str) -> Iterator[Report]:
     """Yield what tells of each step: by a bar in a terminal, elsewhere by lines."""
+    if parallel.number():
+        yield lambda part, done, total, loss: None
+        return
     if not sys.stderr.isatty():
         first: dict[str, Entry] = {}
 
@@ -267,10 +274,13 @@ def main() -> None:
     except DianError as error:
         if shown["traceback"]:
             raise
-        print(f"dian: {error}", file=sys.stderr)
+        who = f"dian (process {parallel.number()})" if parallel.number() else "dian"
+        print(f"{who}: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("dian: interrupted; a training goes on with --resume", file=sys.stderr)
+        if not parallel.number():
+            told = "interrupted; a training goes on with --resume"
+            print(f"dian: {told}", file=sys.stderr)
         sys.exit(130)
 
 

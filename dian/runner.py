@@ -1,9 +1,11 @@
 """From an experiment to its record, and back: train, replay, revalidate."""
 
 import importlib
+import json
 import math
 import pkgutil
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +16,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 import dian.experiments
-from dian import checkpoints, machine, records, runlog
+from dian import checkpoints, machine, parallel, records, runlog
 from dian.checkpoints import Checkpoint
 from dian.data import SAMPLE_CHECKSUMS
 from dian.errors import DianError
@@ -69,10 +71,12 @@ def train(
     resume: bool = False,
     every: float = 60.0,
     report: Report = lambda part, done, total, loss: None,
-) -> records.Record:
+) -> records.Record | None:
     """Train an experiment with every seed, and write its record.
 
     What is done is saved in a hidden folder beside ``out`` until the record is there.
+    Where torchrun started several processes they share each batch, and the first alone
+    writes.
 
     Parameters
     ----------
@@ -95,7 +99,12 @@ def train(
         Seconds between two savings of a training.
     report
         Called after each step with the seed's name, the steps done and in all, and
-        the loss.
+        the loss, in the first process.
+
+    Returns
+    -------
+    record
+        In the first process; None in the others.
 
     Raises
     ------
@@ -116,21 +125,26 @@ def train(
         SAMPLE_CHECKSUMS if quick else experiment.checksums,
     )
     machine.make_deterministic()
-    environment = machine.describe(target)
+    environment = _environment(target)
     identity = {
         "name": name,
         "settings": asdict(settings),
         "key": key,
         # Another machine would not give the same numbers, and the record names one.
-        "environment": {part: environment[part] for part in ("device", "torch")},
+        "environment": {
+            "processor": machine.name(target),
+            "torch": environment["torch"],
+        },
     }
+    first = parallel.number() == 0
 
     def run(seed: int, folder: Path) -> tuple[Outcome, Checkpoint]:
         log = RunLog(runlog.into(folder / LOG))
 
         def after_step(done: int, total: int, loss: float) -> None:
-            log(f"seed {seed}", done, total, loss)
-            report(f"seed {seed}", done, total, loss)
+            if first:
+                log(f"seed {seed}", done, total, loss)
+                report(f"seed {seed}", done, total, loss)
 
         path = folder / f"seed-{seed}.checkpoint"
         checkpoint = Checkpoint(path, identity | {"seed": seed}, every)
@@ -143,13 +157,18 @@ def train(
         return outcome, checkpoint
 
     working = working_folder(out)
-    with checkpoints.held(working):
-        if not resume and (left := sorted(working.glob("seed-*.checkpoint"))):
+    with checkpoints.held(working) if first else nullcontext():
+        left = sorted(working.glob("seed-*.checkpoint"))
+        if first and left and not resume:
             raise DianError(
                 f"{working}: an interrupted training is here ({left[-1].name}); go on "
                 "with --resume, or remove the folder to begin anew"
             )
-        runs = [run(seed, working) for seed in seeds]
+        with parallel.together(target):
+            _require_same(identity)
+            runs = [run(seed, working) for seed in seeds]
+        if not first:
+            return None
         outcomes = [outcome for outcome, _ in runs]
         content = {
             "format": records.FORMAT,
@@ -269,9 +288,30 @@ def revalidate(
     return proof
 
 
+def _environment(target: torch.device) -> dict[str, Any]:
+    """Say what a training uses, in all its processes."""
+    found, n = machine.describe(target), parallel.processes()
+    device = found["device"] if n == 1 else f"{n} x {found['device']}"
+    return found | {"device": device, "processes": n}
+
+
+def _require_same(identity: dict[str, Any]) -> None:
+    """Refuse to train together with processes that would do something else."""
+    ours = json.dumps(identity)
+    theirs = parallel.from_first(ours.encode).decode()
+    if ours != theirs:
+        told = checkpoints.differences(json.loads(ours), json.loads(theirs))
+        raise DianError(
+            f"process {parallel.number()} differs from the first: {'; '.join(told)}; "
+            "start all of them with the same code, options, data and kind of device"
+        )
+
+
 def _command(name: str, quick: bool, n_seed: int | None) -> str:
+    n = parallel.processes()
+    start = "python" if n == 1 else f"torchrun --nproc-per-node={n}"
     seeds = "" if n_seed is None else f" --seeds {n_seed}"
-    return f"python -m dian train {name}{' --quick' if quick else ''}{seeds}"
+    return f"{start} -m dian train {name}{' --quick' if quick else ''}{seeds}"
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, float]:
