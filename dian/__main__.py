@@ -15,8 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from dian import ledger, machine, parallel, records, runlog, runner, verifier
+from dian import auditor, ledger, machine, parallel, records, runlog, runner, verifier
+from dian.auditor import Found
 from dian.errors import DianError
+from dian.pages import Page
 from dian.runlog import Entry, Report, RunLog, describe
 
 app = typer.Typer(
@@ -148,24 +150,54 @@ def revalidate(
 
 
 @app.command()
-def audit() -> None:
-    """Tell of every record whether it is fresh, stale or damaged."""
-    table = Table("record", "state", "trained on", "date")
-    bad = []
-    for name in records.names():
-        problem = records.unfit(name)
-        if problem:
-            bad.append(problem)
-        try:
-            record = records.load(name)
-        except DianError:
-            table.add_row(name, "damaged", "", "")
-            continue
-        state = "stale" if problem else "fresh"
-        table.add_row(name, state, record.device, record.started[:10])
-    Console().print(table)
-    if bad:
+def audit(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Records. Default: all, and all pages.")
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Repeat each in little on this machine.")
+    ] = False,
+    records_only: Annotated[
+        bool, typer.Option("--records", help="Leave the pages of the gallery out.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Tell of every record and page whether it is fresh, stale or damaged.
+
+    The status is 0 if none is stale or damaged, and no replay differs.
+    """
+    wanted = names or records.names()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        looks = auditor.look(wanted, replay=replay)
+        steps = progress.track(looks, total=len(wanted), description="auditing")
+        found = list(steps)
+    drawn = [] if names or records_only else auditor.look_at_pages(found)
+    if json:
+        print(to_json({"records": found, "pages": drawn}, indent=1))
+    else:
+        _print_audit(found, drawn, replay=replay)
+    if bad := [one["problem"] for one in [*found, *drawn] if one["problem"]]:
         raise DianError("\ndian: ".join(bad))
+
+
+def _print_audit(found: list[Found], drawn: list[Page], *, replay: bool) -> None:
+    """Draw the table of records, and that of the pages."""
+    table = Table("record", "state", "trained on", "date", "other versions since")
+    if replay:
+        table.add_column("replay")
+    for one in found:
+        row = [one["name"], one["state"], one["device"], one["date"]]
+        row.append(", ".join(one["versions"]))
+        if one["replay"] is not None:
+            row.append(f"{one['replay']:.2g} of what is allowed")
+        table.add_row(*row)
+    Console().print(table)
+    if drawn:
+        table = Table("page of the gallery", "state", "made of")
+        for page in drawn:
+            shown = ", ".join(page["records"]) or "computed while it is built"
+            table.add_row(page["name"], page["state"], shown)
+        Console().print(table)
 
 
 @app.command()

@@ -306,7 +306,7 @@ def stale(record: Record) -> list[str]:
         return []
     last = vouched[-1]
     return [
-        f"{module} {_change(last.get(module), today.get(module))}"
+        f"{module} {change(last.get(module), today.get(module))}"
         for module in sorted(last | today)
         if last.get(module) != today.get(module)
     ]
@@ -323,8 +323,12 @@ def unfit(name: str, folder: Path = FOLDER) -> str | None:
         return str(error)
     if not reasons:
         return None
-    remedy = f"run: python -m dian revalidate {name}, or train it again"
-    return f"record {name} is stale: {', '.join(reasons)}; {remedy}"
+    return f"record {name} is stale: {', '.join(reasons)}; {revalidation(name)}"
+
+
+def revalidation(name: str) -> str:
+    """Say what makes a record fresh whose code alone has changed."""
+    return f"run: python -m dian revalidate {name}, or train it again"
 
 
 def _vouched(record: Record) -> list[dict[str, str]]:
@@ -333,7 +337,12 @@ def _vouched(record: Record) -> list[dict[str, str]]:
     return [record.content["key"]["modules"], *proofs]
 
 
-def _change(before: str | None, after: str | None) -> str:
+def change(before: str | None, after: str | None) -> str:
+    """Say what became of something that has a hash.
+
+    >>> change("a", "b"), change(None, "b"), change("a", None)
+    ('changed', 'is new', 'is gone')
+    """
     if before is None:
         return "is new"
     return "is gone" if after is None else "changed"

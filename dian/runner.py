@@ -253,25 +253,12 @@ def revalidate(
         If a number differs, or the settings do: then the run has to be trained again.
     """
     record = records.load(name, folder)
-    experiment = find(name)
     again = f"train it again: {record.command}"
-    today = asdict(experiment.settings)
-    if today != record.settings:
-        changed = sorted(
-            f"{key} {record.settings.get(key)} -> {today.get(key)}"
-            for key in today | record.settings
-            if today.get(key) != record.settings.get(key)
-        )
-        raise DianError(
-            f"record {name}: settings changed ({', '.join(changed)}); {again}"
-        )
-    if experiment.checksums != record.content["key"]["data"]:
-        raise DianError(f"record {name}: the data changed; {again}")
+    if other := changed(record):
+        raise DianError(f"record {name}: {', '.join(other)}; {again}")
     modules = source_key(record.content["module"])
     commit = commit or machine.commit()
-    machine.make_deterministic()
-    new = replay(experiment, experiment.settings, experiment.data(False))
-    where, residual = _difference(record.content["replay"], new)
+    where, residual = compare(record)
     if not residual <= 1:
         raise DianError(
             f"record {name}: the replay differs from the record in {where}, by "
@@ -286,6 +273,42 @@ def revalidate(
     }
     records.add_proof(record, proof)
     return proof
+
+
+def changed(record: records.Record) -> list[str]:
+    """Name the settings and the data of a record that are not those of today.
+
+    >>> changed(records.load("rnn-fashion-mnist"))
+    []
+    """
+    experiment = find(record.name)
+    today = json.loads(json.dumps(asdict(experiment.settings)))  # tuples become lists
+    data, data_today = record.content["key"]["data"], experiment.checksums
+    settings = [
+        f"setting {key} {record.settings.get(key)} -> {today.get(key)}"
+        for key in sorted(today | record.settings)
+        if today.get(key) != record.settings.get(key)
+    ]
+    files = [
+        f"data file {file} {records.change(data.get(file), data_today.get(file))}"
+        for file in sorted(data | data_today)
+        if data.get(file) != data_today.get(file)
+    ]
+    return settings + files
+
+
+def compare(record: records.Record) -> tuple[str, float]:
+    """Replay a record with today's code, here, and write nothing.
+
+    Returns
+    -------
+    where, excess
+        The number that differs most, and by how much, in units of what is allowed.
+    """
+    experiment = find(record.name)
+    machine.make_deterministic()
+    new = replay(experiment, experiment.settings, experiment.data(False))
+    return _difference(record.content["replay"], new)
 
 
 def _environment(target: torch.device) -> dict[str, Any]:
