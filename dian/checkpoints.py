@@ -192,17 +192,28 @@ def held(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be written ({error.strerror}); choose another --out"
         ) from None
     try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    """Lock a folder, and remove what was left half written in it."""
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for half in folder.glob(".*.checkpoint.*"):
             half.unlink()
-        yield
     except BlockingIOError:
         raise DianError(
             f"{folder}: another process is training this; wait for it, or choose "
             "another --out"
         ) from None
-    finally:
-        os.close(handle)
+    except OSError as error:
+        raise DianError(
+            f"{folder}: cannot be locked and cleared ({error.strerror}); choose "
+            "another --out"
+        ) from None
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -181,7 +181,11 @@ class Record:
         """Read one of the record's files; its checksum is compared every time."""
         expected = self.content["files"].get(file)
         if expected is None:
-            raise DianError(f"record {self.name} has no file {file}")
+            there = ", ".join(self.content["files"])
+            raise DianError(
+                f"record {self.name}: expected a file {file}, found {there}; "
+                f"{_remedy(self.content)}"
+            )
         return read_verified(self.folder / file, expected, _remedy(self.content))
 
 
@@ -210,7 +214,9 @@ def load(name: str, folder: Path = FOLDER) -> Record:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text, parse_constant=_refuse)
     except (OSError, ValueError) as error:
-        raise DianError(f"record {name}: {path} cannot be read ({error})") from None
+        raise DianError(
+            f"record {name}: {path} cannot be read ({error}); {_remedy({'name': name})}"
+        ) from None
     _validate(name, content)
     record = Record(path.parent, content)
     for file in content["files"]:
@@ -257,11 +263,24 @@ def save(folder: Path, content: dict[str, Any], files: Mapping[str, bytes]) -> N
 
 
 def add_proof(record: Record, proof: dict[str, Any]) -> None:
-    """Store that a replay with today's code gave the recorded numbers."""
+    """Store that a replay with today's code gave the recorded numbers.
+
+    Raises
+    ------
+    DianError
+        If it cannot be written; the record stands as it was.
+    """
     content = dict(record.content) | {"proofs": [*record.content["proofs"], proof]}
     content["checksum"] = checksum(content)
-    with written_whole(record.folder / "record.json") as temporary:
-        temporary.write_bytes(_text(content))
+    path = record.folder / "record.json"
+    try:
+        with written_whole(path) as temporary:
+            temporary.write_bytes(_text(content))
+    except OSError as error:
+        raise DianError(
+            f"{path}: cannot be written ({error.strerror}); the record stands as it "
+            "was: make room or make the folder writable, and revalidate again"
+        ) from None
 
 
 def checksum(content: Mapping[str, Any]) -> str:
@@ -271,7 +290,10 @@ def checksum(content: Mapping[str, Any]) -> str:
         return sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode())
     except ValueError:
         name = content.get("name")
-        raise DianError(f"record {name}: a number in it is not finite") from None
+        raise DianError(
+            f"record {name}: a number in it is not finite, and such a result is not "
+            "kept; lower the learning rate, or clip"
+        ) from None
 
 
 def make_key(module: str, settings: dict, data: dict) -> dict[str, Any]:
@@ -370,21 +392,30 @@ def _validate(name: str, content: Any) -> None:
     require(isinstance(content, dict), "expected a JSON object")
     for field, kind in FIELDS.items():
         require(field in content, f"expected a field {field!r}, found none")
-        require(isinstance(content[field], kind), f"field {field!r} has a wrong type")
+        found = type(content[field]).__name__
+        require(
+            isinstance(content[field], kind),
+            f"field {field!r} has a wrong type, {found}",
+        )
     unknown = sorted(set(content) - set(FIELDS))
-    require(not unknown, f"unknown fields {unknown}")
-    require(content["format"] == FORMAT, f"expected format {FORMAT}")
+    require(not unknown, f"unknown fields {unknown}, expected none")
+    form = content["format"]
+    require(form == FORMAT, f"expected format {FORMAT}, found {form}")
     require(
         checksum(content) == content["checksum"],
         "record.json was changed by hand: its checksum does not fit",
     )
     require(content["name"] == name, f"it says that it is {content['name']!r}")
-    require(content["status"] == "success", f"its status is {content['status']!r}")
+    status = content["status"]
+    require(status == "success", f"its status is {status!r}, expected 'success'")
     seeds = content["seeds"]
-    require(bool(seeds) and len(set(seeds)) == len(seeds), f"bad seeds {seeds}")
+    different = bool(seeds) and len(set(seeds)) == len(seeds)
+    require(different, f"bad seeds {seeds}, expected one or more, all different")
     for group in ("series", "metrics"):
         for key, rows in content[group].items():
-            require(len(rows) == len(seeds), f"{key} is not one row for each seed")
+            fits = len(rows) == len(seeds)
+            told = f"{len(seeds)} expected, {len(rows)} found"
+            require(fits, f"{key} is not one row for each seed: {told}")
 
 
 def _remedy(content: Mapping[str, Any]) -> str:

@@ -150,9 +150,15 @@ def train(
         checkpoint = Checkpoint(path, identity | {"seed": seed}, every)
         if (saved := checkpoint.load()) and "outcome" in saved:
             return Outcome(**saved["outcome"]), checkpoint
-        outcome = experiment.run(
-            settings, data, seed, target, after_step=after_step, checkpoint=checkpoint
-        )
+        options = {"after_step": after_step, "checkpoint": checkpoint}
+        try:
+            outcome = experiment.run(settings, data, seed, target, **options)
+        except torch.OutOfMemoryError as error:
+            raise DianError(
+                f"seed {seed}: expected room for a batch on {machine.name(target)}, "
+                f"found too little ({str(error).partition('.')[0]}); free it or share "
+                "the batch among several with torchrun, and go on with --resume"
+            ) from None
         checkpoint.save({"outcome": outcome.state_dict()})
         return outcome, checkpoint
 
@@ -194,7 +200,7 @@ def train(
             "weights.safetensors": to_bytes(outcomes[0].weights),
         }
         records.save(out, content, files)
-        shutil.rmtree(working)
+        _remove(working)
     return records.load(out.name, out.parent)
 
 
@@ -309,6 +315,17 @@ def compare(record: records.Record) -> tuple[str, float]:
     machine.make_deterministic()
     new = replay(experiment, experiment.settings, experiment.data(False))
     return _difference(record.content["replay"], new)
+
+
+def _remove(working: Path) -> None:
+    """Remove what a training kept, now that its record is written."""
+    try:
+        shutil.rmtree(working)
+    except OSError as error:
+        raise DianError(
+            f"{working}: the record is written, but this folder cannot be removed "
+            f"({error.strerror}); remove it before the next training"
+        ) from None
 
 
 def _environment(target: torch.device) -> dict[str, Any]:
