@@ -9,10 +9,13 @@ This module imports no torch: the site reads records without waiting for it.
 """
 
 import difflib
+import glob
 import json
 import re
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -211,13 +214,18 @@ def load(name: str, folder: Path = FOLDER) -> Record:
         raise DianError(f"no record {name!r}; {nearest(name, names(folder))}")
     path = folder / name / "record.json"
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text, parse_constant=_refuse)
+        text = path.read_bytes()
+        content = json.loads(text.decode(), parse_constant=_refuse)
     except (OSError, ValueError) as error:
         raise DianError(
             f"record {name}: {path} cannot be read ({error}); {_remedy({'name': name})}"
         ) from None
     _validate(name, content)
+    if text != _text(content):
+        raise DianError(
+            f"record {name}: {path} holds what was recorded, expected it as it was "
+            f"written, byte by byte; {_remedy(content)}"
+        )
     record = Record(path.parent, content)
     for file in content["files"]:
         record._read(file)
@@ -243,23 +251,54 @@ def save(folder: Path, content: dict[str, Any], files: Mapping[str, bytes]) -> N
 
     Notes
     -----
-    Everything is written under other names first, and renamed when all of it is on the
-    disk, ``record.json`` last: if something fails, the old record stands.
+    Everything is written into another folder first, which takes the place of the old
+    one when all of it is on the disk: if something fails, the old record stands.
     """
     content = content | {"files": {name: sha256(data) for name, data in files.items()}}
     content["checksum"] = checksum(content)
     _validate(content["name"], content)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as renamed_at_the_end:  # the first to be opened comes last
-            for name, data in [("record.json", _text(content)), *files.items()]:
-                path = renamed_at_the_end.enter_context(written_whole(folder / name))
-                path.write_bytes(data)
+        with _beside(folder) as beside:
+            new = beside / "new"
+            new.mkdir()
+            for name, data in [*files.items(), ("record.json", _text(content))]:
+                with written_whole(new / name) as temporary:
+                    temporary.write_bytes(data)
+            _exchange(folder, new, beside / "old")
     except OSError as error:
         raise DianError(
             f"{folder}: the record cannot be written ({error.strerror}); "
             "free the disk or choose another folder with --out"
         ) from None
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """Make a folder, and yield another beside it, which is removed at the end.
+
+    If a process was killed while it exchanged them, it is undone first.
+    """
+    prefix = f".{folder.name}.writing-"
+    for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
+        if (left / "old").exists() and not folder.exists():
+            (left / "old").replace(folder)
+        shutil.rmtree(left, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _exchange(folder: Path, new: Path, old: Path) -> None:
+    """Put a new folder in the place of one, which goes elsewhere, or back."""
+    folder.replace(old)
+    try:
+        new.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise
 
 
 def add_proof(record: Record, proof: dict[str, Any]) -> None:

@@ -29,7 +29,8 @@ def folder(tmp_path):
 def rewrite(folder, **fields):
     path = folder / NAME / "record.json"
     content = json.loads(path.read_text()) | fields
-    path.write_text(json.dumps(content | {"checksum": records.checksum(content)}))
+    content["checksum"] = records.checksum(content)
+    path.write_bytes(records._text(content))
 
 
 def test_a_fresh_record(folder):
