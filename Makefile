@@ -71,7 +71,7 @@ train: $(ENVIRONMENT) ## Train a recorded run again: make train NAME=rnn-fashion
 verify: $(ENVIRONMENT) ## Check every claim, and that each check catches its planted bugs
 	$(PY) -m dian verify --mutants
 
-audit: $(ENVIRONMENT) ## Tell of every record whether it is fresh, stale or damaged
+audit: $(ENVIRONMENT) ## Tell of every record and page whether it is fresh, stale or damaged
 	$(PY) -m dian audit
 
 data: $(ENVIRONMENT) ## Bring the whole of Fashion-MNIST to this machine
@@ -108,7 +108,7 @@ EXAMPLES := $(shell find dian docs -path docs/gallery -prune -o -type f \
 # be shown by its own.
 $(CLAIMS): $(ENVIRONMENT) $(LIBRARY) $(RECORDS)
 	$(PY) -m dian verify --results build/claims.json
-	$(PY) -m dian audit
+	$(PY) -m dian audit --records
 	@touch $@
 
 $(DOCTESTS): $(ENVIRONMENT) pyproject.toml $(EXAMPLES)

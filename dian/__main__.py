@@ -15,8 +15,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from dian import ledger, machine, records, runlog, runner, verifier
+from dian import auditor, ledger, machine, parallel, records, runlog, runner, verifier
+from dian.auditor import Found
 from dian.errors import DianError
+from dian.pages import Page
 from dian.runlog import Entry, Report, RunLog, describe
 
 app = typer.Typer(
@@ -73,6 +75,8 @@ def train(
 
     Only a full run replaces a record in dian/recorded; a quick one, or one with
     another number of seeds, goes to runs/ here, unless --out says otherwise.
+
+    Several devices: torchrun --nproc-per-node=N -m dian train NAME.
     """
     experiment = runner.find(name)
     full = not quick and seeds in (None, experiment.n_seed)
@@ -91,6 +95,8 @@ def train(
             resume=resume,
             report=report,
         )
+    if record is None:
+        return  # the first process tells
     for key, values in record.metrics.items():
         spread = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
         print(f"{key:18} {values.mean():.4f}{spread}")
@@ -144,24 +150,54 @@ def revalidate(
 
 
 @app.command()
-def audit() -> None:
-    """Tell of every record whether it is fresh, stale or damaged."""
-    table = Table("record", "state", "trained on", "date")
-    bad = []
-    for name in records.names():
-        problem = records.unfit(name)
-        if problem:
-            bad.append(problem)
-        try:
-            record = records.load(name)
-        except DianError:
-            table.add_row(name, "damaged", "", "")
-            continue
-        state = "stale" if problem else "fresh"
-        table.add_row(name, state, record.device, record.started[:10])
-    Console().print(table)
-    if bad:
+def audit(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Records. Default: all, and all pages.")
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Repeat each in little on this machine.")
+    ] = False,
+    records_only: Annotated[
+        bool, typer.Option("--records", help="Leave the pages of the gallery out.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Tell of every record and page whether it is fresh, stale or damaged.
+
+    The status is 0 if none is stale or damaged, and no replay differs.
+    """
+    wanted = names or records.names()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        looks = auditor.look(wanted, replay=replay)
+        steps = progress.track(looks, total=len(wanted), description="auditing")
+        found = list(steps)
+    drawn = [] if names or records_only else auditor.look_at_pages(found)
+    if json:
+        print(to_json({"records": found, "pages": drawn}, indent=1))
+    else:
+        _print_audit(found, drawn, replay=replay)
+    if bad := [one["problem"] for one in [*found, *drawn] if one["problem"]]:
         raise DianError("\ndian: ".join(bad))
+
+
+def _print_audit(found: list[Found], drawn: list[Page], *, replay: bool) -> None:
+    """Draw the table of records, and that of the pages."""
+    table = Table("record", "state", "trained on", "date", "other versions since")
+    if replay:
+        table.add_column("replay")
+    for one in found:
+        row = [one["name"], one["state"], one["device"], one["date"]]
+        row.append(", ".join(one["versions"]))
+        if one["replay"] is not None:
+            row.append(f"{one['replay']:.2g} of what is allowed")
+        table.add_row(*row)
+    Console().print(table)
+    if drawn:
+        table = Table("page of the gallery", "state", "made of")
+        for page in drawn:
+            shown = ", ".join(page["records"]) or "computed while it is built"
+            table.add_row(page["name"], page["state"], shown)
+        Console().print(table)
 
 
 @app.command()
@@ -234,6 +270,9 @@ def _table(reports: list[dict]) -> str:
 @contextmanager
 def _progress(name: str) -> Iterator[Report]:
     """Yield what tells of each step: by a bar in a terminal, elsewhere by lines."""
+    if parallel.number():
+        yield lambda part, done, total, loss: None
+        return
     if not sys.stderr.isatty():
         first: dict[str, Entry] = {}
 
@@ -267,10 +306,13 @@ def main() -> None:
     except DianError as error:
         if shown["traceback"]:
             raise
-        print(f"dian: {error}", file=sys.stderr)
+        who = f"dian (process {parallel.number()})" if parallel.number() else "dian"
+        print(f"{who}: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("dian: interrupted; a training goes on with --resume", file=sys.stderr)
+        if not parallel.number():
+            told = "interrupted; a training goes on with --resume"
+            print(f"dian: {told}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -19,6 +19,7 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from dian import parallel
 from dian.errors import DianError
 from dian.files import sha256, written_whole
 
@@ -61,7 +62,7 @@ class Checkpoint:
         return time.monotonic() - self._last >= self.every
 
     def save(self, state: Any) -> None:
-        """Write a state in the place of the one before.
+        """Write a state in the place of the one before; one process of several does.
 
         Parameters
         ----------
@@ -73,6 +74,8 @@ class Checkpoint:
         DianError
             If the file cannot be written; what it held before stands.
         """
+        if parallel.number():
+            return
         now = time.monotonic()
         content = {
             "identity": self.identity,
@@ -91,9 +94,10 @@ class Checkpoint:
         DianError
             If the file is damaged, or belongs to another training.
         """
-        if not self.path.exists():
+        content = parallel.from_first(lambda: _bytes(self.path))
+        if content is None:
             return None
-        found = read(self.path)
+        found = parse(content, self.path)
         if found["identity"] != self.identity:
             raise DianError(
                 f"{self.path}: saved by another training: "
@@ -126,23 +130,27 @@ def write(path: Path, content: Any) -> None:
         ) from None
 
 
-def read(path: Path) -> Any:
+def parse(content: bytes, path: Path) -> Any:
     """Return what :func:`write` wrote.
+
+    Parameters
+    ----------
+    content
+        All bytes of a file.
+    path
+        What the file is called.
 
     Raises
     ------
     DianError
-        If the file cannot be read, or one bit of it is not as it was written.
+        If one bit is not as it was written.
     """
-    try:
-        head, _, body = path.read_bytes().partition(b"\n")
-    except OSError as error:
-        raise DianError(f"{path}: {error.strerror}; {DAMAGED}") from None
+    head, _, body = content.partition(b"\n")
     if head != f"{MAGIC} {sha256(body)}".encode():
         raise DianError(
             f"{path}: expected a file of {MAGIC!r} with the checksum in its first "
-            f"line, found {len(head) + 1 + len(body)} bytes that are damaged or of "
-            f"another format; {DAMAGED}"
+            f"line, found {len(content)} bytes that are damaged or of another format; "
+            f"{DAMAGED}"
         )
     size = int.from_bytes(body[:8], "little")
     text = json.loads(body[8 : 8 + size])["__metadata__"]["content"]
@@ -184,17 +192,41 @@ def held(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be written ({error.strerror}); choose another --out"
         ) from None
     try:
+        _lock(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path) -> None:
+    """Lock a folder, and remove what was left half written in it."""
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for half in folder.glob(".*.checkpoint.*"):
             half.unlink()
-        yield
     except BlockingIOError:
         raise DianError(
             f"{folder}: another process is training this; wait for it, or choose "
             "another --out"
         ) from None
-    finally:
-        os.close(handle)
+    except OSError as error:
+        raise DianError(
+            f"{folder}: cannot be locked and cleared ({error.strerror}); choose "
+            "another --out"
+        ) from None
+
+
+def _bytes(path: Path) -> bytes | None:
+    """Read a file, or return None if there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DianError(
+            f"{path}: expected a checkpoint, found what cannot be read "
+            f"({error.strerror}); {DAMAGED}"
+        ) from None
 
 
 def _strip(value: Any, tensors: dict[str, Tensor]) -> Any:

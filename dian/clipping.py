@@ -58,7 +58,10 @@ def clip_by_norm(parameters: Iterable[nn.Parameter], theta: float) -> float:
     norms = torch._foreach_norm(gradients, 2, torch.float64) if gradients else []
     norm = math.hypot(*norms)
     if not math.isfinite(norm):
-        raise ValueError(f"the gradient is not finite: its norm is {norm}")
+        raise ValueError(
+            f"the gradient is not finite: its norm is {norm}, expected a number; lower "
+            "the learning rate"
+        )
     if norm > theta:
         torch._foreach_mul_(gradients, theta / norm)
     return norm

@@ -15,6 +15,7 @@ from typing import Any
 
 from dian import records
 from dian.claims import require_expected
+from dian.errors import DianError
 from dian.files import sha256, written_whole
 from dian.source import PACKAGE, module_path, source_key
 
@@ -76,7 +77,8 @@ def renew(file: Path, check: Callable[[Iterable[str]], Reports]) -> Reports:
     Raises
     ------
     DianError
-        If they are not those of :data:`dian.claims.EXPECTED`; nothing is kept then.
+        If they are not those of :data:`dian.claims.EXPECTED`, or the file cannot be
+        written; nothing is kept then.
     """
     keys, kept = chapter_keys(), read(file)
     changed = [chapter for chapter in keys if chapter not in kept]
@@ -91,10 +93,20 @@ def renew(file: Path, check: Callable[[Iterable[str]], Reports]) -> Reports:
         if _good(kept[chapter])
     }
     if changed:
+        _keep(good, file)
+    return reports
+
+
+def _keep(good: dict[str, Any], file: Path) -> None:
+    try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(file) as temporary:
             temporary.write_text(json.dumps(good, indent=1), encoding="utf-8")
-    return reports
+    except OSError as error:
+        raise DianError(
+            f"{file}: the results cannot be written ({error.strerror}); make room, or "
+            "name another file with --results"
+        ) from None
 
 
 def _good(reports: Reports) -> bool:

@@ -54,7 +54,7 @@ def describe(used: torch.device) -> dict[str, str | int | bool | None]:
     """Say what a run used, for its record."""
     packages = ("torch", "torchvision", "numpy", "safetensors")
     return {
-        "device": _name(used),
+        "device": name(used) + _threads(used),
         "type": used.type,
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
@@ -85,11 +85,19 @@ def commit() -> str:
     return f"{head}+changes" if changed else head
 
 
-def _name(used: torch.device) -> str:
+def name(used: torch.device) -> str:
+    """Name the GPU, or the processor."""
     if used.type == "cuda":
         return torch.cuda.get_device_name(used)
+    return _processor()
+
+
+def _threads(used: torch.device) -> str:
+    """Say how many threads a processor uses, on which the last digits depend."""
+    if used.type == "cuda":
+        return ""
     threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+    return f", {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _processor() -> str:

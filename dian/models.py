@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dian import parallel
 from dian.rnn import RNN, output_forward
 
 
@@ -262,5 +263,5 @@ def dropout(
     """
     if not 0 <= rate < 1:
         raise ValueError(f"rate must be in [0, 1), got {rate}")
-    kept = torch.rand(X.shape[-2:], generator=generator) >= rate
+    kept = parallel.rand(*X.shape[-2:], generator=generator) >= rate
     return X * (kept.to(X) / (1 - rate))

@@ -9,10 +9,13 @@ This module imports no torch: the site reads records without waiting for it.
 """
 
 import difflib
+import glob
 import json
 import re
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -181,7 +184,11 @@ class Record:
         """Read one of the record's files; its checksum is compared every time."""
         expected = self.content["files"].get(file)
         if expected is None:
-            raise DianError(f"record {self.name} has no file {file}")
+            there = ", ".join(self.content["files"])
+            raise DianError(
+                f"record {self.name}: expected a file {file}, found {there}; "
+                f"{_remedy(self.content)}"
+            )
         return read_verified(self.folder / file, expected, _remedy(self.content))
 
 
@@ -207,11 +214,18 @@ def load(name: str, folder: Path = FOLDER) -> Record:
         raise DianError(f"no record {name!r}; {nearest(name, names(folder))}")
     path = folder / name / "record.json"
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text, parse_constant=_refuse)
+        text = path.read_bytes()
+        content = json.loads(text.decode(), parse_constant=_refuse)
     except (OSError, ValueError) as error:
-        raise DianError(f"record {name}: {path} cannot be read ({error})") from None
+        raise DianError(
+            f"record {name}: {path} cannot be read ({error}); {_remedy({'name': name})}"
+        ) from None
     _validate(name, content)
+    if text != _text(content):
+        raise DianError(
+            f"record {name}: {path} holds what was recorded, expected it as it was "
+            f"written, byte by byte; {_remedy(content)}"
+        )
     record = Record(path.parent, content)
     for file in content["files"]:
         record._read(file)
@@ -237,18 +251,20 @@ def save(folder: Path, content: dict[str, Any], files: Mapping[str, bytes]) -> N
 
     Notes
     -----
-    Everything is written under other names first, and renamed when all of it is on the
-    disk, ``record.json`` last: if something fails, the old record stands.
+    Everything is written into another folder first, which takes the place of the old
+    one when all of it is on the disk: if something fails, the old record stands.
     """
     content = content | {"files": {name: sha256(data) for name, data in files.items()}}
     content["checksum"] = checksum(content)
     _validate(content["name"], content)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as renamed_at_the_end:  # the first to be opened comes last
-            for name, data in [("record.json", _text(content)), *files.items()]:
-                path = renamed_at_the_end.enter_context(written_whole(folder / name))
-                path.write_bytes(data)
+        with _beside(folder) as beside:
+            new = beside / "new"
+            new.mkdir()
+            for name, data in [*files.items(), ("record.json", _text(content))]:
+                with written_whole(new / name) as temporary:
+                    temporary.write_bytes(data)
+            _exchange(folder, new, beside / "old")
     except OSError as error:
         raise DianError(
             f"{folder}: the record cannot be written ({error.strerror}); "
@@ -256,12 +272,54 @@ def save(folder: Path, content: dict[str, Any], files: Mapping[str, bytes]) -> N
         ) from None
 
 
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """Make a folder, and yield another beside it, which is removed at the end.
+
+    If a process was killed while it exchanged them, it is undone first.
+    """
+    prefix = f".{folder.name}.writing-"
+    for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
+        if (left / "old").exists() and not folder.exists():
+            (left / "old").replace(folder)
+        shutil.rmtree(left, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _exchange(folder: Path, new: Path, old: Path) -> None:
+    """Put a new folder in the place of one, which goes elsewhere, or back."""
+    folder.replace(old)
+    try:
+        new.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise
+
+
 def add_proof(record: Record, proof: dict[str, Any]) -> None:
-    """Store that a replay with today's code gave the recorded numbers."""
+    """Store that a replay with today's code gave the recorded numbers.
+
+    Raises
+    ------
+    DianError
+        If it cannot be written; the record stands as it was.
+    """
     content = dict(record.content) | {"proofs": [*record.content["proofs"], proof]}
     content["checksum"] = checksum(content)
-    with written_whole(record.folder / "record.json") as temporary:
-        temporary.write_bytes(_text(content))
+    path = record.folder / "record.json"
+    try:
+        with written_whole(path) as temporary:
+            temporary.write_bytes(_text(content))
+    except OSError as error:
+        raise DianError(
+            f"{path}: cannot be written ({error.strerror}); the record stands as it "
+            "was: make room or make the folder writable, and revalidate again"
+        ) from None
 
 
 def checksum(content: Mapping[str, Any]) -> str:
@@ -271,7 +329,10 @@ def checksum(content: Mapping[str, Any]) -> str:
         return sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode())
     except ValueError:
         name = content.get("name")
-        raise DianError(f"record {name}: a number in it is not finite") from None
+        raise DianError(
+            f"record {name}: a number in it is not finite, and such a result is not "
+            "kept; lower the learning rate, or clip"
+        ) from None
 
 
 def make_key(module: str, settings: dict, data: dict) -> dict[str, Any]:
@@ -306,7 +367,7 @@ def stale(record: Record) -> list[str]:
         return []
     last = vouched[-1]
     return [
-        f"{module} {_change(last.get(module), today.get(module))}"
+        f"{module} {change(last.get(module), today.get(module))}"
         for module in sorted(last | today)
         if last.get(module) != today.get(module)
     ]
@@ -323,8 +384,12 @@ def unfit(name: str, folder: Path = FOLDER) -> str | None:
         return str(error)
     if not reasons:
         return None
-    remedy = f"run: python -m dian revalidate {name}, or train it again"
-    return f"record {name} is stale: {', '.join(reasons)}; {remedy}"
+    return f"record {name} is stale: {', '.join(reasons)}; {revalidation(name)}"
+
+
+def revalidation(name: str) -> str:
+    """Say what makes a record fresh whose code alone has changed."""
+    return f"run: python -m dian revalidate {name}, or train it again"
 
 
 def _vouched(record: Record) -> list[dict[str, str]]:
@@ -333,7 +398,12 @@ def _vouched(record: Record) -> list[dict[str, str]]:
     return [record.content["key"]["modules"], *proofs]
 
 
-def _change(before: str | None, after: str | None) -> str:
+def change(before: str | None, after: str | None) -> str:
+    """Say what became of something that has a hash.
+
+    >>> change("a", "b"), change(None, "b"), change("a", None)
+    ('changed', 'is new', 'is gone')
+    """
     if before is None:
         return "is new"
     return "is gone" if after is None else "changed"
@@ -361,21 +431,30 @@ def _validate(name: str, content: Any) -> None:
     require(isinstance(content, dict), "expected a JSON object")
     for field, kind in FIELDS.items():
         require(field in content, f"expected a field {field!r}, found none")
-        require(isinstance(content[field], kind), f"field {field!r} has a wrong type")
+        found = type(content[field]).__name__
+        require(
+            isinstance(content[field], kind),
+            f"field {field!r} has a wrong type, {found}",
+        )
     unknown = sorted(set(content) - set(FIELDS))
-    require(not unknown, f"unknown fields {unknown}")
-    require(content["format"] == FORMAT, f"expected format {FORMAT}")
+    require(not unknown, f"unknown fields {unknown}, expected none")
+    form = content["format"]
+    require(form == FORMAT, f"expected format {FORMAT}, found {form}")
     require(
         checksum(content) == content["checksum"],
         "record.json was changed by hand: its checksum does not fit",
     )
     require(content["name"] == name, f"it says that it is {content['name']!r}")
-    require(content["status"] == "success", f"its status is {content['status']!r}")
+    status = content["status"]
+    require(status == "success", f"its status is {status!r}, expected 'success'")
     seeds = content["seeds"]
-    require(bool(seeds) and len(set(seeds)) == len(seeds), f"bad seeds {seeds}")
+    different = bool(seeds) and len(set(seeds)) == len(seeds)
+    require(different, f"bad seeds {seeds}, expected one or more, all different")
     for group in ("series", "metrics"):
         for key, rows in content[group].items():
-            require(len(rows) == len(seeds), f"{key} is not one row for each seed")
+            fits = len(rows) == len(seeds)
+            told = f"{len(seeds)} expected, {len(rows)} found"
+            require(fits, f"{key} is not one row for each seed: {told}")
 
 
 def _remedy(content: Mapping[str, Any]) -> str:

@@ -55,11 +55,20 @@ class RunLog:
 
 
 def into(path: Path) -> Callable[[Entry], None]:
-    """Return what appends entries to a file, each as one line that is there at once."""
+    """Return what appends entries to a file, each as one line that is there at once.
+
+    It raises a :class:`~dian.errors.DianError` if the file cannot be written.
+    """
 
     def write(entry: Entry) -> None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise DianError(
+                f"{path}: cannot be written ({error.strerror}); what was saved stands: "
+                "make room, and go on with --resume"
+            ) from None
 
     return write
 
@@ -70,7 +79,7 @@ def read(path: Path) -> list[Entry]:
     Raises
     ------
     DianError
-        If there is no log.
+        If there is no log, or it holds something else.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -78,7 +87,16 @@ def read(path: Path) -> list[Entry]:
         raise DianError(
             f"{path}: {error.strerror}; expected the log of a training that goes on"
         ) from None
-    return [json.loads(line) for line in lines[:-1]]
+    except UnicodeDecodeError:
+        lines = ["something that is no text", ""]
+    try:
+        entries = [json.loads(line) for line in lines[:-1]]
+    except ValueError as error:
+        raise DianError(
+            f"{path}: expected lines of JSON, found something else ({error}); the "
+            "training is not followed by this log any more: remove it"
+        ) from None
+    return entries
 
 
 def describe(entry: Entry, first: Entry | None = None) -> str:

@@ -1,9 +1,11 @@
 """From an experiment to its record, and back: train, replay, revalidate."""
 
 import importlib
+import json
 import math
 import pkgutil
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +16,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 import dian.experiments
-from dian import checkpoints, machine, records, runlog
+from dian import checkpoints, machine, parallel, records, runlog
 from dian.checkpoints import Checkpoint
 from dian.data import SAMPLE_CHECKSUMS
 from dian.errors import DianError
@@ -69,10 +71,12 @@ def train(
     resume: bool = False,
     every: float = 60.0,
     report: Report = lambda part, done, total, loss: None,
-) -> records.Record:
+) -> records.Record | None:
     """Train an experiment with every seed, and write its record.
 
     What is done is saved in a hidden folder beside ``out`` until the record is there.
+    Where torchrun started several processes they share each batch, and the first alone
+    writes.
 
     Parameters
     ----------
@@ -95,7 +99,12 @@ def train(
         Seconds between two savings of a training.
     report
         Called after each step with the seed's name, the steps done and in all, and
-        the loss.
+        the loss, in the first process.
+
+    Returns
+    -------
+    record
+        In the first process; None in the others.
 
     Raises
     ------
@@ -116,40 +125,56 @@ def train(
         SAMPLE_CHECKSUMS if quick else experiment.checksums,
     )
     machine.make_deterministic()
-    environment = machine.describe(target)
+    environment = _environment(target)
     identity = {
         "name": name,
         "settings": asdict(settings),
         "key": key,
         # Another machine would not give the same numbers, and the record names one.
-        "environment": {part: environment[part] for part in ("device", "torch")},
+        "environment": {
+            "processor": machine.name(target),
+            "torch": environment["torch"],
+        },
     }
+    first = parallel.number() == 0
 
     def run(seed: int, folder: Path) -> tuple[Outcome, Checkpoint]:
         log = RunLog(runlog.into(folder / LOG))
 
         def after_step(done: int, total: int, loss: float) -> None:
-            log(f"seed {seed}", done, total, loss)
-            report(f"seed {seed}", done, total, loss)
+            if first:
+                log(f"seed {seed}", done, total, loss)
+                report(f"seed {seed}", done, total, loss)
 
         path = folder / f"seed-{seed}.checkpoint"
         checkpoint = Checkpoint(path, identity | {"seed": seed}, every)
         if (saved := checkpoint.load()) and "outcome" in saved:
             return Outcome(**saved["outcome"]), checkpoint
-        outcome = experiment.run(
-            settings, data, seed, target, after_step=after_step, checkpoint=checkpoint
-        )
+        options = {"after_step": after_step, "checkpoint": checkpoint}
+        try:
+            outcome = experiment.run(settings, data, seed, target, **options)
+        except torch.OutOfMemoryError as error:
+            raise DianError(
+                f"seed {seed}: expected room for a batch on {machine.name(target)}, "
+                f"found too little ({str(error).partition('.')[0]}); free it or share "
+                "the batch among several with torchrun, and go on with --resume"
+            ) from None
         checkpoint.save({"outcome": outcome.state_dict()})
         return outcome, checkpoint
 
     working = working_folder(out)
-    with checkpoints.held(working):
-        if not resume and (left := sorted(working.glob("seed-*.checkpoint"))):
+    with checkpoints.held(working) if first else nullcontext():
+        left = sorted(working.glob("seed-*.checkpoint"))
+        if first and left and not resume:
             raise DianError(
                 f"{working}: an interrupted training is here ({left[-1].name}); go on "
                 "with --resume, or remove the folder to begin anew"
             )
-        runs = [run(seed, working) for seed in seeds]
+        with parallel.together(target):
+            _require_same(identity)
+            runs = [run(seed, working) for seed in seeds]
+        if not first:
+            return None
         outcomes = [outcome for outcome, _ in runs]
         content = {
             "format": records.FORMAT,
@@ -175,7 +200,7 @@ def train(
             "weights.safetensors": to_bytes(outcomes[0].weights),
         }
         records.save(out, content, files)
-        shutil.rmtree(working)
+        _remove(working)
     return records.load(out.name, out.parent)
 
 
@@ -234,25 +259,12 @@ def revalidate(
         If a number differs, or the settings do: then the run has to be trained again.
     """
     record = records.load(name, folder)
-    experiment = find(name)
     again = f"train it again: {record.command}"
-    today = asdict(experiment.settings)
-    if today != record.settings:
-        changed = sorted(
-            f"{key} {record.settings.get(key)} -> {today.get(key)}"
-            for key in today | record.settings
-            if today.get(key) != record.settings.get(key)
-        )
-        raise DianError(
-            f"record {name}: settings changed ({', '.join(changed)}); {again}"
-        )
-    if experiment.checksums != record.content["key"]["data"]:
-        raise DianError(f"record {name}: the data changed; {again}")
+    if other := changed(record):
+        raise DianError(f"record {name}: {', '.join(other)}; {again}")
     modules = source_key(record.content["module"])
     commit = commit or machine.commit()
-    machine.make_deterministic()
-    new = replay(experiment, experiment.settings, experiment.data(False))
-    where, residual = _difference(record.content["replay"], new)
+    where, residual = compare(record)
     if not residual <= 1:
         raise DianError(
             f"record {name}: the replay differs from the record in {where}, by "
@@ -269,9 +281,77 @@ def revalidate(
     return proof
 
 
+def changed(record: records.Record) -> list[str]:
+    """Name the settings and the data of a record that are not those of today.
+
+    >>> changed(records.load("rnn-fashion-mnist"))
+    []
+    """
+    experiment = find(record.name)
+    today = json.loads(json.dumps(asdict(experiment.settings)))  # tuples become lists
+    data, data_today = record.content["key"]["data"], experiment.checksums
+    settings = [
+        f"setting {key} {record.settings.get(key)} -> {today.get(key)}"
+        for key in sorted(today | record.settings)
+        if today.get(key) != record.settings.get(key)
+    ]
+    files = [
+        f"data file {file} {records.change(data.get(file), data_today.get(file))}"
+        for file in sorted(data | data_today)
+        if data.get(file) != data_today.get(file)
+    ]
+    return settings + files
+
+
+def compare(record: records.Record) -> tuple[str, float]:
+    """Replay a record with today's code, here, and write nothing.
+
+    Returns
+    -------
+    where, excess
+        The number that differs most, and by how much, in units of what is allowed.
+    """
+    experiment = find(record.name)
+    machine.make_deterministic()
+    new = replay(experiment, experiment.settings, experiment.data(False))
+    return _difference(record.content["replay"], new)
+
+
+def _remove(working: Path) -> None:
+    """Remove what a training kept, now that its record is written."""
+    try:
+        shutil.rmtree(working)
+    except OSError as error:
+        raise DianError(
+            f"{working}: the record is written, but this folder cannot be removed "
+            f"({error.strerror}); remove it before the next training"
+        ) from None
+
+
+def _environment(target: torch.device) -> dict[str, Any]:
+    """Say what a training uses, in all its processes."""
+    found, n = machine.describe(target), parallel.processes()
+    device = found["device"] if n == 1 else f"{n} x {found['device']}"
+    return found | {"device": device, "processes": n}
+
+
+def _require_same(identity: dict[str, Any]) -> None:
+    """Refuse to train together with processes that would do something else."""
+    ours = json.dumps(identity)
+    theirs = parallel.from_first(ours.encode).decode()
+    if ours != theirs:
+        told = checkpoints.differences(json.loads(ours), json.loads(theirs))
+        raise DianError(
+            f"process {parallel.number()} differs from the first: {'; '.join(told)}; "
+            "start all of them with the same code, options, data and kind of device"
+        )
+
+
 def _command(name: str, quick: bool, n_seed: int | None) -> str:
+    n = parallel.processes()
+    start = "python" if n == 1 else f"torchrun --nproc-per-node={n}"
     seeds = "" if n_seed is None else f" --seeds {n_seed}"
-    return f"python -m dian train {name}{' --quick' if quick else ''}{seeds}"
+    return f"{start} -m dian train {name}{' --quick' if quick else ''}{seeds}"
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, float]:

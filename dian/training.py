@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from dian import parallel
 from dian.checkpoints import Checkpoint, differences
 from dian.errors import DianError
 
@@ -74,7 +75,9 @@ def fit(
         Left in training mode.
     loss_of
         The loss of the items with these indices. It holds the data, which stay where
-        they are: nothing is loaded, and nothing is copied but one batch.
+        they are: nothing is loaded, and nothing is copied but one batch. It calls the
+        model once, so that several processes can share the batch
+        (:func:`dian.parallel.spread`).
     n_item
         Number of items; each epoch sees all of them once, in a new order. The last
         batch of an epoch may be smaller.
@@ -127,39 +130,25 @@ def fit(
     if checkpoint is not None and (saved := checkpoint.load()):
         run.restore(saved, checkpoint)
     losses = run.losses
-    for epoch in range(run.epoch, epochs + 1):
-        model.train()
-        if run.order is None:
-            run.epoch, run.done = epoch, 0
-            run.order = torch.randperm(n_item, generator=generator)
-        batches = run.order.split(batch_size)
-        for index in batches[run.done :]:
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * schedule(len(losses) / n_step)
-            optimizer.zero_grad()
-            loss = loss_of(index)
-            losses.append(loss.item())
-            try:
-                if not math.isfinite(losses[-1]):
-                    raise ValueError(
-                        f"the loss is {losses[-1]}, expected a finite number; lower "
-                        "the learning rate, or clip"
-                    )
-                loss.backward()
-                if clip is not None:
-                    clip(model.parameters())
-            except ValueError as error:
-                raise DianError(run.failure(str(error), index, checkpoint)) from None
-            optimizer.step()
-            run.done += 1
-            if after_step is not None:
-                after_step(len(losses), n_step, losses[-1])
-            if run.done == len(batches) and after_epoch is not None:
-                recent = losses[-len(batches) :]
-                after_epoch(epoch, sum(recent) / len(recent))
-            if checkpoint is not None and checkpoint.due():
-                checkpoint.save(run.state())
-        run.order = None
+    with parallel.spread(model, loss_of) as loss_of:
+        for epoch in range(run.epoch, epochs + 1):
+            model.train()
+            if run.order is None:
+                run.epoch, run.done = epoch, 0
+                run.order = torch.randperm(n_item, generator=generator)
+            batches = run.order.split(batch_size)
+            for index in batches[run.done :]:
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * schedule(len(losses) / n_step)
+                run.step(loss_of, index, clip, checkpoint)
+                if after_step is not None:
+                    after_step(len(losses), n_step, losses[-1])
+                if run.done == len(batches) and after_epoch is not None:
+                    recent = losses[-len(batches) :]
+                    after_epoch(epoch, sum(recent) / len(recent))
+                if checkpoint is not None and checkpoint.due():
+                    checkpoint.save(run.state())
+            run.order = None
     return losses
 
 
@@ -177,6 +166,31 @@ class _Run:
     """The items of this epoch, in their order; None between two epochs."""
     done: int = 0
     """Batches of this epoch that are done."""
+
+    def step(
+        self,
+        loss_of: Callable[[Tensor], Tensor],
+        index: Tensor,
+        clip: Callable[[Iterable[nn.Parameter]], object] | None,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        """Go down the loss of one batch, or save the state that cannot."""
+        self.optimizer.zero_grad()
+        loss = loss_of(index)
+        self.losses.append(loss.item())
+        try:
+            if not math.isfinite(self.losses[-1]):
+                raise ValueError(
+                    f"the loss is {self.losses[-1]}, expected a finite number; lower "
+                    "the learning rate, or clip"
+                )
+            loss.backward()
+            if clip is not None:
+                clip(self.model.parameters())
+        except ValueError as error:
+            raise DianError(self.failure(str(error), index, checkpoint)) from None
+        self.optimizer.step()
+        self.done += 1
 
     def state(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dian import records, source
+from dian import pages, records, source
 
 ROOT = Path(__file__).parent.parent
 NAME = "rnn-fashion-mnist"
@@ -98,7 +98,7 @@ def test_a_change_of_the_bundled_sample_runs_the_script(site):
 
 
 def test_another_version_of_torch_runs_the_script(site, monkeypatch):
-    monkeypatch.setattr(freshness, "version", lambda name: "0.0")
+    monkeypatch.setattr(pages, "version", lambda name: "0.0")
     assert runs_again(site)
 
 

@@ -232,7 +232,10 @@ def clip_together(parameters: Iterable[nn.Parameter], theta: float) -> float:
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.stack(torch._foreach_norm(gradients, 2, torch.float64)).norm().item()
     if not math.isfinite(norm):
-        raise ValueError(f"the gradient is not finite: its norm is {norm}")
+        raise ValueError(
+            f"the gradient is not finite: its norm is {norm}, expected a number; lower "
+            "the learning rate"
+        )
     if norm > theta:
         torch._foreach_mul_(gradients, theta / norm)
     return norm

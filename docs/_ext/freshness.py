@@ -11,24 +11,17 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
-from recorded import files_of, names, used_in
+import recorded
+from recorded import files_of, names
 from sphinx.application import Sphinx
 
 import dian
-from dian.source import source_key
+from dian import pages
 
 LIBRARY = Path(dian.__file__).parent
-STYLE = Path(__file__).with_name("figures.py")
 LOCK = Path(__file__).parents[2] / "package-lock.json"  # the version of KaTeX
 # Pages that are written without a source of their own.
 GENERATED = {"genindex", "py-modindex", "search", "404"}
-
-
-def page_key(script: Path) -> str:
-    """Hash a script with all that it imports from the library, and reads."""
-    code = script.read_text("utf-8")
-    files = [STYLE, *_bundled(), *(f for name in used_in(code) for f in files_of(name))]
-    return _hash(code, source_key(script), _sums(files))
 
 
 def library_key() -> str:
@@ -95,7 +88,8 @@ def _forget(page: Path) -> None:
 
 def _expire(copy: Path, script: Path) -> None:
     """Drop the mark that a script was run, if its key is another now."""
-    stored, key = copy.with_suffix(".key"), page_key(script)
+    stored = copy.with_suffix(".key")
+    key = pages.key_of(script, recorded.FOLDER)
     if not stored.is_file() or stored.read_text() != key:
         # In this order: if the run fails, the mark is missing and it runs again.
         copy.with_suffix(".py.md5").unlink(missing_ok=True)

@@ -4,7 +4,6 @@ Every record is verified before anything else happens, so that a build fails eve
 no page had to be read again.
 """
 
-import ast
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from dian import records
+from dian import pages, records
 
 FOLDER = records.FOLDER
 
@@ -53,20 +52,8 @@ def files_of(name: str) -> list[Path]:
 
 
 def used_in(code: str) -> set[str]:
-    """Name the records that some Python code loads.
-
-    Any string that is the name of a record counts, so that no way of loading one
-    escapes.
-
-    >>> used_in("x = load('no-such-record')")
-    set()
-    """
-    strings = {
-        node.value
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    return strings & set(names())
+    """Name the records that some Python code loads."""
+    return pages.used_in(code, FOLDER)
 
 
 def pages_with(app: Sphinx, name: str) -> Iterator[str]:
