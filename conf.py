@@ -35,6 +35,7 @@ extensions = [
     "katex_build",
     "layers",
     "notebooks",
+    "pdf",
     "provenance",
     "recorded",
     "results",
@@ -47,6 +48,7 @@ myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist"]
 myst_enable_extensions += ["dollarmath"]
 myst_heading_anchors = 3
 numfig = math_numfig = True
+numfig_secnum_depth = 0  # one count for the whole report
 bibtex_bibfiles = ["docs/references.bib"]
 bibtex_default_style = "unsrt"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -107,6 +109,21 @@ html_theme_options = {
     "primary_sidebar_end": [],
     "use_download_button": False,
     "show_toc_level": 2,
+}
+
+# --- The PDF edition -------------------------------------------------------------------
+latex_engine = "xelatex"
+latex_use_xindy = False
+latex_additional_files = ["docs/_latex/dian.sty"]
+latex_documents = [
+    ("index", "dian.tex", "Dian: an executable technical report", author, "manual")
+]
+latex_elements = {
+    "papersize": "a4paper",
+    "extraclassoptions": "openany,oneside",
+    "fontpkg": "",
+    "fncychap": "",
+    "preamble": r"\usepackage{dian}",
 }
 
 # --- Where it is hosted: with an address come a map of the site, what others show of a
