@@ -29,17 +29,22 @@ extensions = [
     "sphinx_design",
     # ours, in docs/_ext: one concept each
     "accessibility",
+    "citation",
     "claims",
+    "counts",
     "docstrings",
     "freshness",
     "katex_build",
     "layers",
     "notebooks",
+    "order",
     "pdf",
+    "pictures",
     "provenance",
     "recorded",
     "results",
     "runs",
+    "shown_on",
 ]
 exclude_patterns = ["_ext", "_templates", "gallery/**.ipynb", "gallery/**/*.ipynb"]
 
@@ -118,6 +123,8 @@ latex_additional_files = ["docs/_latex/dian.sty"]
 latex_documents = [
     ("index", "dian.tex", "Dian: an executable technical report", author, "manual")
 ]
+pdf_file = os.environ.get("DIAN_PDF", "")  # offered for download, where there is one
+html_extra_path = [pdf_file] if pdf_file else []
 latex_elements = {
     "papersize": "a4paper",
     "extraclassoptions": "openany,oneside",

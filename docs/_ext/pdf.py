@@ -10,12 +10,14 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from order import OVERVIEW
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import wrap_displaymath
 
 WRAPPED = {"provenance", "claim-badge"}
-OVERVIEW = "gallery/index"  # cards of all pages, which the PDF has in full
+
 CAPTION = re.compile(r"<figcaption>(.*?)</figcaption>", re.DOTALL)
 
 
@@ -85,13 +87,38 @@ class ForPrint(SphinxPostTransform):
         for raw in list(self.document.findall(nodes.raw)):
             if 'class="interactive"' in raw.astext():
                 raw.replace_self(words_for(raw.astext()))
-        for start in list(self.document.findall(lambda n: is_overview(n))):
+        for start in list(self.document.findall(is_overview)):
             start.parent.remove(start)
+        for section in list(self.document.children[0].children):
+            if isinstance(section, nodes.section):
+                section.replace_self(without_number(section))
         for link in list(self.document.findall(nodes.reference)):
             if "sd-stretched-link" in link["classes"]:
                 link.parent.remove(link)
             elif link.get("refuri") == f"%{OVERVIEW}":
                 link.replace_self(link.children)
+
+
+class PdfEdition(SphinxDirective):
+    """A link to the PDF, where the site is built with one: ``DIAN_PDF``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a paragraph with the link, or nothing."""
+        file = self.env.config.pdf_file
+        if not file:
+            return []
+        link = nodes.reference("", "Download the PDF edition", refuri=Path(file).name)
+        return [nodes.paragraph("", "", link, nodes.Text("."))]
+
+
+def without_number(section: nodes.section, level: int = 2) -> list[nodes.Node]:
+    """Turn a section of the front page into a heading that is not counted."""
+    title, *rest = section.children
+    parts = [nodes.rubric("", "", *title.children, **{"heading-level": level})]
+    for node in rest:
+        inner = isinstance(node, nodes.section)
+        parts += without_number(node, level + 1) if inner else [node]
+    return parts
 
 
 def words_for(html: str) -> nodes.container:
@@ -114,6 +141,8 @@ def is_overview(node: nodes.Node) -> bool:
 def setup(app: Sphinx) -> dict:
     """Register what concerns LaTeX alone."""
     app.setup_extension("katex_build")  # whose macros they are
+    app.add_config_value("pdf_file", "", "env", str)
+    app.add_directive("pdf-edition", PdfEdition)
     app.connect("config-inited", add_macros)
     app.add_node(nodes.math_block, override=True, latex=(visit_math_block, None))
     app.add_post_transform(ForPrint)

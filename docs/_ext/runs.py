@@ -69,9 +69,9 @@ def _row(cells) -> str:
 
 
 def watch_names(app: Sphinx, env, added, changed, removed) -> set[str]:
-    """Read the page of all runs again when a record is new or gone."""
+    """Read the pages that list or count the runs again when one is new or gone."""
     old, env.recorded_names = getattr(env, "recorded_names", names()), names()
-    return {PAGE} & env.found_docs if old != env.recorded_names else set()
+    return {PAGE, "index"} & env.found_docs if old != env.recorded_names else set()
 
 
 def setup(app: Sphinx) -> dict:
