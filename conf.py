@@ -116,7 +116,7 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 
-# --- The PDF edition -------------------------------------------------------------------
+# --- The PDF edition ------------------------------------------------------------------
 latex_engine = "xelatex"
 latex_use_xindy = False
 latex_additional_files = ["docs/_latex/dian.sty"]

@@ -1,4 +1,4 @@
-"""The role ``count``: how many there are of something, counted while the site is built."""
+"""The role ``count``: how many there are of something, when the site is built."""
 
 from docutils import nodes
 from recorded import names

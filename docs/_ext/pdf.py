@@ -2,23 +2,31 @@ r"""What the PDF edition needs beyond what Sphinx writes of itself.
 
 Equations have the numbers of the site; the macros of the equations become macros of
 LaTeX; a line of provenance and a claim under an equation look like what they are; and
-where a figure can be moved on the site, its picture stands, or words that say so.
+where a figure can be moved on the site, its picture stands.
 """
 
 import json
 import re
 from pathlib import Path
 
+import stills
 from docutils import nodes
 from order import OVERVIEW
+from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import wrap_displaymath
 
 WRAPPED = {"provenance", "claim-badge"}
-
-CAPTION = re.compile(r"<figcaption>(.*?)</figcaption>", re.DOTALL)
+ELSEWHERE = {
+    OVERVIEW,  # cards of all pages, which the PDF has in full
+    "references",  # LaTeX sets the literature at the end
+}
+WIDTHS = {  # of the columns of tables, by the head of the first
+    "Claim": (7, 30, 14, 12, 11, 16, 10),
+    "Planted bug": (22, 33, 31, 14),
+    "Run": (22, 30, 14, 9, 12, 13),
+}
 
 
 def add_macros(app: Sphinx, config) -> None:
@@ -71,32 +79,31 @@ def tagged(tex: str, label: str, number: tuple[int, ...] | None) -> str:
     return tex.replace(mark, mark + tag, 1)
 
 
-class ForPrint(SphinxPostTransform):
-    """Change what only makes sense on a page of the site."""
-
-    default_priority = 800  # after all references are resolved
-    formats = ("latex",)
-
-    def run(self, **kwargs) -> None:
-        """Change the whole report at once."""
-        for paragraph in list(self.document.findall(nodes.paragraph)):
-            if WRAPPED & set(paragraph["classes"]):
-                box = nodes.container(classes=paragraph["classes"])
-                paragraph.replace_self(box)
-                box += paragraph
-        for raw in list(self.document.findall(nodes.raw)):
-            if 'class="interactive"' in raw.astext():
-                raw.replace_self(words_for(raw.astext()))
-        for start in list(self.document.findall(is_overview)):
-            start.parent.remove(start)
-        for section in list(self.document.children[0].children):
-            if isinstance(section, nodes.section):
-                section.replace_self(without_number(section))
-        for link in list(self.document.findall(nodes.reference)):
-            if "sd-stretched-link" in link["classes"]:
-                link.parent.remove(link)
-            elif link.get("refuri") == f"%{OVERVIEW}":
-                link.replace_self(link.children)
+def for_print(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Change what only makes sense on a page of the site, in all chapters at once."""
+    if app.builder.format != "latex":
+        return
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if WRAPPED & set(paragraph["classes"]):
+            box = nodes.container(classes=paragraph["classes"])
+            paragraph.replace_self(box)
+            box += paragraph
+    raws = doctree.findall(nodes.raw)
+    moved = [raw for raw in raws if stills.is_one(raw.astext())]
+    for number, raw in enumerate(moved):
+        raw.replace_self(still(app, raw, number))
+    for start in list(doctree.findall(is_elsewhere)):
+        start.parent.remove(start)
+    for section in list(doctree.children[0].children):
+        if isinstance(section, nodes.section):
+            section.replace_self(without_number(section))
+    for link in list(doctree.findall(nodes.reference)):
+        if "sd-stretched-link" in link["classes"]:
+            link.parent.remove(link)
+        elif link.get("refuri", "").removeprefix("%") in ELSEWHERE:
+            link.replace_self(nodes.Text(link.astext()))
+    for table in doctree.findall(nodes.table):
+        set_widths(table)
 
 
 class PdfEdition(SphinxDirective):
@@ -121,21 +128,31 @@ def without_number(section: nodes.section, level: int = 2) -> list[nodes.Node]:
     return parts
 
 
-def words_for(html: str) -> nodes.container:
-    """Say where on the site a figure can be moved, and what it shows."""
-    match = CAPTION.search(html)
-    text = "On the site a figure here can be moved. " + (match[1] if match else "")
+def still(app: Sphinx, raw: nodes.raw, number: int) -> nodes.container:
+    """Return the picture that stands for a figure which can be moved."""
+    file = Path(app.outdir, f"still-{number}.pdf")
+    caption = stills.draw(raw.astext(), file)
+    tex = rf"\begin{{center}}\sphinxincludegraphics{{{file.name}}}\end{{center}}"
     box = nodes.container(classes=["provenance"])
-    box += nodes.paragraph("", text.strip())
-    return box
+    box += nodes.paragraph("", caption)
+    return nodes.container("", nodes.raw("", tex, format="latex"), box)
 
 
-def is_overview(node: nodes.Node) -> bool:
-    """Tell whether a node holds the page with all cards."""
-    return (
-        getattr(node, "tagname", "") == "start_of_file"
-        and node.get("docname") == OVERVIEW
-    )
+def is_elsewhere(node: nodes.Node) -> bool:
+    """Tell whether a node holds a page that has no chapter here."""
+    is_page = isinstance(node, addnodes.start_of_file)
+    return is_page and node["docname"] in ELSEWHERE
+
+
+def set_widths(table: nodes.table) -> None:
+    """Fix the widths of the columns where those that LaTeX finds are bad."""
+    head = next(table.findall(nodes.entry), None)
+    widths = WIDTHS.get(head.astext()) if head is not None else None
+    columns = list(table.findall(nodes.colspec))
+    if widths and len(widths) == len(columns):
+        table["classes"] = [*table["classes"], "colwidths-given"]
+        for column, width in zip(columns, widths, strict=True):
+            column["colwidth"] = width
 
 
 def setup(app: Sphinx) -> dict:
@@ -145,5 +162,5 @@ def setup(app: Sphinx) -> dict:
     app.add_directive("pdf-edition", PdfEdition)
     app.connect("config-inited", add_macros)
     app.add_node(nodes.math_block, override=True, latex=(visit_math_block, None))
-    app.add_post_transform(ForPrint)
+    app.connect("doctree-resolved", for_print, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -46,7 +46,8 @@ def used_in(script: Path) -> frozenset[str]:
 def used(tree: ast.AST) -> set[str]:
     """Name what some code uses of the library, whichever way it is imported.
 
-    >>> sorted(used(ast.parse("from dian import data\\nfrom dian.rnn import f\\ndata.g()")))
+    >>> code = "from dian import data; from dian.rnn import f; data.g()"
+    >>> sorted(used(ast.parse(code)))
     ['dian.data', 'dian.data.g', 'dian.rnn.f']
     """
     named, found = {}, set()
@@ -55,9 +56,9 @@ def used(tree: ast.AST) -> set[str]:
             for alias in node.names:
                 named[alias.asname or alias.name] = f"{node.module}.{alias.name}"
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id in named:
-                found.add(f"{named[node.value.id]}.{node.attr}")
+        owner = node.value if isinstance(node, ast.Attribute) else None
+        if isinstance(owner, ast.Name) and owner.id in named:
+            found.add(f"{named[owner.id]}.{node.attr}")
     return found | set(named.values())
 
 
