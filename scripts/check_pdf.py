@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TOO_WIDE = 12  # points beyond the margin or a table's column, that nobody sees
 CHAPTER = re.compile(r"\\contentsline \{chapter\}\{(?:\\numberline \{\d+\})?(.*?)\}\{")
-NUMBER = re.compile(r"\\newlabel\{equation:([^}]*)\}\{\{(\d+)\}")
+NUMBER = re.compile(r"\\newlabel\{equation:([^}]*)\}\{\{\{?(\d+)\}")
 WRONG = re.compile(
     r"^(?:! .*|Missing character: .*|LaTeX Warning: .*undefined.*|"
     r"LaTeX Warning: Label .* multiply defined.*)$",

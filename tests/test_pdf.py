@@ -190,7 +190,7 @@ TOC = "\n".join(
     rf"\contentsline {{chapter}}{{\numberline {{{i}}}{one}}}{{1}}{{chapter.{i}}}%"
     for i, one in enumerate(CHAPTERS, 1)
 )
-AUX = r"\newlabel{equation:a:x}{{1}{3}{}{equation.1}{}}" + "\n"
+AUX = r"\newlabel{equation:a:x}{{{1}}{3}{}{AMS.1}{}}" + "\n"
 TEXT = "Computed while this page was built. Recorded on a CPU."
 
 
@@ -216,7 +216,7 @@ def test_a_good_pdf_has_no_problems(tmp_path, monkeypatch):
         ({"log": "Overfull \\hbox (61.1pt too wide) in x\n code\n"}, r"61.1.*code"),
         ({"toc": TOC.replace("}Attention}", "}Attentoin}")}, "no chapter 'Attention'"),
         ({"toc": "\n".join(reversed(TOC.splitlines()))}, "order"),
-        ({"aux": AUX.replace("{{1}", "{{2}")}, r"equations are \[2\]"),
+        ({"aux": AUX.replace("{{{1}", "{{{2}")}, r"equations are \[2\]"),
         ({"aux": ""}, r"equations are \[\]"),
         ({"text": f"{TEXT}\nsee equation ??"}, "see equation"),
         ({"text": "Computed while this page was built."}, "provenance"),

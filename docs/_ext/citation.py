@@ -23,12 +23,11 @@ def bibtex(cff: dict) -> str:
     """Write what a file in the citation file format says as an entry of BibTeX.
 
     >>> cff = {"title": "T", "version": "1", "authors": [{"name": "The authors"}]}
-    >>> print(bibtex(cff | {"abstract": "What it is."}))
+    >>> print(bibtex(cff))
     @software{t,
       author = {{The authors}},
       title = {{T}},
       version = {1},
-      abstract = {What it is.},
     }
     """
     fields = {
@@ -39,7 +38,6 @@ def bibtex(cff: dict) -> str:
         "year": str(cff.get("date-released", ""))[:4],
         "doi": cff.get("doi"),
         "url": cff.get("url") or cff.get("repository-code"),
-        "abstract": cff.get("abstract", "").strip(),
     }
     key = cff["title"].split(":")[0].lower()
     lines = [f"  {name} = {{{text}}}," for name, text in fields.items() if text]

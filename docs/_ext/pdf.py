@@ -104,6 +104,9 @@ def for_print(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             link.replace_self(nodes.Text(link.astext()))
     for table in doctree.findall(nodes.table):
         set_widths(table)
+    for image in doctree.findall(nodes.image):
+        if "picture" in image["classes"]:
+            image["width"] = "75%"
 
 
 class PdfEdition(SphinxDirective):

@@ -61,7 +61,24 @@ def _details(record: records.Record) -> list[str]:
         _row(["commit", f"`{record.commit}`"]),
         _row(["started", record.started]),
         _row(["took", f"{record.seconds:.0f} s, all seeds together"]),
+        _row(["with", _versions(record.content["environment"])]),
+        _row(["fresh", _why_fresh(record)]),
     ]
+
+
+def _versions(environment: dict) -> str:
+    return f"Python {environment['python']}, PyTorch {environment['torch']}"
+
+
+def _why_fresh(record: records.Record) -> str:
+    reasons = records.stale(record)
+    proofs = record.content["proofs"]
+    if reasons:
+        return f"no: {', '.join(reasons)}"
+    if not proofs:
+        return "yes: its code has not changed since"
+    last = proofs[-1]
+    return f"yes: replayed on {last['date'][:10]}, with the code of `{last['commit']}`"
 
 
 def _row(cells) -> str:
