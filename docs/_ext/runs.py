@@ -8,6 +8,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from dian import records
+from dian.source import source_key
 
 HEAD = ("Run", "Device", "Date", "Seeds", "Seconds", "Fresh")
 
@@ -72,12 +73,13 @@ def _versions(environment: dict) -> str:
 
 def _why_fresh(record: records.Record) -> str:
     reasons = records.stale(record)
-    proofs = record.content["proofs"]
     if reasons:
         return f"no: {', '.join(reasons)}"
-    if not proofs:
+    today = source_key(record.content["module"])
+    if today == record.content["key"]["modules"]:
         return "yes: its code has not changed since"
-    last = proofs[-1]
+    proofs = (p for p in record.content["proofs"] if p["modules"] == today)
+    last = list(proofs)[-1]
     return f"yes: replayed on {last['date'][:10]}, with the code of `{last['commit']}`"
 
 
