@@ -23,11 +23,11 @@ export PYTHONUTF8 := 1
 export MPLBACKEND := agg
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help html test test-site check lint serve train verify audit data linkcheck lock clean
+.PHONY: help html pdf test test-site check lint serve train verify audit data linkcheck lock clean
 
 # Matrices are small here, and scripts run side by side: threads would only get in each
 # other's way.
-html test: export OMP_NUM_THREADS := 1
+html pdf test: export OMP_NUM_THREADS := 1
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -41,6 +41,19 @@ html: $(ENVIRONMENT) $(KATEX) $(CLAIMS) $(DOCTESTS) ## Verify, run the doctests,
 	@touch build/.complete
 	$(PY) scripts/check_site.py build/html
 	@echo "The site is in build/html; open file://$(CURDIR)/build/html/index.html"
+
+pdf: $(ENVIRONMENT) $(CLAIMS) ## Build the whole report as one PDF (needs XeLaTeX)
+	@sh scripts/pdf_tools.sh
+	@# From nothing: what was left by a build that failed must not be taken for whole.
+	@rm -rf build/pdf-doctrees build/latex build/dian.pdf
+	$(SPHINX) -q -d build/pdf-doctrees -b latex docs build/latex
+	@# The name of a label can be long, and the log is read by a script.
+	cd build/latex && max_print_line=2000 \
+	    latexmk -silent -pdfxe -dvi- -ps- -interaction=nonstopmode dian.tex >latexmk.out \
+	    || { grep -h -A 3 '^!' dian.log; exit 1; }
+	$(PY) scripts/check_pdf.py build/latex
+	@cp build/latex/dian.pdf build/dian.pdf
+	@echo "The PDF edition is build/dian.pdf"
 
 test: $(ENVIRONMENT) $(KATEX) ## Run all tests, the doctests included
 	@# Without the data all tests run, and only those that need them fail, and say so.

@@ -29,16 +29,22 @@ extensions = [
     "sphinx_design",
     # ours, in docs/_ext: one concept each
     "accessibility",
+    "citation",
     "claims",
+    "counts",
     "docstrings",
     "freshness",
     "katex_build",
     "layers",
     "notebooks",
+    "order",
+    "pdf",
+    "pictures",
     "provenance",
     "recorded",
     "results",
     "runs",
+    "shown_on",
 ]
 exclude_patterns = ["_ext", "_templates", "gallery/**.ipynb", "gallery/**/*.ipynb"]
 
@@ -47,6 +53,7 @@ myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist"]
 myst_enable_extensions += ["dollarmath"]
 myst_heading_anchors = 3
 numfig = math_numfig = True
+numfig_secnum_depth = 0  # one count for the whole report
 bibtex_bibfiles = ["docs/references.bib"]
 bibtex_default_style = "unsrt"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -107,6 +114,23 @@ html_theme_options = {
     "primary_sidebar_end": [],
     "use_download_button": False,
     "show_toc_level": 2,
+}
+
+# --- The PDF edition ------------------------------------------------------------------
+latex_engine = "xelatex"
+latex_use_xindy = False
+latex_additional_files = ["docs/_latex/dian.sty"]
+latex_documents = [
+    ("index", "dian.tex", "Dian: an executable technical report", author, "manual")
+]
+pdf_file = os.environ.get("DIAN_PDF", "")  # offered for download, where there is one
+html_extra_path = [pdf_file] if pdf_file else []
+latex_elements = {
+    "papersize": "a4paper",
+    "extraclassoptions": "openany,oneside",
+    "fontpkg": "",
+    "fncychap": "",
+    "preamble": r"\usepackage{dian}",
 }
 
 # --- Where it is hosted: with an address come a map of the site, what others show of a

@@ -264,6 +264,9 @@ def test_the_runs_are_listed_and_linked(site):
     assert site.build(text) == ""
     assert f'<section id="run-{NAME}">' in site.html
     assert f'href="#run-{NAME}"' in site.html
+    versions = records.load(NAME).content["environment"]
+    assert f"Python {versions['python']}, PyTorch {versions['torch']}" in site.html
+    assert re.search("<td><p>yes: (replayed on|its code has not)", site.html)
 
 
 def test_tex_is_typeset_while_the_site_is_built(site):

@@ -72,11 +72,11 @@ def label(name: str) -> str:
     return f"run-{name}"
 
 
-def link_to(name: str) -> addnodes.pending_xref:
+def link_to(name: str, text: str = "about this run") -> addnodes.pending_xref:
     """Link to the record on the page that lists them all."""
     return addnodes.pending_xref(
         "",
-        nodes.inline("", "about this run"),
+        nodes.inline("", text),
         refdomain="std",
         reftype="ref",
         reftarget=label(name),

@@ -8,6 +8,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from dian import records
+from dian.source import source_key
 
 HEAD = ("Run", "Device", "Date", "Seeds", "Seconds", "Fresh")
 
@@ -61,7 +62,25 @@ def _details(record: records.Record) -> list[str]:
         _row(["commit", f"`{record.commit}`"]),
         _row(["started", record.started]),
         _row(["took", f"{record.seconds:.0f} s, all seeds together"]),
+        _row(["with", _versions(record.content["environment"])]),
+        _row(["fresh", _why_fresh(record)]),
     ]
+
+
+def _versions(environment: dict) -> str:
+    return f"Python {environment['python']}, PyTorch {environment['torch']}"
+
+
+def _why_fresh(record: records.Record) -> str:
+    reasons = records.stale(record)
+    if reasons:
+        return f"no: {', '.join(reasons)}"
+    today = source_key(record.content["module"])
+    if today == record.content["key"]["modules"]:
+        return "yes: its code has not changed since"
+    proofs = (p for p in record.content["proofs"] if p["modules"] == today)
+    last = list(proofs)[-1]
+    return f"yes: replayed on {last['date'][:10]}, with the code of `{last['commit']}`"
 
 
 def _row(cells) -> str:
@@ -69,9 +88,9 @@ def _row(cells) -> str:
 
 
 def watch_names(app: Sphinx, env, added, changed, removed) -> set[str]:
-    """Read the page of all runs again when a record is new or gone."""
+    """Read the pages that list or count the runs again when one is new or gone."""
     old, env.recorded_names = getattr(env, "recorded_names", names()), names()
-    return {PAGE} & env.found_docs if old != env.recorded_names else set()
+    return {PAGE, "index"} & env.found_docs if old != env.recorded_names else set()
 
 
 def setup(app: Sphinx) -> dict:
