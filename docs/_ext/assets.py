@@ -64,7 +64,7 @@ def write_icons(source: Path, target: Path, style: str) -> None:
     options = subset.Options(flavor="woff2", layout_features=[])
     kept = subset.Subsetter(options)
     kept.populate(unicodes=[int(code, 16) for code in CHARACTER.findall(style)])
-    with subset.load_font(str(source), options) as font:
+    with subset.load_font(str(source), options, lazy=False) as font:
         kept.subset(font)
         subset.save_font(font, str(target), options)
 
