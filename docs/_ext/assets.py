@@ -72,7 +72,8 @@ def write_icons(source: Path, target: Path, style: str) -> None:
 def write(app: Sphinx) -> None:
     """Write the joined style sheet and its icons, if they are others now."""
     static = Path(app.outdir) / "_static"
-    own = [str(f.filename).removeprefix("_static/") for f in app.builder._css_files]
+    sheets = sorted(app.builder._css_files, key=lambda sheet: sheet.priority)
+    own = [str(sheet.filename).removeprefix("_static/") for sheet in sheets]
     text = joined(static, [*FIRST, *own]).replace(FONT, ICON_FONT)
     target = static / BUNDLE
     if not target.is_file() or target.read_text("utf-8") != text:
@@ -91,9 +92,16 @@ def link(app: Sphinx, pagename, templatename, context, doctree) -> None:
     kind = type(context["css_files"][0])
     context["css_files"] = [kind(f"_static/{BUNDLE}")]
     if pagename != "search":  # its own scripts, in its text, need the others
-        for script in context["script_files"]:
-            if script.filename and AT_ONCE not in str(script.filename):
-                script.attributes.setdefault("defer", "defer")
+        context["script_files"] = [_waiting(s) for s in context["script_files"]]
+
+
+def _waiting(script):
+    """Return a script of the head as one that runs when the page is there."""
+    if not script.filename or AT_ONCE in str(script.filename):
+        return script
+    # Not in place: all pages share the object.
+    attributes = script.attributes | {"defer": "defer"}
+    return type(script)(script.filename, priority=script.priority, **attributes)
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:

@@ -13,8 +13,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from built import HTML, PACKED, chromium
-from playwright.sync_api import sync_playwright
+from built import HTML, PACKED, started
+from survey import survey
 
 
 @functools.cache
@@ -61,15 +61,16 @@ def origin():
 
 
 @pytest.fixture(scope="session")
+def surveys(origin):
+    """What was seen of every page, in each colour mode."""
+    return survey(origin)
+
+
+@pytest.fixture(scope="session")
 def browser():
     """Start the browser once."""
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=chromium(),
-            args=["--no-sandbox", "--disable-gpu", "--disable-quic"],
-        )
-        yield started
-        started.close()
+    with started() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
