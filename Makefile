@@ -23,7 +23,7 @@ export PYTHONUTF8 := 1
 export MPLBACKEND := agg
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help html pdf test test-site check lint serve train verify audit data linkcheck lock clean
+.PHONY: help html pdf test test-site chromium check lint serve train verify audit data linkcheck lock clean
 
 # Matrices are small here, and scripts run side by side: threads would only get in each
 # other's way.
@@ -61,8 +61,14 @@ test: $(ENVIRONMENT) $(KATEX) ## Run all tests, the doctests included
 	$(PY) -m pytest -q
 	@mkdir -p build && touch $(DOCTESTS)
 
-test-site: html $(AXE) ## Look at the built site in a browser (needs Chromium)
+test-site: chromium html $(AXE) ## Look at the built site in a browser (needs Chromium)
 	$(PY) -m pytest -q -o addopts= -p no:cacheprovider tests/site
+
+# First of all, before minutes of building.
+chromium:
+	@for name in "$${CHROME_PATH:-chromium}" chromium-browser google-chrome; do \
+	    command -v "$$name" >/dev/null && exit 0; done; \
+	    echo "make: no Chromium; on Debian: apt-get install chromium" >&2; exit 1
 
 check: ## Lint, test and build: what has to pass before a commit
 	@$(MAKE) lint
@@ -109,7 +115,8 @@ $(KATEX): package.json package-lock.json | $(ENVIRONMENT)
 	@touch $@
 
 $(AXE): tests/site/package.json tests/site/package-lock.json | $(ENVIRONMENT)
-	.venv/bin/npm --prefix tests/site ci
+	@.venv/bin/npm --prefix tests/site ci || { echo "make: npm did not bring axe-core," \
+	    "Lighthouse and MathJax; with a network: npm --prefix tests/site ci" >&2; exit 1; }
 	@touch $@
 
 RECORDS := $(wildcard dian/recorded/*/*)

@@ -29,6 +29,7 @@ extensions = [
     "sphinx_design",
     # ours, in docs/_ext: one concept each
     "accessibility",
+    "assets",
     "citation",
     "claims",
     "counts",
@@ -101,7 +102,7 @@ nb_ipywidgets_js = {}
 html_static_path = ["docs/_static"]
 templates_path = ["docs/_templates"]
 html_css_files = ["dian.css"]
-html_js_files = [("interactive.js", {"defer": "defer"})]
+html_js_files = ["copy.js", "interactive.js"]
 html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sphinx = False

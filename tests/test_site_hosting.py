@@ -80,3 +80,18 @@ def test_without_an_address_nothing_is_said_of_one(monkeypatch):
     conf = settings(monkeypatch)
     assert conf["html_baseurl"] == ""
     assert not {"sphinx_sitemap", "notfound.extension"} & set(conf["extensions"])
+
+
+@pytest.mark.parametrize("file", [".readthedocs.yaml", ".github/workflows/pages.yml"])
+def test_who_hosts_it_builds_it_with_the_command_of_the_readme(file):
+    text = (ROOT / file).read_text("utf-8")
+    made = re.findall(r"(?:- run: |- )(make .*)", text)
+    assert made == ["make html"]
+    assert "build/html" in text
+    assert "$ make html" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_every_page_shows_the_version(monkeypatch):
+    conf = settings(monkeypatch)
+    footer = conf["html_theme_options"]["extra_footer"]
+    assert footer == f"<p>Dian {conf['release']}</p>"

@@ -138,6 +138,9 @@ class Ledger(SphinxDirective):
         section = nodes.section("", title, names=[f"claim-{one['id']}".lower()])
         section += self.parse_text_to_nodes("\n".join(_details(one)))
         self.state.document.note_explicit_target(section)
+        # The search looks into the index: whoever types R1 gets to this section.
+        entry = ("single", one["id"], section["ids"][0], "main", None)
+        section.insert(1, addnodes.index(entries=[entry]))
         return section
 
 

@@ -96,12 +96,6 @@ class KeepPunctuation(SphinxPostTransform):
                 together += [formula, nodes.Text(mark[0])]
 
 
-def add_style(app: Sphinx, pagename, templatename, context, doctree) -> None:
-    """Load the style sheet on the pages that hold mathematics."""
-    if context.get("has_maths_elements"):
-        app.add_css_file("katex/katex.min.css")
-
-
 def copy_style(app: Sphinx) -> None:
     """Copy the style sheet and its woff2 fonts, which all of today's browsers read."""
     if app.builder.format != "html":
@@ -135,5 +129,5 @@ def setup(app: Sphinx) -> dict:
     app.add_post_transform(KeepPunctuation)
     app.connect("builder-inited", copy_style)
     app.connect("env-get-outdated", watch_macros)
-    app.connect("html-page-context", add_style)
+    app.add_css_file("katex/katex.min.css")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,6 +1,8 @@
 """Where the built site is, what is on it, and in which ways it is looked at."""
 
+import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,37 @@ NODE_MODULES = Path(__file__).parent / "node_modules"
 PACKED = {".html", ".css", ".js", ".svg", ".json", ".txt", ".ipynb", ".py"}
 MODES = ("light", "dark")
 WIDTHS = {"desktop": 1280, "telephone": 390}
+CHAPTERS = ("rnn", "positions", "attention", "diffusion")
+
+try:
+    from playwright.sync_api import sync_playwright
+except ImportError:
+    pytest.exit("no Playwright; run: make test-site", returncode=2)
 
 
 def chromium() -> str:
     """Find the browser, or say in one line what to install."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
+    names = ("chromium", "chromium-browser", "google-chrome")
+    for name in (os.environ.get("CHROME_PATH"), *names):
+        if name and (found := shutil.which(name)):
             return found
     pytest.exit("no Chromium; on Debian: apt-get install chromium", returncode=2)
+
+
+@contextmanager
+def started():
+    """Start the browser for a while."""
+    if not (NODE_MODULES / "axe-core").is_dir():
+        pytest.exit("no axe-core; run: make test-site", returncode=2)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium(),
+            args=["--no-sandbox", "--disable-gpu", "--disable-quic"],
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 def page_names() -> list[str]:
@@ -27,3 +52,8 @@ def page_names() -> list[str]:
         pytest.exit("the site is not built; run: make html", returncode=2)
     found = (path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html"))
     return sorted(name for name in found if not name.startswith("_static/"))
+
+
+def gallery_pages() -> list[str]:
+    """List the pages that were made of a script."""
+    return [name for name in page_names() if "/plot_" in name]

@@ -3,6 +3,7 @@
 Not a part of ``make test``, which needs nothing but pip; ``make test-site`` runs it.
 """
 
+import functools
 import gzip
 import threading
 from contextlib import contextmanager
@@ -12,8 +13,14 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from built import HTML, PACKED, chromium
-from playwright.sync_api import sync_playwright
+from built import HTML, PACKED, started
+from survey import survey
+
+
+@functools.cache
+def packed(path: Path) -> bytes:
+    """Pack a file, once."""
+    return gzip.compress(path.read_bytes(), 6)
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -30,7 +37,7 @@ class Handler(SimpleHTTPRequestHandler):
         packs = "gzip" in self.headers.get("Accept-Encoding", "")
         if not (packs and path.is_file() and path.suffix in PACKED):
             return super().send_head()
-        body = gzip.compress(path.read_bytes(), 6)
+        body = packed(path)
         self.send_response(200)
         self.send_header("Content-Type", self.guess_type(str(path)))
         self.send_header("Content-Encoding", "gzip")
@@ -54,15 +61,16 @@ def origin():
 
 
 @pytest.fixture(scope="session")
+def surveys(origin):
+    """What was seen of every page, in each colour mode."""
+    return survey(origin)
+
+
+@pytest.fixture(scope="session")
 def browser():
     """Start the browser once."""
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=chromium(),
-            args=["--no-sandbox", "--disable-gpu", "--disable-quic"],
-        )
-        yield started
-        started.close()
+    with started() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -1,76 +1,120 @@
-"""axe-core finds nothing to object to, in both colour modes, wide and narrow."""
+"""Who uses a keyboard, a screen reader or a telephone has all of it.
+
+axe-core finds nothing to object to on any page, in both colour modes, wide and narrow.
+"""
 
 import pytest
-from built import MODES, NODE_MODULES, WIDTHS, page_names
+from built import MODES, WIDTHS
+from survey import AXE, LOOK, RUN_AXE
 
-RUN = """async () => {
-  const told = (await axe.run(document, { resultTypes: ["violations"] })).violations;
-  return told.map(v => `${v.id}: ${v.nodes.map(n => n.target.join(" ")).slice(0, 3)}`);
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("mode", MODES)
+def test_axe_finds_nothing(surveys, mode, width):
+    found = surveys[mode].axe
+    assert not {
+        page: told for (page, at), told in found.items() if at == width and told
+    }
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("what", ["stuck", "mute", "blank"])
+def test_what_scrolls_is_reached_and_what_is_shown_has_words(surveys, what, mode):
+    assert not surveys[mode].each(what)
+
+
+def test_nothing_is_wider_than_a_telephone(surveys):
+    widths = surveys["light"].each("width")
+    assert not {name: width for name, width in widths.items() if width > 390}
+
+
+def test_axe_can_fail(opened, origin):
+    with opened() as tab:
+        tab.goto(f"{origin}/index.html")
+        tab.evaluate(AXE.read_text("utf-8"))
+        tab.evaluate("document.body.append(new Image())")
+        assert any(line.startswith("image-alt") for line in tab.evaluate(RUN_AXE))
+
+
+PLANT = "html => { document.querySelector('main article').innerHTML += html }"
+
+
+@pytest.mark.parametrize(
+    ("what", "fault"),
+    [
+        ("stuck", "<div style='overflow: auto'><p style='width: 999px'>x</p></div>"),
+        ("mute", "<img src='data:,'>"),
+        ("blank", "<i class='fa-solid fa-poo'></i>"),
+        ("without_tex", "<span class='katex'>x</span>"),
+        ("unlinked", "<b class='eqno'>(1)<a class='headerlink' href='#no'>#</a></b>"),
+        (
+            "unlinked",
+            "<b class='eqno'><a class='headerlink' href='#main-content'></a></b>",
+        ),
+    ],
+)
+def test_each_look_can_fail(opened, origin, what, fault):
+    with opened(width=390) as tab:
+        tab.goto(f"{origin}/index.html")
+        assert tab.evaluate(LOOK)[what] == []
+        tab.evaluate(PLANT, fault)
+        assert len(tab.evaluate(LOOK)[what]) == 1
+
+
+def test_the_look_at_the_width_can_fail(opened, origin):
+    with opened(width=390) as tab:
+        tab.goto(f"{origin}/index.html")
+        tab.evaluate("document.body.style.width = '500px'")
+        assert tab.evaluate(LOOK)["width"] > 390
+
+
+# How the element with the focus looks, and how it looks when it has lost it.
+FOCUS = """() => {
+  const element = document.activeElement;
+  const look = () => { const s = getComputedStyle(element);
+    return [s.outlineStyle, s.outlineWidth, s.outlineColor, s.boxShadow].join(); };
+  const focused = look(), box = element.getBoundingClientRect();
+  element.blur();
+  const blurred = look();
+  element.focus({ preventScroll: true });
+  return { name: element.outerHTML.slice(0, 80), shown: focused !== blurred,
+    inside: document.querySelector("main").contains(element),
+    seen: box.width > 0 && box.bottom > 0 && box.top < innerHeight };
 }"""
 
 
-@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+@pytest.mark.parametrize("page", ["rnn.html", "gallery/1_rnn/plot_3_vanishing.html"])
 @pytest.mark.parametrize("mode", MODES)
-def test_axe_finds_nothing(opened, origin, mode, width):
-    axe, told = (NODE_MODULES / "axe-core/axe.min.js").read_text("utf-8"), {}
-    with opened(mode, width) as tab:
-        for name in page_names():
-            tab.goto(f"{origin}/{name}", wait_until="load")
-            tab.evaluate(axe)
-            assert tab.evaluate("document.documentElement.dataset.theme") == mode
-            if found := tab.evaluate(RUN):
-                told[name] = found
-    assert not told
-
-
-def test_the_test_above_can_fail(opened, origin):
-    with opened() as tab:
-        tab.goto(f"{origin}/index.html")
-        tab.evaluate((NODE_MODULES / "axe-core/axe.min.js").read_text("utf-8"))
-        tab.evaluate("document.body.append(new Image())")
-        assert any(line.startswith("image-alt") for line in tab.evaluate(RUN))
-
-
-def test_nothing_is_wider_than_a_telephone(opened, origin):
-    with opened(width=390) as tab:
-        wide = {}
-        for name in page_names():
-            tab.goto(f"{origin}/{name}", wait_until="load")
-            width = tab.evaluate("document.scrollingElement.scrollWidth")
-            if width > 390:
-                wide[name] = width
-    assert not wide
-
-
-def test_the_keyboard_reaches_the_content_and_shows_where_it_is(opened, origin):
-    with opened() as tab:
-        tab.goto(f"{origin}/rnn.html")
+def test_the_keyboard_reaches_the_content_and_shows_where_it_is(
+    opened, origin, page, mode
+):
+    with opened(mode) as tab:
+        tab.goto(f"{origin}/{page}")
         tab.keyboard.press("Tab")
         first = tab.evaluate("document.activeElement.textContent.trim()")
         assert first == "Skip to main content"
         tab.keyboard.press("Enter")
         assert tab.evaluate("location.hash") == "#main-content"
-        unseen = []
+        told = []
         for _ in range(40):
             tab.keyboard.press("Tab")
-            style = tab.evaluate(
-                """() => { const e = document.activeElement, s = getComputedStyle(e);
-                return [e.outerHTML.slice(0, 80), s.outlineStyle, s.boxShadow,
-                        s.textDecorationLine] }"""
-            )
-            if style[1:] == ["none", "none", "none"]:
-                unseen.append(style[0])
-    assert not unseen
+            told.append(tab.evaluate(FOCUS))
+    assert told[0]["inside"]
+    assert not [here["name"] for here in told if not here["shown"]]
+    assert not [here["name"] for here in told if not here["seen"]]
 
 
-def test_what_scrolls_sideways_can_be_scrolled_by_keyboard(opened, origin):
+def test_the_keyboard_scrolls_an_equation_and_code(opened, origin):
     with opened(width=390) as tab:
         tab.goto(f"{origin}/gallery/1_rnn/plot_2_bptt.html")
-        stuck = tab.evaluate(
-            """() => [...document.querySelectorAll("main *")].filter(e => {
-              const flow = getComputedStyle(e).overflowX;
-              return /auto|scroll/.test(flow) && e.scrollWidth > e.clientWidth + 1
-                && e.tabIndex < 0 && !e.querySelector("a, button, [tabindex='0']");
-            }).map(e => e.outerHTML.slice(0, 80))"""
-        )
-    assert not stuck
+        for kind in (".math-scroll", "div.highlight pre"):
+            wide = tab.evaluate_handle(
+                """kind => [...document.querySelectorAll(`main ${kind}`)]
+                  .find(e => e.scrollWidth > e.clientWidth + 40)""",
+                kind,
+            ).as_element()
+            wide.scroll_into_view_if_needed()
+            wide.focus()
+            tab.keyboard.press("ArrowRight")
+            tab.wait_for_timeout(300)
+            assert wide.evaluate("e => e.scrollLeft") > 0

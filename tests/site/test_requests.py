@@ -1,59 +1,46 @@
 """No page asks another origin for anything, and none asks for what is not there."""
 
 import pytest
-from built import HTML, MODES, page_names
+from built import HTML, MODES
+from survey import listened
+
+import dian.records
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("scheme", ["http", "file"])
-def test_nothing_is_loaded_from_elsewhere(opened, origin, scheme, mode):
-    base = origin if scheme == "http" else HTML.as_uri()
-    told = []
-    with opened(mode) as tab:
-        tab.on(
-            "request",
-            lambda request: (
-                request.url.startswith((base, "data:", "blob:"))
-                or told.append(f"asks for {request.url}")
-            ),
-        )
-        tab.on(
-            "requestfailed",
-            # A picture that is still on its way when the next page is opened is let go.
-            lambda request: (
-                request.failure == "net::ERR_ABORTED"
-                or told.append(f"did not get {request.url}: {request.failure}")
-            ),
-        )
-        tab.on(
-            "response",
-            lambda answer: answer.ok or told.append(f"{answer.status} {answer.url}"),
-        )
-        tab.on("pageerror", lambda error: told.append(f"fails: {error}"))
-        for name in page_names():
-            tab.goto(f"{base}/{name}", wait_until="load")
-            # Pictures further down load when they come into view.
-            tab.evaluate("scrollTo(0, document.body.scrollHeight)")
-        tab.wait_for_timeout(300)
-    assert not told
+def test_nothing_is_loaded_from_elsewhere_and_nothing_fails(surveys, scheme, mode):
+    assert not surveys[mode].told[scheme]
 
 
-def test_the_test_above_can_fail(opened, origin):
-    with opened() as tab:
-        asked = []
-        tab.on("request", lambda request: asked.append(request.url))
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("new Image().src = 'http://127.0.0.2:9/x.png'", "asks for http://127.0.0.2:9"),
+        ("new Image().src = 'gone.png'", "404"),
+        ("setTimeout(() => { throw new Error('broken') })", "fails: broken"),
+    ],
+)
+def test_the_test_above_can_fail(opened, origin, fault, said):
+    with opened() as tab, listened(tab, origin) as told:
         tab.goto(f"{origin}/index.html")
-        tab.evaluate("new Image().src = 'http://127.0.0.2:9/elsewhere.png'")
-        tab.wait_for_timeout(200)
-    assert any(not address.startswith(origin) for address in asked)
+        assert not told
+        tab.evaluate(fault)
+        tab.wait_for_timeout(300)
+    assert any(said in line for line in told)
 
 
-def test_no_mathematics_is_set_in_the_browser_and_tex_can_be_copied(opened, origin):
-    with opened() as tab:
-        for name in ("rnn.html", "gallery/1_rnn/plot_2_bptt.html"):
-            tab.goto(f"{origin}/{name}")
-            sources = tab.eval_on_selector_all("script[src]", "a => a.map(x => x.src)")
-            assert not [s for s in sources if "mathjax" in s.lower() or "katex" in s]
-            found = tab.locator("annotation[encoding='application/x-tex']")
-            assert found.count() > 20
-            assert any("\\frac" in tex for tex in found.all_text_contents())
+@pytest.mark.parametrize("mode", MODES)
+def test_the_colours_are_those_that_the_reader_wants(surveys, mode):
+    assert {look["theme"] for look in surveys[mode].looks.values()} == {mode}
+
+
+def test_without_scripts_the_colours_follow_too(opened):
+    with opened("dark", java_script_enabled=False) as tab:
+        tab.goto((HTML / "rnn.html").as_uri())
+        assert tab.locator("main h1").first.is_visible()
+
+
+def test_each_page_says_its_version(surveys):
+    said = {look["version"] for look in surveys["light"].looks.values()}
+    assert said == {f"Dian {dian.records.version('dian')}"}
