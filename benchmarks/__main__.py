@@ -32,6 +32,12 @@ CASES: dict[str, Callable[[Place], Case]] = {
 }
 """The cases by the names that they have in the record."""
 
+OTHERS: dict[str, Callable[[Place, float], Result]] = {
+    "sampling-overhead": network.overhead,
+    "blockwise": blocks.memory,
+}
+"""What takes another measurement than turns on the clock."""
+
 SCRIPTS = ["blocks", "counting", "heads", "network", "recurrent", "rotation"]
 """Whose modules of the library the record holds for."""
 
@@ -48,8 +54,9 @@ def run(
             share = 2 if name in ("unet", "sampling") else 1  # a call takes seconds
             limit = best.milliseconds(case)
             yield name, measure(case, place.device, share * seconds, limit)
-    if not names or "blockwise" in names:
-        yield "blockwise", blocks.memory(place)
+    for name, own in OTHERS.items():
+        if not names or name in names:
+            yield name, own(place, seconds)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -22,7 +22,7 @@ WAYS = {"plain": attention, "block-wise": online_attention}
 D = 64
 
 
-def memory(place: Place) -> Result:
+def memory(place: Place, _: float) -> Result:
     """Compare the two, then measure each by itself."""
     n = place.pick(1024, 16_384)
     sides = (run(way, place, 257) for way in ("block-wise", "plain"))

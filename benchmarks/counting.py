@@ -8,7 +8,7 @@ from dian import metrics
 
 
 def classification(place: Place) -> Case:
-    """Take the counts, and precision, recall and F1 of each class, of labels in tensors."""
+    """Take the counts, and precision, recall and F1 of each class, of tensors."""
     n, n_class = place.pick(1_000, 1_000_000), 10
     generator = torch.Generator().manual_seed(0)
     true, predicted = torch.randint(n_class, (2, n), generator=generator).to(

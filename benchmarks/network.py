@@ -1,5 +1,6 @@
 """The denoising network, trained and sampled from, with the weights of the peer."""
 
+import statistics
 from functools import partial
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import Case, Place, Side, Unavailable, against, library
+from benchmarks.timing import Against, Result, clock
 from dian.diffusion import linear_schedule
 from dian.sampling import sample
 from dian.unet import PRESETS, Shape, UNet, from_diffusers
@@ -107,7 +109,7 @@ def training(place: Place) -> Case:
 
 def sampling(place: Place) -> Case:
     """Take the last of 1000 steps back: each of them costs the same."""
-    name, steps = place.pick("tiny", "small", "base"), place.pick(3, 10, 20)
+    name, steps = place.pick("tiny", "small", "base"), place.pick(3, 5, 20)
     batch, shape = place.pick(2, 64, 256), PRESETS[name]
     ours, peer = pair(place, shape)
     schedule = linear_schedule()
@@ -129,12 +131,6 @@ def sampling(place: Place) -> Case:
             start=steps,
             generator=generator,
         )
-
-    @torch.no_grad()
-    def network_alone() -> None:
-        x, t = begin(), torch.full((batch,), steps, device=place.device)
-        for _ in range(steps):
-            ours(x, t)
 
     def diffusers() -> Side:
         pipeline = _pipeline(peer, steps)
@@ -163,11 +159,10 @@ def sampling(place: Place) -> Case:
         {
             "diffusers": diffusers,
             "denoising-diffusion-pytorch": lucidrains,
-            "the-network-alone": lambda: Side(network_alone, view=None, goal=0.98),
         }
     )
     with FlopCounterMode(display=False) as counter:
-        network_alone()
+        by_ours()
     return Case(
         f"{steps} of 1000 sampling steps, {name}, {batch} images",
         Side(by_ours, lambda x: [_as_image(x)]),
@@ -176,6 +171,39 @@ def sampling(place: Place) -> Case:
         tolerance=1e-3,
         flops=counter.get_total_flops(),
         images=batch,
+    )
+
+
+def overhead(place: Place, seconds: float) -> Result:
+    """Measure how much of sampling is the network, in each of many short walks."""
+    name, steps = place.pick("tiny", "small", "base"), place.pick(3, 5, 20)
+    batch, schedule = place.pick(2, 64, 256), linear_schedule()
+    network, inside = UNet(PRESETS[name]).to(place.device), []
+
+    def timed(x: Tensor, t: Tensor) -> Tensor:
+        inside.append(-clock(place.device))
+        found = network(x, t)
+        inside[-1] += clock(place.device)
+        return found
+
+    def walk() -> tuple[float, float]:
+        inside.clear()
+        begin = clock(place.device)
+        x = torch.randn(batch, 1, SIZE, SIZE, device=place.device)
+        sample(schedule, timed, x, clip=1.0, variance="beta_tilde", start=steps)
+        return clock(place.device) - begin, sum(inside)
+
+    walk()
+    end, times = clock(place.device) + seconds, []
+    while len(times) < 3 or clock(place.device) < end:
+        times.append(walk())
+    whole, networks = (1000 * statistics.median(x) for x in zip(*times, strict=True))
+    ratios = [inner / outer for outer, inner in times]
+    return Result(
+        f"{steps} of 1000 sampling steps, {name}, {batch} images: share of the network",
+        "ms",
+        whole,
+        {"the-network-alone": Against(networks, ratios, 0.98)},
     )
 
 

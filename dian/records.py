@@ -23,7 +23,7 @@ from safetensors.numpy import load as parse_arrays
 
 from dian.errors import DianError
 from dian.files import read_verified, sha256, written_whole
-from dian.source import source_key
+from dian.source import fingerprint, module_path, source_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -299,8 +299,11 @@ def stale(record: Record) -> list[str]:
 
     Fresh means: its modules are today's, or a stored replay was made with today's. If
     not, what changed is told since the last state of the code that it held for.
+
+    A benchmark is no part of the package. Its record names the modules that it timed,
+    and is fresh while these are the same: no replay can vouch for a time.
     """
-    today = source_key(record.content["module"])
+    today = _today(record)
     vouched = _vouched(record)
     if today in vouched:
         return []
@@ -312,18 +315,29 @@ def stale(record: Record) -> list[str]:
     ]
 
 
+def _today(record: Record) -> dict[str, str]:
+    """Hash the code that the record depends on as it is now."""
+    paths = ((name, module_path(name)) for name in record.content["key"]["modules"])
+    return source_key(record.content["module"]) or {
+        name: fingerprint(path) for name, path in paths if path
+    }
+
+
 def unfit(name: str, folder: Path = FOLDER) -> str | None:
     """Say in one line why a record must not be shown, or nothing if it may be.
 
     >>> unfit("rnn-fashion-mnist")
     """
     try:
-        reasons = stale(load(name, folder))
+        record = load(name, folder)
+        reasons = stale(record)
     except DianError as error:
         return str(error)
     if not reasons:
         return None
     remedy = f"run: python -m dian revalidate {name}, or train it again"
+    if not record.content["replay"]:
+        remedy = f"run: {record.command}"
     return f"record {name} is stale: {', '.join(reasons)}; {remedy}"
 
 

@@ -234,6 +234,11 @@ def revalidate(
         If a number differs, or the settings do: then the run has to be trained again.
     """
     record = records.load(name, folder)
+    if not record.content["replay"]:
+        raise DianError(
+            f"record {name}: it holds times, which no replay gives again; "
+            f"run: {record.command}"
+        )
     experiment = find(name)
     again = f"train it again: {record.command}"
     today = asdict(experiment.settings)
