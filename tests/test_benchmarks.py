@@ -5,6 +5,7 @@ No time is asserted here: a test must not depend on how busy the machine is.
 
 import importlib
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_a_side_that_computes_something_else_is_not_timed():
         Side(lambda: [torch.full((2,), 4.0)]),
         {"sum": Side(lambda: [torch.full((2,), 4.1)])},
     )
-    with pytest.raises(Differs, match="sum differs from ours by 0.025"):
+    with pytest.raises(Differs, match=r"sum differs from ours by 0\.025"):
         measure(case, CPU, 0.0)
     with pytest.raises(Differs, match=r"returns shapes \[\(3,\)\], ours returns"):
         compare("it", [torch.ones(2)], [torch.ones(3)], 1.0)
@@ -87,7 +88,7 @@ def test_sides_take_turns():
     calls = {name: (lambda name=name: order.append(name)) for name in ("dian", "b")}
     times = timing.interleaved(calls, CPU, 0.0)
     assert {len(found) for found in times.values()} == {timing.LEAST}
-    runs = [order[0], *(b for a, b in zip(order, order[1:], strict=False) if a != b)]
+    runs = [order[0], *(b for a, b in pairwise(order) if a != b)]
     # one call each to calibrate, then dian b, b dian, dian b: neighbours of one side
     # run into each other
     assert runs == ["dian", "b", "dian", "b", "dian", "b"]
