@@ -23,7 +23,8 @@ export PYTHONUTF8 := 1
 export MPLBACKEND := agg
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help html pdf test test-site chromium check lint serve train verify audit data linkcheck lock clean
+.PHONY: help html pdf test test-site chromium check lint serve train verify audit bench \
+    bench-gpu data linkcheck lock clean
 
 # Matrices are small here, and scripts run side by side: threads would only get in each
 # other's way.
@@ -92,6 +93,12 @@ verify: $(ENVIRONMENT) ## Check every claim, and that each check catches its pla
 
 audit: $(ENVIRONMENT) ## Tell of every record and page whether it is fresh, stale or damaged
 	$(PY) -m dian audit
+
+bench: $(ENVIRONMENT) ## Time the library beside others on two CPU cores, and record it
+	$(PY) -m benchmarks
+
+bench-gpu: $(ENVIRONMENT) ## The same on a GPU
+	$(PY) -m benchmarks --device cuda
 
 data: $(ENVIRONMENT) ## Bring the whole of Fashion-MNIST to this machine
 	$(PY) scripts/get_data.py

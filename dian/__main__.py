@@ -142,11 +142,20 @@ def revalidate(
     commit: Commit = None,
 ) -> None:
     """Replay records with today's code, and store the proof that they still hold."""
-    stale = (n for n in records.names() if records.stale(records.load(n)))
-    for name in names or stale:
+    for name in names or filter(_replayable, records.names()):
         proof = runner.revalidate(name, commit=commit)
         agrees = f"the replay agrees within {proof['residual']:.1e}"
         print(f"record {name} is fresh: {agrees}", flush=True)
+
+
+def _replayable(name: str) -> bool:
+    """Tell whether a record is stale and a replay can help, and if not, what can."""
+    record = records.load(name)
+    if not records.stale(record):
+        return False
+    if not record.content["replay"]:
+        print(f"record {name} is stale, and holds times: run {record.command}")
+    return bool(record.content["replay"])
 
 
 @app.command()

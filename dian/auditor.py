@@ -61,16 +61,17 @@ def audit(name: str, folder: Path = records.FOLDER, *, replay: bool = False) -> 
         return found
     found |= {"device": record.device, "date": record.started[:10]}
     found["versions"] = _versions(record)
+    repeatable = bool(record.content["replay"])  # times are not
     try:
-        changed = runner.changed(record)
+        changed = runner.changed(record) if repeatable else []
     except DianError as error:  # no such experiment
         changed = [str(error)]
     if reasons := [*records.stale(record), *changed]:
         told = f"record {name} is stale: {', '.join(reasons)}"
-        again = "train it again" if changed else records.revalidation(name)
+        again = "train it again" if changed else records.renewal(record)
         problem = f"{told}; {again}"
         found |= {"state": "stale", "reasons": reasons, "problem": problem}
-    if replay and not changed:
+    if replay and repeatable and not changed:
         _replay(record, found)
     return found
 

@@ -26,7 +26,7 @@ from safetensors.numpy import load as parse_arrays
 
 from dian.errors import DianError
 from dian.files import read_verified, sha256, written_whole
-from dian.source import source_key
+from dian.source import fingerprint, module_path, source_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -360,8 +360,11 @@ def stale(record: Record) -> list[str]:
 
     Fresh means: its modules are today's, or a stored replay was made with today's. If
     not, what changed is told since the last state of the code that it held for.
+
+    A benchmark is no part of the package. Its record names the modules that it timed,
+    and is fresh while these are the same: no replay can vouch for a time.
     """
-    today = source_key(record.content["module"])
+    today = _today(record)
     vouched = _vouched(record)
     if today in vouched:
         return []
@@ -373,23 +376,38 @@ def stale(record: Record) -> list[str]:
     ]
 
 
+def _today(record: Record) -> dict[str, str]:
+    """Hash the code that the record depends on as it is now."""
+    paths = ((name, module_path(name)) for name in record.content["key"]["modules"])
+    return source_key(record.content["module"]) or {
+        name: fingerprint(path) for name, path in paths if path
+    }
+
+
 def unfit(name: str, folder: Path = FOLDER) -> str | None:
     """Say in one line why a record must not be shown, or nothing if it may be.
 
     >>> unfit("rnn-fashion-mnist")
     """
     try:
-        reasons = stale(load(name, folder))
+        record = load(name, folder)
+        reasons = stale(record)
     except DianError as error:
         return str(error)
     if not reasons:
         return None
-    return f"record {name} is stale: {', '.join(reasons)}; {revalidation(name)}"
+    return f"record {name} is stale: {', '.join(reasons)}; {renewal(record)}"
 
 
-def revalidation(name: str) -> str:
-    """Say what makes a record fresh whose code alone has changed."""
-    return f"run: python -m dian revalidate {name}, or train it again"
+def renewal(record: Record) -> str:
+    """Say what makes a record fresh whose code alone has changed.
+
+    >>> renewal(load("rnn-fashion-mnist"))
+    'run: python -m dian revalidate rnn-fashion-mnist, or train it again'
+    """
+    if not record.content["replay"]:  # it holds times, which no replay gives again
+        return f"run: {record.command}"
+    return f"run: python -m dian revalidate {record.name}, or train it again"
 
 
 def _vouched(record: Record) -> list[dict[str, str]]:

@@ -48,6 +48,10 @@ ACTIVATIONS = {
 }
 """The activations by their names."""
 
+ROWS = 512
+"""Rows of a matrix, one for each sequence and step, that are worked on together: enough
+for a fast product, and few enough to stay near the processor until they are used."""
+
 
 def rnn_forward(
     X: Inexact[Tensor, "time batch d"],
@@ -107,13 +111,14 @@ def rnn_forward(
     n_time, n_batch, _ = X.shape
     H = X.new_empty(n_time + 1, *H_0.shape)
     H[0] = H_0
-    # X_t W_xh + b_h does not wait for the state: all steps at once, in one product.
-    rows = X.reshape(n_time * n_batch, -1)
-    torch.addmm(b_h, rows, W_xh, out=H[1:].view(n_time * n_batch, -1))
-    states = H.unbind()
-    for t in range(1, n_time + 1):
-        # A_t = (X_t W_xh + b_h) + H_{t-1} W_hh; H_t = phi(A_t): each in its place
-        activate_(states[t].addmm_(states[t - 1], W_hh))
+    state, *states = H.unbind()
+    for part in _parts(n_time, n_batch):
+        # X_t W_xh + b_h does not wait for the state: some steps at once, in one product
+        rows = X[part].reshape(-1, X.shape[-1])
+        torch.addmm(b_h, rows, W_xh, out=H[1:][part].view(len(rows), -1))
+        for A in states[part]:
+            # A_t = (X_t W_xh + b_h) + H_{t-1} W_hh; H_t = phi(A_t): each in its place
+            state = activate_(A.addmm_(state, W_hh))
     return H
 
 
@@ -189,37 +194,34 @@ def rnn_backward(
     >>> rnn_backward(None, torch.ones(1, 1), X, H, W, W).W_xh
     tensor([[2.]])
     """
-    # phi'(A_t), for all t at once; each becomes delta_t when its turn comes
-    delta = _activation(activation).slope(H[1:])
-    deltas = delta.unbind()
+    slope = _activation(activation).slope
     W_hh_T = W_hh.T.contiguous()  # transposed once, not in each product
-    # Gamma_T = G_T + E
+    X_bar = torch.empty_like(X) if with_X else None
+    W_xh_bar, W_hh_bar, b_h_bar = map(torch.zeros_like, (W_xh, W_hh, W_hh[0]))
+    # delta_{T+1} W_hh^T = 0, and what else reaches H_T
     Gamma = torch.zeros_like(H[0]) if E is None else E.clone()
-    if G is not None:
-        Gamma += G[-1]
-    # delta_T = Gamma_T * phi'(A_T)
-    deltas[-1].mul_(Gamma)
-    for t in range(len(deltas) - 1, 0, -1):
-        # Gamma_t = G_t + delta_{t+1} W_hh^T
-        if G is None:
-            torch.mm(deltas[t], W_hh_T, out=Gamma)
-        else:
-            torch.addmm(G[t - 1], deltas[t], W_hh_T, out=Gamma)
-        # delta_t = Gamma_t * phi'(A_t)
-        deltas[t - 1].mul_(Gamma)
-    rows = delta.flatten(0, 1)
-    return RNNGradients(
+    for part in reversed(_parts(*X.shape[:2])):
+        # phi'(A_t) of some steps; each becomes delta_t when its turn comes
+        delta = slope(H[1:][part])
+        for t, delta_t in reversed(list(enumerate(delta.unbind(), part.start))):
+            # Gamma_t = G_t + delta_{t+1} W_hh^T
+            if G is not None:
+                Gamma += G[t]
+            # delta_t = Gamma_t * phi'(A_t)
+            delta_t.mul_(Gamma)
+            torch.mm(delta_t, W_hh_T, out=Gamma)
+        rows = delta.flatten(0, 1)
         # dL/dX_t = delta_t W_xh^T
-        X=(rows @ W_xh.T).view_as(X) if with_X else None,
-        # dL/dW_xh = sum_t X_t^T delta_t: all steps in one product
-        W_xh=X.flatten(0, 1).T @ rows,
+        if with_X:
+            torch.mm(rows, W_xh.T, out=X_bar[part].view(len(rows), -1))
+        # dL/dW_xh = sum_t X_t^T delta_t: some steps in one product
+        W_xh_bar.addmm_(X[part].reshape(len(rows), -1).T, rows)
         # dL/dW_hh = sum_t H_{t-1}^T delta_t
-        W_hh=H[:-1].flatten(0, 1).T @ rows,
+        W_hh_bar.addmm_(H[:-1][part].flatten(0, 1).T, rows)
         # dL/db_h = sum_t 1^T delta_t
-        b_h=rows.sum(0),
-        # dL/dH_0 = delta_1 W_hh^T
-        H_0=delta[0] @ W_hh_T,
-    )
+        b_h_bar += rows.sum(0)
+    # dL/dH_0 = delta_1 W_hh^T, which is what is left in Gamma
+    return RNNGradients(X_bar, W_xh_bar, W_hh_bar, b_h_bar, H_0=Gamma)
 
 
 def output_forward(
@@ -426,6 +428,12 @@ def _activation(name: str) -> Activation:
             f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}"
         )
     return ACTIVATIONS[name]
+
+
+def _parts(n_time: int, n_batch: int) -> list[slice]:
+    """Cut the steps into parts of some :data:`ROWS` rows."""
+    n = max(1, ROWS // n_batch)
+    return [slice(t, min(t + n, n_time)) for t in range(0, n_time, n)]
 
 
 def _check(X: Tensor, W_xh: Tensor, W_hh: Tensor, b_h: Tensor, H_0: Tensor) -> None:

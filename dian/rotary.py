@@ -9,6 +9,8 @@ Angles are float64, whatever the type of the features: in bfloat16 position 257 
 position 256. Nothing is kept from one call to the next.
 """
 
+import math
+
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
@@ -43,6 +45,41 @@ def turns(
     angles = positions.double()[..., None] * omega.to(positions.device, torch.double)
     part = torch.float64 if dtype == torch.complex128 else torch.float32
     return torch.complex(angles.cos().to(part), angles.sin().to(part))
+
+
+def turns_in_a_row(
+    n: int,
+    omega: Float[Tensor, "pairs"],
+    offset: int = 0,
+    dtype: torch.dtype = torch.complex64,
+) -> Complex[Tensor, "n pairs"]:
+    r"""Return :func:`turns` of ``offset``, ``offset + 1``, ..., from far fewer cosines.
+
+    .. math::
+
+        e^{j (a + b) \omega_i} = e^{j a \omega_i}\, e^{j b \omega_i}
+
+    With every :math:`k`-th position as :math:`a` and :math:`b = 0, \dots, k - 1`, some
+    :math:`2 \sqrt n` positions are enough. The products are taken in float64.
+
+    Parameters
+    ----------
+    n, offset
+        How many positions, and the first of them.
+    omega, dtype
+        As of :func:`turns`.
+
+    Examples
+    --------
+    >>> omega = torch.tensor([0.1, 1.0])
+    >>> torch.equal(turns_in_a_row(5, omega, 7), turns(torch.arange(7, 12), omega))
+    True
+    """
+    k = math.isqrt(n) + 1
+    a = torch.arange(offset, offset + n, k, device=omega.device)
+    b = torch.arange(k, device=omega.device)
+    of_a, of_b = (turns(each, omega, torch.complex128) for each in (a, b))
+    return (of_a[:, None] * of_b).flatten(0, 1)[:n].to(dtype)
 
 
 def rotate(
@@ -101,9 +138,8 @@ def rotate(
             [-0.,  1.],
             [-1., -0.]])
     """
-    where = _places(x, omega, positions, offset)
-    z = _as_complex(x, layout)
-    z = z * turns(where, omega, z.dtype)
+    table = _table(x, omega, positions, offset)
+    z = _as_complex(x, layout) * table
     if layout == "pairs":
         return torch.view_as_real(z).flatten(-2).to(x.dtype)
     return torch.cat([z.real, z.imag], dim=-1).to(x.dtype)
@@ -137,8 +173,7 @@ def rotate_halves(
     >>> rotate_halves(torch.tensor([[1.0, 0.0]]), omega, offset=1).round()
     tensor([[-0.,  1.]])
     """
-    where = _places(x, omega, positions, offset)
-    table = turns(where, omega, torch.promote_types(x.dtype, torch.complex64))
+    table = _table(x, omega, positions, offset)
     cos = torch.cat([table.real, table.real], dim=-1)
     sin = torch.cat([table.imag, table.imag], dim=-1)
     a, b = x.chunk(2, dim=-1)
@@ -243,19 +278,19 @@ def _as_complex(x: Tensor, layout: str) -> Tensor:
     return torch.view_as_complex(pairs)
 
 
-def _places(x: Tensor, omega: Tensor, positions: Tensor | None, offset: int) -> Tensor:
-    """Return where each vector stands, or tell what does not fit together."""
+def _table(x: Tensor, omega: Tensor, positions: Tensor | None, offset: int) -> Tensor:
+    """Return by how much each vector turns, or tell what does not fit together."""
     if x.ndim < 2 or x.shape[-1] != 2 * len(omega):
         raise ValueError(
             f"x must have the shape (..., n, {2 * len(omega)}), two features for each "
             f"of {len(omega)} frequencies, got {tuple(x.shape)}"
         )
-    n = x.shape[-2]
+    n, dtype = x.shape[-2], torch.promote_types(x.dtype, torch.complex64)
     if positions is None:
-        return torch.arange(offset, offset + n, device=x.device)
+        return turns_in_a_row(n, omega.to(x.device), offset, dtype)
     if positions.ndim == 0 or positions.shape[-1] != n:
         raise ValueError(
             f"positions must have one entry for each of {n} vectors, got the shape "
             f"{tuple(positions.shape)}"
         )
-    return positions.to(x.device) + offset
+    return turns(positions.to(x.device) + offset, omega, dtype)

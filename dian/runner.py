@@ -259,6 +259,11 @@ def revalidate(
         If a number differs, or the settings do: then the run has to be trained again.
     """
     record = records.load(name, folder)
+    if not record.content["replay"]:
+        raise DianError(
+            f"record {name}: it holds times, which no replay gives again; "
+            f"run: {record.command}"
+        )
     again = f"train it again: {record.command}"
     if other := changed(record):
         raise DianError(f"record {name}: {', '.join(other)}; {again}")

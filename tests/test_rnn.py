@@ -21,6 +21,7 @@ from dian.rnn import (
 
 # Distinct primes: a swapped or merged axis cannot pass by luck.
 TIME, BATCH, D, H, Q = 7, 5, 3, 11, 2
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
 @pytest.fixture
@@ -96,6 +97,20 @@ def test_forward_equals_torch(inputs):
     states = rnn_forward(*inputs)
     torch.testing.assert_close(states[1:], output, rtol=0, atol=1e-14)
     torch.testing.assert_close(states[-1], last[0], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("rows", [1, 2 * BATCH + 1, 10**6])
+def test_how_many_steps_are_worked_on_together_changes_nothing(
+    inputs, generator, monkeypatch, rows
+):
+    G = torch.randn(TIME, BATCH, H, generator=generator, dtype=torch.float64)
+    expected = rnn_backward(G, G[2], inputs[0], rnn_forward(*inputs), *inputs[1:3])
+    monkeypatch.setattr("dian.rnn.ROWS", rows)
+    states = rnn_forward(*inputs)
+    torch.testing.assert_close(states, states_by_loops(*inputs), **EXACT)
+    found = rnn_backward(G, G[2], inputs[0], states, *inputs[1:3])
+    for ours, others in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, others, **EXACT)
 
 
 def test_forward_changes_none_of_its_arguments(inputs):

@@ -61,8 +61,8 @@ def plain_states(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh) -> Tensor:
         Mutant("the bias is added twice", "addmm(b_h, rows", "addmm(2 * b_h, rows"),
         Mutant(
             "the state enters through the transposed matrix",
-            "addmm_(states[t - 1], W_hh)",
-            "addmm_(states[t - 1], W_hh.T)",
+            "addmm_(state, W_hh)",
+            "addmm_(state, W_hh.T)",
         ),
         Mutant("logistic in place of tanh", "torch.tanh_,", "torch.sigmoid_,"),
         Mutant("the start state is forgotten", "H[0] = H_0", "H[0] = 0"),
@@ -299,8 +299,8 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
         ),
         Mutant(
             "the slope of tanh is taken one step early",
-            ".slope(H[1:])",
-            ".slope(H[:-1])",
+            "slope(H[1:][part])",
+            "slope(H[:-1][part])",
         ),
         Mutant(
             "the slope is written with H where H squared belongs",
@@ -312,19 +312,23 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
             "torch.addcmul(H.new_ones(()), H, H, value=-1)",
             "1 - torch.atanh(H) ** 2",
         ),
-        Mutant("H_t for H_{t-1}", "W_hh=H[:-1].flatten", "W_hh=H[1:].flatten"),
+        Mutant("H_t for H_{t-1}", "addmm_(H[:-1][part]", "addmm_(H[1:][part]"),
         Mutant(
             "nothing is carried from the next step",
-            "torch.addmm(G[t - 1], deltas[t], W_hh_T, out=Gamma)",
-            "Gamma.copy_(G[t - 1])",
+            "torch.mm(delta_t, W_hh_T, out=Gamma)",
+            "Gamma.zero_()",
         ),
         Mutant(
             "carried through the matrix that is not transposed",
-            "torch.addmm(G[t - 1], deltas[t], W_hh_T, out=Gamma)",
-            "torch.addmm(G[t - 1], deltas[t], W_hh, out=Gamma)",
+            "torch.mm(delta_t, W_hh_T, out=Gamma)",
+            "torch.mm(delta_t, W_hh, out=Gamma)",
         ),
-        Mutant("the bias gets the mean", "b_h=rows.sum(0)", "b_h=rows.mean(0)"),
-        Mutant("the start state gets delta_1 itself", "delta[0] @ W_hh_T", "delta[0]"),
+        Mutant(
+            "the bias gets the mean",
+            "b_h_bar += rows.sum(0)",
+            "b_h_bar += rows.mean(0)",
+        ),
+        Mutant("the start state gets delta_1 itself", "H_0=Gamma", "H_0=delta[0]"),
         Mutant(
             "the loss of a masked batch is divided by all positions",
             "gradient / mask.sum()",
@@ -403,12 +407,12 @@ def parameters_of(layer) -> list[Tensor]:
     mutants=(
         Mutant(
             "carried through the matrix that is not transposed",
-            "torch.mm(deltas[t], W_hh_T, out=Gamma)",
-            "torch.mm(deltas[t], W_hh, out=Gamma)",
+            "torch.mm(delta_t, W_hh_T, out=Gamma)",
+            "torch.mm(delta_t, W_hh, out=Gamma)",
         ),
         Mutant(
             "only the last step is differentiated",
-            "torch.mm(deltas[t], W_hh_T, out=Gamma)",
+            "torch.mm(delta_t, W_hh_T, out=Gamma)",
             "Gamma.zero_()",
         ),
     ),

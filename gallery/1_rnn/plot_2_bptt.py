@@ -229,7 +229,7 @@ gradient["H_0"] = delta[1] @ W_hh.T
 # If all sequences share one start state, its gradient is the sum of the rows of the
 # last. Nothing else is needed: these few lines are the whole backward pass. The
 # library's :func:`dian.rnn.rnn_backward` has the same lines, with each sum over time as
-# one large product.
+# products over many steps at once.
 #
 # Three ways, one number
 # ----------------------

@@ -1,0 +1,258 @@
+"""The denoising network, trained and sampled from, with the weights of the peer."""
+
+import statistics
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.cases import Case, Place, Side, Unavailable, against, library
+from benchmarks.timing import Against, Result, clock
+from dian.diffusion import linear_schedule
+from dian.sampling import sample
+from dian.unet import PRESETS, Shape, UNet, from_diffusers
+
+SIZE = 28
+
+
+def theirs(shape: Shape) -> nn.Module:
+    """Return the network of diffusers with these dimensions, and random weights."""
+
+    def kinds(way: str) -> tuple[str, ...]:
+        return tuple(
+            f"{'Attn' if level in shape.attention else ''}{way}Block2D"
+            for level in range(len(shape.multipliers))
+        )
+
+    network = library("diffusers").UNet2DModel(
+        sample_size=SIZE,
+        in_channels=shape.channels,
+        out_channels=shape.channels,
+        block_out_channels=tuple(shape.width * m for m in shape.multipliers),
+        layers_per_block=shape.blocks,
+        down_block_types=kinds("Down"),
+        up_block_types=tuple(reversed(kinds("Up"))),
+        norm_num_groups=shape.groups,
+        attention_head_dim=None,
+        norm_eps=1e-6,
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        act_fn="silu",
+    )
+    network.load_state_dict(
+        {name: _start(name, value) for name, value in network.state_dict().items()}
+    )
+    return network
+
+
+def pair(place: Place, shape: Shape) -> tuple[UNet, nn.Module | None]:
+    """Return ours and theirs with the same weights; without diffusers ours alone."""
+    ours = UNet(shape, torch.Generator().manual_seed(0))
+    try:
+        peer = theirs(shape)
+    except Unavailable:
+        peer = None
+    else:
+        ours.load_state_dict(from_diffusers(peer.state_dict(), shape))
+        peer = peer.to(place.device)
+    return ours.to(place.device), peer
+
+
+def training(place: Place) -> Case:
+    """Take the loss, and every gradient."""
+    name, batch = place.pick("tiny", "small", "base"), place.pick(2, 32, 128)
+    shape = PRESETS[name]
+    ours, peer = pair(place, shape)
+    x_t, noise = (place.normal(batch, 1, SIZE, SIZE, seed=s) for s in (0, 1))
+    t = torch.linspace(1, 1000, batch, device=place.device).long()
+
+    def by_ours() -> Tensor:
+        ours.zero_grad()
+        loss = (ours(x_t, t) - noise).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    def by_theirs() -> Tensor:
+        peer.zero_grad()
+        loss = (peer(x_t, t - 1).sample - noise).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    def in_our_layout(loss: Tensor) -> list[Tensor]:
+        gradients = {name: p.grad for name, p in peer.named_parameters()}
+        renamed = from_diffusers(gradients, shape)
+        return [loss, *_without_rounding(renamed)]
+
+    def diffusers() -> Side:
+        library("diffusers")
+        return Side(by_theirs, in_our_layout, goal=1.2)
+
+    def with_gradients(loss: Tensor) -> list[Tensor]:
+        gradients = {name: p.grad for name, p in ours.named_parameters()}
+        return [loss, *_without_rounding(gradients)]
+
+    peers, skipped = against({"diffusers": diffusers})
+    with FlopCounterMode(display=False) as counter:
+        by_ours()
+    return Case(
+        f"U-Net training step, {name}, {batch} images",
+        Side(by_ours, with_gradients),
+        peers,
+        skipped,
+        tolerance=1e-3,
+        flops=counter.get_total_flops(),
+        images=batch,
+    )
+
+
+def sampling(place: Place) -> Case:
+    """Take the last of 1000 steps back: each of them costs the same."""
+    name, steps = place.pick("tiny", "small", "base"), place.pick(3, 5, 20)
+    batch, shape = place.pick(2, 64, 256), PRESETS[name]
+    ours, peer = pair(place, shape)
+    schedule = linear_schedule()
+
+    size = batch, 1, SIZE, SIZE
+    begin = partial(torch.randn, size, device=place.device)
+
+    def source() -> torch.Generator:
+        return torch.Generator(place.device).manual_seed(0)
+
+    def by_ours() -> Tensor:
+        generator = source()
+        return sample(
+            schedule,
+            ours,
+            begin(generator=generator),
+            clip=1.0,
+            variance="beta_tilde",
+            start=steps,
+            generator=generator,
+        )
+
+    def diffusers() -> Side:
+        pipeline = _pipeline(peer, steps)
+
+        def call() -> Tensor:
+            return pipeline(batch, source(), 1000, output_type="pt", return_dict=False)[
+                0
+            ]
+
+        return Side(call, lambda images: [images], goal=1.2)
+
+    def lucidrains() -> Side:
+        walk = _lucidrains(ours, place)
+
+        def call() -> Tensor:
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                x = begin()
+                for t in reversed(range(steps)):
+                    x, _ = walk.p_sample(x, t)
+            return x
+
+        return Side(call, lambda x: [_as_image(x)])
+
+    peers, skipped = against(
+        {
+            "diffusers": diffusers,
+            "denoising-diffusion-pytorch": lucidrains,
+        }
+    )
+    with FlopCounterMode(display=False) as counter:
+        by_ours()
+    return Case(
+        f"{steps} of 1000 sampling steps, {name}, {batch} images",
+        Side(by_ours, lambda x: [_as_image(x)]),
+        peers,
+        skipped,
+        tolerance=1e-3,
+        flops=counter.get_total_flops(),
+        images=batch,
+    )
+
+
+def overhead(place: Place, seconds: float) -> Result:
+    """Measure how much of sampling is the network, in each of many short walks."""
+    name, steps = place.pick("tiny", "small", "base"), place.pick(3, 5, 20)
+    batch, schedule = place.pick(2, 64, 256), linear_schedule()
+    network, inside = UNet(PRESETS[name]).to(place.device), []
+
+    def timed(x: Tensor, t: Tensor) -> Tensor:
+        inside.append(-clock(place.device))
+        found = network(x, t)
+        inside[-1] += clock(place.device)
+        return found
+
+    def walk() -> tuple[float, float]:
+        inside.clear()
+        begin = clock(place.device)
+        x = torch.randn(batch, 1, SIZE, SIZE, device=place.device)
+        sample(schedule, timed, x, clip=1.0, variance="beta_tilde", start=steps)
+        return clock(place.device) - begin, sum(inside)
+
+    walk()
+    end, times = clock(place.device) + seconds, []
+    while len(times) < 3 or clock(place.device) < end:
+        times.append(walk())
+    whole, networks = (1000 * statistics.median(x) for x in zip(*times, strict=True))
+    ratios = [inner / outer for outer, inner in times]
+    return Result(
+        f"{steps} of 1000 sampling steps, {name}, {batch} images: share of the network",
+        "ms",
+        whole,
+        {"the-network-alone": Against(networks, ratios, 0.98)},
+    )
+
+
+def _pipeline(peer: nn.Module, steps: int):
+    """Return the pipeline of diffusers, for the last steps alone."""
+    diffusers = library("diffusers")
+
+    class Last(diffusers.DDPMScheduler):
+        def set_timesteps(self, *arguments, **options):
+            super().set_timesteps(*arguments, **options)
+            self.timesteps = self.timesteps[-steps:]
+
+    pipeline = diffusers.DDPMPipeline(peer, Last(variance_type="fixed_small"))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _lucidrains(ours: UNet, place: Place):
+    """Return the walk of denoising-diffusion-pytorch with our network."""
+    package = library("denoising_diffusion_pytorch")
+
+    class Network(nn.Module):
+        channels, out_dim, self_condition = 1, 1, False
+
+        def __init__(self):
+            super().__init__()
+            self.ours = ours
+
+        def forward(self, x, t, _):
+            return self.ours(x, t + 1)  # its steps count from 0
+
+    return package.GaussianDiffusion(
+        Network(), image_size=SIZE, objective="pred_noise", beta_schedule="linear"
+    ).to(place.device)
+
+
+def _as_image(x: Tensor) -> Tensor:
+    return (x / 2 + 0.5).clamp(0, 1)
+
+
+def _start(name: str, value: Tensor) -> Tensor:
+    """Draw a weight so that every layer has a say, and nothing grows."""
+    generator = torch.Generator().manual_seed(len(name))
+    if value.ndim > 1:
+        spread = value[0].numel() ** -0.5
+        return spread * torch.randn(value.shape, generator=generator)
+    return value + 0.1 * torch.randn(value.shape, generator=generator)
+
+
+def _without_rounding(gradients: dict[str, Tensor]) -> list[Tensor]:
+    """Leave out the bias of the keys: its gradient is 0 but for rounding."""
+    return [gradients[name] for name in sorted(gradients) if "W_K.bias" not in name]
