@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ NAME = "rnn-fashion-mnist"
 sys.path[:0] = [str(ROOT / "docs/_ext"), str(ROOT / "scripts")]
 
 import check_pdf  # noqa: E402
+import recorded  # noqa: E402
 
 SETTINGS = {
     "extensions": ["myst_nb", "provenance", "order", "pdf"],
@@ -51,8 +53,10 @@ def equation(label, tex="a = b"):
 
 
 @pytest.fixture
-def build(tmp_path):
+def build(tmp_path, monkeypatch):
     """Build some pages in a format; return the warnings and the folder."""
+    shutil.copytree(recorded.FOLDER / NAME, tmp_path / "recorded" / NAME)
+    monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
 
     def build(form="latex", front=FRONT, one="", two="", **settings):
         source, built = tmp_path / "docs", tmp_path / form

@@ -81,7 +81,7 @@ def noising(images: list, side: int, alphaBar: list[float]) -> tuple[Figure, str
     T = len(alphaBar) - 1
     steps = [0, T // 10, T // 4, T // 2]
     figure = Figure(figsize=(5, 4.2), layout="constrained")
-    axes = figure.subplots(len(steps), len(images))
+    axes = figure.subplots(len(steps), len(images), squeeze=False)
     for row, t in zip(axes, steps, strict=True):
         at_t = np.sqrt(alphaBar[t]) * x + np.sqrt(1 - alphaBar[t]) * noise
         for ax, image in zip(row, at_t, strict=True):
