@@ -29,6 +29,7 @@ extensions = [
     "sphinx_design",
     # ours, in docs/_ext: one concept each
     "accessibility",
+    "benchmarked",
     "claims",
     "docstrings",
     "freshness",
