@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
         folder / name,
         "make bench" if device.type == "cpu" else "make bench-gpu",
         started,
-        report.settings(results, place, options.threads),
+        report.settings(results, place, options.threads, seconds),
         report.metrics(results, best),
         {
             f"{key}/{peer}": [one.ratios]

@@ -49,7 +49,7 @@ def write(folder: Path) -> records.Record:
         folder / "benchmarks-cpu",
         "make bench",
         datetime.now(UTC),
-        report.settings(RESULTS, place, 2),
+        report.settings(RESULTS, place, 2, 0.0),
         report.metrics(RESULTS, Limits(1e9, 1e9)),
         {},
         report.environment(place),
