@@ -27,9 +27,15 @@ CPU = torch.device("cpu")
 TINY = Place(CPU, "tiny")
 
 
-@pytest.mark.parametrize("name", command.CASES)
+HERE = command.CASES | {
+    name: case for name, case in command.ON_A_GPU.items() if name != "unet-compiled"
+}
+"""All but what needs a compiler: the others run on the CPU, too."""
+
+
+@pytest.mark.parametrize("name", HERE)
 def test_every_case_runs_and_its_sides_agree(name):
-    case = command.CASES[name](TINY)
+    case = HERE[name](TINY)
     assert not case.skipped
     result = measure(case, CPU, seconds=0.0, limit=Limits(1e9, 1e9).milliseconds(case))
     assert result.limit > 0
@@ -159,6 +165,20 @@ def test_a_record_of_times_is_stale_when_what_was_timed_has_changed(record):
     assert told.endswith("is stale: dian.rnn changed; run: make bench")
     with pytest.raises(DianError, match="no replay gives again; run: make bench"):
         runner.revalidate("benchmarks-cpu", record.folder.parent)
+
+
+def test_what_a_gpu_cannot_do_is_told_and_the_rest_goes_on(monkeypatch, capsys):
+    def broken(place):
+        raise RuntimeError("no compiler\nand much more")
+
+    rnn = {"rnn-32": command.CASES["rnn-32"]}
+    monkeypatch.setattr(command, "ON_A_GPU", {"unet-compiled": broken})
+    monkeypatch.setattr(
+        command, "_cases", lambda place: {"unet-compiled": broken} | rnn
+    )
+    monkeypatch.setattr(command, "OTHERS", {})
+    assert [name for name, _ in command.run(TINY, 0.0)] == ["limits", "rnn-32"]
+    assert capsys.readouterr().out == "unet-compiled: not run: no compiler\n"
 
 
 def test_a_part_is_no_record(tmp_path, monkeypatch, capsys):
