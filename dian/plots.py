@@ -231,6 +231,8 @@ def speedups(
 ) -> None:
     """Draw how many times as fast each case is as its peer, with goal and limit.
 
+    A bar to the right of 1 is faster, one to the left is slower.
+
     Parameters
     ----------
     ax
@@ -247,18 +249,21 @@ def speedups(
     >>> ax = Figure().subplots()
     >>> speedups(ax, ["one", "two"], [2.0, 1.0], [1.5, 1.5], [3.0, None])
     >>> [text.get_text() for text in ax.texts]
-    ['2.0 ✓', '1.0 ✗']
+    ['2 ✓', '1 ✗']
     """
     places = np.arange(len(names))[::-1]
     for place, ratio, goal, limit in zip(places, ratios, goals, limits, strict=True):
         met = ratio >= goal  # not by colour alone: the mark tells, too
-        ax.barh(place, ratio, height=0.6, color="#0072b2" if met else "#d55e00")
+        color = "#0072b2" if met else "#d55e00"
+        ax.barh(place, ratio - 1, left=1, height=0.6, color=color)
         ax.plot([goal, goal], [place - 0.4, place + 0.4], color="black", linewidth=2)
         if limit is not None:
             ends = [place - 0.4, place + 0.4]
             ax.plot([limit, limit], ends, color="gray", linestyle=":", linewidth=2)
         mark = "✓" if met else "✗"
-        ax.text(ratio * 1.05, place, f"{ratio:.1f} {mark}", va="center", fontsize=8)
+        beyond = 1.1 * max(ratio, goal)
+        ax.text(beyond, place, f"{ratio:.3g} {mark}", va="center", fontsize=8)
+    ax.axvline(1, color="black", linewidth=0.8)
     ax.plot([], [], color="black", linewidth=2, label="goal")
     ax.plot([], [], color="gray", linestyle=":", linewidth=2, label="limit")
     ax.set_xscale("log")

@@ -5,7 +5,9 @@ No time is asserted here: a test must not depend on how busy the machine is.
 
 import importlib
 import json
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -187,3 +189,14 @@ def test_a_part_is_no_record(tmp_path, monkeypatch, capsys):
     command.main(["--tiny", "--threads", threads, "metrics"])
     assert "scikit-learn" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_shows_every_case_of_the_record():
+    """A goal that was missed cannot be left out."""
+    page = (Path(__file__).parents[1] / "docs/benchmarks.md").read_text()
+    shown = re.findall(r"^```{benchmarks} benchmarks-cpu\n(.*?)```", page, re.M | re.S)
+    cases = list(command.CASES | command.OTHERS)
+    assert sorted("".join(shown).split()) == sorted(cases)
+    record = records.load("benchmarks-cpu")
+    assert set(cases) <= set(record.settings)
+    assert record.settings["size"] == "cpu"
