@@ -30,6 +30,7 @@ extensions = [
     # ours, in docs/_ext: one concept each
     "accessibility",
     "assets",
+    "benchmarked",
     "citation",
     "claims",
     "counts",

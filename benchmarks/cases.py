@@ -61,8 +61,30 @@ class Case:
     """Operations of its matrix products and convolutions."""
     moved: float = 0.0
     """Bytes that have to be read or written."""
+    precision: torch.dtype = torch.float32
+    """The type of the products, whose rate is the limit."""
     images: int = 0
     """Images that one call goes through, where that is of interest."""
+
+
+def graphed(call: Callable[[], Any], place: Place) -> Callable[[], Any]:
+    """Record what a call does on a GPU, to be played back; elsewhere it is the call."""
+    if place.device.type != "cuda":
+        return call
+    beside = torch.cuda.Stream()
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = call()
+
+    def play() -> Any:
+        graph.replay()
+        return found
+
+    return play
 
 
 def library(name: str) -> ModuleType:

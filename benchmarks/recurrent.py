@@ -3,11 +3,19 @@
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import Case, Place, Side
+from benchmarks.cases import Case, Place, Side, graphed
 from dian.rnn import RNN
 
 
-def step(place: Place, *, time: int, batch: int, d: int, goal: float) -> Case:
+def step(
+    place: Place,
+    *,
+    time: int,
+    batch: int,
+    d: int,
+    goal: float | None,
+    graph: bool = False,
+) -> Case:
     """Read the loss off the last state, as the report's classifier does."""
     h = place.pick(11, 128)
     time, batch, d = place.pick((3, 5, min(d, 7)), (time, batch, d))
@@ -37,9 +45,10 @@ def step(place: Place, *, time: int, batch: int, d: int, goal: float) -> Case:
         last, W_xh, W_hh, b, _ = found
         return [last[0], W_xh.T, W_hh.T, b]
 
+    how = ", ours as a CUDA graph" if graph else ""
     return Case(
-        f"RNN training step, batch {batch}, {time} steps of {d}, hidden {h}",
-        Side(by_ours),
+        f"RNN training step, batch {batch}, {time} steps of {d}, hidden {h}{how}",
+        Side(graphed(by_ours, place) if graph else by_ours),
         {"nn.RNN": Side(by_theirs, in_our_layout, goal)},
         # forward: the input and the state; backward: each weight, and the state
         flops=2 * time * batch * h * (2 * d + 3 * h),

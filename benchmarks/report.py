@@ -64,10 +64,13 @@ def metrics(results: dict[str, Result], limits: Limits) -> dict[str, list[float]
     return {name: [float(number)] for name, number in found.items()}
 
 
-def settings(results: dict[str, Result], place: Place, threads: int) -> dict:
-    """Say what was measured: sizes stand in the titles."""
+def settings(
+    results: dict[str, Result], place: Place, threads: int, seconds: float
+) -> dict:
+    """Say what was measured, and for how long; sizes stand in the titles."""
     titles = {key: f"{result.title} ({result.unit})" for key, result in results.items()}
-    return {"size": place.size, "threads": threads} | titles
+    how = {"size": place.size, "threads": threads, "seconds": seconds}
+    return how | titles
 
 
 def timed_modules(scripts: list[str]) -> dict[str, str]:

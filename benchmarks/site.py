@@ -1,7 +1,8 @@
 """How long the site takes to build, and what a change has built again.
 
-``python -m benchmarks.site`` copies the tree, runs ``make html`` there five times, cold, after no change, and after three kinds of edits, and writes a record. It takes
-minutes, and wants the machine for itself.
+``python -m benchmarks.site`` copies the tree, runs ``make html`` in the copy, cold,
+after no change and after three kinds of edits, and writes a record. It takes minutes,
+and wants the machine for itself.
 """
 
 import os
@@ -129,8 +130,15 @@ def main() -> None:
                 flush=True,
             )
             metrics |= {f"{name}/{k}": [float(v)] for k, v in vars(one).items()}
+    write(records.FOLDER, started, metrics, environment)
+
+
+def write(
+    folder: Path, started: datetime, metrics: dict, environment: dict
+) -> records.Record:
+    """Write the record of the builds."""
     record = report.write(
-        records.FOLDER / NAME,
+        folder / NAME,
         "python -m benchmarks.site",
         started,
         {"processes": 2, "commit": machine.commit()},
@@ -141,6 +149,7 @@ def main() -> None:
         source_key("dian"),
     )
     print(f"written to {record.folder}")
+    return record
 
 
 def _append(path: Path, text: str) -> None:

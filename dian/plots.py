@@ -220,3 +220,54 @@ def image_grid(
     ax.imshow(whole, cmap="gray_r", vmin=0, vmax=255)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
+
+
+def speedups(
+    ax: Axes,
+    names: Sequence[str],
+    ratios: Sequence[float],
+    goals: Sequence[float],
+    limits: Sequence[float | None],
+) -> None:
+    """Draw how many times as fast each case is as its peer, with goal and limit.
+
+    A bar to the right of 1 is faster, one to the left is slower.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    names, ratios, goals
+        What each bar is called, how long it is, and how long it should be.
+    limits
+        How long it would be if the machine's limit were reached; ``None`` where there
+        is none.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> ax = Figure().subplots()
+    >>> speedups(ax, ["one", "two"], [2.0, 1.0], [1.5, 1.5], [3.0, None])
+    >>> [text.get_text() for text in ax.texts]
+    ['2 ✓', '1 ✗']
+    """
+    places = np.arange(len(names))[::-1]
+    for place, ratio, goal, limit in zip(places, ratios, goals, limits, strict=True):
+        met = ratio >= goal  # not by colour alone: the mark tells, too
+        color = "#0072b2" if met else "#d55e00"
+        ax.barh(place, ratio - 1, left=1, height=0.6, color=color)
+        ax.plot([goal, goal], [place - 0.4, place + 0.4], color="black", linewidth=2)
+        if limit is not None:
+            ends = [place - 0.4, place + 0.4]
+            ax.plot([limit, limit], ends, color="gray", linestyle=":", linewidth=2)
+        mark = "✓" if met else "✗"
+        beyond = 1.1 * max(ratio, goal)
+        ax.text(beyond, place, f"{ratio:.3g} {mark}", va="center", fontsize=8)
+    ax.axvline(1, color="black", linewidth=0.8)
+    ax.plot([], [], color="black", linewidth=2, label="goal")
+    ax.plot([], [], color="gray", linestyle=":", linewidth=2, label="limit")
+    ax.set_xscale("log")
+    ax.set_yticks(places, names, fontsize=8)
+    ax.set(xlabel="times as fast (logarithmic)")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="lower right")

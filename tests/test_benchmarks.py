@@ -5,7 +5,9 @@ No time is asserted here: a test must not depend on how busy the machine is.
 
 import importlib
 import json
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,9 +29,15 @@ CPU = torch.device("cpu")
 TINY = Place(CPU, "tiny")
 
 
-@pytest.mark.parametrize("name", command.CASES)
+HERE = command.CASES | {
+    name: case for name, case in command.ON_A_GPU.items() if name != "unet-compiled"
+}
+"""All but what needs a compiler: the others run on the CPU, too."""
+
+
+@pytest.mark.parametrize("name", HERE)
 def test_every_case_runs_and_its_sides_agree(name):
-    case = command.CASES[name](TINY)
+    case = HERE[name](TINY)
     assert not case.skipped
     result = measure(case, CPU, seconds=0.0, limit=Limits(1e9, 1e9).milliseconds(case))
     assert result.limit > 0
@@ -161,9 +169,34 @@ def test_a_record_of_times_is_stale_when_what_was_timed_has_changed(record):
         runner.revalidate("benchmarks-cpu", record.folder.parent)
 
 
+def test_what_a_gpu_cannot_do_is_told_and_the_rest_goes_on(monkeypatch, capsys):
+    def broken(place):
+        raise RuntimeError("no compiler\nand much more")
+
+    rnn = {"rnn-32": command.CASES["rnn-32"]}
+    monkeypatch.setattr(command, "ON_A_GPU", {"unet-compiled": broken})
+    monkeypatch.setattr(
+        command, "_cases", lambda place: {"unet-compiled": broken} | rnn
+    )
+    monkeypatch.setattr(command, "OTHERS", {})
+    assert [name for name, _ in command.run(TINY, 0.0)] == ["limits", "rnn-32"]
+    assert capsys.readouterr().out == "unet-compiled: not run: no compiler\n"
+
+
 def test_a_part_is_no_record(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(records, "FOLDER", tmp_path)
     threads = str(torch.get_num_threads())
     command.main(["--tiny", "--threads", threads, "metrics"])
     assert "scikit-learn" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_shows_every_case_of_the_record():
+    """A goal that was missed cannot be left out."""
+    page = (Path(__file__).parents[1] / "docs/benchmarks.md").read_text()
+    shown = re.findall(r"^```{benchmarks} benchmarks-cpu\n(.*?)```", page, re.M | re.S)
+    cases = list(command.CASES | command.OTHERS)
+    assert sorted("".join(shown).split()) == sorted(cases)
+    record = records.load("benchmarks-cpu")
+    assert set(cases) <= set(record.settings)
+    assert record.settings["size"] == "cpu"

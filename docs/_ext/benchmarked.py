@@ -1,0 +1,133 @@
+"""The directive ``benchmarks``: cases of a record of times, with their goals.
+
+It names a record, and its content the cases, one a line, in the order of the rows::
+
+    ```{benchmarks} benchmarks-cpu
+    rnn-256
+    ```
+
+The directive ``builds`` does the same for a record of builds of the site.
+"""
+
+from docutils import nodes
+from recorded import depend_on, names, read
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from dian.records import Record
+
+PAGE = "benchmarks"
+HEAD = ("Work", "Beside", "Ours", "Theirs", "Times as fast", "Goal", "Met")
+BUILDS = ("Build", "Seconds", "Peak memory, MiB", "Pages read", "Scripts run")
+WHAT = {
+    "cold": "cold",
+    "warm": "nothing changed",
+    "prose-edit": "a sentence in a page",
+    "gallery-edit": "a sentence in a script of the gallery",
+    "library-edit": "a line in a module of the library",
+}
+NONE = "No such run is recorded."
+
+
+class Benchmarks(SphinxDirective):
+    """A table: a row for each side that ours was timed beside."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table, or say that there is no such record."""
+        name = self.arguments[0]
+        if name not in names():
+            return [nodes.paragraph("", NONE)]
+        depend_on(self.env, name)
+        record = read(name)
+        cases = [line for line in self.content if line] or cases_of(record)
+        rows = [_row(HEAD), _row("---" for _ in HEAD)]
+        for case in cases:
+            rows += [_row(cells) for cells in rows_of(record, case)]
+        return self.parse_text_to_nodes("\n".join(rows))
+
+
+class Builds(SphinxDirective):
+    """A table: a row for each build, and under it where the numbers are from."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return both, or say that there is no such record."""
+        name = self.arguments[0]
+        if name not in names():
+            return [nodes.paragraph("", NONE)]
+        depend_on(self.env, name)
+        rows = [_row(BUILDS), _row("---" for _ in BUILDS)]
+        for key, title in WHAT.items():
+            path = f"{{result}}`{name}/{key}"
+            cells = (f"{path}/{n}:.0f`" for n in ("seconds", "mib", "pages", "scripts"))
+            rows.append(_row([title, *cells]))
+        line = ["", f"```{{provenance}} {name}", "```"]
+        return self.parse_text_to_nodes("\n".join([*rows, *line]))
+
+
+def cases_of(record: Record) -> list[str]:
+    """Name the cases of a record."""
+    return sorted({key.partition("/")[0] for key in record.metrics} - {"limits"})
+
+
+def peers_of(record: Record, case: str) -> list[str]:
+    """Name the sides beside ours, those with a goal first."""
+    found = [
+        key.split("/")[1]
+        for key in record.metrics
+        if key.startswith(f"{case}/") and key.endswith("/ratio")
+    ]
+    return sorted(found, key=lambda peer: f"{case}/{peer}/goal" not in record.metrics)
+
+
+def rows_of(record: Record, case: str):
+    """Yield the cells of each row; every number is a role ``result``."""
+    title = record.value(f"settings/{case}")
+    what, _, unit = title.rpartition(" (")
+    unit = unit.removesuffix(")")
+    for peer in peers_of(record, case):
+        key = f"{case}/{peer}"
+
+        def value(path: str, form: str) -> str:
+            return f"{{result}}`{record.name}/{path}:{form}`"
+
+        goal = mark = ""
+        if f"{key}/goal" in record.metrics:
+            goal = f"at least {value(f'{key}/goal', '.3g')}"
+            met = record.value(f"{key}/ratio") >= record.value(f"{key}/goal")
+            mark = "✓" if met else "✗"
+        low, high = (value(f"{key}/{end}", ".2f") for end in ("low", "high"))
+        yield (
+            what,
+            peer,
+            f"{value(f'{case}/ours', '.3g')} {unit}",
+            f"{value(f'{key}/theirs', '.3g')} {unit}",
+            f"{value(f'{key}/ratio', '.2f')} ({low} to {high})",
+            goal,
+            mark,
+        )
+        what = ""
+
+
+def _row(cells) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def watch_names(app: Sphinx, env, added, changed, removed) -> set[str]:
+    """Read the page again when a record is new or gone."""
+    old, env.benchmarked_names = getattr(env, "benchmarked_names", names()), names()
+    return {PAGE} & env.found_docs if old != env.benchmarked_names else set()
+
+
+def setup(app: Sphinx) -> dict:
+    """Register the directive."""
+    app.setup_extension("results")
+    app.setup_extension("provenance")
+    app.add_directive("benchmarks", Benchmarks)
+    app.add_directive("builds", Builds)
+    app.connect("env-get-outdated", watch_names)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
