@@ -47,7 +47,7 @@ def test_the_tests_above_can_fail(opened, origin):
         assert tab.evaluate(CLIPPED)
 
 
-# Of each part that is folded on the screen, the first words that stand beside no formula.
+# Of each part that is folded on the screen, the first words outside formulas.
 FOLDED = """() => [...document.querySelectorAll("main details")].map((folded) => {
   const texts = document.createTreeWalker(folded, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
