@@ -113,5 +113,6 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict:
     """Come after all that add a style sheet or a script to a page."""
     app.connect("html-page-context", link, priority=950)
-    app.connect("build-finished", finish)
+    # After the theme, which writes the colours of code at the end.
+    app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

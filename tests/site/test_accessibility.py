@@ -107,6 +107,8 @@ def test_the_keyboard_reaches_the_content_and_shows_where_it_is(
 def test_the_keyboard_scrolls_an_equation_and_code(opened, origin):
     with opened(width=390) as tab:
         tab.goto(f"{origin}/gallery/1_rnn/plot_2_bptt.html")
+        # those further down, too, which are not laid out before they are in view
+        tab.add_style_tag(content=".math-scroll { content-visibility: visible }")
         for kind in (".math-scroll", "div.highlight pre"):
             wide = tab.evaluate_handle(
                 """kind => [...document.querySelectorAll(`main ${kind}`)]

@@ -54,8 +54,23 @@ def test_moving_both_positions_keeps_the_product(opened, origin):
         assert before.partition("product")[2] == after.partition("product")[2]
 
 
-def test_without_scripts_the_pictures_remain(opened, origin):
+@pytest.mark.parametrize("name", PAGES)
+def test_without_scripts_the_pictures_remain(opened, origin, name):
     with opened(java_script_enabled=False) as tab:
-        tab.goto(f"{origin}/{PAGES['rotary']}")
+        tab.goto(f"{origin}/{PAGES[name]}")
         assert not tab.locator("figure.interactive").is_visible()
-        assert tab.locator("main img").first.is_visible()
+        assert tab.locator("main img[class*='sphx-glr']").first.is_visible()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_it_has_a_name_and_fits_a_telephone(opened, origin, name):
+    with opened(width=390) as tab:
+        tab.goto(f"{origin}/{PAGES[name]}")
+        figure = tab.locator("figure.interactive")
+        drawn = figure.locator("svg, canvas")
+        assert drawn.count()
+        for one in [*drawn.all(), *figure.locator("input, output, button").all()]:
+            box = one.bounding_box()
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= 390
+        assert all(one.get_attribute("aria-label") for one in drawn.all())
+        assert all(one.get_attribute("role") == "img" for one in drawn.all())
