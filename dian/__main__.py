@@ -176,7 +176,7 @@ def audit(
     The status is 0 if none is stale or damaged, and no replay differs.
     """
     wanted = names or records.names()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with _bar() as progress:
         looks = auditor.look(wanted, replay=replay)
         steps = progress.track(looks, total=len(wanted), description="auditing")
         found = list(steps)
@@ -248,9 +248,15 @@ def verify(
 
 def _verify(names: Iterable[str], *, mutants: bool) -> list[dict]:
     claims = verifier.find(names)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with _bar() as progress:
         steps = progress.track(claims, description="verifying")
         return [verifier.report(claim, mutants=mutants) for claim in steps]
+
+
+def _bar() -> Progress:
+    """Make a bar for a terminal, which leaves nothing behind, and nothing elsewhere."""
+    away = not sys.stderr.isatty()
+    return Progress(console=Console(stderr=True), transient=True, disable=away)
 
 
 def _found(report: dict) -> str:

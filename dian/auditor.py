@@ -79,8 +79,17 @@ def audit(name: str, folder: Path = records.FOLDER, *, replay: bool = False) -> 
 def look(
     names: Iterable[str], folder: Path = records.FOLDER, *, replay: bool = False
 ) -> Iterator[Found]:
-    """Look at some records, or at all if none is named."""
-    for name in names or records.names(folder):
+    """Look at some records, or at all if none is named.
+
+    Raises
+    ------
+    DianError
+        If there is no record of a name; the nearest ones are listed.
+    """
+    known = records.names(folder)
+    for name in names or known:
+        if name not in known:
+            raise DianError(f"no record {name!r}; {records.nearest(name, known)}")
         yield audit(name, folder, replay=replay)
 
 

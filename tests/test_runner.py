@@ -213,6 +213,7 @@ def test_a_damaged_record_is_told_by_the_audit(checkout):
         (("train", NAME, "--quick", "--out", "dian/recorded"), "never overwrites"),
         (("trian", NAME), "Did you mean 'train'?"),
         (("revalidate", "rnn"), "nearest:|valid:"),
+        (("audit", "rnn-relux"), "no record 'rnn-relux'; nearest: rnn-relu"),
     ],
 )
 def test_the_command_line_refuses_what_it_does_not_know(tmp_path, arguments, message):
