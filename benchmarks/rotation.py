@@ -51,14 +51,13 @@ def queries_and_keys(place: Place, layout: str = "pairs") -> Case:
             14.0 if layout == "pairs" else None,
         )
 
-    copies = torch.empty_like(q), torch.empty_like(k)
     peers, skipped = against(
         {
             "transformers": lambda: llama(tables_given=False),
             "transformers-tables-given": lambda: llama(tables_given=True),
             "rotary-embedding-torch": lucidrains,
             "a-copy": lambda: Side(
-                lambda: [to.copy_(x) for to, x in zip(copies, (q, k), strict=True)],
+                lambda: [x.clone() for x in (q, k)],  # into new memory, as ours is
                 view=None,
                 goal=1 / 1.3 if layout == "pairs" else None,
             ),
