@@ -79,6 +79,16 @@ def run(
     )
 
 
+def few_steps(settings: Settings, split: Split) -> tuple[Settings, Split]:
+    """Make a whole run small, for a replay: two epochs of six steps each.
+
+    Through 784 time steps rounding grows tenfold with each or every other step of
+    training: from 1e-16 to 1e-11 in these twelve, and to 1e-4 in fifty.
+    """
+    small, (train, test) = shorten(settings, split)
+    return small, (take(train, slice(6 * settings.batch_size - 1)), test)
+
+
 STARTS = {
     "rnn-pixels-tanh": Settings(),
     "rnn-pixels-orthogonal": Settings(init="orthogonal"),
@@ -97,7 +107,7 @@ def _experiment(name: str, settings: Settings) -> Experiment:
         data=read,
         checksums=data.CHECKSUMS,
         run=run,
-        shorten=shorten,
+        shorten=few_steps,
     )
 
 
