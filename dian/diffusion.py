@@ -59,7 +59,7 @@ def make_schedule(beta: Float64[Tensor, "T"]) -> Schedule:
     Raises
     ------
     ValueError
-        If one of them is not above 0 and below 1.
+        If there is none, or one is not above 0 and below 1.
 
     Examples
     --------
@@ -67,6 +67,8 @@ def make_schedule(beta: Float64[Tensor, "T"]) -> Schedule:
     >>> make_schedule(torch.tensor([0.5, 0.5], dtype=torch.float64)).alpha_bar
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
+    if not len(beta):
+        raise ValueError("there must be at least one step, got T = 0")
     if not ((beta > 0) & (beta < 1)).all():
         raise ValueError(
             f"every beta must be above 0 and below 1, got {beta.min()} to {beta.max()}"
@@ -174,6 +176,11 @@ def diffuse(
     epsilon
         Standard normal noise.
 
+    Raises
+    ------
+    ValueError
+        If there is not one step and one draw of noise for each image.
+
     Notes
     -----
     Equation 4 of Ho et al., 2020, arXiv:2006.11239.
@@ -185,6 +192,11 @@ def diffuse(
     >>> diffuse(schedule, torch.ones(1, 1), torch.tensor([2]), torch.zeros(1, 1))
     tensor([[0.5000]])
     """
+    if t.shape != x_0.shape[:1] or epsilon.shape != x_0.shape:
+        raise ValueError(
+            f"t must be {tuple(x_0.shape[:1])} and epsilon {tuple(x_0.shape)}, as x_0 "
+            f"has it, got {tuple(t.shape)} and {tuple(epsilon.shape)}"
+        )
     signal = at_step(schedule.alpha_bar.sqrt(), t, x_0)
     noise = at_step((1 - schedule.alpha_bar).sqrt(), t, x_0)
     return signal * x_0 + noise * epsilon
@@ -417,6 +429,11 @@ def training_loss(
     loss
         For each image, the mean over its entries. Training takes the mean of them.
 
+    Raises
+    ------
+    ValueError
+        If there is no image, or the model returns something of another shape.
+
     Notes
     -----
     arXiv:2006.11239. Where the paper sums over the entries of an image, this takes the
@@ -431,6 +448,8 @@ def training_loss(
     >>> training_loss(linear_schedule(), knows_nothing, x_0, generator=generator).mean()
     tensor(1.0...)
     """
+    if not len(x_0):
+        raise ValueError("x_0 must hold at least one image, got none")
     T = len(schedule.beta) - 1
     place = x_0.device if generator is None else generator.device
     # 2-3: t ~ Uniform({1, ..., T}), one for each image
@@ -440,6 +459,11 @@ def training_loss(
     t = t.to(x_0.device)
     # 5: || epsilon - epsilon_theta(sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, t) ||^2
     prediction = model(diffuse(schedule, x_0, t, epsilon), t)
+    if prediction.shape != x_0.shape:
+        raise ValueError(
+            f"the model must return {tuple(x_0.shape)}, the shape of x_t, "
+            f"got {tuple(prediction.shape)}"
+        )
     error = target_from(schedule, x_0, t, epsilon, target) - prediction
     loss = error.square().flatten(1).mean(1)
     return loss if weight is None else at_step(weight, t, loss) * loss

@@ -60,8 +60,8 @@ def cross_entropy(
     Raises
     ------
     ValueError
-        If no position counts, a label that counts is not a class, or ``smoothing`` is
-        not in [0, 1].
+        If no position counts, a label that counts is not a class, labels are not whole
+        numbers, or ``smoothing`` is not in [0, 1].
 
     Notes
     -----
@@ -140,6 +140,8 @@ def _check(
             f"mask must have the shape {tuple(labels.shape)} of labels, "
             f"got {tuple(mask.shape)}"
         )
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"labels must be whole numbers, got {labels.dtype}")
     counted = labels if mask is None else labels[mask]
     if not counted.numel():
         raise ValueError("no position counts: the batch is empty or all masked")

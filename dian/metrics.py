@@ -23,7 +23,8 @@ def confusion_matrix(
     Raises
     ------
     ValueError
-        If the two differ in length, or hold something that is not a class.
+        If they are not two rows of whole numbers of one length, or hold something that
+        is not a class.
 
     Examples
     --------
@@ -41,6 +42,8 @@ def confusion_matrix(
     tensor([[1, 1],
             [0, 1]])
     """
+    for name, classes in (("true", true), ("predicted", predicted)):
+        _check_classes(name, classes)
     if true.shape != predicted.shape:
         raise ValueError(
             f"true and predicted must have one length, got {len(true)} and "
@@ -120,7 +123,7 @@ def balanced_accuracy(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, ""]:
     >>> balanced_accuracy(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).item()
     0.875
     """
-    return recall(C)[C.sum(1) > 0].mean()
+    return _ratio(recall(C).sum(), (C.sum(1) > 0).sum())
 
 
 def summary(C: Int[Tensor, "n_class n_class"]) -> dict[str, float]:
@@ -213,6 +216,9 @@ def calibration_error(
 
 def _check_probabilities(p: Tensor, true: Tensor) -> None:
     """Refuse logits, labels that are not classes, and what does not fit together."""
+    _check_classes("true", true)
+    if p.ndim != 2:
+        raise ValueError(f"p must be (n, n_class), got {tuple(p.shape)}")
     if len(p) != len(true) or not len(p):
         raise ValueError(
             f"p and true must have one length above 0, got {len(p)} and {len(true)}"
@@ -227,6 +233,15 @@ def _check_probabilities(p: Tensor, true: Tensor) -> None:
         raise ValueError(
             "p must hold probabilities: rows of numbers from 0 that add up to 1; got "
             f"a row that is off by {off:.3g}, and a smallest number of {p.min():.3g}"
+        )
+
+
+def _check_classes(name: str, classes: Tensor) -> None:
+    """Refuse what is not a row of whole numbers."""
+    if classes.ndim != 1 or classes.is_floating_point() or classes.is_complex():
+        raise ValueError(
+            f"{name} must be one row of whole numbers, got {classes.dtype} of shape "
+            f"{tuple(classes.shape)}"
         )
 
 

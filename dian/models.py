@@ -218,7 +218,7 @@ def as_sequence(
     Raises
     ------
     ValueError
-        If there is no image, if the pixels of one cannot be shared out evenly, or if
+        If there is no image, if a row cannot be shared out evenly, or if
         one is not a finite number.
 
     Examples
@@ -228,9 +228,9 @@ def as_sequence(
     >>> as_sequence(torch.zeros(3, 28, 28), d=1).shape  # pixel by pixel
     torch.Size([784, 3, 1])
     """
-    if images.ndim != 3 or not images.numel() or images[0].numel() % d:
+    if images.ndim != 3 or not images.numel() or images.shape[2] % d:
         raise ValueError(
-            f"images must be (batch, row, column), none empty, their pixels a multiple "
+            "images must be (batch, row, column), none empty, the columns a multiple "
             f"of {d}, got {tuple(images.shape)}"
         )
     # A sum that is finite has no part that is not, and costs one pass.

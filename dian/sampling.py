@@ -274,6 +274,8 @@ def ddim_sample(
         raise ValueError(f"steps must rise from 1 or more, got {list(steps)}")
     if path[-1] > T:
         raise ValueError(f"steps must end at {T} or before, got {path[-1]}")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie in [0, 1], got {eta}")
     schedule = schedule.to(x_T.device)
     noise = noise or (lambda _: standard_normal(x_T, generator))
     x = x_T
@@ -376,4 +378,8 @@ def clipped(x_0: Float[Tensor, "*x"], clip: float | None) -> Float[Tensor, "*x"]
     >>> clipped(torch.tensor([-3.0, 0.5]), 1.0)
     tensor([-1.0000,  0.5000])
     """
-    return x_0 if clip is None else x_0.clamp(-clip, clip)
+    if clip is None:
+        return x_0
+    if not clip > 0:
+        raise ValueError(f"clip must be above 0, or None, got {clip}")
+    return x_0.clamp(-clip, clip)

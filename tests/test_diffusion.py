@@ -210,6 +210,29 @@ def test_a_schedule_that_is_none():
         make_schedule(torch.tensor([0.0, 0.5], dtype=torch.float64))
 
 
+def test_a_schedule_without_steps():
+    with pytest.raises(ValueError, match="at least one step, got T = 0"):
+        linear_schedule(0)
+
+
+@pytest.mark.parametrize(
+    ("t", "epsilon"),
+    [(torch.tensor([1]), torch.zeros(3, 5)), (torch.ones(3).long(), torch.zeros(1, 5))],
+)
+def test_what_would_be_broadcast(t, epsilon):
+    plain = inspect.unwrap(diffuse)
+    with pytest.raises(ValueError, match=r"t must be \(3,\) and epsilon \(3, 5\)"):
+        plain(SCHEDULE, torch.zeros(3, 5), t, epsilon)
+
+
+def test_a_loss_of_nothing_or_of_another_shape():
+    plain = inspect.unwrap(training_loss)
+    with pytest.raises(ValueError, match="at least one image, got none"):
+        plain(SCHEDULE, lambda x, t: x, torch.zeros(0, 5))
+    with pytest.raises(ValueError, match=r"must return \(3, 5\), .* got \(3, 1\)"):
+        plain(SCHEDULE, lambda x, t: x[:, :1], torch.zeros(3, 5))
+
+
 def test_an_unknown_target(images):
     message = "target must be one of epsilon, x_0, v, mu, score, got 'eps'"
     with pytest.raises(ValueError, match=message):

@@ -93,6 +93,7 @@ def test_large_logits_stay_finite(size):
         ([0, 1, 3], None, r"labels must lie in 0\.\.2, got 0\.\.3"),
         ([0, -1, 2], None, r"got -1\.\.2"),
         ([0, 1], None, r"labels must have shape \(3,\)"),
+        ([0.0, 1.0, 2.0], None, r"labels must be whole numbers, got torch\.float32"),
         ([0, 1, 2], [True, False], r"mask must have the shape \(3,\)"),
         ([0, 1, 2], [False] * 3, "no position counts"),
     ],

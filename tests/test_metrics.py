@@ -59,6 +59,9 @@ def test_rows_are_the_truth():
     ("true", "predicted", "message"),
     [
         ([0, 1], [0], "one length, got 2 and 1"),
+        ([0.0, 1.0], [0, 1], r"true must be one row of whole .* torch\.float32"),
+        ([0, 1], [[0, 1]], r"predicted must be one row .* of shape \(1, 2\)"),
+        (0, 0, r"true must be one row .* torch\.int64 of shape \(\)"),
         ([0, 2], [0, 0], r"true must lie in 0\.\.1, got 0\.\.2"),
         ([0, 0], [0, -1], r"predicted must lie in 0\.\.1, got -1\.\.0"),
     ],
@@ -157,6 +160,9 @@ NEED_PROBABILITIES = {
         ([[float("nan"), 0.5]], [0], "off by nan"),
         ([[0.5, 0.5]], [2], r"true must lie in 0\.\.1, got 2\.\.2"),
         ([[0.5, 0.5]], [0, 1], "one length above 0, got 1 and 2"),
+        ([[0.5, 0.5]], [[0]], r"true must be one row .* of shape \(1, 1\)"),
+        ([[0.5, 0.5]], [0.0], r"true must be one row of whole .* torch\.float"),
+        ([1.0], [0], r"p must be \(n, n_class\), got \(1,\)"),
     ],
 )
 def test_what_is_not_a_probability(function, p, true, message):

@@ -6,6 +6,7 @@ import torch
 from dian import mixture
 from dian.diffusion import clean_from, diffuse, linear_schedule, posterior
 from dian.sampling import (
+    clipped,
     ddim_sample,
     even_steps,
     interpolate,
@@ -243,3 +244,12 @@ def test_interpolation_ends_at_its_images(x_T, generator):
             generator=torch.Generator().manual_seed(5), **options,
         )  # fmt: skip
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_clip_or_an_eta_that_is_none():
+    with pytest.raises(ValueError, match=r"clip must be above 0, or None, got -1\.0"):
+        clipped(torch.zeros(1), -1.0)
+    with pytest.raises(ValueError, match=r"eta must lie in \[0, 1\], got 3\.0"):
+        ddim_sample(
+            SCHEDULE, lambda x, t: x, torch.zeros(1, 1), steps=[1], eta=3.0, clip=None
+        )

@@ -45,8 +45,8 @@ def example(seed: int, n: int = 211) -> tuple[Tensor, Tensor]:
         Mutant("0/0 is 1", "part.double() /", "(part + (whole == 0)).double() /"),
         Mutant("F1 of the means in place of the mean of F1", "f1(C).mean().item()",
                "float(2 / (1 / precision(C).mean() + 1 / recall(C).mean()))"),
-        Mutant("an absent class has a recall in the mean", "recall(C)[C.sum(1) > 0]",
-               "recall(C)"),
+        Mutant("an absent class has a recall in the mean", "(C.sum(1) > 0).sum()",
+               "(C.sum(1) >= 0).sum()"),
     ),
 )  # fmt: skip
 def confusion(metrics) -> float:

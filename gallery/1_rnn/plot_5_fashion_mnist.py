@@ -192,5 +192,5 @@ assert (recorded["after"] == test.labels.numpy()).mean() > 0.8
 # :result:`rnn-fashion-mnist/settings/epochs` epochs, a learning rate of
 # :result:`rnn-fashion-mnist/settings/learning_rate` at the start and then on a
 # :result:`rnn-fashion-mnist/settings/schedule` schedule, no momentum, no augmentation.
-# Nothing was chosen by the test images. What the best plain recurrent network can do is
-# another question.
+# Nothing was chosen by the test images. What other choices are worth, and what the best
+# plain network can do, is on :ref:`sphx_glr_gallery_1_rnn_plot_5b_choices.py`.

@@ -11,6 +11,8 @@ classes together, precision, recall and F1 *are* the accuracy. The matrix adds u
 batches; its ratios do not. In batches of 8 the averaged macro-F1 of our network is
 below 0.6 instead of above 0.8; a classifier that makes no mistake gets less than 0.6,
 too; and where the test images happen to be sorted by class, ours gets less than 0.1.
+The probabilities tell what counts cannot: for 97 % of the images and more, the right
+class is among the first three guesses.
 
 **Source.** Opitz and Burst, *Macro F1 and Macro F1*, 2019 (arXiv:1911.03347), on the
 two of that name; Forman and Scholz, *Apples-to-apples in cross-validation studies*,
@@ -32,6 +34,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from dian import data, metrics, plots, records
+from dian.loss import softmax
+from dian.models import RNNClassifier
 
 record = records.load("rnn-fashion-mnist")
 test = data.sample("test")
@@ -281,6 +285,49 @@ assert torch.equal(total, C)
 print({name: round(value, 4) for name, value in metrics.summary(total).items()})
 
 # %%
+# And begin again: the sum belongs to one pass over the data. A matrix that is carried
+# on from epoch to epoch tells of all weights there have been, and the curve lags behind
+# the network. Of the accuracies of the recorded epochs it would have made these:
+
+by_epoch = record.series["test/accuracy"][0, 1:]
+carried_on = by_epoch.cumsum() / np.arange(1, len(by_epoch) + 1)
+print(f"last epoch {by_epoch[-1]:.4f}, carried on {carried_on[-1]:.4f}")
+assert carried_on[-1] < by_epoch[-1] - 0.01
+
+# %%
+# How sure it was
+# ---------------
+# A matrix of counts holds decisions. What the network gave to each class tells more:
+# whether the right class was among its first guesses, how surprising the truth was, and
+# whether it is right as often as it is sure. Here for the 500 bundled test images, of
+# which there are as many of each class, so that balanced accuracy, the mean recall of
+# the classes that are present, is the accuracy.
+
+model = RNNClassifier(h=record.settings["h"])
+model.load_state_dict(record.weights)
+with torch.no_grad():
+    p = softmax(model(test.images))
+of_these = metrics.confusion_matrix(test.labels, p.argmax(1), n_class=10)
+print(f"accuracy            {metrics.accuracy(of_these):.3f}")
+print(f"balanced accuracy   {metrics.balanced_accuracy(of_these):.3f}")
+top = [metrics.top_k_accuracy(p, test.labels, k).item() for k in (1, 2, 3)]
+print("among the first 1, 2, 3 guesses:", *(f"{share:.3f}" for share in top))
+nll = metrics.negative_log_likelihood(p, test.labels)
+print(f"surprise            {nll:.3f} nats; knowing nothing {np.log(10):.3f}")
+error = metrics.calibration_error(p, test.labels, n_bin=10)
+print(f"calibration error   {error:.3f} in 10 bins")
+
+assert torch.equal(p.argmax(1), predicted[test.index])
+assert abs(metrics.balanced_accuracy(of_these) - metrics.accuracy(of_these)) < 1e-12
+assert top[0] == metrics.accuracy(of_these).item() < top[1] < top[2]
+assert top[2] > 0.97
+assert nll < 0.5
+assert error < 0.1
+
+# %%
+# Nearly always the right class is among the first three guesses: what the network
+# confuses, it confuses with something that it holds to be likely, too.
+#
 # Limits
 # ------
 # One run, one data set with classes of one size. Where they differ in size, the biases

@@ -194,9 +194,9 @@ assert abs(measured["T = 1000, to 0.02"]) < 5 / math.sqrt(500)
 assert abs(measured["T = 500, both ends doubled"]) < 5 / math.sqrt(500)
 
 # %%
-# A network that has learnt on the chain in the middle takes the mean of its noise for
-# a message, and a sample that starts from real noise of mean zero comes out neither
-# bright nor dark. How much that moves the samples can be calculated exactly: see
+# On the chain in the middle the mean of :math:`x_T` still tells how bright the image
+# is, and real noise, whose mean is zero, tells something false. How much that moves the
+# samples of a perfect network can be calculated exactly: see
 # :doc:`/gallery/4_diffusion/plot_4_sampler_oracles`.
 #
 # Limits

@@ -245,4 +245,4 @@ assert abs(unit - expected(schedule, 0.0, 1.0)) < 1e-12
 # ------
 # The equality needs data for which the exact way back is Gaussian. For any other data
 # the bound is above the entropy even with the best network, since a step back of a
-# finite size has more than one peak; the more steps, the less.
+# finite size is not Gaussian then; the more steps, the less.

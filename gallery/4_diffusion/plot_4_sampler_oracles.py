@@ -10,7 +10,7 @@ then an affine map of its start and of each draw of noise, and zeros and unit ve
 in their place read off every coefficient. On unit data the variance that comes out
 must be exactly :math:`1 - \beta_1`; a single point must be hit from everywhere; a
 shift is short by a factor that the end of the schedule tells. All eight planted bugs
-are seen, the smallest by 0.0001, for which one would otherwise need 200 million
+are seen, the smallest by 0.0001, for which one would otherwise need five billion
 samples. A right sampler is still not exact on other data: that is what the steps cost,
 and few steps of DDIM cost much.
 
