@@ -44,7 +44,7 @@ PLANT = "html => { document.querySelector('main article').innerHTML += html }"
     [
         ("stuck", "<div style='overflow: auto'><p style='width: 999px'>x</p></div>"),
         ("mute", "<img src='data:,'>"),
-        ("blank", "<i class='fa-solid fa-poo'></i>"),
+        ("blank", "<i class='fa-solid fa-flask'></i>"),
         ("without_tex", "<span class='katex'>x</span>"),
         ("unlinked", "<b class='eqno'>(1)<a class='headerlink' href='#no'>#</a></b>"),
         (
