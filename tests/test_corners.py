@@ -21,7 +21,7 @@ x    .    x        x     x     x    x      .
 .    .    .        .     .     .    x      .
 .    x    .        x     .     .    .      .
 .    x    .        x     .     x    x      .
-.    .    x        x     x     .    x      .
+.    .    x        x     x     .    x      x
 .    .    .        .     .     .    .      x
 """
 SINUSOIDAL = """

@@ -145,7 +145,7 @@ def test_a_docstring_leaves_a_record_fresh(checkout):
 
 def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     run, edit = checkout
-    edit("rnn.py", "deltas", "parts")
+    edit("rnn.py", "delta_t", "late")
     audit = run("audit")
     assert audit.returncode == 1
     assert re.search(rf"{NAME} +│ stale ", audit.stdout)
@@ -158,7 +158,7 @@ def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
 
 def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     run, edit = checkout
-    edit("rnn.py", "states[t - 1], W_hh)", "states[t - 1], W_hh, beta=1.001)")
+    edit("rnn.py", "addmm_(state, W_hh)", "addmm_(state, W_hh, beta=1.001)")
     assert "is stale: dian.rnn changed" in run("audit").stderr
     refused = run("revalidate", NAME)
     assert refused.returncode == 1

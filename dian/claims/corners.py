@@ -67,7 +67,8 @@ ROTARY_BUGS = (
     _bug("the queries start at 1", "q = rotary.rotate_halves(q, omega, offset=start)",
          "q = rotary.rotate_halves(q, omega, offset=start + 1)",
          "zero group same golden", __name__),
-    _bug("the angle is in bfloat16", _ANGLES, _COARSE, "relative group shift golden"),
+    _bug("the angle is in bfloat16", _ANGLES, _COARSE,
+         "relative group shift cache golden"),
     _bug("no offset while decoding", "v[m : m + 1], start=m", "v[m : m + 1], start=0",
          "cache", __name__),
 )  # fmt: skip
