@@ -63,7 +63,7 @@ class Case:
     """Bytes that have to be read or written."""
     precision: torch.dtype = torch.float32
     """The type of the products, whose rate is the limit."""
-    images: int = 0
+    images: float = 0
     """Images that one call goes through, where that is of interest."""
 
 

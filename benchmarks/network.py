@@ -179,7 +179,7 @@ def sampling(place: Place) -> Case:
         skipped,
         tolerance=1e-3,
         flops=counter.get_total_flops(),
-        images=batch,
+        images=batch * steps / 1000,
     )
 
 

@@ -66,7 +66,7 @@ class Result:
     skipped: dict[str, str] = field(default_factory=dict)
     limit: float | None = None
     """What the arithmetic alone would take, or the memory, whichever is more."""
-    images: int = 0
+    images: float = 0
 
 
 def compare(name: str, expected: Sequence[Tensor], found: Sequence[Tensor], tol: float):

@@ -219,7 +219,7 @@ def as_sequence(
     Raises
     ------
     ValueError
-        If there is no image, if a row cannot be shared out evenly, or if
+        If there is no image, if a step would hold parts of two rows, or if
         one is not a finite number.
 
     Examples
@@ -229,10 +229,13 @@ def as_sequence(
     >>> as_sequence(torch.zeros(3, 28, 28), d=1).shape  # pixel by pixel
     torch.Size([784, 3, 1])
     """
-    if images.ndim != 3 or not images.numel() or images.shape[2] % d:
+    fits = images.ndim == 3 and images.numel() and not images[0].numel() % d
+    # A step is a part of a row, or some whole rows: never the end of one and the
+    # beginning of the next.
+    if not fits or (images.shape[2] % d and d % images.shape[2]):
         raise ValueError(
-            "images must be (batch, row, column), none empty, the columns a multiple "
-            f"of {d}, got {tuple(images.shape)}"
+            f"images must be (batch, row, column), none empty, and fall into steps of "
+            f"{d} pixels with whole rows or parts of one, got {tuple(images.shape)}"
         )
     # A sum that is finite has no part that is not, and costs one pass.
     if not images.sum().isfinite():
