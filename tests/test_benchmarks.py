@@ -162,7 +162,7 @@ def test_a_record_of_times_is_stale_when_what_was_timed_has_changed(record):
     content = json.loads(path.read_text())
     content["key"]["modules"]["dian.rnn"] = "another"
     content["checksum"] = records.checksum(content)
-    path.write_text(json.dumps(content))
+    path.write_bytes(records._text(content))
     told = records.unfit("benchmarks-cpu", record.folder.parent)
     assert told.endswith("is stale: dian.rnn changed; run: make bench")
     with pytest.raises(DianError, match="no replay gives again; run: make bench"):

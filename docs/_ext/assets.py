@@ -6,11 +6,14 @@ one file, and the scripts run when the page is there. The font of icons keeps th
 that are drawn.
 """
 
+import logging
 import re
 from pathlib import Path
 
 from fontTools import subset
 from sphinx.application import Sphinx
+
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells every table
 
 BUNDLE = "site.css"
 # The theme's own come first: its templates would load them before all others.

@@ -75,6 +75,8 @@ def _why_fresh(record: records.Record) -> str:
     reasons = records.stale(record)
     if reasons:
         return f"no: {', '.join(reasons)}"
+    if not record.content["replay"]:
+        return "yes: what was timed has not changed since"
     today = source_key(record.content["module"])
     if today == record.content["key"]["modules"]:
         return "yes: its code has not changed since"

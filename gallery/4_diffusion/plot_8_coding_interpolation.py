@@ -108,6 +108,9 @@ right.invert_xaxis()
 right.legend()
 plt.show()
 
+# %%
+# .. live::
+
 print(f"bits at step 1: sent {sent[0]:.3f}, told {told[0]:.3f}")
 print(f"from Shannon's curve: {(sent - shannon).abs().max():.3f} bits at most")
 assert (sent - told).abs().max() < 0.03
@@ -179,6 +182,9 @@ right.set(xlabel="bits", ylabel="error of the best guess", ylim=(0, None))
 right.legend()
 plt.show()
 
+# %%
+# .. live::
+
 which = -(0.3 * math.log2(0.3) + 0.7 * math.log2(0.7))
 at_once = np.interp(which, nats / math.log(2), np.sqrt(errors))
 print(f"which of the two: {which:.4f} bits; error {at_once:.3f} of {variance**0.5:.3f}")
@@ -243,6 +249,9 @@ for ax, t in zip(axes, shown, strict=True):
     ax.set(title=f"from t = {t}", aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
 fig.suptitle("Half-way between the crosses, with one noise for both")
 plt.show()
+
+# %%
+# .. live::
 
 state = torch.Generator().manual_seed(1)
 options = {"share": 0.5, "clip": None, "variance": "beta", "generator": state}
