@@ -82,13 +82,20 @@ def test_without_an_address_nothing_is_said_of_one(monkeypatch):
     assert not {"sphinx_sitemap", "notfound.extension"} & set(conf["extensions"])
 
 
-@pytest.mark.parametrize("file", [".readthedocs.yaml", ".github/workflows/pages.yml"])
-def test_who_hosts_it_builds_it_with_the_command_of_the_readme(file):
+@pytest.mark.parametrize(
+    ("file", "commands"),
+    [
+        (".readthedocs.yaml", ["make html"]),
+        (".github/workflows/pages.yml", ["make pdf", "make html"]),
+    ],
+)
+def test_who_hosts_it_builds_it_with_the_commands_of_the_readme(file, commands):
     text = (ROOT / file).read_text("utf-8")
     made = re.findall(r"(?:- run: |- )(make .*)", text)
-    assert made == ["make html"]
+    assert made == commands
     assert "build/html" in text
-    assert "$ make html" in (ROOT / "README.md").read_text("utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert all(command in readme for command in commands)
 
 
 def test_every_page_shows_the_version(monkeypatch):
