@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from fontTools import subset
+from myst_nb.sphinx_ext import add_global_html_resources
 from sphinx.application import Sphinx
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells every table
@@ -75,6 +76,7 @@ def write_icons(source: Path, target: Path, style: str) -> None:
 def write(app: Sphinx) -> None:
     """Write the joined style sheet and its icons, if they are others now."""
     static = Path(app.outdir) / "_static"
+    add_global_html_resources(app, None)  # MyST-NB brings its own at the end, too late
     sheets = sorted(app.builder._css_files, key=lambda sheet: sheet.priority)
     own = [str(sheet.filename).removeprefix("_static/") for sheet in sheets]
     text = joined(static, [*FIRST, *own]).replace(FONT, ICON_FONT)
