@@ -46,6 +46,7 @@ extensions = [
     "recorded",
     "results",
     "runs",
+    "search_terms",
     "shown_on",
 ]
 exclude_patterns = ["_ext", "_templates", "gallery/**.ipynb", "gallery/**/*.ipynb"]
