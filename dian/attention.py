@@ -145,18 +145,43 @@ def scaled_dot_product_attention(
     tensor([[0.5000, 0.5000]])
     """
     _check(Q, K, V, mask, bias)
+    P = _weights(Q, K, mask, bias)
+    return (P if Z is None else P * Z) @ V, P
+
+
+def attention_weights(
+    Q: Float[Tensor, "*batch n_query d_key"],
+    K: Float[Tensor, "*batch n_key d_key"],
+    mask: Bool[Tensor, "*#batch #n_query #n_key"] | None = None,
+    bias: Float[Tensor, "*#batch #n_query #n_key"] | None = None,
+) -> Float[Tensor, "*batch n_query n_key"]:
+    r"""Return the weights alone, to be looked at beside an output of another function.
+
+    Parameters
+    ----------
+    Q, K, mask, bias
+        As in :func:`scaled_dot_product_attention`.
+
+    Examples
+    --------
+    >>> attention_weights(torch.ones(1, 4), torch.ones(2, 4))
+    tensor([[0.5000, 0.5000]])
+    """
+    _check(Q, K, K, mask, bias)  # no values that could be wrong
+    return _weights(Q, K, mask, bias)
+
+
+def _weights(Q: Tensor, K: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
     # S = Q K^T / sqrt(d_k) + B: divided where there is less to divide
     S = (Q / math.sqrt(Q.shape[-1])) @ K.mT
     if bias is not None:
         S = S + bias
     if mask is None:
-        P = S.softmax(-1)
-    else:
-        # The lowest finite number and not -inf: a row that is masked as a whole stays
-        # free of NaN, forward and back. The second fill makes it zero.
-        S = S.masked_fill(~mask, torch.finfo(S.dtype).min)
-        P = S.softmax(-1).masked_fill(~mask, 0.0)
-    return (P if Z is None else P * Z) @ V, P
+        return S.softmax(-1)
+    # The lowest finite number and not -inf: a row that is masked as a whole stays
+    # free of NaN, forward and back. The second fill makes it zero.
+    S = S.masked_fill(~mask, torch.finfo(S.dtype).min)
+    return S.softmax(-1).masked_fill(~mask, 0.0)
 
 
 class AttentionGradients(NamedTuple):
@@ -297,8 +322,8 @@ def fused_attention(
 
     Notes
     -----
-    The same numbers as :func:`attention`, but for rounding. On some devices its
-    gradients differ from run to run in the last digit, so no recorded run takes it.
+    The same numbers as :func:`attention`, but for rounding. On a GPU its gradients
+    differ from run to run in the last digit, so no recorded run takes it there.
 
     Examples
     --------

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dian.attention import (
     attention_backward,
+    attention_weights,
     causal_mask,
     dropout_pattern,
     fused_attention,
@@ -244,7 +245,7 @@ class MultiHeadAttention(nn.Module):
         n, d_head)``; position :math:`i` of them stands at ``offset + i``. That is how a
         rotary encoding enters.
     attend
-        What computes the heads when nobody asks for the weights:
+        What computes the heads, unless weights are dropped:
         :func:`dian.attention.fused_attention`, or :func:`dian.attention.attention`
         with our own backward pass.
     dropout
@@ -340,8 +341,8 @@ class MultiHeadAttention(nn.Module):
         bias
             Added to the scores; has to broadcast to ``(batch, head, n, m)``.
         need_weights
-            Whether to return the weights ``(batch, head, n, m)``, too. They come from
-            the plain formula, and are those before dropout.
+            Whether to return the weights ``(batch, head, n, m)``, too, those before
+            dropout. They come from the plain formula, and the output from ``attend``.
 
         Returns
         -------
@@ -407,15 +408,15 @@ class MultiHeadAttention(nn.Module):
                 f"be 1, got {tuple(mask.shape)}"
             )
         K, V = share_heads(K, self.n_head), share_heads(V, self.n_head)
-        dropping = self.training and self.dropout > 0
-        if need_weights or dropping:
-            Z = None
-            if dropping:
-                like = Q.new_empty(*Q.shape[:-1], K.shape[-2])
-                Z = dropout_pattern(like, self.dropout, self.generator)
+        if self.training and self.dropout > 0:
+            like = Q.new_empty(*Q.shape[:-1], K.shape[-2])
+            Z = dropout_pattern(like, self.dropout, self.generator)
             heads, P = scaled_dot_product_attention(Q, K, V, mask, bias, Z)
         else:
             heads = self.attend(Q, K, V, mask, bias)
+            # Apart from the output, and still faster than one formula for both: a
+            # gradient need not go back through them when nothing but the output counts.
+            P = attention_weights(Q, K, mask, bias) if need_weights else None
         output = _affine(merge_heads(heads), self.W_O, self.b_O)
         return (output, P) if need_weights else output
 

@@ -256,9 +256,10 @@ class ImageAttention(nn.Module):
         """Return the features, with what was found elsewhere added."""
         pixels = self.norm(x).flatten(2).transpose(1, 2)
         projected = self.W_Q(pixels), self.W_K(pixels), self.W_V(pixels)
-        if torch.is_grad_enabled():
+        if x.is_cuda and torch.is_grad_enabled():
+            # the gradients of the fused kernels differ there from run to run
             found, _ = scaled_dot_product_attention(*projected)
-        else:  # it is the gradients of the fused kernel that differ from run to run
+        else:
             found = fused_attention(*projected)
         return x + self.W_O(found).transpose(1, 2).unflatten(2, x.shape[2:])
 

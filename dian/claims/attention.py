@@ -18,7 +18,7 @@ from dian.claims.compare import holds, largest, normal, relative, worst
 BATCH, HEADS, N_QUERY, N_KEY, D_KEY, D_VALUE = 2, 3, 5, 7, 11, 13
 VASWANI = "Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762, eq. 1"
 FILLS = """S = S.masked_fill(~mask, torch.finfo(S.dtype).min)
-        P = S.softmax(-1).masked_fill(~mask, 0.0)"""
+    return S.softmax(-1).masked_fill(~mask, 0.0)"""
 
 
 def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -117,8 +117,8 @@ def softmax_jacobian(attention) -> float:
         Mutant("divided by the root of the number of keys",
                "math.sqrt(Q.shape[-1])) @ K.mT", "math.sqrt(K.shape[-2])) @ K.mT"),
         Mutant("the softmax is taken over the queries",
-               "if mask is None:\n        P = S.softmax(-1)",
-               "if mask is None:\n        P = S.softmax(-2)"),
+               "if mask is None:\n        return S.softmax(-1)",
+               "if mask is None:\n        return S.softmax(-2)"),
         Mutant("the bias is forgotten", "S = S + bias", "S = S"),
         Mutant("the mask comes after the softmax",
                "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)", "pass"),
@@ -277,7 +277,7 @@ def backward(attention) -> float:
         Mutant("what may be read is hidden", "S.masked_fill(~mask, torch",
                "S.masked_fill(mask, torch"),
         Mutant("-10 in place of the lowest number, and no second fill", FILLS,
-               "P = S.masked_fill(~mask, -10.0).softmax(-1)"),
+               "return S.masked_fill(~mask, -10.0).softmax(-1)"),
         Mutant("the first query stands at the first key", "every.tril(n_key - n_query)",
                "every.tril()"),
         Mutant("a position does not see itself", "every.tril(n_key - n_query)",
@@ -357,13 +357,13 @@ def refuses(attention, padded: Tensor, hidden: Tensor) -> float:
     subjects=(attention,),
     mutants=(
         Mutant("minus infinity, and no second fill", FILLS,
-               "P = S.masked_fill(~mask, -torch.inf).softmax(-1)"),
+               "return S.masked_fill(~mask, -torch.inf).softmax(-1)"),
         Mutant("the row is not made zero", "softmax(-1).masked_fill(~mask, 0.0)",
                "softmax(-1)"),
         Mutant("a billion is taken off the scores", FILLS,
-               "P = (S - (1e9 * ~mask).to(S.dtype)).softmax(-1)"),
+               "return (S - (1e9 * ~mask).to(S.dtype)).softmax(-1)"),
         Mutant("the scores are set to minus a billion", FILLS,
-               "P = S.float().masked_fill(~mask, -1e9).softmax(-1).to(S.dtype)"),
+               "return S.float().masked_fill(~mask, -1e9).softmax(-1).to(S.dtype)"),
     ),
 )  # fmt: skip
 def dead_rows(attention) -> float:
