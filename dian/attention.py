@@ -75,7 +75,8 @@ def softmax_backward(
     >>> softmax_backward(torch.tensor([0.2, 0.8]), torch.tensor([3.0, 3.0]))
     tensor([0., 0.])
     """
-    return p * (p_bar - (p_bar * p).sum(-1, keepdim=True))
+    s_bar = p * p_bar  # and, in its place, p_bar * p - p (p_bar . p)
+    return s_bar.addcmul_(p, s_bar.sum(-1, keepdim=True), value=-1)
 
 
 def scaled_dot_product_attention(
@@ -145,43 +146,20 @@ def scaled_dot_product_attention(
     tensor([[0.5000, 0.5000]])
     """
     _check(Q, K, V, mask, bias)
-    P = _weights(Q, K, mask, bias)
-    return (P if Z is None else P * Z) @ V, P
-
-
-def attention_weights(
-    Q: Float[Tensor, "*batch n_query d_key"],
-    K: Float[Tensor, "*batch n_key d_key"],
-    mask: Bool[Tensor, "*#batch #n_query #n_key"] | None = None,
-    bias: Float[Tensor, "*#batch #n_query #n_key"] | None = None,
-) -> Float[Tensor, "*batch n_query n_key"]:
-    r"""Return the weights alone, to be looked at beside an output of another function.
-
-    Parameters
-    ----------
-    Q, K, mask, bias
-        As in :func:`scaled_dot_product_attention`.
-
-    Examples
-    --------
-    >>> attention_weights(torch.ones(1, 4), torch.ones(2, 4))
-    tensor([[0.5000, 0.5000]])
-    """
-    _check(Q, K, K, mask, bias)  # no values that could be wrong
-    return _weights(Q, K, mask, bias)
-
-
-def _weights(Q: Tensor, K: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
     # S = Q K^T / sqrt(d_k) + B: divided where there is less to divide
     S = (Q / math.sqrt(Q.shape[-1])) @ K.mT
     if bias is not None:
         S = S + bias
+    # The scores are not needed any more, unless autograd goes back through them.
+    place = None if S.requires_grad else S
     if mask is None:
-        return S.softmax(-1)
-    # The lowest finite number and not -inf: a row that is masked as a whole stays
-    # free of NaN, forward and back. The second fill makes it zero.
-    S = S.masked_fill(~mask, torch.finfo(S.dtype).min)
-    return S.softmax(-1).masked_fill(~mask, 0.0)
+        P = torch.softmax(S, -1, out=place)
+    else:
+        # The lowest finite number and not -inf: a row that is masked as a whole stays
+        # free of NaN, forward and back. The second fill makes it zero.
+        S = S.masked_fill(~mask, torch.finfo(S.dtype).min)
+        P = S.softmax(-1).masked_fill(~mask, 0.0)
+    return (P if Z is None else P * Z) @ V, P
 
 
 class AttentionGradients(NamedTuple):
@@ -201,13 +179,14 @@ def attention_backward(
     V: Float[Tensor, "*batch n_key d_value"],
     P: Float[Tensor, "*batch n_query n_key"],
     Z: Float[Tensor, "*#batch n_query n_key"] | None = None,
+    G: Float[Tensor, "*batch n_query n_key"] | None = None,
 ) -> AttentionGradients:
     r"""Go back from the gradient by the output to those by queries, keys and values.
 
     .. math::
 
         \bar V = (P \odot Z)^\top \bar O, \qquad
-        \bar P = (\bar O V^\top) \odot Z, \qquad
+        \bar P = (\bar O V^\top) \odot Z + G, \qquad
         \bar S = P \odot (\bar P - D \mathbf 1^\top), \qquad
         D_i = \sum_j \bar P_{ij} P_{ij},
 
@@ -227,6 +206,9 @@ def attention_backward(
         As given to :func:`scaled_dot_product_attention`.
     P
         The weights that it returned.
+    G
+        What reaches the weights :math:`P` directly, when a loss reads them. ``None``
+        means zero.
 
     Examples
     --------
@@ -242,8 +224,10 @@ def attention_backward(
     dropped = P if Z is None else P * Z
     # V_bar = (P Z)^T O_bar
     V_bar = dropped.mT @ O_bar
-    # P_bar = (O_bar V^T) Z
+    # P_bar = (O_bar V^T) Z + G
     P_bar = O_bar @ V.mT if Z is None else (O_bar @ V.mT) * Z
+    if G is not None:
+        P_bar = P_bar + G
     # S_bar = P (P_bar - D), D = rowsum(P_bar P)
     S_bar = softmax_backward(P, P_bar)
     return AttentionGradients(
@@ -256,6 +240,12 @@ def attention_backward(
     )
 
 
+SCORES = 2**19
+"""Scores that go back together on a CPU: few enough to stay near the processor until
+all is done with them. Written to memory as a whole, they would take longer than the
+products of matrices."""
+
+
 class _Attention(torch.autograd.Function):
     """The two functions above, where autograd can see them."""
 
@@ -264,14 +254,64 @@ class _Attention(torch.autograd.Function):
         O, P = scaled_dot_product_attention(Q, K, V, mask, bias)  # noqa: E741
         ctx.save_for_backward(Q, K, V, P)
         ctx.of_bias = None if bias is None else bias.shape
-        return O
+        ctx.set_materialize_grads(False)
+        return O, P
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, O_bar):
-        Q_bar, K_bar, V_bar, S_bar = attention_backward(O_bar, *ctx.saved_tensors)
-        B_bar = S_bar.sum_to_size(ctx.of_bias) if ctx.needs_input_grad[4] else None
-        return Q_bar, K_bar, V_bar, None, B_bar
+    def backward(ctx, O_bar, G):
+        Q, K, V, P = ctx.saved_tensors
+        if O_bar is None:  # the loss reads the weights alone
+            O_bar = V.new_zeros(*Q.shape[:-1], V.shape[-1])
+        if ctx.needs_input_grad[4]:  # the bias takes all scores
+            Q_bar, K_bar, V_bar, S_bar = attention_backward(O_bar, Q, K, V, P, G=G)
+            return Q_bar, K_bar, V_bar, None, S_bar.sum_to_size(ctx.of_bias)
+        O_bar, Q, K, V, P = map(_heads, (O_bar, Q, K, V, P))
+        found = [torch.empty_like(x) for x in (Q, K, V)]
+        for part in _parts(P):
+            direct = None if G is None else _heads(G)[part]
+            inputs = (x[part] for x in (O_bar, Q, K, V, P))
+            back = attention_backward(*inputs, G=direct)
+            for whole, x in zip(found, back[:3], strict=True):
+                whole[part] = x
+        batch = ctx.saved_tensors[0].shape[:-2]
+        return *(x.view(*batch, *x.shape[1:]) for x in found), None, None
+
+
+def attention_with_weights(
+    Q: Float[Tensor, "*batch n_query d_key"],
+    K: Float[Tensor, "*batch n_key d_key"],
+    V: Float[Tensor, "*batch n_key d_value"],
+    mask: Bool[Tensor, "*#batch #n_query #n_key"] | None = None,
+    bias: Float[Tensor, "*#batch #n_query #n_key"] | None = None,
+) -> tuple[
+    Float[Tensor, "*batch n_query d_value"], Float[Tensor, "*batch n_query n_key"]
+]:
+    r"""Attend, and return the weights, too; both send back gradients.
+
+    Parameters
+    ----------
+    Q, K, V, mask, bias
+        As in :func:`scaled_dot_product_attention`.
+
+    Returns
+    -------
+    output, weights
+        As of :func:`scaled_dot_product_attention`; the gradients come from
+        :func:`attention_backward`.
+
+    Examples
+    --------
+    A loss that reads a weight:
+
+    >>> Q = torch.zeros(1, 1, requires_grad=True)
+    >>> K = V = torch.tensor([[0.0], [1.0]])
+    >>> _, P = attention_with_weights(Q, K, V)
+    >>> P[0, 1].backward()
+    >>> Q.grad
+    tensor([[0.2500]])
+    """
+    return _Attention.apply(Q, K, V, mask, bias)
 
 
 def attention(
@@ -303,7 +343,7 @@ def attention(
     >>> Q.grad
     tensor([[-0.7071,  0.7071]])
     """
-    return _Attention.apply(Q, K, V, mask, bias)
+    return attention_with_weights(Q, K, V, mask, bias)[0]
 
 
 def fused_attention(
@@ -419,6 +459,17 @@ def dropout_pattern(
         raise ValueError(f"rate must be in [0, 1), got {rate}")
     kept = torch.rand(like.shape, generator=generator) >= rate
     return kept.to(like) / (1 - rate)
+
+
+def _heads(x: Tensor) -> Tensor:
+    """Make all leading axes one."""
+    return x.reshape(-1, *x.shape[-2:])
+
+
+def _parts(P: Tensor) -> list[slice]:
+    """Cut the heads into parts of some :data:`SCORES` scores."""
+    n = len(P) if P.is_cuda else SCORES // max(1, P.shape[-2] * P.shape[-1])
+    return [slice(i, i + max(1, n)) for i in range(0, len(P), max(1, n))]
 
 
 def _check(Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None, bias: Tensor | None):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dian.attention import (
     attention_backward,
-    attention_weights,
+    attention_with_weights,
     causal_mask,
     dropout_pattern,
     fused_attention,
@@ -245,7 +245,7 @@ class MultiHeadAttention(nn.Module):
         n, d_head)``; position :math:`i` of them stands at ``offset + i``. That is how a
         rotary encoding enters.
     attend
-        What computes the heads, unless weights are dropped:
+        What computes the heads when nobody asks for the weights:
         :func:`dian.attention.fused_attention`, or :func:`dian.attention.attention`
         with our own backward pass.
     dropout
@@ -341,8 +341,8 @@ class MultiHeadAttention(nn.Module):
         bias
             Added to the scores; has to broadcast to ``(batch, head, n, m)``.
         need_weights
-            Whether to return the weights ``(batch, head, n, m)``, too, those before
-            dropout. They come from the plain formula, and the output from ``attend``.
+            Whether to return the weights ``(batch, head, n, m)``, too. They come from
+            :func:`dian.attention.attention_with_weights`, and are those before dropout.
 
         Returns
         -------
@@ -412,11 +412,10 @@ class MultiHeadAttention(nn.Module):
             like = Q.new_empty(*Q.shape[:-1], K.shape[-2])
             Z = dropout_pattern(like, self.dropout, self.generator)
             heads, P = scaled_dot_product_attention(Q, K, V, mask, bias, Z)
+        elif need_weights:
+            heads, P = attention_with_weights(Q, K, V, mask, bias)
         else:
             heads = self.attend(Q, K, V, mask, bias)
-            # Apart from the output, and still faster than one formula for both: a
-            # gradient need not go back through them when nothing but the output counts.
-            P = attention_weights(Q, K, mask, bias) if need_weights else None
         output = _affine(merge_heads(heads), self.W_O, self.b_O)
         return (output, P) if need_weights else output
 

@@ -48,7 +48,7 @@ ACTIVATIONS = {
 }
 """The activations by their names."""
 
-ROWS = 512
+ROWS = 1024
 """Rows of a matrix, one for each sequence and step, that are worked on together: enough
 for a fast product, and few enough to stay near the processor until they are used."""
 

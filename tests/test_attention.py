@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dian.attention import (
     attention,
     attention_backward,
+    attention_with_weights,
     causal_mask,
     dropout_pattern,
     fused_attention,
@@ -138,6 +139,29 @@ def test_gradients_by_hand(qkv, mask, normal, generator, rate):
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b, **EXACT)
     assert expected[3].any()
+
+
+@pytest.mark.parametrize("scores", [1, 2 * N_QUERY * N_KEY + 1, 10**6])
+@pytest.mark.parametrize("reads", ["output", "weights", "both"])
+@pytest.mark.parametrize("lead", [(), (BATCH, HEADS)])
+def test_how_many_heads_go_back_together_changes_nothing(
+    qkv, mask, normal, monkeypatch, scores, reads, lead
+):
+    monkeypatch.setattr("dian.attention.SCORES", scores)
+    inputs = [x[tuple(0 for _ in range(2 - len(lead)))] if not lead else x for x in qkv]
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    hidden = mask.expand(*lead, N_QUERY, N_KEY) if lead else mask.flatten(0, -3)[0]
+    given = normal(*lead, N_QUERY, D_VALUE), normal(*lead, N_QUERY, N_KEY)
+
+    def gradients(f):
+        found = f(*inputs, hidden)
+        kept = {"output": [0], "weights": [1], "both": [0, 1]}[reads]
+        loss = sum((found[i] * given[i]).sum() for i in kept)
+        return torch.autograd.grad(loss, inputs, materialize_grads=True)
+
+    expected = gradients(scaled_dot_product_attention)
+    for a, b in zip(gradients(attention_with_weights), expected, strict=True):
+        torch.testing.assert_close(a, b, **EXACT)
 
 
 def test_the_bias_gets_its_gradient(qkv, mask, normal):

@@ -18,7 +18,7 @@ from dian.claims.compare import holds, largest, normal, relative, worst
 BATCH, HEADS, N_QUERY, N_KEY, D_KEY, D_VALUE = 2, 3, 5, 7, 11, 13
 VASWANI = "Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762, eq. 1"
 FILLS = """S = S.masked_fill(~mask, torch.finfo(S.dtype).min)
-    return S.softmax(-1).masked_fill(~mask, 0.0)"""
+        P = S.softmax(-1).masked_fill(~mask, 0.0)"""
 
 
 def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -67,12 +67,12 @@ def by_loops(Q, K, V, mask=None, bias=None) -> Tensor:
         Mutant("p in place of its diagonal", "torch.diag_embed(p)", "p.unsqueeze(-1)"),
         Mutant(
             "the backward pass without its mean",
-            "p * (p_bar - (p_bar * p).sum(-1, keepdim=True))",
-            "p * p_bar",
+            "s_bar.addcmul_(p, s_bar.sum(-1, keepdim=True), value=-1)",
+            "s_bar",
         ),
         Mutant(
             "the mean is not weighted",
-            "(p_bar * p).sum(-1, keepdim=True)",
+            "s_bar.sum(-1, keepdim=True)",
             "p_bar.mean(-1, keepdim=True)",
         ),
     ),
@@ -117,8 +117,8 @@ def softmax_jacobian(attention) -> float:
         Mutant("divided by the root of the number of keys",
                "math.sqrt(Q.shape[-1])) @ K.mT", "math.sqrt(K.shape[-2])) @ K.mT"),
         Mutant("the softmax is taken over the queries",
-               "if mask is None:\n        return S.softmax(-1)",
-               "if mask is None:\n        return S.softmax(-2)"),
+               "P = torch.softmax(S, -1, out=place)",
+               "P = torch.softmax(S, -2, out=place)"),
         Mutant("the bias is forgotten", "S = S + bias", "S = S"),
         Mutant("the mask comes after the softmax",
                "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)", "pass"),
@@ -210,6 +210,8 @@ def slopes(f, x: Tensor, h: float = 1e-5) -> Tensor:
                "Q=S_bar @ (scale**2 * K)"),
         Mutant("the values with the weights not transposed",
                "V_bar = dropped.mT @ O_bar", "V_bar = dropped.flip(-1).mT @ O_bar"),
+        Mutant("what reaches the weights directly is forgotten",
+               "P_bar = P_bar + G", "pass"),
         Mutant("the bias gets the mean of what it was spread over",
                "S_bar.sum_to_size(ctx.of_bias)",
                "S_bar.sum_to_size(ctx.of_bias) / len(S_bar)"),
@@ -248,6 +250,13 @@ def backward(attention) -> float:
     seen = torch.autograd.grad(output, leaves, O_bar)
     expected = by_autograd(Q, K, V, mask, bias, ones, O_bar)
     residuals.append(1e2 * worst(seen, expected))
+    # A loss that reads output and weights: sum (O_bar O) + sum (G P).
+    (G,) = normal(2, like.shape)
+    both = attention.attention_with_weights(*leaves[:3], mask, leaves[3])
+    seen = torch.autograd.grad(both, leaves, (O_bar, G))
+    plain = attention.scaled_dot_product_attention(*leaves[:3], mask, leaves[3])
+    expected = torch.autograd.grad(plain, leaves, (O_bar, G))
+    residuals.append(1e2 * worst(seen, expected))
 
     # Without autograd, for one head: whatever it shares with us, this does not.
     inputs, inside = [x[0, 0] for x in (Q, K, V)], (mask[0, 0], bias[0])
@@ -277,7 +286,7 @@ def backward(attention) -> float:
         Mutant("what may be read is hidden", "S.masked_fill(~mask, torch",
                "S.masked_fill(mask, torch"),
         Mutant("-10 in place of the lowest number, and no second fill", FILLS,
-               "return S.masked_fill(~mask, -10.0).softmax(-1)"),
+               "P = S.masked_fill(~mask, -10.0).softmax(-1)"),
         Mutant("the first query stands at the first key", "every.tril(n_key - n_query)",
                "every.tril()"),
         Mutant("a position does not see itself", "every.tril(n_key - n_query)",
@@ -357,13 +366,13 @@ def refuses(attention, padded: Tensor, hidden: Tensor) -> float:
     subjects=(attention,),
     mutants=(
         Mutant("minus infinity, and no second fill", FILLS,
-               "return S.masked_fill(~mask, -torch.inf).softmax(-1)"),
+               "P = S.masked_fill(~mask, -torch.inf).softmax(-1)"),
         Mutant("the row is not made zero", "softmax(-1).masked_fill(~mask, 0.0)",
                "softmax(-1)"),
         Mutant("a billion is taken off the scores", FILLS,
-               "return (S - (1e9 * ~mask).to(S.dtype)).softmax(-1)"),
+               "P = (S - (1e9 * ~mask).to(S.dtype)).softmax(-1)"),
         Mutant("the scores are set to minus a billion", FILLS,
-               "return S.float().masked_fill(~mask, -1e9).softmax(-1).to(S.dtype)"),
+               "P = S.float().masked_fill(~mask, -1e9).softmax(-1).to(S.dtype)"),
     ),
 )  # fmt: skip
 def dead_rows(attention) -> float:

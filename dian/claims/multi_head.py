@@ -309,7 +309,7 @@ def counts(multi_head) -> float:
             found = sum(p.numel() for p in layer.parameters())
             residuals.append(abs(found - expected))
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                layer(X)
+                layer(X, need_weights=True)
             operations = 8 * n * D**2 + 4 * n**2 * D
             residuals.append(abs(counter.get_total_flops() - operations))
     return largest(residuals)
