@@ -127,7 +127,7 @@ def rotate(
     Notes
     -----
     Su et al., *RoFormer*, 2021, arXiv:2104.09864, equations 13 to 16, with positions
-    from 0. One complex product reads every feature once and writes it once.
+    from 0. In pairs one complex product reads every feature once and writes it once.
 
     Examples
     --------
@@ -138,11 +138,13 @@ def rotate(
             [-0.,  1.],
             [-1., -0.]])
     """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     table = _table(x, omega, positions, offset)
-    z = _as_complex(x, layout) * table
-    if layout == "pairs":
-        return torch.view_as_real(z).flatten(-2).to(x.dtype)
-    return torch.cat([z.real, z.imag], dim=-1).to(x.dtype)
+    # float32 is the least that complex numbers have
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    turn = _turn_pairs if layout == "pairs" else _turn_halves
+    return turn(wide, table).to(x.dtype)
 
 
 def rotate_halves(
@@ -263,19 +265,25 @@ def decay_bound(
     return table.cumsum(-1).abs().mean(-1)
 
 
-def _as_complex(x: Tensor, layout: str) -> Tensor:
-    """View each pair as one number; float32 is the least that complex numbers have."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    if layout == "halves":
-        return torch.complex(*x.chunk(2, dim=-1))
-    if layout != "pairs":
-        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+def _turn_pairs(x: Tensor, table: Tensor) -> Tensor:
+    """View neighbours as one number, and multiply: each feature is read once."""
     pairs = x.unflatten(-1, (-1, 2))
     if pairs.stride(-1) != 1 or any(
         step % 2 for step in (*pairs.stride()[:-1], pairs.storage_offset())
     ):  # cut out of something wider: a copy can be viewed
         pairs = pairs.clone(memory_format=torch.contiguous_format)
-    return torch.view_as_complex(pairs)
+    z = torch.view_as_complex(pairs) * table
+    return torch.view_as_real(z).flatten(-2)
+
+
+def _turn_halves(x: Tensor, table: Tensor) -> Tensor:
+    """Do the same in real numbers: to bring both parts together would take longer."""
+    n_pair = table.shape[-1]
+    cos, sin = torch.cat([table.real, table.real], -1), table.imag.contiguous()
+    y = x * cos
+    y[..., :n_pair].addcmul_(x[..., n_pair:], sin, value=-1)
+    y[..., n_pair:].addcmul_(x[..., :n_pair], sin)
+    return y
 
 
 def _table(x: Tensor, omega: Tensor, positions: Tensor | None, offset: int) -> Tensor:
