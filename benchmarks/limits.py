@@ -15,7 +15,8 @@ class Limits:
     flops: float
     """Operations a second in a product of two large matrices."""
     bandwidth: float
-    """Bytes a second, read and written, in a copy that fits into no cache of a core."""
+    """Bytes a second, read and written, in a copy of an array as large as those of the
+    cases, which fits into no cache of a core."""
 
     def milliseconds(self, case: Case) -> float | None:
         """Return what the arithmetic, or the memory, of a case takes at least."""
@@ -27,7 +28,7 @@ def limits(place: Place, seconds: float, dtype: torch.dtype = torch.float32) -> 
     """Measure both in turn."""
     n = place.pick(64, 2048, 8192)
     A, B = (place.normal(n, n, seed=seed).to(dtype) for seed in (0, 1))
-    x = torch.ones(place.pick(1 << 16, 1 << 24, 1 << 28), device=place.device)
+    x = torch.ones(place.pick(1 << 16, 1 << 21, 1 << 28), device=place.device)
     C, y = torch.empty_like(A), torch.empty_like(x)
     product, copy = [], []
     end = clock(place.device) + seconds

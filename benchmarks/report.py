@@ -47,7 +47,10 @@ def mark(met: bool) -> str:
 
 def metrics(results: dict[str, Result], limits: Limits) -> dict[str, list[float]]:
     """Give every number a name of its own, as a record holds them."""
-    found = {"limits/flops": limits.flops, "limits/bandwidth": limits.bandwidth}
+    found = {
+        "limits/gflops": limits.flops / 1e9,
+        "limits/gbytes": limits.bandwidth / 1e9,
+    }
     for key, result in results.items():
         found[f"{key}/ours"] = result.ours
         if result.limit is not None:

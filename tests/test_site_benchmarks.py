@@ -81,7 +81,7 @@ def test_without_names_all_cases_are_shown(page):
 
 def test_a_record_that_is_not_there_is_said_to_be_missing(page):
     assert page.build(TABLE) == ""
-    assert "No such run is recorded." in page.html
+    assert "Not measured yet." in page.html
 
 
 def test_an_unknown_case_is_a_warning(page):
@@ -92,7 +92,7 @@ def test_an_unknown_case_is_a_warning(page):
 
 def test_the_builds_are_shown(page, capsys):
     assert page.build("```{builds} benchmarks-site\n```") == ""
-    assert "No such run is recorded." in page.html
+    assert "Not measured yet." in page.html
     metrics = {
         f"{build}/{number}": [float(10 * i + j)]
         for i, build in enumerate(site.BUILDS)

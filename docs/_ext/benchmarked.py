@@ -17,7 +17,14 @@ from sphinx.util.docutils import SphinxDirective
 from dian.records import Record
 
 PAGE = "benchmarks"
-HEAD = ("Work", "Beside", "Ours", "Theirs", "Times as fast", "Goal", "Met")
+HEAD = ("Work", "Beside", "Ours", "Theirs", "Ratio", "Goal", "Met")
+PEERS = {
+    "a-copy": "a copy",
+    "the-network-alone": "the network alone",
+    "the-plain-formula": "the plain formula",
+    "transformers-tables-given": "transformers, tables given",
+}
+"""Sides that are called otherwise than in the record."""
 BUILDS = ("Build", "Seconds", "Peak memory, MiB", "Pages read", "Scripts run")
 WHAT = {
     "cold": "cold",
@@ -26,7 +33,7 @@ WHAT = {
     "gallery-edit": "a sentence in a script of the gallery",
     "library-edit": "a line in a module of the library",
 }
-NONE = "No such run is recorded."
+NONE = "Not measured yet."
 
 
 class Benchmarks(SphinxDirective):
@@ -103,14 +110,19 @@ def rows_of(record: Record, case: str):
         low, high = (value(f"{key}/{end}", ".2f") for end in ("low", "high"))
         yield (
             what,
-            peer,
-            f"{value(f'{case}/ours', '.3g')} {unit}",
-            f"{value(f'{key}/theirs', '.3g')} {unit}",
+            PEERS.get(peer, peer),
+            f"{value(f'{case}/ours', _form(record, f'{case}/ours'))} {unit}",
+            f"{value(f'{key}/theirs', _form(record, f'{key}/theirs'))} {unit}",
             f"{value(f'{key}/ratio', '.2f')} ({low} to {high})",
             goal,
             mark,
         )
         what = ""
+
+
+def _form(record: Record, path: str) -> str:
+    """Write large numbers without an exponent."""
+    return ",.0f" if record.value(path) >= 1000 else ".3g"
 
 
 def _row(cells) -> str:
