@@ -9,7 +9,6 @@ from dian import mixture
 from dian.diffusion import diffuse, from_bytes, linear_schedule, posterior
 from dian.likelihood import (
     Bound,
-    bits_per_dim,
     bits_per_dimension,
     bound_term,
     bound_weight,
@@ -18,6 +17,7 @@ from dian.likelihood import (
     log_density,
     prior_term,
     rate_distortion,
+    total_bits,
     variational_bound,
 )
 from dian.sampling import reverse_mean
@@ -98,7 +98,7 @@ def test_the_bound_entry_by_entry(bytes_):
         )
         assert bound.prior[i].item() == pytest.approx(total, rel=1e-9)
     d = ROW * COLUMN
-    bits = bits_per_dim(bound, d)
+    bits = total_bits(bound, d)
     expected = (bound.prior + bound.terms.sum(0)) / d / math.log(2)
     torch.testing.assert_close(bits, expected)
 
@@ -222,7 +222,7 @@ def test_random_bytes_cost_8_bits_or_more(bytes_):
         clip=1.0,
         generator=torch.Generator().manual_seed(0),
     )
-    assert bits_per_dim(bound, ROW * COLUMN).mean() > 8
+    assert total_bits(bound, ROW * COLUMN).mean() > 8
 
 
 def test_prior_and_bits(bytes_):
