@@ -1,5 +1,6 @@
 """`dian.likelihood` against sums one can check by eye."""
 
+import inspect
 import math
 
 import pytest
@@ -238,3 +239,22 @@ def test_prior_and_bits(bytes_):
 def test_an_unknown_target():
     with pytest.raises(ValueError, match="score, got 'eps'"):
         bound_weight(SCHEDULE, "eps")
+
+
+def test_there_is_no_term_of_step_0(bytes_):
+    x_0 = from_bytes(bytes_)
+    t = torch.tensor([1, 2, 0, 1, 3])
+    with pytest.raises(ValueError, match="every t must be from 1 to 7, got 0 to 3"):
+        bound_term(SCHEDULE, network, x_0, t, x_0, variance="beta", clip=None)
+
+
+def test_bytes_where_images_belong(bytes_):
+    """On another scale each would get a number, and a wrong one."""
+    options = {"variance": "beta", "clip": None}
+    for function, arguments, named in [
+        (prior_term, (SCHEDULE, bytes_), {}),
+        (discrete_log_probability, (bytes_, bytes_, bytes_), {}),
+        (variational_bound, (SCHEDULE, network, bytes_), options),
+    ]:
+        with pytest.raises(TypeError, match=r"got torch\.uint8; see from_bytes"):
+            inspect.unwrap(function)(*arguments, **named)
