@@ -374,7 +374,7 @@ def from_diffusers(
     if "time_1.weight" not in renamed:
         raise ValueError(
             "state must hold the weights of a UNet2DModel, such as "
-            f"'time_embedding.linear_1.weight', got {len(state)} others"
+            f"'time_embedding.linear_1.weight', got {len(state)} under other names"
         )
     halves = renamed["time_1.weight"]
     renamed["time_1.weight"] = halves.unflatten(1, (2, -1)).transpose(1, 2).flatten(1)
