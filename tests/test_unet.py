@@ -244,5 +244,5 @@ def test_a_width_that_encodes_no_step(width):
 
 
 def test_weights_of_another_network():
-    with pytest.raises(ValueError, match=r"of a UNet2DModel, .* got 2 under other names"):
+    with pytest.raises(ValueError, match=r"UNet2DModel, .* got 2 under other names"):
         from_diffusers(nn.Linear(2, 3).state_dict())
