@@ -20,7 +20,7 @@ is meant to return has one of these names:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -53,20 +53,22 @@ class Schedule(NamedTuple):
         return Schedule(*(table.to(device) for table in self))
 
 
-def make_schedule(beta: Float64[Tensor, "T"]) -> Schedule:
-    r"""Build a schedule from :math:`\beta_1, \dots, \beta_T`.
+def make_schedule(beta: Float[Tensor, "T"] | Sequence[float]) -> Schedule:
+    r"""Build a schedule from :math:`\beta_1, \dots, \beta_T`, in float64.
 
     Raises
     ------
     ValueError
-        If there is none, or one is not above 0 and below 1.
+        If there is none, or one is not above 0 and below 1, or they are not in a row.
 
     Examples
     --------
-    >>> import torch
-    >>> make_schedule(torch.tensor([0.5, 0.5], dtype=torch.float64)).alpha_bar
+    >>> make_schedule([0.5, 0.5]).alpha_bar
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
+    beta = torch.as_tensor(beta, dtype=torch.float64)
+    if beta.ndim != 1:
+        raise ValueError(f"beta must be a row of T numbers, got {tuple(beta.shape)}")
     if not len(beta):
         raise ValueError("there must be at least one step, got T = 0")
     if not ((beta > 0) & (beta < 1)).all():
@@ -89,6 +91,11 @@ def linear_schedule(T: int = 1000, first: float = 1e-4, last: float = 0.02) -> S
         of the image is left at the end.
     first, last
         :math:`\beta_1` and :math:`\beta_T`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`make_schedule`.
 
     Notes
     -----
@@ -125,6 +132,11 @@ def cosine_schedule(
     largest
         :math:`\beta_{max}`, which only the last step reaches.
 
+    Raises
+    ------
+    ValueError
+        As :func:`make_schedule`.
+
     Notes
     -----
     Equation 17 of Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic
@@ -145,7 +157,8 @@ def cosine_schedule(
 def signal_to_noise(schedule: Schedule) -> Float64[Tensor, "n"]:
     r"""Return :math:`\operatorname{SNR}(t) = \bar\alpha_t / (1 - \bar\alpha_t)`.
 
-    It is infinite at index 0, where there is no noise.
+    It is infinite at index 0, where there is no noise. Section 3.1 of Kingma et al.,
+    *Variational Diffusion Models*, 2021, arXiv:2107.00630.
 
     >>> signal_to_noise(linear_schedule(T=2, first=0.5, last=0.5))
     tensor([   inf, 1.0000, 0.3333], dtype=torch.float64)
@@ -178,8 +191,9 @@ def diffuse(
 
     Raises
     ------
-    ValueError
-        If there is not one step and one draw of noise for each image.
+    TypeError, ValueError
+        If the images are bytes, or there is not one step and one draw of noise for
+        each; and as :func:`check_steps`.
 
     Notes
     -----
@@ -192,11 +206,7 @@ def diffuse(
     >>> diffuse(schedule, torch.ones(1, 1), torch.tensor([2]), torch.zeros(1, 1))
     tensor([[0.5000]])
     """
-    if t.shape != x_0.shape[:1] or epsilon.shape != x_0.shape:
-        raise ValueError(
-            f"t must be {tuple(x_0.shape[:1])} and epsilon {tuple(x_0.shape)}, as x_0 "
-            f"has it, got {tuple(t.shape)} and {tuple(epsilon.shape)}"
-        )
+    _check_draw(x_0, t, epsilon)
     signal = at_step(schedule.alpha_bar.sqrt(), t, x_0)
     noise = at_step((1 - schedule.alpha_bar).sqrt(), t, x_0)
     return signal * x_0 + noise * epsilon
@@ -209,9 +219,8 @@ def at_step(
 
     Raises
     ------
-    ValueError
-        If a step is not one of 0 to T. (On a GPU it is not looked at, since that would
-        wait for all work before.)
+    TypeError, ValueError
+        As :func:`check_steps`, from 0 to T.
 
     Examples
     --------
@@ -220,11 +229,7 @@ def at_step(
     >>> at_step(table, torch.tensor([2, 1]), torch.zeros(2, 1, 3)).shape
     torch.Size([2, 1, 1])
     """
-    last = len(table) - 1
-    if t.device.type == "cpu" and len(t) and not (t.min() >= 0 and t.max() <= last):
-        raise ValueError(
-            f"every t must be from 0 to {last}, got {t.min()} to {t.max()}"
-        )
+    check_steps(t, x, last=len(table) - 1)
     return table.to(x.device)[t].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
@@ -287,6 +292,12 @@ def target_from(
     target
         A name in :data:`TARGETS`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`diffuse`; if the target has another name; or if a step is 0, where
+        neither ``mu`` nor ``score`` is defined.
+
     Notes
     -----
     For :math:`v`, Salimans and Ho, *Progressive Distillation for Fast Sampling of
@@ -300,6 +311,8 @@ def target_from(
     >>> target_from(schedule, one, t, 2 * one, "v")  # sqrt(1/4) 2 - sqrt(3/4)
     tensor([[0.1340]])
     """
+    _check_draw(x_0, t, epsilon)
+    _check_target(schedule, t, x_0, target, ("mu", "score"))
     signal = at_step(schedule.alpha_bar.sqrt(), t, x_0)
     noise = at_step((1 - schedule.alpha_bar).sqrt(), t, x_0)
     if target == "epsilon":
@@ -310,11 +323,9 @@ def target_from(
         return signal * epsilon - noise * x_0
     if target == "score":
         return -epsilon / noise
-    if target == "mu":
-        c_0, c_1, _ = posterior(schedule)
-        x_t = signal * x_0 + noise * epsilon
-        return at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_t
-    raise _unknown_target(target)
+    c_0, c_1, _ = posterior(schedule)
+    x_t = signal * x_0 + noise * epsilon
+    return at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_t
 
 
 def clean_from(
@@ -335,6 +346,12 @@ def clean_from(
     target
         What it is meant to be, a name in :data:`TARGETS`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`check_prediction` and :func:`check_steps`; if the target has another
+        name; or if a step is 0, where ``mu`` is not defined.
+
     Notes
     -----
     Equation 15 of Ho et al., 2020, for :math:`\epsilon`. For the score of the whole
@@ -352,6 +369,8 @@ def clean_from(
     >>> clean_from(schedule, diffuse(schedule, x_0, t, epsilon), t, epsilon)
     tensor([[1.0000]])
     """
+    check_prediction(prediction, x_t)
+    _check_target(schedule, t, x_t, target, ("mu",))
     signal = at_step(schedule.alpha_bar.sqrt(), t, x_t)
     noise = at_step((1 - schedule.alpha_bar).sqrt(), t, x_t)
     if target == "epsilon":
@@ -362,10 +381,8 @@ def clean_from(
         return signal * x_t - noise * prediction
     if target == "score":
         return (x_t + noise**2 * prediction) / signal
-    if target == "mu":
-        c_0, c_1, _ = posterior(schedule)
-        return (prediction - at_step(c_1, t, x_t) * x_t) / at_step(c_0, t, x_t)
-    raise _unknown_target(target)
+    c_0, c_1, _ = posterior(schedule)
+    return (prediction - at_step(c_1, t, x_t) * x_t) / at_step(c_0, t, x_t)
 
 
 def noise_from(
@@ -381,11 +398,23 @@ def noise_from(
         \epsilon = \frac{x_t - \sqrt{\bar\alpha_t}\, x_0}{\sqrt{1 - \bar\alpha_t}},
         \qquad t \ge 1
 
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`check_steps`, from 1 on; or if the two are of different shapes.
+
+    Examples
+    --------
     >>> import torch
     >>> schedule, t = linear_schedule(T=2, first=0.5, last=0.5), torch.tensor([1])
     >>> noise_from(schedule, torch.ones(1, 1), t, torch.zeros(1, 1))
     tensor([[1.4142]])
     """
+    if x_0.shape != x_t.shape:
+        raise ValueError(
+            f"x_0 must be {tuple(x_t.shape)}, the shape of x_t, got {tuple(x_0.shape)}"
+        )
+    check_steps(t, x_t, first=1, last=len(schedule.beta) - 1)
     signal = at_step(schedule.alpha_bar.sqrt(), t, x_t)
     return (x_t - signal * x_0) / at_step((1 - schedule.alpha_bar).sqrt(), t, x_t)
 
@@ -431,8 +460,9 @@ def training_loss(
 
     Raises
     ------
-    ValueError
-        If there is no image, or the model returns something of another shape.
+    TypeError, ValueError
+        If the images are bytes or there is none, the weights are not as many as the
+        schedule has entries, or the model returns something of another shape.
 
     Notes
     -----
@@ -448,8 +478,11 @@ def training_loss(
     >>> training_loss(linear_schedule(), knows_nothing, x_0, generator=generator).mean()
     tensor(1.0...)
     """
+    check_images(x_0)
     if not len(x_0):
         raise ValueError("x_0 must hold at least one image, got none")
+    if weight is not None:
+        check_table("weight", weight, schedule)
     T = len(schedule.beta) - 1
     place = x_0.device if generator is None else generator.device
     # 2-3: t ~ Uniform({1, ..., T}), one for each image
@@ -459,11 +492,7 @@ def training_loss(
     t = t.to(x_0.device)
     # 5: || epsilon - epsilon_theta(sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, t) ||^2
     prediction = model(diffuse(schedule, x_0, t, epsilon), t)
-    if prediction.shape != x_0.shape:
-        raise ValueError(
-            f"the model must return {tuple(x_0.shape)}, the shape of x_t, "
-            f"got {tuple(prediction.shape)}"
-        )
+    check_prediction(prediction, x_0)
     error = target_from(schedule, x_0, t, epsilon, target) - prediction
     loss = error.square().flatten(1).mean(1)
     return loss if weight is None else at_step(weight, t, loss) * loss
@@ -488,6 +517,13 @@ def standard_normal(
 def from_bytes(images: UInt8[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Scale bytes to [-1, 1], where the noise has the size of the images.
 
+    Raises
+    ------
+    TypeError
+        If the images are no bytes.
+
+    Examples
+    --------
     >>> import torch
     >>> from_bytes(torch.tensor([0, 51, 255], dtype=torch.uint8))
     tensor([-1.0000, -0.6000,  1.0000])
@@ -500,12 +536,109 @@ def from_bytes(images: UInt8[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 def to_bytes(x: Float[Tensor, "*n"]) -> UInt8[Tensor, "*n"]:
     """Scale back from [-1, 1] to the nearest bytes; what lies outside is cut off.
 
+    Raises
+    ------
+    ValueError
+        If an entry is no number: it would become a black pixel.
+
+    Examples
+    --------
     >>> import torch
     >>> to_bytes(torch.tensor([-1.0, -0.6, 1.2]))
     tensor([  0,  51, 255], dtype=torch.uint8)
     """
+    if x.isnan().any():
+        raise ValueError(
+            f"x must hold numbers, got NaN in {x.isnan().sum()} of {x.numel()} entries"
+        )
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def _unknown_target(target: str) -> ValueError:
-    return ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+def check_steps(
+    t: Tensor, x: Tensor, *, first: int = 0, last: int | None = None
+) -> None:
+    """Refuse steps that are not whole numbers, one for each of ``x``.
+
+    Raises
+    ------
+    TypeError
+        If they are no integers.
+    ValueError
+        If there is not one for each, or one is not from ``first`` to ``last``. (On a
+        GPU they are not looked at, since that would wait for all work before.)
+    """
+    if t.shape != x.shape[:1]:
+        raise ValueError(
+            f"t must be {tuple(x.shape[:1])}, a step for each, got {tuple(t.shape)}"
+        )
+    if t.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"t must be integers, torch.int64, got {t.dtype}")
+    if t.device.type != "cpu" or not len(t) or torch.compiler.is_compiling():
+        return
+    least, most = (step.item() for step in t.aminmax())
+    if least < first or (last is not None and most > last):
+        end = f"from {first} to {last}" if last is not None else f"{first} or more"
+        raise ValueError(f"every t must be {end}, got {least} to {most}")
+
+
+def check_prediction(prediction: Tensor, x_t: Tensor) -> None:
+    """Refuse what a model returned, if it is not of the shape of what it was shown.
+
+    Raises
+    ------
+    ValueError
+        If it is of another shape: most of these could be broadcast.
+    """
+    if prediction.shape != x_t.shape:
+        raise ValueError(
+            f"the model must return {tuple(x_t.shape)}, the shape of x_t, "
+            f"got {tuple(prediction.shape)}"
+        )
+
+
+def check_images(x_0: Tensor) -> None:
+    """Refuse bytes where images in [-1, 1] belong.
+
+    Raises
+    ------
+    TypeError
+        If the entries are not floating-point numbers.
+    """
+    if not x_0.is_floating_point():
+        raise TypeError(
+            f"x_0 must be images in [-1, 1], got {x_0.dtype}; see from_bytes"
+        )
+
+
+def check_table(name: str, table: Tensor, schedule: Schedule) -> None:
+    """Refuse a table that does not have the length of those of the schedule.
+
+    Raises
+    ------
+    ValueError
+        If it does not: with T entries each would stand for the step before its own.
+    """
+    if table.shape != schedule.beta.shape:
+        raise ValueError(
+            f"{name} must have an entry for each of 0 to {len(schedule.beta) - 1}, "
+            f"got {table.shape[0] if table.ndim == 1 else tuple(table.shape)}"
+        )
+
+
+def _check_draw(x_0: Tensor, t: Tensor, epsilon: Tensor) -> None:
+    check_images(x_0)
+    if t.shape != x_0.shape[:1] or epsilon.shape != x_0.shape:
+        raise ValueError(
+            f"t must be {tuple(x_0.shape[:1])} and epsilon {tuple(x_0.shape)}, as x_0 "
+            f"has it, got {tuple(t.shape)} and {tuple(epsilon.shape)}"
+        )
+
+
+def _check_target(
+    schedule: Schedule, t: Tensor, x: Tensor, target: str, from_1: tuple[str, ...]
+) -> None:
+    """Refuse unknown targets, and step 0 for those that are not defined there."""
+    if target not in TARGETS:
+        raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
+    if target in from_1:
+        check_steps(t, x, first=1, last=len(schedule.beta) - 1)

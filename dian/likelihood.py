@@ -21,6 +21,8 @@ from dian.diffusion import (
     Model,
     Schedule,
     at_step,
+    check_images,
+    check_steps,
     clean_from,
     diffuse,
     posterior,
@@ -44,6 +46,9 @@ def gaussian_kl(
 
         D\big(\mathcal N(\mu_1, s_1^2) \,\Vert\, \mathcal N(\mu_2, s_2^2)\big) = \frac12
         \Big[ \ln\frac{s_2^2}{s_1^2} - 1 + \frac{s_1^2 + (\mu_1 - \mu_2)^2}{s_2^2} \Big]
+
+    Against a standard normal distribution it is appendix B of Kingma and Welling,
+    *Auto-Encoding Variational Bayes*, 2014, arXiv:1312.6114.
 
     >>> one = torch.ones(1)
     >>> gaussian_kl(one, one, 0 * one, one)
@@ -77,6 +82,11 @@ def discrete_log_probability(
     mean, variance
         Those of the Gaussian.
 
+    Raises
+    ------
+    TypeError
+        If they are the bytes themselves.
+
     Notes
     -----
     Equation 13 of Ho et al., 2020, arXiv:2006.11239. The difference of two values of
@@ -92,6 +102,7 @@ def discrete_log_probability(
     >>> discrete_log_probability(x, 0 * x, torch.tensor(1e8)).exp()
     tensor([0.5000, 0.5000], dtype=torch.float64)
     """
+    check_images(x_0)
     x, mu, sigma = x_0.double(), mean.double(), variance.double().sqrt()
     lower = torch.where(x < -1 + 1 / 255, -torch.inf, (x - 1 / 255 - mu) / sigma)
     upper = torch.where(x > 1 - 1 / 255, torch.inf, (x + 1 / 255 - mu) / sigma)
@@ -132,11 +143,20 @@ def prior_term(
     r"""Return :math:`L_T = D(q(x_T \mid x_0) \,\Vert\, \mathcal N(0, I))`.
 
     Nothing in it can be learnt: it is what the last step leaves of the image.
+    Equation 5 of Ho et al., 2020, arXiv:2006.11239.
 
+    Raises
+    ------
+    TypeError
+        If the images are bytes.
+
+    Examples
+    --------
     >>> from dian.diffusion import linear_schedule
     >>> prior_term(linear_schedule(), torch.ones(1, 100)).item()  # of 100 entries
     0.00202
     """
+    check_images(x_0)
     a = schedule.alpha_bar[-1].to(x_0)
     one = torch.ones_like(a)
     terms = gaussian_kl(a.sqrt() * x_0, 1 - a, torch.zeros_like(x_0), one)
@@ -182,6 +202,13 @@ def bound_term(
         The last step: :func:`discrete_log_probability` for bytes,
         :func:`log_density` for data of any value.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`dian.diffusion.diffuse`, for steps from 1 on;
+        :func:`dian.diffusion.clean_from`; :func:`dian.sampling.reverse_variance`; and
+        :func:`dian.sampling.clipped`.
+
     Notes
     -----
     Equation 5 of Ho et al., 2020, arXiv:2006.11239.
@@ -196,6 +223,7 @@ def bound_term(
     ...            variance="beta_tilde", target="x_0").nats
     tensor([0.])
     """
+    check_steps(t, x_0, first=1, last=len(schedule.beta) - 1)
     x_t = diffuse(schedule, x_0, t, epsilon)
     prediction = model(x_t, t)
     x_0_hat = clipped(clean_from(schedule, x_t, t, prediction, target), clip)
@@ -241,6 +269,11 @@ def variational_bound(
     generator
         The source of the noise.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`bound_term`.
+
     Notes
     -----
     It calls the model T times for each batch.
@@ -256,6 +289,7 @@ def variational_bound(
     >>> bound.terms.shape
     torch.Size([8, 2])
     """
+    check_images(x_0)
     schedule = schedule.to(x_0.device)
     rows = [BoundTerm(x_0.new_zeros(len(x_0)), x_0.new_zeros(len(x_0)))]
     for step in range(1, len(schedule.beta)):
@@ -278,12 +312,12 @@ def variational_bound(
     return Bound(prior_term(schedule, x_0), terms, square)
 
 
-def bits_per_dim(bound: Bound, d: int) -> Float[Tensor, "batch"]:
+def total_bits(bound: Bound, d: int) -> Float[Tensor, "batch"]:
     """Add the terms up, in bits for each of the ``d`` entries of an image.
 
     >>> terms, square = torch.full((3, 1), math.log(2)), torch.zeros(3, 1)
     >>> bound = Bound(torch.zeros(1), terms, square)
-    >>> bits_per_dim(bound, d=3)
+    >>> total_bits(bound, d=3)
     tensor([1.])
     """
     return bits_per_dimension(bound.prior + bound.terms.sum(0), d)
@@ -345,6 +379,11 @@ def bound_weight(
         As in :func:`dian.sampling.reverse_variance`.
     target
         A name in :data:`dian.diffusion.TARGETS`.
+
+    Raises
+    ------
+    ValueError
+        If the target has another name; and as :func:`dian.sampling.reverse_variance`.
 
     Notes
     -----

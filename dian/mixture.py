@@ -167,14 +167,30 @@ def exact_model(
     alpha_bar
         The whole table of a schedule; index ``t`` is step :math:`t`.
 
+    Returns
+    -------
+    model
+        Takes :math:`x_t` and a step for each, from 0 to T, and raises a
+        :class:`ValueError` for others. (On a GPU steps are not looked at.)
+
     Examples
     --------
     >>> model = exact_model(gaussian(0.0, 1.0), torch.tensor([1.0, 0.75]).double())
     >>> model(torch.tensor([[3.0]]), torch.tensor([1]))
     tensor([[1.5000]])
     """
+    last = len(alpha_bar) - 1
 
     def model(x: Tensor, t: Tensor) -> Tensor:
+        batch = x.shape[:-1]
+        if t.shape != batch:
+            raise ValueError(
+                f"t must be {tuple(batch)}, a step for each, got {tuple(t.shape)}"
+            )
+        if t.device.type == "cpu" and len(t) and not (t.min() >= 0 and t.max() <= last):
+            raise ValueError(
+                f"every t must be from 0 to {last}, got {t.min()} to {t.max()}"
+            )
         return best_epsilon(mixture, x.double(), alpha_bar[t]).to(x)
 
     return model

@@ -33,7 +33,7 @@ def frechet_distance(
     Raises
     ------
     ValueError
-        If a set has fewer than two items.
+        If a set has fewer than two items, or they have not the same features.
 
     Notes
     -----
@@ -49,9 +49,7 @@ def frechet_distance(
     >>> frechet_distance(X, X + 3).item()
     9.0
     """
-    for name, features in (("X", X), ("Y", Y)):
-        if len(features) < 2:
-            raise ValueError(f"{name} must hold two items or more, got {len(features)}")
+    _check(X, Y, least=2)
     X, Y = X.double(), Y.double()
     cov_x, cov_y = (torch.atleast_2d(Z.T.cov()) for Z in (X, Y))
     values, vectors = torch.linalg.eigh(cov_x)
@@ -83,7 +81,7 @@ def kernel_distance(
     Raises
     ------
     ValueError
-        If a set has fewer than two items.
+        If a set has fewer than two items, or they have not the same features.
 
     Notes
     -----
@@ -95,9 +93,7 @@ def kernel_distance(
     >>> kernel_distance(X, X + 1).item()  # 1 + 8 - 2
     7.0
     """
-    for name, features in (("X", X), ("Y", Y)):
-        if len(features) < 2:
-            raise ValueError(f"{name} must hold two items or more, got {len(features)}")
+    _check(X, Y, least=2)
     X, Y = X.double(), Y.double()
 
     def total(A: Tensor, B: Tensor) -> Tensor:
@@ -129,12 +125,18 @@ def nearest(
     distance, index
         Euclidean distances, the least first, and where in ``Y`` each item stands.
 
+    Raises
+    ------
+    ValueError
+        If ``Y`` has fewer than ``k`` items, or the sets have not the same features.
+
     Examples
     --------
     >>> distance, index = nearest(torch.zeros(1, 2), torch.tensor([[3.0, 4], [6, 8]]))
     >>> distance.item(), index.item()
     (5.0, 0)
     """
+    _check(X, Y)
     if not 1 <= k <= len(Y):
         raise ValueError(f"k must be 1 to {len(Y)}, the items of Y, got {k}")
     # Not by products, |x|² + |y|² - 2xy: what is equal would not be at distance 0.
@@ -159,12 +161,23 @@ def covered(
     k
         Which neighbour sets the radius.
 
+    Raises
+    ------
+    ValueError
+        If no item of ``Y`` has a ``k``-th neighbour, or the sets have not the same
+        features.
+
     Examples
     --------
     >>> Y = torch.tensor([[0.0], [1.0], [2.0]])
     >>> covered(torch.tensor([[2.5], [3.5]]), Y, k=1)
     tensor([ True, False])
     """
+    _check(X, Y)
+    if not 1 <= k < len(Y):
+        raise ValueError(
+            f"k must be 1 to {len(Y) - 1}, the neighbours of an item of Y, got {k}"
+        )
     radius = nearest(Y, Y, k + 1)[0][:, -1]  # the nearest of all is the item itself
     exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
     parts = [(torch.cdist(x, Y, **exact) <= radius).any(1) for x in X.split(_CHUNK)]
@@ -183,9 +196,14 @@ def precision_recall(
     Parameters
     ----------
     samples, data
-        Their features. The numbers should be equal: with more points the balls shrink.
+        Their features, of as many samples as data: with more points the balls shrink.
     k
         Which neighbour sets the radius of a ball.
+
+    Raises
+    ------
+    ValueError
+        If they are not as many; and as :func:`covered`.
 
     Notes
     -----
@@ -200,6 +218,23 @@ def precision_recall(
     >>> precision_recall(torch.tensor([[0.0], [0.5], [1.0], [0.2]]), data, k=1)
     (1.0, 0.5)
     """
+    if len(samples) != len(data):
+        raise ValueError(
+            f"samples must be as many as data, {len(data)}, got {len(samples)}"
+        )
     precision = covered(samples, data, k).double().mean().item()
     recall = covered(data, samples, k).double().mean().item()
     return precision, recall
+
+
+def _check(X: Tensor, Y: Tensor, least: int = 1) -> None:
+    for name, features in (("X", X), ("Y", Y)):
+        if len(features) < least:
+            raise ValueError(
+                f"{name} must hold {least} items or more, got {len(features)}"
+            )
+    if X.ndim != 2 or X.shape[1:] != Y.shape[1:]:
+        raise ValueError(
+            "X and Y must be (items, features) with the same features, got "
+            f"{tuple(X.shape)} and {tuple(Y.shape)}"
+        )

@@ -6,6 +6,7 @@ are arguments here, since they change the images: ``clip``, and ``variance``. In
 """
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -15,6 +16,9 @@ from dian.diffusion import (
     Model,
     Schedule,
     at_step,
+    check_prediction,
+    check_steps,
+    check_table,
     clean_from,
     diffuse,
     noise_from,
@@ -42,6 +46,12 @@ def reverse_variance(
         ``"beta"`` for :math:`\beta_t`, ``"beta_tilde"`` for :math:`\tilde\beta_t`, or a
         table of one's own.
 
+    Raises
+    ------
+    ValueError
+        If it has another name, or the table another length than the schedule, or an
+        entry from 1 on is below 0. (On a GPU the entries are not looked at.)
+
     Notes
     -----
     Section 3.2 of Ho et al., 2020. The last step back, :math:`t = 1`, adds no noise, so
@@ -55,12 +65,11 @@ def reverse_variance(
     >>> reverse_variance(linear_schedule(T=3, first=0.5, last=0.5), "beta_tilde")
     tensor([0.0000, 0.3333, 0.3333, 0.4286], dtype=torch.float64)
     """
-    if not isinstance(variance, str):
-        if len(variance) != len(schedule.beta):
-            raise ValueError(
-                f"variance must have an entry for each of 0 to {len(schedule.beta) - 1}"
-                f", got {len(variance)}"
-            )
+    if isinstance(variance, Tensor):
+        check_table("variance", variance, schedule)
+        used = variance[1:]
+        if variance.device.type == "cpu" and not (used >= 0).all():
+            raise ValueError(f"every variance must be 0 or above, got {used.min()}")
         return variance
     if variance == "beta":
         return schedule.beta
@@ -102,6 +111,13 @@ def reverse_mean(
     target
         What the model predicts, a name in :data:`dian.diffusion.TARGETS`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As :func:`dian.diffusion.check_prediction` and, for steps from 1 on,
+        :func:`dian.diffusion.check_steps`; or as :func:`dian.diffusion.clean_from` and
+        :func:`clipped`.
+
     Notes
     -----
     Equation 11 of Ho et al., 2020, arXiv:2006.11239. Their code clips; the text says
@@ -117,6 +133,8 @@ def reverse_mean(
     ...     schedule, x, t, none, clip=1.0)
     (tensor([[4.2426]]), tensor([[1.8856]]))
     """
+    check_prediction(prediction, x_t)
+    check_steps(t, x_t, first=1, last=len(schedule.beta) - 1)
     beta, alpha, alpha_bar = schedule
     if clip is None and target == "epsilon":
         shrink = at_step((1 - alpha_bar).sqrt(), t, x_t)
@@ -178,6 +196,13 @@ def sample(
     -------
     x_0
         The images, not cut off and not scaled.
+
+    Raises
+    ------
+    ValueError
+        If ``start`` is no step, or the model returns another shape than that of
+        :math:`x_t`; and as :func:`reverse_variance`, :func:`clipped` and
+        :func:`dian.diffusion.clean_from`.
 
     Notes
     -----
@@ -249,9 +274,22 @@ def ddim_sample(
         :math:`\hat\epsilon` that goes with it.
     steps
         The steps to walk on, upwards, such as :func:`even_steps`; 0 is added below.
+        ``x_T`` is taken to be at the last of them, also if that is not T.
     eta
         0 for no new noise (DDIM); 1 for as much as in :func:`sample` with
         :math:`\tilde\beta`.
+
+    Returns
+    -------
+    x_0
+        The images, not cut off and not scaled.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the steps are not whole numbers that rise from 1 or more to T or less,
+        ``eta`` is not in [0, 1], or the model returns another shape than that of
+        :math:`x_t`; and as :func:`clipped` and :func:`dian.diffusion.clean_from`.
 
     Notes
     -----
@@ -269,6 +307,8 @@ def ddim_sample(
     tensor([[0.5000]])
     """
     T = len(schedule.beta) - 1
+    if isinstance(steps, Tensor) or not all(isinstance(s, Integral) for s in steps):
+        raise TypeError(f"steps must be a list of whole numbers, got {steps!r}")
     path = [0, *steps]
     if not steps or any(a >= b for a, b in zip(path, steps, strict=False)):
         raise ValueError(f"steps must rise from 1 or more, got {list(steps)}")
@@ -330,6 +370,17 @@ def interpolate(
     share
         :math:`\lambda`, what the second image counts.
 
+    Returns
+    -------
+    x_0
+        An image for each pair, not cut off and not scaled.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``t`` is not from 1 to T; and as :func:`dian.diffusion.diffuse` and
+        :func:`sample`.
+
     Notes
     -----
     Section 4.4 of Ho et al., 2020, arXiv:2006.11239, where it is left open whether the
@@ -346,6 +397,9 @@ def interpolate(
     ...             clip=None, variance="beta", target="x_0")
     tensor([[0.5000, 0.5000]])
     """
+    T = len(schedule.beta) - 1
+    if not 1 <= t <= T:
+        raise ValueError(f"t must be from 1 to {T}, got {t}")
     steps = torch.full(x_0.shape[:1], t, device=x_0.device)
     x_t, y_t = (diffuse(schedule, image, steps, epsilon) for image in (x_0, y_0))
     return sample(
@@ -363,6 +417,13 @@ def interpolate(
 def even_steps(T: int, n: int) -> list[int]:
     """Spread n steps evenly over 1 to T; the last is T.
 
+    Raises
+    ------
+    ValueError
+        If there are not 1 to T of them.
+
+    Examples
+    --------
     >>> even_steps(1000, 4)
     [250, 500, 750, 1000]
     """
@@ -374,6 +435,13 @@ def even_steps(T: int, n: int) -> list[int]:
 def clipped(x_0: Float[Tensor, "*x"], clip: float | None) -> Float[Tensor, "*x"]:
     """Cut a predicted image off at plus and minus ``clip``, if there is one.
 
+    Raises
+    ------
+    ValueError
+        If ``clip`` is not above 0.
+
+    Examples
+    --------
     >>> import torch
     >>> clipped(torch.tensor([-3.0, 0.5]), 1.0)
     tensor([-1.0000,  0.5000])

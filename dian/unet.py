@@ -2,8 +2,9 @@ r"""The U-Net of denoising diffusion: an image and a step go in, an image comes 
 
 It is the network of Ho et al., *Denoising Diffusion Probabilistic Models*, 2020,
 arXiv:2006.11239, appendix B: blocks of two convolutions that are told the step, in
-levels of falling resolution, with attention at one of them, and a way across from each
-block on the way down to one on the way up.
+levels of falling resolution, with attention at one of them and once in the middle, at
+the lowest resolution, and a way across from each block on the way down to one on the
+way up.
 
 Axis names: ``batch``, ``row`` and ``column`` as everywhere; ``c`` and the like are
 channels, ``e`` is the width of what the blocks are told of the step.
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from dian.attention import fused_attention, scaled_dot_product_attention
+from dian.diffusion import check_steps
 from dian.positions import sinusoidal_encoding
 
 
@@ -35,7 +37,7 @@ class Shape:
     blocks: int = 2
     """Blocks of a level on the way down; on the way up there is one more."""
     attention: tuple[int, ...] = (1,)
-    """The levels with attention, counted from 0."""
+    """The levels with attention, counted from 0; the middle has it in any case."""
     groups: int = 32
     """Groups of channels that are normalised together."""
     dropout: float = 0.0
@@ -51,8 +53,9 @@ PRESETS = {
 """The networks by their names in the settings of an experiment.
 
 ``cifar10`` is the paper's for 32 by 32 pixels, with attention at 16 by 16; the others
-are for 28 by 28, with attention at 14 by 14. The paper has dropout against the
-overfitting of 2,000 passes over its data; the others make far fewer.
+are for 28 by 28, with attention at 14 by 14. All attend once more in the middle, at the
+lowest resolution: 4 by 4, 7 by 7, or 14 by 14 in ``tiny``. The paper has dropout
+against the overfitting of 2,000 passes over its data; the others make far fewer.
 """
 
 
@@ -65,6 +68,11 @@ class UNet(nn.Module):
         Its dimensions, such as one of :data:`PRESETS`.
     generator
         The source of the random start weights, and of what is dropped.
+
+    Raises
+    ------
+    ValueError
+        If the width is not even and 4 or more, which the encoding of the step needs.
 
     Notes
     -----
@@ -93,6 +101,8 @@ class UNet(nn.Module):
     """
 
     def __init__(self, shape: Shape, generator: torch.Generator | None = None):
+        if shape.width < 4 or shape.width % 2:
+            raise ValueError(f"width must be even and 4 or more, got {shape.width}")
         super().__init__()
         self.shape = shape
         widths = [shape.width * m for m in shape.multipliers]
@@ -152,8 +162,14 @@ class UNet(nn.Module):
     def forward(
         self, x_t: Float[Tensor, "batch c row column"], t: Int[Tensor, "batch"]
     ) -> Float[Tensor, "batch c row column"]:
-        """Return the prediction for each image, which is at step ``t``, from 1 on."""
-        self.check(x_t)
+        """Return the prediction for each image, which is at step ``t``, from 1 on.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`check`.
+        """
+        self.check(x_t, t)
         w = self.shape.width
         e = sinusoidal_encoding(t - 1, w, 10_000 ** (w / (w - 2)), x_t.dtype)
         e = silu(self.time_2(silu(self.time_1(e))))
@@ -169,14 +185,23 @@ class UNet(nn.Module):
             h = layer(h, e)
         return self.last(silu(self.norm(h)))
 
-    def check(self, x_t: Tensor) -> None:
-        """Refuse images that cannot be halved as often as there are levels."""
-        times = 2 ** (len(self.shape.multipliers) - 1)
-        if x_t.shape[1] != self.shape.channels or any(n % times for n in x_t.shape[2:]):
+    def check(self, x_t: Tensor, t: Tensor) -> None:
+        """Refuse images that cannot be halved as often as there are levels, and steps.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the images are of a wrong size; and as
+            :func:`dian.diffusion.check_steps`, for steps from 1 on.
+        """
+        c, times = self.shape.channels, 2 ** (len(self.shape.multipliers) - 1)
+        fits = x_t.ndim == 4 and x_t.shape[1] == c
+        if not fits or any(n % times for n in x_t.shape[2:]):
             raise ValueError(
-                f"x_t must be (batch, {self.shape.channels}, row, column), rows and "
-                f"columns multiples of {times}, got {tuple(x_t.shape)}"
+                f"x_t must be (batch, {c}, row, column), rows and columns multiples of "
+                f"{times}, got {tuple(x_t.shape)}"
             )
+        check_steps(t, x_t, first=1)
 
 
 class Block(nn.Module):
@@ -335,12 +360,22 @@ def from_diffusers(
         changed, except in the layer that reads the encoded step: sine and cosine of
         one frequency are neighbours here, so its columns change places.
 
+    Raises
+    ------
+    ValueError
+        If the weights are those of something else.
+
     Notes
     -----
     The same output comes at another step, since theirs counts from 0:
     ``ours(x, t)`` is ``theirs(x, t - 1)``.
     """
     renamed = {_renamed(name, shape): weight for name, weight in state.items()}
+    if "time_1.weight" not in renamed:
+        raise ValueError(
+            "state must hold the weights of a UNet2DModel, such as "
+            f"'time_embedding.linear_1.weight', got {len(state)} under other names"
+        )
     halves = renamed["time_1.weight"]
     renamed["time_1.weight"] = halves.unflatten(1, (2, -1)).transpose(1, 2).flatten(1)
     return renamed

@@ -10,12 +10,14 @@ from dian import diffusion
 from dian.diffusion import (
     TARGETS,
     at_step,
+    check_steps,
     clean_from,
     cosine_schedule,
     diffuse,
     from_bytes,
     linear_schedule,
     make_schedule,
+    noise_from,
     posterior,
     signal_to_noise,
     standard_normal,
@@ -210,6 +212,17 @@ def test_a_schedule_that_is_none():
         make_schedule(torch.tensor([0.0, 0.5], dtype=torch.float64))
 
 
+def test_a_schedule_is_float64_whatever_it_is_made_of():
+    plain = inspect.unwrap(make_schedule)
+    for beta in ([0.25, 0.5], (0.25, 0.5), torch.tensor([0.25, 0.5])):
+        schedule = plain(beta)
+        assert all(table.dtype == torch.float64 for table in schedule)
+        assert schedule.alpha_bar.tolist() == [1, 0.75, 0.375]
+    for beta, got in [(torch.full((2, 3), 0.1), r"\(2, 3\)"), (0.1, r"\(\)")]:
+        with pytest.raises(ValueError, match=f"beta must be a row of T .* got {got}"):
+            plain(beta)
+
+
 def test_a_schedule_without_steps():
     with pytest.raises(ValueError, match="at least one step, got T = 0"):
         linear_schedule(0)
@@ -223,6 +236,105 @@ def test_what_would_be_broadcast(t, epsilon):
     plain = inspect.unwrap(diffuse)
     with pytest.raises(ValueError, match=r"t must be \(3,\) and epsilon \(3, 5\)"):
         plain(SCHEDULE, torch.zeros(3, 5), t, epsilon)
+
+
+FIVE = torch.zeros(5, 2)
+AT_0, AT_1 = torch.tensor([3, 0, 1, 2, 4]), torch.ones(5).long()
+
+
+@pytest.mark.parametrize(
+    ("steps", "error", "message"),
+    [
+        (AT_1[:1], ValueError, r"t must be \(5,\), a step for each, got \(1,\)"),
+        (AT_1[:, None], ValueError, r"t must be \(5,\), .* got \(5, 1\)"),
+        (AT_1[0], ValueError, r"t must be \(5,\), .* got \(\)"),
+        (AT_1.float(), TypeError, r"t must be integers, .*, got torch\.float32"),
+        (AT_1.bool(), TypeError, r"t must be integers, .*, got torch\.bool"),
+        (AT_1.to(torch.uint8), TypeError, r"t must be integers, .* got torch\.uint8"),
+        (AT_1 - 2, ValueError, "every t must be from 0 to 11, got -1 to -1"),
+        (AT_1 + T, ValueError, "every t must be from 0 to 11, got 12 to 12"),
+    ],
+)
+def test_steps_that_are_none(steps, error, message):
+    """One check for all that look a table up."""
+    with pytest.raises(error, match=message):
+        check_steps(steps, FIVE, last=T)
+    with pytest.raises(error, match=message):
+        inspect.unwrap(at_step)(SCHEDULE.beta, steps, FIVE)
+
+
+def test_steps_that_can_be():
+    check_steps(AT_0, FIVE, last=T)
+    check_steps(AT_1.int(), FIVE, first=1)
+    check_steps(AT_1[:0], FIVE[:0], first=1, last=T)
+    with pytest.raises(ValueError, match="every t must be 1 or more, got 0 to 4"):
+        check_steps(AT_0, FIVE, first=1)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_step_0_where_it_means_nothing(target):
+    """Elsewhere it is the clean image, and all that is returned is finite."""
+    message = "every t must be from 1 to 11, got 0 to 4"
+    call = [
+        (target_from, (SCHEDULE, FIVE, AT_0, FIVE, target), {"mu", "score"}),
+        (clean_from, (SCHEDULE, FIVE, AT_0, FIVE, target), {"mu"}),
+        (noise_from, (SCHEDULE, FIVE, AT_0, FIVE), set(TARGETS)),
+    ]
+    for function, arguments, undefined in call:
+        if target in undefined:
+            with pytest.raises(ValueError, match=message):
+                function(*arguments)
+        else:
+            assert function(*arguments).isfinite().all()
+
+
+def test_predictions_and_images_of_another_shape():
+    """Each of these could be broadcast, and was nobody's intention."""
+    wide = torch.zeros(5, 1)
+    with pytest.raises(ValueError, match=r"must return \(5, 2\), .* got \(5, 1\)"):
+        inspect.unwrap(clean_from)(SCHEDULE, FIVE, AT_1, wide)
+    with pytest.raises(ValueError, match=r"x_0 must be \(5, 2\), .* got \(5, 1\)"):
+        inspect.unwrap(noise_from)(SCHEDULE, FIVE, AT_1, wide)
+    with pytest.raises(ValueError, match=r"and epsilon \(5, 2\), .* and \(5, 1\)"):
+        inspect.unwrap(target_from)(SCHEDULE, FIVE, AT_1, wide)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_bytes_where_images_belong(dtype):
+    x_0, message = FIVE.to(dtype), rf"images in \[-1, 1\], got {dtype}; see from_bytes"
+    with pytest.raises(TypeError, match=message):
+        inspect.unwrap(training_loss)(SCHEDULE, lambda x, t: x, x_0)
+    for function in (diffuse, target_from):
+        with pytest.raises(TypeError, match=message):
+            inspect.unwrap(function)(SCHEDULE, x_0, AT_1, FIVE)
+
+
+@pytest.mark.parametrize(
+    ("shape", "got"), [((T,), "11"), ((1,), "1"), ((T + 1, 1), r"\(12, 1\)")]
+)
+def test_weights_of_another_length(shape, got):
+    with pytest.raises(ValueError, match=f"weight must have an .* 0 to 11, got {got}"):
+        inspect.unwrap(training_loss)(
+            SCHEDULE, lambda x, t: x, FIVE, weight=torch.ones(shape).double()
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_images_of_half_the_size_pass_every_check(dtype):
+    x_0, t = FIVE.to(dtype) + 0.5, AT_1 + 3
+    loss = training_loss(SCHEDULE, lambda x, t: x, x_0)
+    x_t = diffuse(SCHEDULE, x_0, t, 0 * x_0)
+    found = clean_from(SCHEDULE, x_t, t, 0 * x_0)
+    assert loss.dtype == x_t.dtype == found.dtype == dtype
+    assert to_bytes(x_0).unique().tolist() == [191]
+
+
+def test_no_number_is_no_black_pixel():
+    x = FIVE.clone()
+    x[1, 0] = x[4, 1] = torch.nan
+    with pytest.raises(ValueError, match="hold numbers, got NaN in 2 of 10 entries"):
+        to_bytes(x)
+    assert to_bytes(x.nan_to_num(torch.inf)).unique().tolist() == [128, 255]
 
 
 def test_a_loss_of_nothing_or_of_another_shape():

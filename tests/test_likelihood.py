@@ -1,5 +1,6 @@
 """`dian.likelihood` against sums one can check by eye."""
 
+import inspect
 import math
 
 import pytest
@@ -9,7 +10,6 @@ from dian import mixture
 from dian.diffusion import diffuse, from_bytes, linear_schedule, posterior
 from dian.likelihood import (
     Bound,
-    bits_per_dim,
     bits_per_dimension,
     bound_term,
     bound_weight,
@@ -18,6 +18,7 @@ from dian.likelihood import (
     log_density,
     prior_term,
     rate_distortion,
+    total_bits,
     variational_bound,
 )
 from dian.sampling import reverse_mean
@@ -98,7 +99,7 @@ def test_the_bound_entry_by_entry(bytes_):
         )
         assert bound.prior[i].item() == pytest.approx(total, rel=1e-9)
     d = ROW * COLUMN
-    bits = bits_per_dim(bound, d)
+    bits = total_bits(bound, d)
     expected = (bound.prior + bound.terms.sum(0)) / d / math.log(2)
     torch.testing.assert_close(bits, expected)
 
@@ -222,7 +223,7 @@ def test_random_bytes_cost_8_bits_or_more(bytes_):
         clip=1.0,
         generator=torch.Generator().manual_seed(0),
     )
-    assert bits_per_dim(bound, ROW * COLUMN).mean() > 8
+    assert total_bits(bound, ROW * COLUMN).mean() > 8
 
 
 def test_prior_and_bits(bytes_):
@@ -238,3 +239,22 @@ def test_prior_and_bits(bytes_):
 def test_an_unknown_target():
     with pytest.raises(ValueError, match="score, got 'eps'"):
         bound_weight(SCHEDULE, "eps")
+
+
+def test_there_is_no_term_of_step_0(bytes_):
+    x_0 = from_bytes(bytes_)
+    t = torch.tensor([1, 2, 0, 1, 3])
+    with pytest.raises(ValueError, match="every t must be from 1 to 7, got 0 to 3"):
+        bound_term(SCHEDULE, network, x_0, t, x_0, variance="beta", clip=None)
+
+
+def test_bytes_where_images_belong(bytes_):
+    """On another scale each would get a number, and a wrong one."""
+    options = {"variance": "beta", "clip": None}
+    for function, arguments, named in [
+        (prior_term, (SCHEDULE, bytes_), {}),
+        (discrete_log_probability, (bytes_, bytes_, bytes_), {}),
+        (variational_bound, (SCHEDULE, network, bytes_), options),
+    ]:
+        with pytest.raises(TypeError, match=r"got torch\.uint8; see from_bytes"):
+            inspect.unwrap(function)(*arguments, **named)

@@ -96,6 +96,20 @@ def test_the_model_knows_its_steps(data):
     assert not torch.allclose(found[0], found[1])
 
 
+@pytest.mark.parametrize(
+    ("t", "message"),
+    [
+        ([2], r"t must be \(2,\), a step for each, got \(1,\)"),
+        ([2, -1], "every t must be from 0 to 7, got -1 to 2"),
+        ([2, 8], "every t must be from 0 to 7, got 2 to 8"),
+    ],
+)
+def test_the_model_refuses_steps_that_are_none(data, t, message):
+    model = exact_model(data, linear_schedule(7, 0.05, 0.6).alpha_bar)
+    with pytest.raises(ValueError, match=message):
+        model(torch.ones(2, D), torch.tensor(t))
+
+
 def test_a_point_leaves_nothing_unknown(x):
     told = clean(gaussian(0.3, 0.0, d=D), x, A)
     assert not told.variance.any()

@@ -1,15 +1,19 @@
 """`dian.sampling` against diffusers, and on data whose best model is known."""
 
+import inspect
+
+import numpy as np
 import pytest
 import torch
 
-from dian import mixture
+from dian import mixture, sampling
 from dian.diffusion import clean_from, diffuse, linear_schedule, posterior
 from dian.sampling import (
     clipped,
     ddim_sample,
     even_steps,
     interpolate,
+    reverse_mean,
     reverse_variance,
     sample,
 )
@@ -191,11 +195,82 @@ def test_variances_are_tables():
     assert reverse_variance(linear_schedule(1, 0.3, 0.3), "beta_tilde")[1] == 0.3
 
 
-def test_wrong_variances():
-    with pytest.raises(ValueError, match="'beta_tilde' or a table, got 'tilde'"):
-        reverse_variance(SCHEDULE, "tilde")
-    with pytest.raises(ValueError, match="an entry for each of 0 to 11, got 3"):
-        reverse_variance(SCHEDULE, torch.ones(3, dtype=torch.float64))
+NEGATIVE, UNKNOWN = SCHEDULE.beta.clone(), SCHEDULE.beta.clone()
+NEGATIVE[4], UNKNOWN[4] = -0.25, torch.nan
+
+
+@pytest.mark.parametrize(
+    ("variance", "message"),
+    [
+        ("tilde", "'beta_tilde' or a table, got 'tilde'"),
+        (None, "'beta_tilde' or a table, got None"),
+        (0.1, r"'beta_tilde' or a table, got 0\.1"),
+        ([0.1, 0.2], r"'beta_tilde' or a table, got \[0\.1, 0\.2\]"),
+        (torch.ones(3), "an entry for each of 0 to 11, got 3"),
+        (torch.ones(()), r"an entry for each of 0 to 11, got \(\)"),
+        (NEGATIVE, r"every variance must be 0 or above, got -0\.25"),
+        (UNKNOWN, "every variance must be 0 or above, got nan"),
+    ],
+)
+def test_wrong_variances(variance, message):
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(reverse_variance)(SCHEDULE, variance)
+
+
+def test_entry_0_of_a_variance_is_not_used():
+    exact = posterior(SCHEDULE).beta_tilde
+    assert exact[0].isnan()
+    assert reverse_variance(SCHEDULE, exact) is exact
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """The walks as they run outside the tests, without checks of the signatures."""
+    names = "clean_from reverse_mean noise_from clipped at_step diffuse sample"
+    for name in names.split():
+        plain = inspect.unwrap(getattr(sampling, name))
+        monkeypatch.setattr(sampling, name, plain)
+    return {
+        "sample": lambda model, x_T, **options: sampling.sample(
+            SCHEDULE, model, x_T, variance="beta", **options
+        ),
+        "ddim_sample": lambda model, x_T, **options: inspect.unwrap(ddim_sample)(
+            SCHEDULE, model, x_T, **{"steps": [2, T], "eta": 0.0} | options
+        ),
+    }
+
+
+@pytest.mark.parametrize("walk", ["sample", "ddim_sample"])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_model_that_returns_another_shape(x_T, unchecked, walk, clip):
+    """Twice the channels, as a model that learns its variance returns them; or one."""
+    for shape in [(BATCH, 2, ROW, COLUMN), (BATCH, 1, 1, 1), (ROW, COLUMN)]:
+        wrong = torch.zeros(shape, dtype=x_T.dtype)
+        with pytest.raises(ValueError, match=r"must return \(5, 1, 3, 7\), .* got \("):
+            unchecked[walk](lambda x, t, y=wrong: y, x_T, clip=clip)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_there_is_no_step_back_from_the_image(x_T, clip):
+    message = "every t must be from 1 to 11, got 0 to 3"
+    with pytest.raises(ValueError, match=message):
+        reverse_mean(SCHEDULE, x_T, torch.tensor([3, 2, 1, 0, 1]), x_T, clip=clip)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("walk", ["sample", "ddim_sample"])
+def test_images_of_half_the_size_pass_every_check(x_T, unchecked, walk, dtype):
+    found = unchecked[walk](network, x_T.to(dtype), clip=1.0)
+    assert found.dtype == dtype
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("t", [0, T + 1])
+def test_images_are_not_mixed_at_a_step_that_is_not_there(x_T, t):
+    with pytest.raises(ValueError, match=f"t must be from 1 to 11, got {t}"):
+        interpolate(
+            SCHEDULE, network, x_T, x_T, x_T, t=t, share=0.5, clip=1.0, variance="beta"
+        )
 
 
 @pytest.mark.parametrize("start", [0, T + 1])
@@ -216,6 +291,20 @@ def test_a_start_that_is_not_there(x_T, start):
 def test_steps_that_are_no_walk(x_T, steps, message):
     with pytest.raises(ValueError, match=message):
         ddim_sample(SCHEDULE, network, x_T, steps=steps, eta=0.0, clip=None)
+
+
+@pytest.mark.parametrize("steps", [torch.tensor([2, 5]), [2.5, 5], ["2", "5"]])
+def test_steps_that_are_no_whole_numbers(x_T, unchecked, steps):
+    with pytest.raises(TypeError, match="steps must be a list of whole numbers, got "):
+        unchecked["ddim_sample"](network, x_T, steps=steps, clip=None)
+
+
+def test_steps_may_come_from_numpy(x_T, unchecked):
+    a, b = (
+        unchecked["ddim_sample"](network, x_T, steps=steps, clip=None)
+        for steps in (np.array([2, 5, T]).tolist(), list(np.array([2, 5, T])))
+    )
+    assert torch.equal(a, b)
 
 
 def test_even_steps_end_at_T():

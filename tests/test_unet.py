@@ -210,6 +210,39 @@ def test_dropout_is_for_training_and_from_its_generator(generator):
 
 def test_images_of_a_wrong_size_are_refused(generator):
     network = UNet(PRESETS["tiny"])
-    for shape in [(2, 1, 27, 28), (2, 3, 28, 28)]:
+    t = torch.tensor([1, 2])
+    for shape in [(2, 1, 27, 28), (2, 3, 28, 28), (2, 28, 28), (28,)]:
         with pytest.raises(ValueError, match=r"must be \(batch, 1, row, column\), "):
-            network(torch.zeros(shape), torch.tensor([1, 2]))
+            network.check(torch.zeros(shape), t)
+    with pytest.raises(
+        ValueError, match=r"columns multiples of 2, got \(2, 1, 27, 28\)"
+    ):
+        network(torch.zeros(2, 1, 27, 28), t)
+
+
+@pytest.mark.parametrize(
+    ("t", "error", "message"),
+    [
+        ([5], ValueError, r"t must be \(2,\), a step for each, got \(1,\)"),
+        ([[5], [6]], ValueError, r"t must be \(2,\), a step for each, got \(2, 1\)"),
+        ([5, 0], ValueError, "every t must be 1 or more, got 0 to 5"),
+        ([0.5, 1.0], TypeError, r"t must be integers, .* got torch\.float32"),
+    ],
+)
+def test_steps_that_are_none(t, error, message):
+    """The encoding would take any number, and one step for all images."""
+    network, x_t = UNet(PRESETS["tiny"]), torch.zeros(2, 1, 28, 28)
+    with pytest.raises(error, match=message):
+        network.check(x_t, torch.tensor(t))
+    network.check(x_t.bfloat16(), torch.tensor([1, 1000]))
+
+
+@pytest.mark.parametrize("width", [0, 2, 7])
+def test_a_width_that_encodes_no_step(width):
+    with pytest.raises(ValueError, match=f"even and 4 or more, got {width}"):
+        UNet(Shape(width=width, groups=1))
+
+
+def test_weights_of_another_network():
+    with pytest.raises(ValueError, match=r"UNet2DModel, .* got 2 under other names"):
+        from_diffusers(nn.Linear(2, 3).state_dict())

@@ -293,7 +293,7 @@ def targets(diffusion) -> float:
         Mutant("T is not drawn", "torch.randint(1, T + 1,", "torch.randint(1, T,"),
         Mutant("uniform noise", "drawn = torch.randn(", "drawn = torch.rand("),
         Mutant("the model is shown the step before",
-               "epsilon), t)\n    if", "epsilon), t - 1)\n    if"),
+               "epsilon), t)\n    check", "epsilon), t - 1)\n    check"),
         Mutant("the model is shown the clean image",
                "model(diffuse(schedule, x_0, t, epsilon), t)", "model(x_0, t)"),
         Mutant("the absolute error", "error.square().flatten(1)",

@@ -33,7 +33,9 @@ class Settings:
     ``weighting`` is ``simple`` or ``bound``; ``warm_up`` counts steps; ``precision`` is
     that of training and sampling, but not of the bound; ``channels_last`` and
     ``compiled`` concern a GPU alone. ``samples`` images are made by Algorithm 2,
-    ``others`` in each other way, ``chunk`` of them at a time.
+    ``others`` in each other way, ``chunk`` of them at a time. The loss after an epoch
+    is that of the first ``chunk`` test images, the bound that of the first
+    ``bound_images``.
     """
 
     network: str = "base"
