@@ -96,5 +96,6 @@ for n, images in zip(steps[:-1], grey[:-1], strict=True):
 # One training, and :result:`ddpm-fashion-mnist-small/settings/others` images of each
 # number of steps. The distance of Algorithm 2 is not compared with those of DDIM: what
 # lies between them is no more than what changes from one set of so few images to
-# another. Walks of more than a hundred steps without noise were not recorded, so the
-# page does not tell what all thousand of them would give.
+# another. Walks of more than a hundred steps without noise were not recorded for this
+# network, so the page does not tell what all thousand would give; the settings of
+# ``ddpm-fashion-mnist-base``, for a GPU, have them.
