@@ -246,6 +246,8 @@ longer = records.load("ddpm-fashion-mnist-small")
 assert longer.value("raw/frechet") < longer.value("averaged/frechet")
 
 # %%
+# .. provenance:: ddpm-fashion-mnist-small
+#
 # Limits
 # ------
 # One training of each, from one seed, of
