@@ -12,8 +12,9 @@ per pixel more, and hardly a test image lies among their samples. The weights of
 bound double the distance from real images and do not show in the bits. Without flips
 the distance is half as large: with them every second sample is turned the other way,
 which real clothes are not. The bits are the same with and without, and the warm-up
-shows in neither. Of the ways to sample, averaged weights are nearer to real images than
-those of the last step, here; variance and clipping cannot be told apart.
+shows in neither. Samples from averaged weights are nearer to real images than those
+from the weights of the last step, here; what the other variance or no clipping changes
+cannot be told from chance.
 
 **Source.** Table 2, section 3.2 and appendix B of Ho, Jain and Abbeel, *Denoising
 Diffusion Probabilistic Models*, 2020 (arXiv:2006.11239). **Cost.** Seconds: the
@@ -27,7 +28,10 @@ trainings are recorded runs.
 # network predicts the noise or the mean of the step back, and its loss is weighted as
 # in the bound or not at all. Two more rows leave out the warm-up and the flips. The
 # trainings are short, a single pass over the data, and the chain has a quarter of the
-# paper's steps: what is compared is how fast each learns, on one core.
+# paper's steps: what is compared is how fast each learns, on one core. All are sampled
+# from averaged weights by Algorithm 2 with :math:`\sigma_t^2 = \beta_t`, the predicted
+# image clipped, and the bits are the bound with the same. The columns are those of
+# :ref:`sphx_glr_gallery_4_diffusion_plot_5_samples.py`.
 
 import math
 
