@@ -44,6 +44,8 @@ for ax, key in zip(axes, ("frechet", "precision"), strict=True):
     ax.axhline(floor, color="gray", linestyle="--", label="real images")
     ax.set(xlabel=f"seconds for {settings['others']} images", ylabel=key)
     ax.set(xscale="log")
+    ax.set_xticks(seconds, [f"{s:.0f}" for s in seconds])
+    ax.minorticks_off()
     ax.legend()
 plt.show()
 
