@@ -9,9 +9,10 @@ every term of it is right?
 **Answer.** The bound is a sum of divergences between Gaussians. Each is a squared error
 times a weight that depends on the step alone, plus a constant. With Gaussian data and
 the exact way back the bound has to be equal to the entropy of the data and the cost of
-the start, and it is, to 13 digits; three frequent mistakes break the equality. The loss
-that is used in practice leaves the weights out: that of the first step is a hundred
-times the least, which is met at a third of the chain; from there on they rise again.
+the start, and it is, to 13 digits; two planted mistakes break the equality, and so does
+a variance that is not the exact one. The loss that is used in practice leaves the
+weights out: that of the first step is a hundred times the least, which is met at a
+third of the chain; from there on they rise again.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), equations 3 to 14; Sohl-Dickstein et al., *Deep Unsupervised
@@ -189,9 +190,9 @@ for m, s2 in [(0.0, 1.0), (0.4, 0.09), (-0.7, 0.5)]:
 # %%
 # Would it be noticed?
 # --------------------
-# Three mistakes, each in one place. The first asks the network about the step before;
-# the second forgets the last term, and the third uses a fixed variance where the oracle
-# wants the exact one.
+# Two mistakes, each in one place, and a choice. The first asks the network about the
+# step before; the second forgets the last term. The third is no mistake: the authors
+# use this variance. But the oracle wants the exact one.
 
 m, s2 = 0.4, 0.09
 exact = partial(terms, short, m, s2)
@@ -210,8 +211,9 @@ assert wrong["beta in place of the exact variance"] > expected(short, m, s2)
 # Where the nats go
 # -----------------
 # The long chain, on data with the deviation 0.3. With the exact variance the terms
-# add up to the entropy; with a fixed one they exceed it. That of :math:`\beta_t` is
-# exact for data of variance 1, and that of :math:`\tilde\beta_t` for a single point.
+# add up to the entropy and the cost of the start; with a fixed one they exceed that.
+# The choice :math:`\beta_t` is exact for data of variance 1, and
+# :math:`\tilde\beta_t` for a single point.
 
 choices = {
     "exact": exact_variance(schedule, m, s2),

@@ -21,8 +21,18 @@ download.
 # Algorithm 1: training
 # ---------------------
 # An image, a step and a noise are drawn; the network sees the noisy image and the step,
-# and is to name the noise. This is what the function of the library does, without its
-# head.
+# and is to name the noise.
+#
+# 1. Repeat:
+# 2. draw :math:`x_0` from the data,
+# 3. :math:`t` evenly from :math:`1, \dots, T`,
+# 4. and :math:`\epsilon \sim \mathcal N(0, I)`;
+# 5. take a step of gradient descent on :math:`\lVert \epsilon - \epsilon_\theta(
+#    \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\; \epsilon,\ t) \rVert^2`;
+# 6. until it has converged.
+#
+# This is what the function of the library does, without its head. Its comments have the
+# numbers of the lines; lines 1, 2 and 6, and the step of line 5, are the caller's.
 
 import inspect
 
@@ -50,6 +60,15 @@ show(training_loss)
 # ---------------------
 # From pure noise, step by step: what the network takes for noise is taken out in part,
 # and a little fresh noise goes in, except at the last step.
+#
+# 1. Draw :math:`x_T \sim \mathcal N(0, I)`.
+# 2. For :math:`t = T, \dots, 1`:
+# 3. draw :math:`z \sim \mathcal N(0, I)` if :math:`t > 1`, and take :math:`z = 0`
+#    otherwise;
+# 4. :math:`x_{t-1} = \frac{1}{\sqrt{\alpha_t}} \bigl( x_t - \frac{1 - \alpha_t}
+#    {\sqrt{1 - \bar\alpha_t}}\, \epsilon_\theta(x_t, t) \bigr) + \sigma_t z`.
+# 5. End of the loop.
+# 6. Return :math:`x_0`.
 
 show(sample)
 
@@ -237,8 +256,8 @@ assert np.mean(reached) > np.mean(floor)
 # %%
 # Sampling
 # --------
-# Algorithm 2 with the network, and with the best prediction in its place. Without
-# clipping: these are no images.
+# Algorithm 2 with the network, and with the best prediction in its place, with
+# :math:`\sigma_t^2 = \beta_t` and without clipping: these are no images.
 
 n = 2000
 x_T = torch.randn(n, d, generator=torch.Generator().manual_seed(1))

@@ -6,13 +6,14 @@ The network that is told the step, and the average of its weights
 it know which step it is at, and why do samples come from weights that were never
 trained?
 
-**Answer.** It is a U-Net: blocks of two convolutions at falling resolution, with
-attention between the pixels at 14 by 14 and below, and a way across from each block
-down to one up. Every block is told the step, by the sinusoidal code of the chapter on
-positions. The network begins by predicting nothing, and so loses 1 per pixel; a trained
-one that is told wrong steps does worse than one that is told the right ones. Samples
-come from an exponential average of the weights, which forgets where it began only
-slowly: the paper's would still be half its random start after 6,931 steps.
+**Answer.** It is a U-Net: blocks of two convolutions at falling resolution and a way
+across from each block down to one up, with attention between the pixels at 14 by 14 and
+once more in the middle, where the resolution is lowest. Every block is told the step,
+by the sinusoidal code of the chapter on positions. The network begins by predicting
+nothing, and so loses 1 per pixel; a trained one that is told wrong steps does worse
+than one that is told the right ones. Samples come from an exponential average of the
+weights, which forgets where it began only slowly: the paper's would still be half its
+random start after 6,931 steps.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), appendix B. **Cost.** Seconds on a CPU, no download.
@@ -85,9 +86,10 @@ assert math.isclose(base ** (-(w / 2 - 1) * 2 / w), 1e-4)
 # layers of attention and of the network: at the beginning a block adds nothing, and
 # the prediction is zero.
 
+sizes = {}
 for name, shape in PRESETS.items():
     network = UNet(shape, torch.Generator().manual_seed(0))
-    n = sum(p.numel() for p in network.parameters())
+    sizes[name] = n = sum(p.numel() for p in network.parameters())
     widths = [shape.width * m for m in shape.multipliers]
     print(f"{name:8} {n:>11,} weights, channels of the levels {widths}")
     if name == "cifar10":
@@ -96,6 +98,7 @@ for name, shape in PRESETS.items():
         x = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             assert not network(x, torch.tensor([500])).any()
+assert sizes["base"] > 8 * sizes["small"]
 
 # %%
 # The first of them is the paper's. With the same weights it gives the same output as
@@ -142,7 +145,7 @@ with torch.no_grad():
         training_loss(
             schedule, model, test, generator=torch.Generator().manual_seed(1)
         ).mean()
-        for model in (told(lambda t: t), told(lambda t: (t + T // 2) % T + 1))
+        for model in (told(lambda t: t), told(lambda t: (t - 1 + T // 2) % T + 1))
     )
 print(f"test loss: {right_step:.3f} at the right step, {wrong_step:.3f} at a wrong one")
 assert abs(losses[0] - 1) < 0.05

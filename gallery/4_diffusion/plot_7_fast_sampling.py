@@ -5,10 +5,11 @@ Fewer steps
 **Question.** The network was trained at a thousand steps. How many of them does it take
 to make an image, if no noise is added on the way (DDIM)?
 
-**Answer.** Few. Time falls in proportion to the steps, and the distance from real
-images hardly: with 50 steps it is that of 100, and of Algorithm 2 with all thousand,
-within a few parts of a hundred; with 10 steps it is a tenth larger or a little more.
-The start decides what the image shows, whatever the number of steps.
+**Answer.** Few, as far as 150 images can tell. Time falls in proportion to the steps.
+From the same starts, 50 and 100 steps end at the same distance from real images, and 10
+steps about a tenth further away. But the classes come out less evenly than by Algorithm
+2 with all thousand. The start decides what the image shows, whatever the number of
+steps.
 
 **Source.** Song, Meng and Ermon, *Denoising Diffusion Implicit Models*, 2021
 (arXiv:2010.02502). **Cost.** Seconds: training and sampling are a recorded run.
@@ -17,9 +18,10 @@ The start decides what the image shows, whatever the number of steps.
 # %%
 # Quality against time
 # --------------------
-# Each number of steps starts from the same noise. Dotted is Algorithm 2 with all steps,
-# and dashed the floor: as many real images. Beside each point stands the number of
-# steps.
+# Each number of steps starts from the same noise. No noise is added on the way
+# (:math:`\eta = 0`), and the predicted image is clipped. Dotted is Algorithm 2 with all
+# steps and :math:`\sigma_t^2 = \beta_t`, clipped as well, and dashed the floor: as many
+# real images. Beside each point stands the number of steps.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -42,21 +44,31 @@ for ax, key in zip(axes, ("frechet", "precision"), strict=True):
     ax.axhline(floor, color="gray", linestyle="--", label="real images")
     ax.set(xlabel=f"seconds for {settings['others']} images", ylabel=key)
     ax.set(xscale="log")
+    ax.set_xticks(seconds, [f"{s:.0f}" for s in seconds])
+    ax.minorticks_off()
     ax.legend()
 plt.show()
 
 # %%
 # .. provenance:: ddpm-fashion-mnist-small
 
-for n, s in zip(steps, seconds, strict=True):
-    row = [record.value(f"ddim-{n}/{k}") for k in ("frechet", "kernel", "precision")]
-    print(f"{n:5} steps, {s:8.1f} s:", "  ".join(f"{v:.4f}" for v in row))
+names = ("frechet", "kernel", "precision", "recall", "imbalance")
+print(f"{settings['others']} images {'':9}" + "".join(f"{k:>10}" for k in names))
+rows = {
+    f"{n} steps, {s:.1f} s": f"ddim-{n}" for n, s in zip(steps, seconds, strict=True)
+}
+for label, way in (rows | {"Algorithm 2": "averaged", "real images": "floor"}).items():
+    values = "".join(f"{record.value(f'{way}/{k}'):10.3f}" for k in names)
+    print(f"{label:20}{values}")
 per_step = seconds / steps
 assert per_step.max() < 1.5 * per_step.min()
 distance = {n: record.value(f"ddim-{n}/frechet") for n in steps}
 assert abs(distance[50] / distance[100] - 1) < 0.03
-assert abs(distance[50] / record.value("averaged/frechet") - 1) < 0.03
 assert 1.05 < distance[10] / distance[100] < 1.2
+uneven = [record.value(f"ddim-{n}/imbalance") for n in steps]
+assert min(uneven) > 1.5 * record.value("averaged/imbalance")
+assert settings["others"] == 150
+assert settings["T"] == 1000
 
 # %%
 # The same starts
@@ -79,3 +91,13 @@ for n, images in zip(steps[:-1], grey[:-1], strict=True):
     alike = np.abs(images - grey[-1]).mean()
     print(f"{n:3} steps against {steps[-1]}: {alike:.1f}")
     assert alike < other / 2
+
+# %%
+# Limits
+# ------
+# One training, and :result:`ddpm-fashion-mnist-small/settings/others` images of each
+# number of steps. The distance of Algorithm 2 is not compared with those of DDIM: what
+# lies between them is no more than what changes from one set of so few images to
+# another. Walks of more than a hundred steps without noise were not recorded for this
+# network, so the page does not tell what all thousand would give; the settings of
+# ``ddpm-fashion-mnist-base``, for a GPU, have them.

@@ -91,7 +91,7 @@ rate, distortion = rate_distortion(bound, d=1)
 snr = signal_to_noise(schedule)[1:]
 shannon = 0.5 * torch.log2(s2 / distortion[1:] ** 2)
 told = 0.5 * torch.log2(1 + s2 * snr)
-sent = rate[1:] - rate[-1] + told[-1]
+sent = rate[1:]
 
 error = np.linspace(0.02, math.sqrt(s2), 100)
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
@@ -204,7 +204,8 @@ assert np.all(nats < gauss)
 # them half and half, and walk back. If their noises are independent, the mixture has
 # noise of variance :math:`\big((1-\lambda)^2 + \lambda^2\big)(1 - \bar\alpha_t)`: half
 # of what the model expects, for :math:`\lambda = 1/2`. If they share one noise, it has
-# all of it: :func:`dian.sampling.interpolate` does that.
+# all of it: :func:`dian.sampling.interpolate` does that. The walks are not clipped, and
+# :math:`\sigma_t^2 = \beta_t`.
 
 eight = ring(8, radius=0.8, variance=0.005)
 model = exact_model(eight, schedule.alpha_bar)
@@ -269,14 +270,17 @@ assert abs(ends[100, True][1] - 1 / 8) < 5 * (7 / 64 / n) ** 0.5
 # From step 1 more than a fifth of the walks end in the gap; from step 5 most walks end
 # on the Gaussian that lies between the two; from step 10 they spread over the
 # neighbours as well; and from the last step they end anywhere, and nothing is left of
-# either point. Two noises in place of one are as if the walk had begun earlier.
+# either point. Two noises in place of one leave less noise in the mixture, as if the
+# walk back had begun at a smaller step.
 #
 # A trained network
 # -----------------
-# The network of :ref:`sphx_glr_gallery_4_diffusion_plot_5_samples.py` on test images:
-# the rate is what has been sent when :math:`x_t` is known, in bits per pixel; the
-# distortion is the root of the mean squared error of the image that the network has in
-# mind then, :math:`\hat x_0`, in grey values from 0 to 255.
+# The network of :ref:`sphx_glr_gallery_4_diffusion_plot_5_samples.py` on
+# :result:`ddpm-fashion-mnist-small/settings/bound_images` test images, the predicted
+# image clipped and :math:`\sigma_t^2 = \beta_t`: the rate is what has been sent when
+# :math:`x_t` is known, in bits per pixel; the distortion is the root of the mean
+# squared error of the image that the network has in mind then, :math:`\hat x_0`, in
+# grey values from 0 to 255.
 
 record = records.load("ddpm-fashion-mnist-small")
 rate = record.arrays["rate"][0]
@@ -305,7 +309,7 @@ assert close < rate[0] / 4
 #
 # Two test images, at the left and the right end, get the same noise, as much as step
 # 500 has, and are mixed in nine proportions; the walk back makes an image of each
-# mixture, with the same noise again.
+# mixture, with the same noise again, clipped and with :math:`\sigma_t^2 = \beta_t`.
 
 between, ends = (record.arrays[key][0] for key in ("between", "between/ends"))
 rows = [
