@@ -24,6 +24,7 @@ from dian.errors import DianError
 log = logging.getLogger(__name__)
 LEDGER = "verification"  # the page with the directive
 DEFINITION = "def-"
+CHAPTERS = "RPAD"  # how the names of claims begin, in the order of the chapters
 
 
 def results_file(app: Sphinx) -> Path:
@@ -126,7 +127,7 @@ class Ledger(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the table, and a section for each claim."""
         self.env.note_dependency(self.env.claims_file)
-        claims = list(self.env.claims.values())
+        claims = sorted(self.env.claims.values(), key=_place)
         return [
             *self.parse_text_to_nodes("\n".join(_overview(claims))),
             *map(self.section, claims),
@@ -164,6 +165,15 @@ def count_definitions(app: Sphinx, doctree: nodes.document, docname: str) -> Non
 def rewrite_ledger(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Write the ledger again after every change of a page: it counts them all."""
     return [LEDGER] if LEDGER in env.found_docs else []
+
+
+def _place(one: dict) -> tuple[int, int]:
+    """Where a claim stands: by chapter, and by number in it.
+
+    >>> sorted([{"id": "D1"}, {"id": "R13"}, {"id": "R2"}], key=_place)
+    [{'id': 'R2'}, {'id': 'R13'}, {'id': 'D1'}]
+    """
+    return CHAPTERS.find(one["id"][0]), int(one["id"][1:])
 
 
 def _overview(claims: list[dict]) -> list[str]:
