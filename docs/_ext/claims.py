@@ -6,6 +6,7 @@ fails if one is not, if a claim vouches for an equation that is on no page, or i
 claim does not hold.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -167,13 +168,15 @@ def rewrite_ledger(app: Sphinx, env: BuildEnvironment) -> list[str]:
     return [LEDGER] if LEDGER in env.found_docs else []
 
 
-def _place(one: dict) -> tuple[int, int]:
+def _place(one: dict) -> tuple[int, int, str]:
     """Where a claim stands: by chapter, and by number in it.
 
-    >>> sorted([{"id": "D1"}, {"id": "R13"}, {"id": "R2"}], key=_place)
-    [{'id': 'R2'}, {'id': 'R13'}, {'id': 'D1'}]
+    >>> ids = ["D1", "R13", "R8a", "R8", "R2"]
+    >>> [one["id"] for one in sorted(({"id": id_} for id_ in ids), key=_place)]
+    ['R2', 'R8', 'R8a', 'R13', 'D1']
     """
-    return CHAPTERS.find(one["id"][0]), int(one["id"][1:])
+    number = re.search(r"\d+", one["id"])
+    return CHAPTERS.find(one["id"][0]), int(number[0]), one["id"]
 
 
 def _overview(claims: list[dict]) -> list[str]:
