@@ -116,4 +116,7 @@ INITS = {
     "orthogonal": orthogonal_,
     "identity": identity_,
 }
-"""The initialisations by their names in the settings of an experiment."""
+"""The initialisations by their names in the settings of an experiment.
+
+:meta hide-value:
+"""

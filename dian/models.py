@@ -208,7 +208,10 @@ CELLS: dict[str, Callable[..., nn.Module]] = {
     "lstm": nn.LSTM,
     "gru": nn.GRU,
 }
-"""The recurrent layers of torch by their names."""
+"""The recurrent layers of torch by their names.
+
+:meta hide-value:
+"""
 
 
 def as_sequence(

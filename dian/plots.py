@@ -261,8 +261,14 @@ def speedups(
             ends = [place - 0.4, place + 0.4]
             ax.plot([limit, limit], ends, color="gray", linestyle=":", linewidth=2)
         mark = "✓" if met else "✗"
-        beyond = 1.1 * max(ratio, goal)
-        ax.text(beyond, place, f"{ratio:.3g} {mark}", va="center", fontsize=8)
+        ax.text(
+            1.01,  # in a column of its own, where no line crosses it
+            place,
+            f"{ratio:.3g} {mark}",
+            transform=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+        )
     ax.axvline(1, color="black", linewidth=0.8)
     ax.plot([], [], color="black", linewidth=2, label="goal")
     ax.plot([], [], color="gray", linestyle=":", linewidth=2, label="limit")

@@ -46,7 +46,10 @@ ACTIVATIONS = {
     # the linear network, whose memory can be written down exactly
     "identity": Activation(lambda A: A, torch.ones_like, 1.0),
 }
-"""The activations by their names."""
+"""The activations by their names.
+
+:meta hide-value:
+"""
 
 ROWS = 1024
 """Rows of a matrix, one for each sequence and step, that are worked on together: enough

@@ -276,11 +276,17 @@ SCHEDULES = {
     "cosine": cosine,
     "one-cycle": one_cycle,
 }
-"""The schedules by their name in the settings of an experiment."""
+"""The schedules by their name in the settings of an experiment.
+
+:meta hide-value:
+"""
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
 }
-"""The optimisers by their name in the settings of an experiment."""
+"""The optimisers by their name in the settings of an experiment.
+
+:meta hide-value:
+"""

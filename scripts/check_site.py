@@ -1,5 +1,7 @@
 """Check the built site: nothing from elsewhere, no dead link, no image without words.
 
+Nor a colon that was meant to begin a definition.
+
 ``python scripts/check_site.py build/html`` reads every page and style sheet, prints
 one line for each problem, and exits with status 1 if there is one.
 """
@@ -21,6 +23,9 @@ FETCHED = {
 NOT_FETCHED = {"canonical", "alternate", "author", "license", "next", "prev", "search"}
 CSS_ADDRESS = re.compile(r"""(?:url\(\s*|@import\s+(?!url))["']?([^"')\s;]+)""")
 
+# A definition list whose term has several lines is none: a colon begins a line then.
+VERBATIM = re.compile(r"<(pre|script|style|annotation)\b.*?</\1>", re.DOTALL)
+STRAY = re.compile(r"\n: (.{,20})")
 MUTE = "has no text alternative; give the axes of a figure titles or labels"
 
 
@@ -33,7 +38,9 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.fetched: list[str] = []
         self.mute_images: list[str] = []
-        self.feed(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        self.stray: list[str] = STRAY.findall(VERBATIM.sub("", text))
+        self.feed(text)
 
     def handle_data(self, data: str) -> None:
         """Look into style sheets that stand on the page."""
@@ -76,6 +83,7 @@ def problems(root: Path) -> list[str]:
         name, page = path.relative_to(root), parsed(path)
         found += [f"{name}: fetches {a}" for a in page.fetched if _leads_out(a)]
         found += [f"{name}: image {a} {MUTE}" for a in page.mute_images]
+        found += [f"{name}: a line begins with a colon: {a}" for a in page.stray]
         for link in dict.fromkeys([*page.links, *page.fetched]):
             if path.name == "404.html" and link.startswith("/"):
                 continue  # shown at any address, so it counts from the host's root

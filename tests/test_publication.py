@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs/_ext"))
 
 import shown_on  # noqa: E402
-from citation import bibtex  # noqa: E402
+from citation import bibtex, licensed  # noqa: E402
 from layers import layers  # noqa: E402
 
 CFF = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
@@ -66,6 +66,13 @@ def test_authors_with_two_names_and_a_date_are_written_out():
     assert "author = {Noether, Emmy and {We}}," in entry
     assert "year = {2026}," in entry
     assert "doi = {10.1/x}," in entry
+    assert entry.startswith("@misc{t,")
+
+
+def test_without_a_release_the_licence_tells_the_year():
+    year = licensed((ROOT / "LICENSE").read_text("utf-8"))
+    assert re.fullmatch(r"20\d\d", year)
+    assert f"year = {{{year}}}," in bibtex({"date-released": year} | CFF)
 
 
 @pytest.mark.parametrize("key", ENTRIES)

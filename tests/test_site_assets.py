@@ -45,7 +45,7 @@ def test_the_font_holds_what_the_style_sheet_asks_for(static):
     from pydata_sphinx_theme import __file__ as theme
 
     folder = Path(theme).parent / "theme/pydata_sphinx_theme/static"
-    style = r'.fa-sun{--fa:"\f185"} .note::before{content:"\f05a"}'
+    style = '.fa-sun{--fa:"\\f185"} .note::before{content:"\uf05a"}'
     assets.write_icons(folder / assets.FONT, static / "icons.woff2", style)
     assert set(TTFont(static / "icons.woff2").getBestCmap()) == {0xF185, 0xF05A}
     assert (static / "icons.woff2").stat().st_size < 2000

@@ -55,6 +55,7 @@ def test_a_good_site_passes(site):
         ("<a href='../outside.html'>x</a>", "it leaves the site"),
         ("<script src='_static/gone.js'></script>", "dead link _static/gone.js"),
         ("<img src='data:,'>", "no text alternative"),
+        ("<p>Why?\n: <a href='page.html'>Here</a>.</p>", "begins with a colon: <a hr"),
         ("<img src='sphx_glr_plot_1_x_001.png' alt='plot 1 x'>", "no text alternative"),
     ],
 )
@@ -64,6 +65,11 @@ def test_each_problem_is_found(site, body, said):
     assert status == 1
     assert said in printed
     assert "bad.html: " in printed
+
+
+def test_code_may_begin_a_line_with_a_colon(site):
+    (site / "good.html").write_text("<pre>x = a[\n: 3]</pre><p>as \n:there</p>")
+    assert check(site)[0] == 0
 
 
 def test_a_style_sheet_that_fetches_from_elsewhere_is_found(site):

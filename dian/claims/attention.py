@@ -295,6 +295,11 @@ def backward(attention) -> float:
                "every.triu(n_key - n_query)"),
         Mutant("the first padded key is read", "places < lengths.unsqueeze(-1)",
                "places <= lengths.unsqueeze(-1)"),
+        # As many queries as keys would let it pass: there are fewer here.
+        Mutant("the mask hides queries, not keys",
+               "(places < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-2)",
+               "(places < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-1)",
+               raises="RuntimeError"),
         Mutant("NaN is let in", "mask is not None and not _finite(given)", "False"),
     ),
 )  # fmt: skip

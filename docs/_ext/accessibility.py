@@ -5,6 +5,7 @@ import re
 from sphinx.application import Sphinx
 
 CODE = '<div class="highlight"><pre>'
+FIGURE = re.compile(r'<img [^>]*class = "sphx-glr-(?:single|multi)-img"/>')
 # A list of terms without a term: Sphinx writes the parameters of a signature so.
 PARAMETERS = re.compile(r'(<span class="sig-paren">\(</span>\s*)<dl>(.*?)</dl>', re.S)
 SUMMARY = re.compile(r"(<a [^>]*>)([^<]*)(</a><details[^>]*><summary)>")
@@ -31,9 +32,12 @@ def mend_body(body: str) -> str:
     '<div class="highlight"><pre tabindex="0">x</pre></div>'
     >>> mend_body('<span class="sig-paren">(</span><dl><dd>x</dd></dl>')
     '<span class="sig-paren">(</span><div class="parameters"><div>x</div></div>'
+    >>> mend_body('<img src="x.png" class = "sphx-glr-single-img"/>')[:41]
+    '<div class="figure-scroll" tabindex="0"><'
     """
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
     body = body.replace(CODE, f'{CODE[:-1]} tabindex="0">')
+    body = FIGURE.sub(r'<div class="figure-scroll" tabindex="0">\g<0></div>', body)
     return PARAMETERS.sub(_as_blocks, body)
 
 

@@ -29,7 +29,8 @@ ICON = re.compile(r'((?:\.fa-[\w-]+,?)+)\{--fa:"[^"]*"\}')
 ADDRESS = re.compile(r"""url\(\s*(["']?)(?!data:|#|/|https?:)([^"')]+)\1\s*\)""")
 FONT = "vendor/fontawesome/webfonts/fa-solid-900.woff2"
 ICON_FONT = "icons.woff2"
-CHARACTER = re.compile(r"\\([0-9a-f]{4})\b")  # as "\f078" stands in a style sheet
+# In a style sheet an icon is written "\f078", or stands there itself.
+CHARACTER = re.compile(r"\\([0-9a-f]{4})\b|([\ue000-\uf8ff])")
 # What a script on the page itself reads at once.
 AT_ONCE = "documentation_options.js"
 
@@ -67,7 +68,8 @@ def write_icons(source: Path, target: Path, style: str) -> None:
     """Write a font that holds the characters of a style sheet, and no others."""
     options = subset.Options(flavor="woff2", layout_features=[])
     kept = subset.Subsetter(options)
-    kept.populate(unicodes=[int(code, 16) for code in CHARACTER.findall(style)])
+    found = CHARACTER.findall(style)
+    kept.populate(unicodes=[int(code, 16) if code else ord(c) for code, c in found])
     with subset.load_font(str(source), options, lazy=False) as font:
         kept.subset(font)
         subset.save_font(font, str(target), options)

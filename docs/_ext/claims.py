@@ -6,6 +6,7 @@ fails if one is not, if a claim vouches for an equation that is on no page, or i
 claim does not hold.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from dian.errors import DianError
 log = logging.getLogger(__name__)
 LEDGER = "verification"  # the page with the directive
 DEFINITION = "def-"
+CHAPTERS = "RPAD"  # how the names of claims begin, in the order of the chapters
 
 
 def results_file(app: Sphinx) -> Path:
@@ -126,7 +128,7 @@ class Ledger(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the table, and a section for each claim."""
         self.env.note_dependency(self.env.claims_file)
-        claims = list(self.env.claims.values())
+        claims = sorted(self.env.claims.values(), key=_place)
         return [
             *self.parse_text_to_nodes("\n".join(_overview(claims))),
             *map(self.section, claims),
@@ -164,6 +166,17 @@ def count_definitions(app: Sphinx, doctree: nodes.document, docname: str) -> Non
 def rewrite_ledger(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Write the ledger again after every change of a page: it counts them all."""
     return [LEDGER] if LEDGER in env.found_docs else []
+
+
+def _place(one: dict) -> tuple[int, int, str]:
+    """Where a claim stands: by chapter, and by number in it.
+
+    >>> ids = ["D1", "R13", "R8a", "R8", "R2"]
+    >>> [one["id"] for one in sorted(({"id": id_} for id_ in ids), key=_place)]
+    ['R2', 'R8', 'R8a', 'R13', 'D1']
+    """
+    number = re.search(r"\d+", one["id"])
+    return CHAPTERS.find(one["id"][0]), int(number[0]), one["id"]
 
 
 def _overview(claims: list[dict]) -> list[str]:

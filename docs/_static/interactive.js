@@ -27,7 +27,11 @@
     const input = html("input", { type: "range", id, ...range });
     const shown = html("output");
     shown.htmlFor = id;
-    const tell = () => { shown.textContent = changed(Number(input.value)); };
+    const tell = () => {
+      shown.textContent = changed(Number(input.value));
+      // A value may be the place in a list: what stands there is read out, not the place.
+      input.setAttribute("aria-valuetext", shown.textContent);
+    };
     input.addEventListener("input", tell);
     const line = html("div", { className: "interactive-control" },
       html("label", { htmlFor: id, textContent: label }), input, shown);
@@ -159,20 +163,23 @@
 
   /* --- Gradient against lag, for each gain and each scale of the input --------------- */
   figures.gradient = (box, { gains, spreads, curves }) => {
-    const width = 480, height = 240, left = 52, foot = 34, least = -12, most = 4;
+    const width = 480, height = 280, left = 52, foot = 38, gap = 4;
+    const powers = curves.flat(2);
+    const least = gap * Math.floor(Math.min(...powers) / gap);
+    const most = gap * Math.ceil(Math.max(...powers) / gap);
     const picture = drawing(width, height, "Length of the gradient against the lag");
     const lags = curves[0][0].length - 1;
     const x = (k) => left + (width - left - 8) * k / lags;
     const y = (power) => 8 + (height - foot - 8) * (most - power) / (most - least);
-    for (let power = least; power <= most; power += 4) {
+    for (let power = least; power <= most; power += gap) {
       picture.append(svg("line", { x1: left, x2: width - 8, y1: y(power), y2: y(power),
         class: "grid" }), svg("text", { x: left - 6, y: y(power) + 4,
         "text-anchor": "end" }, `1e${power}`));
     }
     for (let k = 0; k <= lags; k += 10) {
-      picture.append(svg("text", { x: x(k), y: height - 16, "text-anchor": "middle" }, `${k}`));
+      picture.append(svg("text", { x: x(k), y: height - 20, "text-anchor": "middle" }, `${k}`));
     }
-    picture.append(svg("text", { x: (left + width) / 2, y: height - 2,
+    picture.append(svg("text", { x: (left + width) / 2, y: height - 5,
       "text-anchor": "middle" }, "lag (steps)"));
     const line = svg("polyline", { class: "curve" });
     picture.append(line);
@@ -181,7 +188,7 @@
     const draw = () => {
       const curve = curves[i][j];
       line.setAttribute("points", curve.map((power, k) =>
-        `${x(k)},${y(Math.min(most, Math.max(least, power)))}`).join(" "));
+        `${x(k)},${y(power)}`).join(" "));
       const end = curve[lags];
       told.textContent = `Gain ${gains[i]}, input of s.d. ${spreads[j]}: after ${lags} `
         + `steps the gradient is ${(10 ** end).toExponential(1)} times as long.`;

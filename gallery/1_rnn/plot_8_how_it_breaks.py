@@ -1,6 +1,6 @@
 r"""
-How it breaks
-=============
+How recurrence breaks
+=====================
 
 **Question.** One line of a recurrent network is wrong. Does the training show it? And
 if it does not, what does?

@@ -1,6 +1,6 @@
 r"""
-How it breaks
-=============
+How positions break
+===================
 
 **Question.** One line of a positional encoding is wrong. The output has the right
 shape, and looks plausible. Which property gives it away?

@@ -100,6 +100,27 @@ assert of_peer[0, 0, 0] == 0
 assert torch.allclose(functional[0, 0], V[0])
 
 # %%
+# Along which axis?
+# -----------------
+# What is hidden is a *key*: a column of the weights. A text that reads itself has as
+# many queries as keys, so that a mask along the other axis fits, too, and nothing
+# complains. The padded queries then return zeros, which nobody reads, and all other
+# queries read the padding.
+
+padded = masks["padding, 5 of 7"]
+_, right = scaled_dot_product_attention(Q, K, V, padded)
+_, wrong = scaled_dot_product_attention(Q, K, V, padded.T)
+print("weights on two padded keys, summed, of the five queries that are not padded:")
+print("  hidden are keys:   ", *(f"{p:.2f}" for p in right[:5, 5:].sum(1)))
+print("  hidden are queries:", *(f"{p:.2f}" for p in wrong[:5, 5:].sum(1)))
+
+assert not right[:, 5:].any()
+assert (wrong[:5, 5:] > 0).all()
+assert not wrong[5:].any()
+
+# %%
+# Which key comes last?
+# ---------------------
 # Nor do all mean the same by *causal* if there are more keys than queries, as when keys
 # have been kept from earlier steps. torch's ``is_causal`` is aligned at the top left:
 # the first query stands at the first key. For decoding, the last query must stand at

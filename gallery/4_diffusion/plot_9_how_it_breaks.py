@@ -1,6 +1,6 @@
 r"""
-How it breaks
-=============
+How diffusion breaks
+====================
 
 **Question.** One line of a diffusion model is wrong. Do the samples show it? And if
 they do not, what does?

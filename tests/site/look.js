@@ -14,6 +14,12 @@ async () => {
     version: all(".extra_footer").map((e) => e.textContent.trim()).join(),
     // what scrolls sideways, and no key does it
     stuck: all("main *").filter((e) => scrolls(e) && !reached(e)).map(start),
+    // captions that end outside of the screen, as the table does that scrolls
+    cut: all("main table > caption")
+      .filter((e) => e.getBoundingClientRect().right > innerWidth).map(start),
+    // names in cells that may be broken anywhere
+    broken: all("main td code")
+      .filter((e) => getComputedStyle(e).overflowWrap !== "normal").map(start),
     // images without words; a thumbnail stands beside the title of its page
     mute: all("main img").filter((e) => !e.alt.trim() && !e.src.includes("_thumb."))
       .map(start),

@@ -3,8 +3,11 @@
 axe-core finds nothing to object to on any page, in both colour modes, wide and narrow.
 """
 
+import re
+
 import pytest
-from built import MODES, WIDTHS
+from built import HTML, MODES, WIDTHS
+from fontTools.ttLib import TTFont
 from survey import AXE, LOOK, RUN_AXE
 
 
@@ -18,9 +21,20 @@ def test_axe_finds_nothing(surveys, mode, width):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("what", ["stuck", "mute", "blank"])
+@pytest.mark.parametrize("what", ["stuck", "cut", "broken", "mute", "blank"])
 def test_what_scrolls_is_reached_and_what_is_shown_has_words(surveys, what, mode):
     assert not surveys[mode].each(what)
+
+
+def test_the_font_holds_every_icon_that_the_style_sheet_writes():
+    static = HTML / "_static"
+    style = (static / "site.css").read_text("utf-8")
+    written = {ord(c) for c in re.findall("[\ue000-\uf8ff]", style)}
+    written |= {int(c, 16) for c in re.findall(r"\\(f[0-9a-f]{3})\b", style)}
+    # Signs of two companies are in another font, and nowhere on these pages.
+    written -= {0xF09B, 0xF296}
+    assert len(written) > 20
+    assert written <= set(TTFont(static / "icons.woff2").getBestCmap())
 
 
 def test_nothing_is_wider_than_a_telephone(surveys):
@@ -43,6 +57,8 @@ PLANT = "html => { document.querySelector('main article').innerHTML += html }"
     ("what", "fault"),
     [
         ("stuck", "<div style='overflow: auto'><p style='width: 999px'>x</p></div>"),
+        ("cut", "<table><caption style='width: 400px'>x</caption></table>"),
+        ("broken", "<table><td><code style='overflow-wrap: anywhere'>x</code></table>"),
         ("mute", "<img src='data:,'>"),
         ("blank", "<i class='fa-solid fa-flask'></i>"),
         ("without_tex", "<span class='katex'>x</span>"),

@@ -25,6 +25,7 @@ def test_the_keyboard_moves_it_and_words_follow(opened, origin, name):
             assert words.text_content() != before
             shown = figure.locator("output").nth(number).text_content()
             assert shown in words.text_content()
+            assert control.get_attribute("aria-valuetext") == shown
 
 
 def test_the_pointer_chooses_a_row_of_attention(opened, origin):
@@ -52,6 +53,22 @@ def test_moving_both_positions_keeps_the_product(opened, origin):
         assert before.startswith("Query (solid) at 5, key (dashed) at 0: offset 5")
         assert after.startswith("Query (solid) at 6, key (dashed) at 1: offset 5")
         assert before.partition("product")[2] == after.partition("product")[2]
+
+
+@pytest.mark.parametrize("gain", ["min", "max"])
+def test_the_gradient_has_no_floor_and_no_ceiling(opened, origin, gain):
+    with opened() as tab:
+        tab.goto(f"{origin}/{PAGES['gradient']}")
+        figure = tab.locator("figure.interactive")
+        for control, end in zip(
+            figure.locator("input").all(), (gain, "min"), strict=True
+        ):
+            control.fill(control.get_attribute(end))
+        points = figure.locator("polyline").get_attribute("points").split()
+        heights = [float(point.partition(",")[2]) for point in points]
+        assert len(set(heights[-5:])) == 5
+        lines = [float(x.get_attribute("y1")) for x in figure.locator(".grid").all()]
+        assert min(lines) <= min(heights) <= max(heights) <= max(lines)
 
 
 @pytest.mark.parametrize("name", PAGES)

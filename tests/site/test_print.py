@@ -4,7 +4,7 @@ import io
 import unicodedata
 
 import pytest
-from built import CHAPTERS
+from built import CHAPTERS, MODES
 from pypdf import PdfReader
 
 # What a sheet of A4 leaves between margins of a centimetre, at 96 points an inch.
@@ -45,6 +45,36 @@ def test_the_tests_above_can_fail(opened, origin):
             " 'width: 900px; white-space: pre'"
         )
         assert tab.evaluate(CLIPPED)
+
+
+# Words that would hardly be seen on white paper (WCAG 2, 1.4.3), by their colours.
+PALE = """() => {
+  const light = (color) => {
+    const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map((v) =>
+      v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const says = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+  return [...document.querySelectorAll("main *")].filter((e) => says(e)
+    && e.checkVisibility() && !e.closest("svg, script, .headerlink")
+    && 1.05 / (light(getComputedStyle(e).color) + 0.05) < 4.4
+  ).map((e) => e.outerHTML.slice(0, 80));
+}"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("page", PAGES)
+def test_words_are_dark_on_paper_and_the_screen_keeps_its_colours(
+    opened, origin, page, mode
+):
+    with opened(mode) as tab:
+        tab.goto(f"{origin}/{page}")
+        assert bool(tab.evaluate(PALE)) == (mode == "dark")
+        tab.emulate_media(media="print")
+        tab.wait_for_function("document.documentElement.dataset.theme === 'light'")
+        assert not tab.evaluate(PALE)
+        tab.emulate_media(media="screen")
+        tab.wait_for_function(f"document.documentElement.dataset.theme === '{mode}'")
 
 
 # Of each part that is folded on the screen, the first words outside formulas.

@@ -91,6 +91,10 @@ def test_who_types_into_the_dialog_gets_there(opened, origin, scheme):
     with opened() as tab:
         tab.goto(f"{base}/index.html")
         tab.keyboard.press("Control+k")
+        icon = tab.locator("dialog .fa-magnifying-glass")
+        field = tab.locator("dialog input")
+        lens, box = icon.bounding_box(), field.bounding_box()
+        assert lens["x"] + lens["width"] <= box["x"]  # it covers no letter
         tab.keyboard.type("R1")
         tab.keyboard.press("Enter")
         first = tab.locator("#search-results li a").first
