@@ -199,7 +199,7 @@ def rnn_backward(
     """
     slope = _activation(activation).slope
     W_hh_T = W_hh.T.contiguous()  # transposed once, not in each product
-    X_bar = torch.empty_like(X) if with_X else None
+    X_bar = X.new_empty(X.shape) if with_X else None
     W_xh_bar, W_hh_bar, b_h_bar = map(torch.zeros_like, (W_xh, W_hh, W_hh[0]))
     # delta_{T+1} W_hh^T = 0, and what else reaches H_T
     Gamma = torch.zeros_like(H[0]) if E is None else E.clone()

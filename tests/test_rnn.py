@@ -113,6 +113,18 @@ def test_how_many_steps_are_worked_on_together_changes_nothing(
         torch.testing.assert_close(ours, others, **EXACT)
 
 
+def test_inputs_may_lie_in_memory_batch_first(inputs, generator):
+    G = torch.randn(TIME, BATCH, H, generator=generator, dtype=torch.float64)
+    X, *others = inputs
+    states = rnn_forward(*inputs)
+    expected = rnn_backward(G, None, X, states, *others[:2])
+    turned = X.transpose(0, 1).contiguous().transpose(0, 1)
+    torch.testing.assert_close(rnn_forward(turned, *others), states, **EXACT)
+    found = rnn_backward(G, None, turned, states, *others[:2])
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, **EXACT)
+
+
 def test_forward_changes_none_of_its_arguments(inputs):
     before = [x.clone() for x in inputs]
     rnn_forward(*inputs)
