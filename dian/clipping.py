@@ -53,6 +53,8 @@ def clip_by_norm(parameters: Iterable[nn.Parameter], theta: float) -> float:
     """
     if not theta > 0:
         raise ValueError(f"theta must be positive, got {theta}")
+    if isinstance(parameters, torch.Tensor):  # its rows are no parameters
+        parameters = [parameters]
     gradients = [p.grad for p in parameters if p.grad is not None]
     # In float64: the squares of a gradient can overflow where the gradient does not.
     norms = torch._foreach_norm(gradients, 2, torch.float64) if gradients else []

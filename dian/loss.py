@@ -140,6 +140,10 @@ def _check(
             f"mask must have the shape {tuple(labels.shape)} of labels, "
             f"got {tuple(mask.shape)}"
         )
+    if mask is not None and mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask must be boolean, True where a label counts, got {mask.dtype}"
+        )
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(f"labels must be whole numbers, got {labels.dtype}")
     counted = labels if mask is None else labels[mask]

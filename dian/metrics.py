@@ -247,4 +247,6 @@ def _check_classes(name: str, classes: Tensor) -> None:
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     """Divide counts; 0/0 is 0."""
+    if whole.is_floating_point():
+        raise ValueError(f"C must hold counts, whole numbers, got {whole.dtype}")
     return part.double() / whole.clamp(min=1)

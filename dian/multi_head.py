@@ -61,6 +61,8 @@ def split_heads(
              [[2., 3.],
               [6., 7.]]]])
     """
+    if X.ndim != 3:  # one axis less, and the positions would be taken for the batch
+        raise ValueError(f"X must be (batch, n, width), got {tuple(X.shape)}")
     return X.unflatten(-1, (n_head, -1)).transpose(1, 2)
 
 
@@ -127,6 +129,7 @@ def multi_head_attention(
     Section 3.2.2 of Vaswani et al., *Attention Is All You Need*, 2017,
     arXiv:1706.03762, which has no biases.
     """
+    _check_mask(mask)
     n_kv_head = n_head if n_kv_head is None else n_kv_head
     Q = split_heads(X_q @ weights.W_Q + weights.b_Q, n_head)
     K = split_heads(X_kv @ weights.W_K + weights.b_K, n_kv_head)
@@ -402,11 +405,7 @@ class MultiHeadAttention(nn.Module):
 
     def _attend(self, Q, K, V, mask, bias, need_weights=False):
         """Attend with every head, and project what they found."""
-        if mask is not None and mask.ndim not in (2, 4):
-            raise ValueError(
-                "mask must be (n, m), or (batch, head, n, m) where batch and head may "
-                f"be 1, got {tuple(mask.shape)}"
-            )
+        _check_mask(mask)
         K, V = share_heads(K, self.n_head), share_heads(V, self.n_head)
         if self.training and self.dropout > 0:
             like = Q.new_empty(*Q.shape[:-1], K.shape[-2])
@@ -450,6 +449,15 @@ def from_torch(peer: nn.MultiheadAttention) -> MultiHeadAttention:
         for parameter, value in zip(ours.weights, values, strict=True):
             parameter.copy_(value)
     return ours.train(peer.training)
+
+
+def _check_mask(mask: Tensor | None) -> None:
+    """Refuse three axes: the first of them could be meant for the batch."""
+    if mask is not None and mask.ndim not in (2, 4):
+        raise ValueError(
+            "mask must be (n, m), or (batch, head, n, m) where batch and head may "
+            f"be 1, got {tuple(mask.shape)}"
+        )
 
 
 def _affine(X: Tensor, W: Tensor, b: Tensor) -> Tensor:

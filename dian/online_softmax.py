@@ -129,7 +129,8 @@ def blockwise_attention(
     TypeError
         If ``mask`` is not boolean.
     ValueError
-        If ``block`` is not positive.
+        If ``block`` is not positive, keys and values are not as many, or a mask is
+        given and ``Q``, ``K`` or ``V`` are not finite.
 
     Notes
     -----
@@ -150,6 +151,16 @@ def blockwise_attention(
         raise TypeError(
             f"mask must be boolean, True where a query may read a key, got {mask.dtype}"
         )
+    if K.shape[-2] != V.shape[-2]:
+        raise ValueError(
+            f"K and V must share n_key, got {K.shape[-2]} and {V.shape[-2]}"
+        )
+    for name, given in zip("QKV", (Q, K, V), strict=True):
+        if mask is not None and not given.isfinite().all():
+            raise ValueError(
+                f"{name} must be finite where a mask is given, got NaN or infinity; a "
+                "weight of 0 does not hide it"
+            )
     state = nothing(tuple(Q.shape[:-1]), V.shape[-1], Q)
     for part in _blocks(K.shape[-2], block):
         S = _scores(Q, K, mask, bias, part)

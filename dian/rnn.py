@@ -183,6 +183,12 @@ def rnn_backward(
         ``H_0``. A start state that the whole batch shares gets the sum of the rows
         of the last.
 
+    Raises
+    ------
+    ValueError
+        If ``G``, ``E`` or ``H`` has a shape that does not fit the inputs, or the
+        activation is not known.
+
     Notes
     -----
     Werbos, *Backpropagation through time: what it does and how to do it*,
@@ -197,6 +203,7 @@ def rnn_backward(
     >>> rnn_backward(None, torch.ones(1, 1), X, H, W, W).W_xh
     tensor([[2.]])
     """
+    _check_backward(G, E, X, H)
     slope = _activation(activation).slope
     W_hh_T = W_hh.T.contiguous()  # transposed once, not in each product
     X_bar = X.new_empty(X.shape) if with_X else None
@@ -431,6 +438,17 @@ def _activation(name: str) -> Activation:
             f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}"
         )
     return ACTIVATIONS[name]
+
+
+def _check_backward(G: Tensor | None, E: Tensor | None, X: Tensor, H: Tensor) -> None:
+    """Refuse gradients of other shapes, most of which would be broadcast."""
+    wanted = {"H": (len(X) + 1, *H.shape[1:]), "G": H[1:].shape, "E": H.shape[1:]}
+    for name, given in (("H", H), ("G", G), ("E", E)):
+        if given is not None and given.shape != wanted[name]:
+            raise ValueError(
+                f"{name} must have shape {tuple(wanted[name])} here, "
+                f"got {tuple(given.shape)}"
+            )
 
 
 def _parts(n_time: int, n_batch: int) -> list[slice]:

@@ -296,9 +296,10 @@ def _table(x: Tensor, omega: Tensor, positions: Tensor | None, offset: int) -> T
     n, dtype = x.shape[-2], torch.promote_types(x.dtype, torch.complex64)
     if positions is None:
         return turns_in_a_row(n, omega.to(x.device), offset, dtype)
-    if positions.ndim == 0 or positions.shape[-1] != n:
+    if positions.ndim not in (1, x.ndim - 1) or positions.shape[-1] != n:
         raise ValueError(
-            f"positions must have one entry for each of {n} vectors, got the shape "
+            f"positions must have one entry for each of {n} vectors, and as many axes "
+            f"as x before its features or one alone, got the shape "
             f"{tuple(positions.shape)}"
         )
     return turns(positions.to(x.device) + offset, omega, dtype)

@@ -99,6 +99,8 @@ def yarn(
     tensor([1.0000, 0.0579, 0.0025])
     """
     _check(scale)
+    if not 0 < slow < fast:
+        raise ValueError(f"slow must be positive and below fast, got {slow} and {fast}")
     r = n_trained * omega / (2 * math.pi)
     gamma = ((r - slow) / (fast - slow)).clamp(0, 1)
     return (1 - gamma) * omega / scale + gamma * omega

@@ -267,13 +267,19 @@ class TokenTransformer(nn.Module):
         self, tokens: Int[Tensor, "batch n"], mask: Bool[Tensor, "..."] | None = None
     ) -> Float[Tensor, "batch n q"]:
         """Return the logits at each position."""
-        return self.leave(self.encoder(self.vectors[tokens], mask))
+        return self.leave(self.encoder(self._vectors_of(tokens), mask))
 
     def weights(
         self, tokens: Int[Tensor, "batch n"], mask: Bool[Tensor, "..."] | None = None
     ) -> list[Float[Tensor, "batch head n n"]]:
         """Return what each head of each layer looks at."""
-        return self.encoder.weights(self.vectors[tokens], mask)
+        return self.encoder.weights(self._vectors_of(tokens), mask)
+
+    def _vectors_of(self, tokens: Tensor) -> Tensor:
+        # It would count from the end. (A GPU would be waited for.)
+        if not tokens.is_cuda and tokens.numel() and tokens.min() < 0:
+            raise ValueError(f"tokens must not be negative, got {tokens.min()}")
+        return self.vectors[tokens]
 
 
 def linear(

@@ -1,5 +1,6 @@
 """`dian.clipping` at its edges."""
 
+import inspect
 import math
 
 import pytest
@@ -50,3 +51,10 @@ def test_clipping_refuses_what_is_not_finite(bad):
         clip_by_norm(parameters_with(torch.tensor([1.0, bad])), theta=1.0)
     with pytest.raises(ValueError, match="theta must be positive"):
         clip_by_norm([], theta=bad if math.isnan(bad) else -bad)
+
+
+def test_a_single_parameter_is_not_taken_for_its_rows():
+    w = torch.nn.Parameter(torch.zeros(2, 2))
+    w.grad = torch.full((2, 2), 5.0)
+    assert inspect.unwrap(clip_by_norm)(w, 1.0) == 10
+    torch.testing.assert_close(w.grad, torch.full((2, 2), 0.5))

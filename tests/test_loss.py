@@ -124,3 +124,9 @@ def test_what_is_masked_may_even_be_nan(logits, labels, mask):
     ours = cross_entropy_backward(poisoned.detach(), labels, mask)
     torch.testing.assert_close(ours, gradient)
     assert not gradient[~mask].any()
+
+
+def test_a_mask_of_numbers_is_refused():
+    labels = torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="mask must be boolean"):
+        inspect.unwrap(cross_entropy)(torch.zeros(2, 3), labels, torch.tensor([1, 0]))

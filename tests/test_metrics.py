@@ -176,3 +176,9 @@ def test_wrong_numbers_of_bins_and_classes():
         metrics.top_k_accuracy(p, true, 3)
     with pytest.raises(ValueError, match="n_bin must be 1 or more, got 0"):
         metrics.calibration_error(p, true, 0)
+
+
+def test_shares_are_not_counts():
+    C = torch.tensor([[3.0, 1.0], [0.0, 4.0]]) / 8
+    with pytest.raises(ValueError, match="C must hold counts"):
+        inspect.unwrap(metrics.precision)(C)

@@ -211,3 +211,8 @@ def test_a_peer_with_what_ours_has_not():
         from_torch(nn.MultiheadAttention(D, HEADS, kdim=5))
     with pytest.raises(ValueError, match="peer must not add keys"):
         from_torch(nn.MultiheadAttention(D, HEADS, add_bias_kv=True))
+
+
+def test_a_sequence_without_a_batch_is_refused():
+    with pytest.raises(ValueError, match=r"X must be \(batch, n, width\)"):
+        inspect.unwrap(split_heads)(torch.ones(5, 12), 3)

@@ -167,3 +167,18 @@ def test_what_is_refused(tensors):
     plain = inspect.unwrap(blockwise_attention)
     with pytest.raises(TypeError, match=r"mask must be boolean.*got torch.float32"):
         plain(*qkv, mask.float())
+
+
+def test_keys_and_values_of_different_numbers():
+    with pytest.raises(ValueError, match="K and V must share n_key, got 5 and 7"):
+        inspect.unwrap(blockwise_attention)(
+            torch.ones(2, 3), torch.ones(5, 3), torch.ones(7, 3)
+        )
+
+
+def test_a_mask_does_not_hide_what_is_not_finite():
+    V = torch.tensor([[1.0], [torch.nan]])
+    with pytest.raises(ValueError, match="V must be finite where a mask is given"):
+        blockwise_attention(
+            torch.ones(1, 3), torch.ones(2, 3), V, torch.tensor([[True, False]])
+        )

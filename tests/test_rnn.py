@@ -377,3 +377,19 @@ def test_output_backward_equals_autograd(generator, batch):
     ours = output_backward(G, H_t.detach(), W_hq.detach())
     for found, theirs in zip(ours, expected, strict=True):
         torch.testing.assert_close(found, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("E", "none"), r"G must have shape \(\d+, \d+, \d+\) here"),
+        (("longer", "none"), "G must have shape"),
+        (("none", "longer"), "E must have shape"),
+    ],
+)
+def test_gradients_of_the_wrong_shape(inputs, given, message):
+    states = rnn_forward(*inputs)
+    of = {"none": None, "E": torch.ones_like(states[0]), "longer": states}
+    G, E = (of[name] for name in given)
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(rnn_backward)(G, E, inputs[0], states, *inputs[1:3])

@@ -189,7 +189,7 @@ def test_the_bound_by_loops():
         (
             rotate,
             (torch.ones(N, D), OMEGA, torch.arange(N + 1)),
-            r"one entry for each of 7 vectors, got the shape \(8,\)",
+            r"one entry for each of 7 vectors",
         ),
         (
             rotate,
@@ -215,3 +215,9 @@ def test_the_angles_do_not_obey_a_module(x):
     found = layer.rotate(torch.ones(2, D), positions=positions)
     assert torch.equal(found, rotate(torch.ones(2, D), OMEGA, positions))
     assert turns(positions, OMEGA.float()).dtype == torch.complex64
+
+
+def test_positions_of_a_batch_are_not_taken_for_those_of_heads():
+    x = torch.ones(2, 2, 3, 4)
+    with pytest.raises(ValueError, match="as many axes"):
+        rotate(x, torch.ones(2), torch.zeros(2, 3))

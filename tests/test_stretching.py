@@ -105,3 +105,9 @@ def test_no_stretch_is_no_change():
 def test_errors(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(function)(*arguments)
+
+
+@pytest.mark.parametrize(("slow", "fast"), [(8.0, 1.0), (0.0, 1.0), (2.0, 2.0)])
+def test_a_ramp_that_is_turned_round(slow, fast):
+    with pytest.raises(ValueError, match="slow must be positive and below fast"):
+        yarn(torch.ones(2), 4.0, n_trained=256, slow=slow, fast=fast)

@@ -153,3 +153,10 @@ def test_tokens_have_logits_at_every_position(generator):
     assert model(tokens, mask).shape == (BATCH, N, 5)
     [P] = model.weights(tokens, mask)
     assert not P[1, ..., 4:].any()
+
+
+def test_negative_tokens_are_refused(generator):
+    model = TokenTransformer(11, 5, d_model=8, n_head=2, n_layer=1, generator=generator)
+    for call in (model, model.weights):
+        with pytest.raises(ValueError, match="tokens must not be negative, got -1"):
+            call(torch.tensor([[1, -1]]))

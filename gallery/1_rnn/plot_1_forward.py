@@ -7,10 +7,10 @@ What a recurrent step does, and where the memory is
 
 **Answer.** The memory is :math:`W_{hh}` and nothing else: where it is zero, the last
 state depends on the last input alone. One unit forgets an impulse at least
-geometrically if its weight is below 1, and can keep it for ever if the weight is above
-1; the bias decides whether it can. Sixteen units wired as a queue remember the last
-sixteen inputs, and however they are wired, the memory for past inputs adds up to no
-more than one input for each unit.
+geometrically if its weight lies between -1 and 1, and can keep it for ever if the
+weight is above 1; the bias decides whether it can. Sixteen units wired as a queue
+remember the last sixteen inputs, and however they are wired, what a linear read-out can
+recall of uncorrelated inputs adds up to no more than one input for each unit.
 
 **Source.** The network is that of Elman, *Finding structure in time*, 1990; the measure
 of memory that of Jaeger, *Short term memory in echo state networks*, GMD Report 152,
@@ -156,9 +156,10 @@ axes[0].set_ylabel("state $h_t$ of the unit")
 plt.show()
 
 # %%
-# **Left.** With :math:`w_{hh} = 0` the impulse is gone one step later. Below 1 it fades
-# at least geometrically, because :math:`|\tanh a| \le |a|`. At exactly 1 it still
-# fades, but only as :math:`\sqrt{3 / (2t)}`: tanh takes off :math:`h^3/3` at each step.
+# **Left.** With :math:`w_{hh} = 0` the impulse is gone one step later. Between -1 and 1
+# it fades at least geometrically, because :math:`|\tanh a| \le |a|`. At exactly 1 it
+# still fades, but only as :math:`\sqrt{3 / (2t)}`: tanh takes off :math:`h^3/3` at each
+# step.
 # Above 1 the rest position 0 is unstable, and the state moves to where
 # :math:`h = \tanh(w_{hh} h)`. There it stays: one bit, for ever.
 #

@@ -10,8 +10,9 @@ line of it is one formula below, derived with two rules of algebra. They agree w
 automatic differentiation and with a complex step to twelve digits, and three common
 mistakes are caught by either. The gradient by :math:`W_{hh}` is a sum over the steps,
 in which a step that lies :math:`k` back has passed :math:`k` Jacobians. Before any
-training, three quarters of it come from the last eight of the 28 rows of an image,
-and the whole first half of the image adds one hundredth.
+training, three quarters of it or more, measured along the whole, come from the last
+eight of the 28 rows of an image, and less than a twentieth from its whole first half,
+in each of twelve starts; most of what the first half does add points elsewhere.
 
 **Source.** Werbos, *Backpropagation through time: what it does and how to do it*,
 Proceedings of the IEEE 78, 1990; for the product of Jacobians, Pascanu, Mikolov and
@@ -379,6 +380,7 @@ W_in, W_rec, W_out = (
     init.xavier_(torch.empty(shape).double(), **draw)
     for shape in ((28, 128), (128, 128), (128, 10))
 )
+matrices = W_in, W_rec, W_out
 bias, start = torch.zeros(128).double(), torch.zeros(500, 128).double()
 states = rnn_forward(rows, W_in, W_rec, bias, start)
 E = cross_entropy_backward(states[-1] @ W_out, test.labels) @ W_out.T
@@ -406,9 +408,19 @@ for rows_back in (1, 4, 8, 14):
 print(f"row 2 against row 28: {sizes[1] / sizes[-1]:.3f}")
 
 assert apart(terms.sum(0), whole) < 1e-12
-assert share[-8:].sum() > 0.75
-assert 0.005 < share[:14].sum() < 0.015
 assert (sizes[1:14] < sizes[-1] / 4).all()
+for seed in range(12):  # other starts
+    draw["generator"].manual_seed(seed)
+    W_in, W_rec, W_out = (init.xavier_(torch.empty_like(W), **draw) for W in matrices)
+    states = rnn_forward(rows, W_in, W_rec, bias, start)
+    E = cross_entropy_backward(states[-1] @ W_out, test.labels) @ W_out.T
+    slopes = ACTIVATIONS["tanh"].slope(states[1:])
+    terms = gradient_terms(E, slopes, states, W_rec)
+    whole = terms.sum(0)
+    share = (terms * whole).sum((1, 2)) / whole.square().sum()
+    assert share[-8:].sum() > 0.75
+    assert abs(share[:14].sum()) < 0.05
+    assert terms[:14].sum(0).norm() > abs(share[:14].sum()) * whole.norm()
 
 # %%
 # Limits

@@ -303,7 +303,9 @@ Interactive(
 #    b_h = \tfrac12 c + \tfrac14 \mathbf 1^\top V .
 #
 # The slope is four times smaller and the matrix four times larger: every Jacobian is
-# the same, and with it every gradient. "The slope of tanh is larger" compares two
+# the same, and with it how the gradient by the states changes from step to step. (The
+# gradients by the weights are in other units, too, so that plain descent takes other
+# steps.) "The slope of tanh is larger" compares two
 # networks that got the same *numbers* for weights, in different units.
 
 generator = torch.Generator().manual_seed(0)

@@ -12,9 +12,9 @@ worse than any with it; the logistic function is far behind, and torch's layer, 
 as torch does, by a point. An orthogonal start, ReLU, and the gates of an LSTM or a GRU
 make no difference that exceeds the spread over five seeds. The best plain network, two
 layers in both directions, is ahead of all others with its worst seed: it recognises 89
-% of the test images. A pixel at a time, in a reduced setting, the plain recurrence
-comes to between a half and three fifths, and there the start counts: an orthogonal one
-is ahead of Xavier's, and its runs lie closer together.
+% of the test images. A pixel at a time, in a reduced setting, the means of the three
+plain networks lie between 49 and 60 %, and there the start counts: an orthogonal one is
+ahead of Xavier's, and its runs lie closer together.
 
 **Source.** The cells are those of Elman, *Finding structure in time*, 1990, Hochreiter
 and Schmidhuber, *Long short-term memory*, 1997, and Cho et al., 2014
@@ -77,8 +77,8 @@ plt.show()
 # .. provenance:: rnn-best
 #
 # Can two means be told apart? With five seeds each, the difference of the means is
-# held against its standard error; beyond about two and a half of them (Welch's *t*,
-# some eight degrees of freedom), chance alone is seldom the reason.
+# held against its standard error; beyond about 2.8 of them (Welch's *t*, four to eight
+# degrees of freedom), chance alone is seldom the reason.
 
 study = accuracy["tanh, Xavier, clipped"]
 t = {}
@@ -94,7 +94,7 @@ for name, values in accuracy.items():
 alike = ("orthogonal start", "ReLU", "nn.GRU", "nn.LSTM")
 assert all(abs(t[name]) < 2.3 for name in alike)
 assert t["logistic"] < -10
-assert t["nn.RNN"] < -2.5
+assert t["nn.RNN"] < -2.8
 assert accuracy["not clipped"].min() < 0.5
 assert (accuracy["not clipped"] < study.min() - 0.02).sum() == 3
 assert 0.005 < study.mean() - accuracy["nn.RNN"].mean() < 0.015
@@ -174,9 +174,9 @@ size = np.hypot(*(x.std(ddof=1) / len(x) ** 0.5 for x in (xavier, orthogonal)))
 print(
     f"orthogonal against Xavier: t = {(orthogonal.mean() - xavier.mean()) / size:.1f}"
 )
-assert orthogonal.mean() - xavier.mean() > 2.5 * size
+assert orthogonal.mean() - xavier.mean() > 2.8 * size
 assert orthogonal.std() < xavier.std() / 2
-assert all(0.48 < values.mean() < 0.6 for values in (xavier, orthogonal, identity))
+assert all(0.49 < values.mean() < 0.6 for values in (xavier, orthogonal, identity))
 
 # %%
 # .. provenance:: rnn-pixels-tanh-small

@@ -246,9 +246,8 @@ for of_task in (saved, spoilt):
     for name in ("NTK-aware", "YaRN"):
         assert of_task[name][:, 1].min() > 0.98
         assert (of_task[name][:, 2:] > of_task["as trained"][:, 2:]).all()
-    means = {name: right.mean(0) for name, right in of_task.items()}
-    assert max(means, key=lambda name: means[name][2]) == "NTK-aware"
-    assert max(means, key=lambda name: means[name][3]) == "YaRN"
+    assert (of_task["NTK-aware"][:, 2] > of_task["YaRN"][:, 2]).all()
+assert (spoilt["YaRN"][:, 3] > spoilt["NTK-aware"][:, 3]).sum() == 3
 for name in ("NTK-aware", "YaRN"):
     assert 0.4 < spoilt[name][:, 3].min() < spoilt[name][:, 3].max() < 0.85
     assert np.ptp(spoilt[name][:, 3]) > 0.2
@@ -263,8 +262,9 @@ for name in ("NTK-aware", "YaRN"):
 # better than guessing as soon as it slows anything. NTK-aware frequencies and YaRN hold
 # to :math:`2L`, and are above the frequencies of the training after that, run by run;
 # but from :math:`4L` to :math:`8L` none of their runs keeps nine tenths, and the runs
-# are far apart. In both tasks the best mean from :math:`2L` to :math:`4L` is that of
-# the NTK-aware frequencies, and after that it is YaRN's.
+# are far apart. In both tasks the NTK-aware frequencies are better than YaRN from
+# :math:`2L` to :math:`4L` in every run. After that YaRN is better in every run of
+# *latest*, but in only three of five of *offset*, which is too few to tell.
 #
 # How far back it looks
 # ---------------------
@@ -324,7 +324,7 @@ plt.show()
 # YaRN leaves a pair alone if it turns more than :math:`\beta` times within the training
 # length. In the paper :math:`\beta = 32`, for models that were trained with thousands
 # of tokens. Within 64 not even the first pair turns so often, and so it is slowed, too.
-# In a trial YaRN was then at chance from :math:`2L` on, and the runs take
+# In a trial of *offset* YaRN was then at chance from :math:`2L` on, and the runs take
 # :math:`\beta = 8`. **That was decided after a look at the test accuracy of the
 # trial.** So the numbers of YaRN are not those of an untouched test. Here is what
 # either choice does to the network of the first seed, at :math:`s = 2` on new texts.

@@ -121,7 +121,7 @@ assert apart(by_heads, Y) < 1e-12
 #
 #    \frac{\partial L}{\partial b_K} = 0, \qquad
 #    Y(b_V) = Y(0) + \mathbf 1\, b_V W_O, \qquad
-#    \bar b_V = W_O\, \bar b_O .
+#    \bar b_V = \bar b_O\, W_O^\top .
 #
 # (The first does not hold if positions turn the keys, the second not for a query that
 # may read nothing.)

@@ -263,8 +263,9 @@ assert 4.5 < five < 5.5
 # .. provenance:: rnn-fashion-mnist
 # .. provenance:: torch-gru
 #
-# An epoch of the transformer costs more operations, and it takes fewer epochs: it reads
-# all rows at once, where a recurrent network must wait for each.
+# An epoch of the transformer costs more operations, and it was given fewer epochs. It
+# can compute all rows at once, where a recurrent network must wait for each; on one
+# thread that saves no time.
 #
 # Limits
 # ------
