@@ -420,7 +420,8 @@ for seed in range(12):  # other starts
     share = (terms * whole).sum((1, 2)) / whole.square().sum()
     assert share[-8:].sum() > 0.75
     assert abs(share[:14].sum()) < 0.05
-    assert terms[:14].sum(0).norm() > abs(share[:14].sum()) * whole.norm()
+    along = share[:14].sum() * whole.norm()  # the rest is at right angles to the whole
+    assert terms[:14].sum(0).norm() > 2**0.5 * abs(along)
 
 # %%
 # Limits
