@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dian import parallel, runner
-from dian.checkpoints import Checkpoint
 from dian.errors import DianError
+from dian.runs import train as runner
+from dian.runs.checkpoint import Checkpoint
+from dian.training import distributed
 
 CHANGED = {
     # 50 steps of two epochs, and 51 of seventeen; each last batch is smaller.
@@ -30,7 +31,7 @@ class Interruption(Exception):
 def losses(name, path=None, stop=None) -> list[float]:
     """Train in float64, with the rounding of which 50 steps do no harm."""
     experiment = runner.find(name)
-    settings, data = experiment.shorten(experiment.quick, experiment.data(True))
+    settings, data = experiment.smoke_settings(experiment.quick, experiment.data(True))
     checkpoint = path and Checkpoint(path, {"name": name}, every=0.0)
     done = []
 
@@ -57,7 +58,7 @@ def losses(name, path=None, stop=None) -> list[float]:
 def refused(part: nn.Module) -> str:
     """Say why a layer cannot be shared, or nothing if it can."""
     try:
-        with parallel.spread(nn.Sequential(part, nn.Linear(3, 3)), None):
+        with distributed.spread(nn.Sequential(part, nn.Linear(3, 3)), None):
             return ""
     except DianError as error:
         return str(error)
@@ -78,15 +79,15 @@ def refuse_to_write(folder: Path) -> None:
 def main(folder: Path) -> None:
     """Train all of them together, and one as far as a checkpoint and from one."""
     torch.use_deterministic_algorithms(True)
-    if parallel.number():
+    if distributed.number():
         refuse_to_write(folder)
-    with parallel.together(torch.device("cpu")):
+    with distributed.together(torch.device("cpu")):
         found = {name: losses(name) for name in CHANGED}
         losses(INTERRUPTED, folder / "several.checkpoint", stop=9)
         found["resumed"] = losses(INTERRUPTED, folder / "one.checkpoint")
         layers = nn.BatchNorm2d(3), nn.Dropout(0.1), nn.Dropout(0.0)
         found["refused"] = [refused(layer) for layer in layers]
-    if parallel.number() == 0:
+    if distributed.number() == 0:
         (folder / "losses.json").write_text(json.dumps(found))
 
 

@@ -8,18 +8,16 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dian.attention import (
+from dian.attention.dot_product import (
     attention,
     attention_backward,
     attention_with_weights,
-    causal_mask,
-    dropout_pattern,
     fused_attention,
-    padding_mask,
     scaled_dot_product_attention,
-    softmax_backward,
-    softmax_jacobian,
 )
+from dian.attention.masks import causal_mask, padding_mask
+from dian.attention.softmax import softmax_backward, softmax_jacobian
+from dian.training.dropout import dropout_mask
 
 BATCH, HEADS, N_QUERY, N_KEY, D_KEY, D_VALUE = 2, 3, 5, 7, 11, 13
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -129,7 +127,7 @@ def test_gradients_by_hand(qkv, mask, normal, generator, rate):
     """Autograd of the plain formula; the bias is spread over sequences and queries."""
     bias = normal(HEADS, 1, N_KEY)
     like = torch.empty(BATCH, HEADS, N_QUERY, N_KEY, dtype=torch.float64)
-    Z = dropout_pattern(like, rate, generator)
+    Z = dropout_mask(like, rate, generator)
     leaves = [x.requires_grad_() for x in (*qkv, bias)]
     output, P = scaled_dot_product_attention(*leaves[:3], mask, leaves[3], Z)
     O_bar = normal(*output.shape)
@@ -147,7 +145,7 @@ def test_gradients_by_hand(qkv, mask, normal, generator, rate):
 def test_how_many_heads_go_back_together_changes_nothing(
     qkv, mask, normal, monkeypatch, scores, reads, lead
 ):
-    monkeypatch.setattr("dian.attention.SCORES", scores)
+    monkeypatch.setattr("dian.attention.dot_product.SCORES", scores)
     inputs = [x[tuple(0 for _ in range(2 - len(lead)))] if not lead else x for x in qkv]
     inputs = [x.detach().requires_grad_() for x in inputs]
     hidden = mask.expand(*lead, N_QUERY, N_KEY) if lead else mask.flatten(0, -3)[0]
@@ -239,12 +237,12 @@ def test_padding_hides_the_end_of_each_sequence():
 
 
 def test_dropout_keeps_the_mean(generator):
-    Z = dropout_pattern(torch.empty(9973, dtype=torch.float64), 0.3, generator)
+    Z = dropout_mask(torch.empty(9973, dtype=torch.float64), 0.3, generator)
     assert Z.unique().tolist() == pytest.approx([0, 1 / 0.7])
     error = (0.3 / 0.7 / 9973) ** 0.5
     assert Z.mean().item() == pytest.approx(1, abs=5 * error)
     with pytest.raises(ValueError, match=r"rate must be in \[0, 1\), got 1"):
-        dropout_pattern(Z, 1.0)
+        dropout_mask(Z, 1.0)
 
 
 @pytest.mark.parametrize("f", [scaled_dot_product_attention, fused_attention])

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from dian import auditor, pages, records, runner, source
+from dian import pages
 from dian.errors import DianError
+from dian.runs import audit as auditor
+from dian.runs import code_hash
+from dian.runs import record as records
+from dian.runs import train as runner
 
 NAME = "rnn-fashion-mnist"
 ROOT = Path(__file__).parents[1]
@@ -41,11 +45,14 @@ def test_a_fresh_record(folder):
 
 def test_a_changed_module_is_named(folder):
     key = dict(records.load(NAME).content["key"])
-    key["modules"] = records.source_key("dian.experiments.rnn_fashion_mnist")
-    key["modules"]["dian.rnn"] = "another"
+    key["modules"] = records.source_key("dian.experiments.rnn.study")
+    key["modules"]["dian.rnn.recurrence"] = "another"
     rewrite(folder, key=key, proofs=[])
     found = auditor.audit(NAME, folder)
-    assert (found["state"], found["reasons"]) == ("stale", ["dian.rnn changed"])
+    assert (found["state"], found["reasons"]) == (
+        "stale",
+        ["dian.rnn.recurrence changed"],
+    )
     assert found["problem"].endswith(f"revalidate {NAME}, or train it again")
 
 
@@ -125,7 +132,7 @@ def project(tmp_path, monkeypatch):
     """A gallery of two pages, of which a build has made the first."""
     ignored = shutil.ignore_patterns("__pycache__", "recorded")
     shutil.copytree(ROOT / "dian", tmp_path / "dian", ignore=ignored)
-    monkeypatch.setattr(source, "PACKAGE", tmp_path / "dian")
+    monkeypatch.setattr(code_hash, "PACKAGE", tmp_path / "dian")
     for part in ("gallery/1_rnn", "docs/gallery/1_rnn"):
         (tmp_path / part).mkdir(parents=True)
     script = tmp_path / "gallery/1_rnn/plot_1_x.py"
@@ -142,10 +149,13 @@ def test_a_page_is_fresh_until_something_in_it_changes(project):
     assert (first["name"], first["state"]) == ("1_rnn/plot_1_x", "fresh")
     assert first["records"] == [NAME]
     assert (second["state"], second["records"]) == ("not built", [])
-    path = project / "dian/clipping.py"
+    path = project / "dian/training/clipping.py"
     path.write_text(path.read_text() + "\nx = 1\n")
     first, _ = auditor.look_at_pages([], project)
-    assert (first["state"], first["reasons"]) == ("stale", ["dian.clipping changed"])
+    assert (first["state"], first["reasons"]) == (
+        "stale",
+        ["dian.training.clipping changed"],
+    )
     assert first["problem"].endswith("make html draws it again")
 
 

@@ -1,11 +1,11 @@
-"""`dian.augmentation`: what comes out is what went in, mirrored or moved."""
+"""`dian.training.augmentation`: what comes out is what went in, mirrored or moved."""
 
 import inspect
 
 import pytest
 import torch
 
-from dian.augmentation import flip, shift
+from dian.training.augmentation import random_horizontal_flip, random_shift
 
 N, ROWS, COLUMNS = 211, 5, 7
 
@@ -16,7 +16,7 @@ def images(generator):
 
 
 def test_about_half_are_mirrored_and_none_is_changed_else(images, generator):
-    found = flip(images, generator)
+    found = random_horizontal_flip(images, generator)
     mirrored = (found == images.flip(-1)).flatten(1).all(1)
     kept = (found == images).flatten(1).all(1)
     assert torch.equal(mirrored, ~kept)
@@ -39,7 +39,7 @@ def test_every_shift_is_a_move_by_whole_pixels(images, generator):
     steps = range(-most, most + 1)
     moves = [(down, right) for down in steps for right in steps]
     seen = dict.fromkeys(moves, 0)
-    for image, found in zip(images, shift(images, most, generator), strict=True):
+    for image, found in zip(images, random_shift(images, most, generator), strict=True):
         hits = [move for move in moves if torch.equal(found, moved(image, *move))]
         assert len(hits) == 1
         seen[hits[0]] += 1
@@ -47,12 +47,12 @@ def test_every_shift_is_a_move_by_whole_pixels(images, generator):
 
 
 def test_no_shift_is_no_change(images):
-    assert torch.equal(shift(images, 0), images)
+    assert torch.equal(random_shift(images, 0), images)
 
 
 def test_it_comes_from_the_generator_alone_and_keeps_its_argument(images):
     before, state = images.clone(), torch.get_rng_state()
-    for change in (flip, lambda x, g: shift(x, 2, g)):
+    for change in (random_horizontal_flip, lambda x, g: random_shift(x, 2, g)):
         first, second = (
             change(images, torch.Generator().manual_seed(3)) for _ in range(2)
         )
@@ -64,4 +64,4 @@ def test_it_comes_from_the_generator_alone_and_keeps_its_argument(images):
 
 def test_a_negative_shift(images):
     with pytest.raises(ValueError, match="most must be 0 or more pixels, got -1"):
-        inspect.unwrap(shift)(images, -1)
+        inspect.unwrap(random_shift)(images, -1)

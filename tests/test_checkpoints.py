@@ -12,11 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from dian import checkpoints, records
-from dian.checkpoints import Checkpoint
 from dian.errors import DianError
-from dian.models import RNNClassifier
-from dian.training import SCHEDULES, Outcome, fit
+from dian.rnn.networks import RNNClassifier
+from dian.runs import checkpoint as checkpoints
+from dian.runs import record as records
+from dian.runs.checkpoint import Checkpoint
+from dian.runs.experiment import Outcome
+from dian.training.loop import fit
+from dian.training.schedules import SCHEDULES
 
 STATE = {
     "step": 3,
@@ -138,12 +141,12 @@ def test_the_nth_file_operation_fails(saved, monkeypatch):
 
 
 def test_one_process_holds_a_folder(tmp_path):
-    with checkpoints.held(tmp_path / "a"):
+    with checkpoints.lock_folder(tmp_path / "a"):
         left = tmp_path / "a" / ".seed-0.checkpoint.x1"
         left.write_text("half")
         script = (
-            "import sys; from pathlib import Path; from dian import checkpoints\n"
-            "with checkpoints.held(Path(sys.argv[1])): print('held')"
+            "import sys; from pathlib import Path; from dian.runs import checkpoint as checkpoints\n"
+            "with checkpoints.lock_folder(Path(sys.argv[1])): print('held')"
         )
         call = [sys.executable, "-c", script, str(tmp_path / "a")]
         second = subprocess.run(call, capture_output=True, text=True)
@@ -158,7 +161,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "a").write_text("a file")
     with (
         pytest.raises(DianError, match=r"a/b: cannot be written .* another --out"),
-        checkpoints.held(tmp_path / "a" / "b"),
+        checkpoints.lock_folder(tmp_path / "a" / "b"),
     ):
         pass
 
@@ -248,7 +251,7 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(tmp_path):
     checkpoint = Checkpoint(tmp_path / "one.checkpoint", IDENTITY, every=0.0)
     model, calls = nn.Linear(2, 1), []
 
-    def loss_of(index):
+    def loss_fn(index):
         calls.append(index)
         return model.weight.sum() * (math.nan if len(calls) == 5 else 1)
 
@@ -261,7 +264,7 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(tmp_path):
     }
     told = r"^step 5 \(epoch 2, items [\d, ]+\): the loss is nan, .* is in .*failed"
     with pytest.raises(DianError, match=told):
-        fit(model, loss_of, 9, **given, checkpoint=checkpoint)
+        fit(model, loss_fn, 9, **given, checkpoint=checkpoint)
     good = checkpoint.load()
     assert len(good["losses"]) == 4
     assert torch.equal(good["model"]["weight"], model.weight.detach())
@@ -273,7 +276,7 @@ def test_a_loss_that_is_not_a_number_keeps_the_last_good_state(tmp_path):
 KILLED = """
 import os, random, signal, sys
 from pathlib import Path
-from dian import runner
+from dian.runs import train as runner
 
 name, out, kills = "rnn-fashion-mnist", Path(sys.argv[1]), int(sys.argv[2])
 picked = random.Random(0)

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 import dian.claims
-from dian import verifier
 from dian.claims import Mutant, claim
+from dian.claims import verify as verifier
 from dian.claims.compare import complex_step, holds, largest, relative
 from dian.errors import DianError
 
@@ -161,22 +161,22 @@ def test_no_claim_and_no_mutant_vanishes_unseen(monkeypatch):
 
 
 def test_a_claim_without_a_mutant_is_refused(monkeypatch):
-    from dian.claims import positions
+    from dian.claims.positions import sinusoidal
 
     bare = one_claim(lambda _: 0.0, mutants=())
-    monkeypatch.setattr(positions, "bare", bare.check, raising=False)
+    monkeypatch.setattr(sinusoidal, "bare", bare.check, raising=False)
     with pytest.raises(DianError, match="claim X1 has no mutant"):
         verifier.claims()
 
 
 def test_an_id_stands_once(monkeypatch):
-    from dian.claims import positions
+    from dian.claims.positions import sinusoidal
 
-    monkeypatch.setattr(positions, "again", positions.sinusoidal, raising=False)
+    monkeypatch.setattr(sinusoidal, "again", sinusoidal.sinusoidal, raising=False)
     assert verifier.claims()  # the same function under two names is one claim
     other = one_claim(lambda _: 0.0)
     object.__setattr__(other, "id", "P1")
-    monkeypatch.setattr(positions, "other", other.check, raising=False)
+    monkeypatch.setattr(sinusoidal, "other", other.check, raising=False)
     with pytest.raises(DianError, match="claim P1 stands twice"):
         verifier.claims()
 

@@ -1,9 +1,9 @@
-"""`dian.convnet`: a slow convolution by hand, and images that do not mix."""
+"""`feature_network` against a slow convolution; images must not mix."""
 
 import torch
 from torch import nn
 
-from dian.convnet import CHANNELS, ConvNet
+from dian.diffusion.feature_network import CHANNELS, ConvNet
 
 BATCH, SIZE, D, Q = 5, 12, 11, 7
 

@@ -4,8 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from dian import positions, rotary, verifier
-from dian.claims import corners
+from dian.claims.positions import bug_matrix
 
 # x: noticed. One row for each bug, in the order of the lists.
 ROTARY = """
@@ -35,14 +34,14 @@ x    x      x     x    x       x
 x    x      x     .    x       x
 .    x      x     .    x       x
 """
-TABLES = [(ROTARY, corners.ROTARY_BUGS), (SINUSOIDAL, corners.SINUSOIDAL_BUGS)]
+TABLES = [(ROTARY, bug_matrix.ROTARY_BUGS), (SINUSOIDAL, bug_matrix.SINUSOIDAL_BUGS)]
 
 
 @pytest.mark.parametrize(("table", "bugs"), TABLES, ids=["rotary", "sinusoidal"])
 def test_the_matrix(table, bugs):
     """What is computed, what stands beside each bug, and this table are one."""
     names, *rows = [line.split() for line in table.strip().splitlines()]
-    computed = corners.matrix(verifier.mutated, bugs)
+    computed = bug_matrix.matrix(bugs)
     assert len(computed) == len(bugs) == len(rows)
     for bug, row in zip(bugs, rows, strict=True):
         expected = {n for n, mark in zip(names, row, strict=True) if mark == "x"}
@@ -50,16 +49,16 @@ def test_the_matrix(table, bugs):
 
 
 def test_every_property_holds_without_a_bug():
-    assert not corners.seen(corners.rotary_properties(rotary))
-    assert not corners.seen(corners.sinusoidal_properties(positions))
+    assert not bug_matrix.seen(bug_matrix.rotary_properties())
+    assert not bug_matrix.seen(bug_matrix.sinusoidal_properties())
 
 
 def test_a_nan_is_noticed():
-    assert corners.seen({"norm": float("nan"), "zero": 0.0}) == {"norm"}
+    assert bug_matrix.seen({"norm": float("nan"), "zero": 0.0}) == {"norm"}
 
 
 def test_four_properties_suffice_and_no_three():
-    seen = [bug.seen for bug in corners.ROTARY_BUGS]
+    seen = [bug.seen for bug in bug_matrix.ROTARY_BUGS]
     names = frozenset().union(*seen)
 
     def cover(chosen):

@@ -7,20 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from dian import records
-from dian.checkpoints import Checkpoint
-from dian.clipping import clip_by_norm
-from dian.diffusion import linear_schedule
+from dian.diffusion.schedule import linear_schedule
+from dian.diffusion.unet import PRESETS, UNet
 from dian.errors import DianError
-from dian.experiments import ddpm, sample_quality
-from dian.experiments.sample_quality import Judge
-from dian.experiments.walks import Path, Sampler, as_bytes, to_images
-from dian.unet import PRESETS, UNet
+from dian.experiments.diffusion import ddpm, evaluation
+from dian.experiments.diffusion.evaluation import Evaluator
+from dian.experiments.diffusion.samplers import (
+    Sampler,
+    TrajectoryRecorder,
+    as_bytes,
+    to_images,
+)
+from dian.runs import record as records
+from dian.runs.checkpoint import Checkpoint
+from dian.training.clipping import clip_by_norm
 
 CPU = torch.device("cpu")
 NAMES = ddpm.EXPERIMENTS_BY_NAME
 TINY = replace(
-    ddpm.shorten(ddpm.BASE, sample_quality.read(True))[0],
+    ddpm.smoke_settings(ddpm.BASE, evaluation.read(True))[0],
     network="tiny",
     precision="float32",
 )
@@ -29,7 +34,7 @@ TINY = replace(
 @pytest.fixture(scope="module")
 def few():
     """A handful of real images, and the networks that judge."""
-    return ddpm.shorten(TINY, sample_quality.read(True))[1]
+    return ddpm.smoke_settings(TINY, evaluation.read(True))[1]
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +126,7 @@ def test_judging_that_was_interrupted_begins_again_without_training(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(ddpm, "judge_all", stop)
+        patched.setattr(ddpm, "evaluate_all", stop)
         with pytest.raises(KeyboardInterrupt):
             ddpm.run(TINY, few, 0, CPU, checkpoint=checkpoint)
     again = Checkpoint(checkpoint.path, {"seed": 0}, every=1e9)
@@ -199,7 +204,7 @@ def test_clipping_together_is_clipping(generator):
 
 def test_images_between_two_begin_and_end_at_them(few):
     """With a model that is right, what is at the ends comes back."""
-    schedule = linear_schedule(T=20, first=1e-3, last=0.3)
+    schedule = linear_schedule(T=20, beta_start=1e-3, beta_end=0.3)
     x = 2 * few.test.images[:3, None] - 1
     ends = torch.cat([x[0], x[1]])
 
@@ -208,7 +213,7 @@ def test_images_between_two_begin_and_end_at_them(few):
         return ends[distance.argmin(0)][:, None]
 
     sampler = Sampler(schedule, model, "x_0", 4, 0, CPU, torch.float32)
-    found = sampler.between(x[:1], x[1:2], t=10, n=5)
+    found = sampler.interpolate_pairs(x[:1], x[1:2], t=10, n=5)
     assert found.shape == (1, 5, 28, 28)
     for end, image in ((0, found[0, 0]), (1, found[0, -1])):
         torch.testing.assert_close(image, few.test.images[end], rtol=0, atol=1e-6)
@@ -218,7 +223,7 @@ def test_the_same_starts_for_every_way_and_every_size_of_a_part():
     def model(x_t, t):
         return torch.zeros_like(x_t)
 
-    schedule = linear_schedule(T=3, first=0.1, last=0.5)
+    schedule = linear_schedule(T=3, beta_start=0.1, beta_end=0.5)
     common = (schedule, model, "epsilon")
     parts = [
         torch.cat(
@@ -229,11 +234,11 @@ def test_the_same_starts_for_every_way_and_every_size_of_a_part():
     assert torch.equal(parts[0], parts[1])
     assert not torch.equal(parts[0], parts[2])
     sampler = Sampler(*common, 5, 0, CPU, torch.float32)
-    assert sampler.ddim(7, 2).shape == sampler.algorithm_2(7).shape == (7, 28, 28)
+    assert sampler.ddim(7, 2).shape == sampler.ddpm_sample(7).shape == (7, 28, 28)
 
 
 def test_judging_real_images_finds_them_real(few):
-    judge = Judge(few, CPU, torch.float64)
+    judge = Evaluator(few, CPU, torch.float64)
     same = judge(judge.test)
     assert same["frechet"] == pytest.approx(0, abs=1e-6)
     assert same["precision"] == same["recall"] == 1.0
@@ -248,16 +253,16 @@ def test_bytes_and_images_and_the_path():
     grey = torch.arange(256) / 127.5 - 1
     images = to_images(grey.view(1, 1, 16, 16), torch.float32)
     assert as_bytes(images).flatten().tolist() == list(range(256))
-    path = Path(1000)
+    path = TrajectoryRecorder(1000)
     assert path.at == [1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
 
 
 def test_without_the_classifier_nothing_is_trained(monkeypatch):
     monkeypatch.setattr(records, "names", lambda *_: [])
-    monkeypatch.setattr(sample_quality, "read_images", lambda quick: ((), ()))
+    monkeypatch.setattr(evaluation, "read_images", lambda quick: ((), ()))
     with pytest.raises(DianError, match="run: python -m dian train feature-classifier"):
-        sample_quality.read(False)
-    assert sample_quality.checksums() == {}
+        evaluation.read(False)
+    assert evaluation.checksums() == {}
 
 
 def test_what_a_record_may_weigh():
@@ -266,4 +271,4 @@ def test_what_a_record_may_weigh():
         network = UNet(PRESETS[settings.network])
         assert sum(p.numel() for p in network.parameters()) * 2 < 12 * 2**20
         assert max(settings.samples, 0) >= settings.others > 0
-        assert np.prod([sample_quality.KEPT, 28, 28]) < 2**20
+        assert np.prod([evaluation.KEPT, 28, 28]) < 2**20

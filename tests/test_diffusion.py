@@ -6,24 +6,25 @@ import math
 import pytest
 import torch
 
-from dian import diffusion
-from dian.diffusion import (
+from dian.diffusion import schedule as noise_schedule
+from dian.diffusion.pixels import from_bytes, to_bytes
+from dian.diffusion.process import (
     TARGETS,
+    posterior,
+    predict_epsilon,
+    predict_x0,
+    q_sample,
+    standard_normal,
+    training_loss,
+    training_target,
+)
+from dian.diffusion.schedule import (
     at_step,
     check_steps,
-    clean_from,
     cosine_schedule,
-    diffuse,
-    from_bytes,
     linear_schedule,
     make_schedule,
-    noise_from,
-    posterior,
     signal_to_noise,
-    standard_normal,
-    target_from,
-    to_bytes,
-    training_loss,
 )
 
 # Distinct primes: a swapped or merged axis cannot pass by luck.
@@ -79,12 +80,12 @@ def test_diffusers_adds_the_same_noise(peer, normal):
     theirs = peer("linear", 1000)
     x_0, epsilon = (normal(BATCH, ROW, dtype=torch.float32) for _ in range(2))
     t = torch.tensor([1, 1000, 300, 17, 999])
-    ours = diffuse(linear_schedule(1000), x_0, t, epsilon)
+    ours = q_sample(linear_schedule(1000), x_0, t, epsilon)
     expected = theirs.add_noise(x_0, epsilon, t - 1)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
     wrong = theirs.add_noise(x_0, epsilon, (t - 2).clamp(0))
     assert not torch.allclose(ours, wrong, rtol=1e-4, atol=1e-4)
-    v = target_from(linear_schedule(1000), x_0, t, epsilon, "v")
+    v = training_target(linear_schedule(1000), x_0, t, epsilon, "v")
     expected = theirs.get_velocity(x_0, epsilon, t - 1)
     torch.testing.assert_close(v, expected, rtol=1e-4, atol=1e-4)
 
@@ -101,7 +102,7 @@ def test_many_small_steps_are_one(normal):
 
 def test_each_image_gets_its_own_step(images):
     x_0, epsilon = images
-    found = diffuse(SCHEDULE, x_0, STEPS, epsilon)
+    found = q_sample(SCHEDULE, x_0, STEPS, epsilon)
     for i, t in enumerate(STEPS.tolist()):
         a = math.prod(SCHEDULE.alpha[1 : t + 1].tolist())
         expected = math.sqrt(a) * x_0[i] + math.sqrt(1 - a) * epsilon[i]
@@ -110,14 +111,14 @@ def test_each_image_gets_its_own_step(images):
 
 def test_step_0_is_the_clean_image(images):
     x_0, epsilon = images
-    assert torch.equal(diffuse(SCHEDULE, x_0, 0 * STEPS, epsilon), x_0)
+    assert torch.equal(q_sample(SCHEDULE, x_0, 0 * STEPS, epsilon), x_0)
     assert signal_to_noise(SCHEDULE)[0] == math.inf
 
 
 def test_tables_are_float64_and_images_keep_their_type(images):
     assert all(table.dtype == torch.float64 for table in cosine_schedule(T))
     x_0, epsilon = (x.to(torch.bfloat16) for x in images)
-    assert diffuse(SCHEDULE, x_0, STEPS, epsilon).dtype == torch.bfloat16
+    assert q_sample(SCHEDULE, x_0, STEPS, epsilon).dtype == torch.bfloat16
     # In float32 the first variance of the long chain is off by more than 1e-4.
     beta = torch.linspace(1e-4, 0.02, 1000)
     single = 1 - (1 - beta).cumprod(0)[0].double()
@@ -128,7 +129,7 @@ def test_tables_are_float64_and_images_keep_their_type(images):
 def test_the_schedule_moves_as_a_whole():
     moved = SCHEDULE.to("meta")
     assert {table.device.type for table in moved} == {"meta"}
-    assert isinstance(moved, diffusion.Schedule)
+    assert isinstance(moved, noise_schedule.NoiseSchedule)
 
 
 def test_the_posterior_by_sampling(generator):
@@ -150,11 +151,11 @@ def test_the_posterior_by_sampling(generator):
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_gives_the_image_back(images, target):
     x_0, epsilon = images
-    x_t = diffuse(SCHEDULE, x_0, STEPS, epsilon)
-    true = target_from(SCHEDULE, x_0, STEPS, epsilon, target)
-    found = clean_from(SCHEDULE, x_t, STEPS, true, target)
+    x_t = q_sample(SCHEDULE, x_0, STEPS, epsilon)
+    true = training_target(SCHEDULE, x_0, STEPS, epsilon, target)
+    found = predict_x0(SCHEDULE, x_t, STEPS, true, target)
     torch.testing.assert_close(found, x_0, rtol=1e-10, atol=1e-10)
-    wrong = clean_from(SCHEDULE, x_t, STEPS, true + 0.01, target)
+    wrong = predict_x0(SCHEDULE, x_t, STEPS, true + 0.01, target)
     assert not torch.allclose(wrong, x_0, rtol=1e-10, atol=1e-4)
 
 
@@ -233,7 +234,7 @@ def test_a_schedule_without_steps():
     [(torch.tensor([1]), torch.zeros(3, 5)), (torch.ones(3).long(), torch.zeros(1, 5))],
 )
 def test_what_would_be_broadcast(t, epsilon):
-    plain = inspect.unwrap(diffuse)
+    plain = inspect.unwrap(q_sample)
     with pytest.raises(ValueError, match=r"t must be \(3,\) and epsilon \(3, 5\)"):
         plain(SCHEDULE, torch.zeros(3, 5), t, epsilon)
 
@@ -276,9 +277,9 @@ def test_step_0_where_it_means_nothing(target):
     """Elsewhere it is the clean image, and all that is returned is finite."""
     message = "every t must be from 1 to 11, got 0 to 4"
     call = [
-        (target_from, (SCHEDULE, FIVE, AT_0, FIVE, target), {"mu", "score"}),
-        (clean_from, (SCHEDULE, FIVE, AT_0, FIVE, target), {"mu"}),
-        (noise_from, (SCHEDULE, FIVE, AT_0, FIVE), set(TARGETS)),
+        (training_target, (SCHEDULE, FIVE, AT_0, FIVE, target), {"mu", "score"}),
+        (predict_x0, (SCHEDULE, FIVE, AT_0, FIVE, target), {"mu"}),
+        (predict_epsilon, (SCHEDULE, FIVE, AT_0, FIVE), set(TARGETS)),
     ]
     for function, arguments, undefined in call:
         if target in undefined:
@@ -292,11 +293,11 @@ def test_predictions_and_images_of_another_shape():
     """Each of these could be broadcast, and was nobody's intention."""
     wide = torch.zeros(5, 1)
     with pytest.raises(ValueError, match=r"must return \(5, 2\), .* got \(5, 1\)"):
-        inspect.unwrap(clean_from)(SCHEDULE, FIVE, AT_1, wide)
+        inspect.unwrap(predict_x0)(SCHEDULE, FIVE, AT_1, wide)
     with pytest.raises(ValueError, match=r"x_0 must be \(5, 2\), .* got \(5, 1\)"):
-        inspect.unwrap(noise_from)(SCHEDULE, FIVE, AT_1, wide)
+        inspect.unwrap(predict_epsilon)(SCHEDULE, FIVE, AT_1, wide)
     with pytest.raises(ValueError, match=r"and epsilon \(5, 2\), .* and \(5, 1\)"):
-        inspect.unwrap(target_from)(SCHEDULE, FIVE, AT_1, wide)
+        inspect.unwrap(training_target)(SCHEDULE, FIVE, AT_1, wide)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
@@ -304,7 +305,7 @@ def test_bytes_where_images_belong(dtype):
     x_0, message = FIVE.to(dtype), rf"images in \[-1, 1\], got {dtype}; see from_bytes"
     with pytest.raises(TypeError, match=message):
         inspect.unwrap(training_loss)(SCHEDULE, lambda x, t: x, x_0)
-    for function in (diffuse, target_from):
+    for function in (q_sample, training_target):
         with pytest.raises(TypeError, match=message):
             inspect.unwrap(function)(SCHEDULE, x_0, AT_1, FIVE)
 
@@ -323,8 +324,8 @@ def test_weights_of_another_length(shape, got):
 def test_images_of_half_the_size_pass_every_check(dtype):
     x_0, t = FIVE.to(dtype) + 0.5, AT_1 + 3
     loss = training_loss(SCHEDULE, lambda x, t: x, x_0)
-    x_t = diffuse(SCHEDULE, x_0, t, 0 * x_0)
-    found = clean_from(SCHEDULE, x_t, t, 0 * x_0)
+    x_t = q_sample(SCHEDULE, x_0, t, 0 * x_0)
+    found = predict_x0(SCHEDULE, x_t, t, 0 * x_0)
     assert loss.dtype == x_t.dtype == found.dtype == dtype
     assert to_bytes(x_0).unique().tolist() == [191]
 
@@ -350,7 +351,7 @@ def test_an_unknown_target(images):
     with pytest.raises(ValueError, match=message):
         training_loss(SCHEDULE, lambda x, t: x, images[0], target="eps")
     with pytest.raises(ValueError, match=message):
-        clean_from(SCHEDULE, images[0], STEPS, images[1], "eps")
+        predict_x0(SCHEDULE, images[0], STEPS, images[1], "eps")
 
 
 def test_images_that_are_no_bytes():

@@ -1,11 +1,11 @@
-"""`dian.ema` against the closed form, torch's own, and the end of a training."""
+"""`ema` against the closed form, torch's own, and a whole training run."""
 
 import pytest
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dian.ema import EMA, averaged
+from dian.diffusion.ema import EMA, ema_update
 
 MU = 0.9
 
@@ -69,6 +69,6 @@ def test_errors():
 
 def test_what_comes_in_is_not_changed():
     a, b = torch.ones(2), torch.zeros(2)
-    averaged([a], [b], MU)
+    ema_update([a], [b], MU)
     assert a.tolist() == [1, 1]
     assert b.tolist() == [0, 0]

@@ -5,15 +5,16 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from dian import runner
 from dian.data import sample
-from dian.experiments import classify, rnn_best
+from dian.experiments import classification
+from dian.experiments.rnn import best
+from dian.runs import train as runner
 
 # The diffusion models have another test file.
 EXPERIMENTS = {
     name: experiment
     for name, experiment in runner.experiments().items()
-    if experiment.data is classify.read
+    if experiment.data is classification.read
 }
 CPU = torch.device("cpu")
 
@@ -22,7 +23,7 @@ CPU = torch.device("cpu")
 def few():
     """A handful of real images, so that the tests stay fast."""
     return tuple(
-        classify.take(sample(split), slice(n))
+        classification.subset(sample(split), slice(n))
         for split, n in (("train", 41), ("test", 23))
     )
 
@@ -71,18 +72,18 @@ def test_a_seed_decides_everything(few, name, width):
 
 def test_what_is_held_out_is_not_trained_on_and_no_test_image_is_seen(few):
     train, test = few
-    first, rest = classify.hold_out(few, 11)
+    first, rest = classification.hold_out(few, 11)
     assert torch.equal(torch.cat([first.index, rest.index]), train.index)
     assert len(rest.index) == 11
     assert torch.equal(rest.images, train.images[-11:])
-    poisoned = train, classify.take(test, slice(0, 0))
-    settings = replace(rnn_best.CANDIDATE, held_out=11, h=5, batch_size=30, epochs=1)
-    outcome = rnn_best.run(settings, poisoned, 0, CPU)
+    poisoned = train, classification.subset(test, slice(0, 0))
+    settings = replace(best.CANDIDATE, held_out=11, h=5, batch_size=30, epochs=1)
+    outcome = best.run(settings, poisoned, 0, CPU)
     assert len(outcome.arrays["predictions"]) == 11
     assert not any(key.startswith("test") for key in outcome.metrics)
 
 
 def test_the_best_is_one_of_its_candidates():
-    chosen = replace(rnn_best.BEST, held_out=rnn_best.CANDIDATE.held_out)
-    assert chosen in rnn_best.CANDIDATES.values()
-    assert rnn_best.BEST.held_out == 0
+    chosen = replace(best.BEST, held_out=best.CANDIDATE.held_out)
+    assert chosen in best.CANDIDATES.values()
+    assert best.BEST.held_out == 0

@@ -5,16 +5,16 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from dian import runner
-from dian.encodings import ENCODINGS
-from dian.experiments import extrapolation
-from dian.experiments.extrapolation import (
+from dian.experiments.positions import extrapolation
+from dian.experiments.positions.extrapolation import (
     FACTORS,
     N_TOKEN,
     Settings,
     make_data,
     make_texts,
 )
+from dian.positions.registry import ENCODINGS
+from dian.runs import train as runner
 
 EXPERIMENTS = {e.name: e for e in extrapolation.EXPERIMENTS}
 CPU = torch.device("cpu")

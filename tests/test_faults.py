@@ -21,11 +21,16 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 from torch import nn
 
-from dian import checkpoints, data, ledger, records, runner
-from dian.checkpoints import Checkpoint
+from dian import data
+from dian.claims import cache as ledger
 from dian.errors import DianError
-from dian.experiments import Experiment
-from dian.training import SCHEDULES, Outcome, fit
+from dian.runs import checkpoint as checkpoints
+from dian.runs import record as records
+from dian.runs import train as runner
+from dian.runs.checkpoint import Checkpoint
+from dian.runs.experiment import Experiment, Outcome
+from dian.training.loop import fit
+from dian.training.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[1]
 NAME = "tiny"
@@ -70,7 +75,7 @@ def tiny(settings: Settings = Settings(), run=run) -> Experiment:
         data=lambda quick: torch.arange(21.0).view(7, 3) / 21,
         checksums={},
         run=run,
-        shorten=lambda settings, data: (settings, data[:4]),
+        smoke_settings=lambda settings, data: (settings, data[:4]),
         n_seed=1,
     )
 
@@ -227,7 +232,7 @@ def test_any_operation_of_keeping_results_fails(tmp_path, monkeypatch):
 def test_a_second_training_of_the_same_run_is_refused(tmp_path, known):
     out = tmp_path / NAME
     with (
-        checkpoints.held(runner.working_folder(out)),
+        checkpoints.lock_folder(runner.working_folder(out)),
         pytest.raises(DianError, match="another process is training this; wait"),
     ):
         train(out)
@@ -356,7 +361,7 @@ def test_a_checkpoint_is_read_on_another_device(tmp_path):
 
 REPLAYED = """
 import json, time
-from dian import runner
+from dian.runs import train as runner
 experiment = runner.find("rnn-best")
 print(json.dumps(runner.replay(experiment, experiment.quick, experiment.data(True))))
 """
@@ -402,7 +407,7 @@ def test_a_cell_that_fails_stops_the_build_and_names_the_page(tmp_path):
 
 
 def test_another_byte_of_the_data_is_another_key():
-    key = records.make_key("dian.experiments.rnn_best", {}, data.CHECKSUMS)
+    key = records.make_key("dian.experiments.rnn.best", {}, data.CHECKSUMS)
     first = next(iter(data.CHECKSUMS))
     other = replace(runner.find("rnn-best"), checksums=data.CHECKSUMS | {first: "0"})
-    assert records.make_key("dian.experiments.rnn_best", {}, other.checksums) != key
+    assert records.make_key("dian.experiments.rnn.best", {}, other.checksums) != key

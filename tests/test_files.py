@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dian import files
 from dian.errors import DianError
+from dian.runs import files
 
 CONTENT = b"what was there before"
 
@@ -34,7 +34,7 @@ def test_a_missing_file_and_a_folder_in_its_place(tmp_path):
 
 def test_written_whole(tmp_path):
     path = tmp_path / "Größe 大小.bin"  # any name will do
-    with files.written_whole(path) as temporary:
+    with files.atomic_write(path) as temporary:
         temporary.write_bytes(b"new")
         assert not path.exists()
     assert path.read_bytes() == b"new"
@@ -67,7 +67,7 @@ def test_the_nth_file_operation_fails(tmp_path, monkeypatch):
             patch.setattr(Path, "replace", failing("replace"))
             patch.setattr(Path, "chmod", failing("chmod"))
             try:
-                with files.written_whole(path) as temporary:
+                with files.atomic_write(path) as temporary:
                     temporary.write_bytes(b"new")
             except OSError:
                 # After the rename the new file stands; only syncing its name failed.
@@ -84,7 +84,7 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path):
     path.write_bytes(CONTENT)
 
     def write_half():
-        with files.written_whole(path) as temporary:
+        with files.atomic_write(path) as temporary:
             temporary.write_bytes(b"half")
             raise ZeroDivisionError
 

@@ -1,4 +1,4 @@
-"""`dian.likelihood` against sums one can check by eye."""
+"""`dian.diffusion.likelihood` against sums one can check by eye."""
 
 import inspect
 import math
@@ -6,9 +6,8 @@ import math
 import pytest
 import torch
 
-from dian import mixture
-from dian.diffusion import diffuse, from_bytes, linear_schedule, posterior
-from dian.likelihood import (
+from dian.diffusion import gaussian_mixture
+from dian.diffusion.likelihood import (
     Bound,
     bits_per_dimension,
     bound_term,
@@ -21,7 +20,10 @@ from dian.likelihood import (
     total_bits,
     variational_bound,
 )
-from dian.sampling import reverse_mean
+from dian.diffusion.pixels import from_bytes
+from dian.diffusion.process import posterior, q_sample
+from dian.diffusion.sampling import reverse_mean
+from dian.diffusion.schedule import linear_schedule
 
 T, BATCH, ROW, COLUMN = 7, 5, 3, 2
 SCHEDULE = linear_schedule(T, 0.01, 0.5)
@@ -106,9 +108,9 @@ def test_the_bound_entry_by_entry(bytes_):
 
 def test_the_bound_holds(generator):
     """It is above the entropy of the data, and by less when the model is better."""
-    data = mixture.ring(3, radius=0.7, variance=0.02)
-    exact = mixture.exact_model(data, SCHEDULE.alpha_bar)
-    x_0 = mixture.draw(data, 4000, generator)
+    data = gaussian_mixture.ring(3, radius=0.7, variance=0.02)
+    exact = gaussian_mixture.optimal_denoiser(data, SCHEDULE.alpha_bar)
+    x_0 = gaussian_mixture.draw(data, 4000, generator)
     options = {"variance": "beta", "clip": None, "decoder": log_density}
     best = variational_bound(SCHEDULE, exact, x_0, generator=generator, **options)
     worse = variational_bound(
@@ -119,7 +121,7 @@ def test_the_bound_holds(generator):
         **options,
     )
     one = torch.ones(4000, dtype=torch.float64)
-    entropy = -mixture.log_parts(data, x_0, one).logsumexp(-1)
+    entropy = -gaussian_mixture.log_parts(data, x_0, one).logsumexp(-1)
     total = best.prior + best.terms.sum(0)
     above = total - entropy
     assert above.mean() > 5 * above.std() / 4000**0.5
@@ -156,7 +158,7 @@ def test_the_squared_error_is_that_of_the_clipped_image(bytes_):
         assert (found <= largest).all()
         assert (found > 0).all()
     assert (found > 4).all()
-    x_t = diffuse(SCHEDULE, x_0, t, epsilon)
+    x_t = q_sample(SCHEDULE, x_0, t, epsilon)
     perfect = bound_term(
         SCHEDULE, lambda x, t: x_0, x_0, t, epsilon, variance="beta", clip=None,
         target="x_0",
@@ -170,7 +172,7 @@ def test_training_on_the_bound_is_the_bound(bytes_, generator):
     x_0 = from_bytes(bytes_).double()
     epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
     t = torch.tensor([2, 3, 5, T, 4])
-    x_t = diffuse(SCHEDULE, x_0, t, epsilon)
+    x_t = q_sample(SCHEDULE, x_0, t, epsilon)
     differences = []
     for model in (network, lambda x, t: 0 * x):
         term = bound_term(

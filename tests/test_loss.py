@@ -1,4 +1,4 @@
-"""`dian.loss` against torch, and its gradient against autograd."""
+"""`dian.training.loss` against torch, and its gradient against autograd."""
 
 import inspect
 import math
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dian.loss import cross_entropy, cross_entropy_backward, softmax
+from dian.training.loss import cross_entropy, cross_entropy_backward, softmax
 
 TIME, BATCH, CLASSES = 7, 5, 3
 

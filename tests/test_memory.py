@@ -1,13 +1,13 @@
-"""`dian.memory` against autograd and loops, for a network of two sizes."""
+"""`dian.rnn.vanishing` against autograd and loops, for a network of two sizes."""
 
 import math
 
 import pytest
 import torch
 
-from dian import memory
-from dian.init import orthogonal_
-from dian.rnn import ACTIVATIONS, rnn_backward, rnn_forward
+from dian.rnn import vanishing
+from dian.rnn.initialization import orthogonal_
+from dian.rnn.recurrence import ACTIVATIONS, rnn_backward, rnn_forward
 
 TIME, BATCH, D, H = 7, 5, 3, 11
 
@@ -28,16 +28,16 @@ def network(generator):
 
 def slopes_of(network, activation="tanh"):
     states = rnn_forward(*network, activation)
-    return states, ACTIVATIONS[activation].slope(states[1:])
+    return states, ACTIVATIONS[activation].derivative(states[1:])
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_jacobian_is_what_a_small_change_makes(network, activation):
     """Central differences of the network itself, entry by entry."""
     X, W_xh, W_hh, b_h, H_0 = network
-    _, slopes = slopes_of(network, activation)
+    _, derivatives = slopes_of(network, activation)
     n, step = 1, 1e-6
-    found = memory.jacobian(slopes[:, n], W_hh)
+    found = vanishing.jacobian(derivatives[:, n], W_hh)
     expected = torch.zeros_like(found)
     for j in range(H):
         ends = []
@@ -50,29 +50,31 @@ def test_the_jacobian_is_what_a_small_change_makes(network, activation):
 
 
 def test_no_step_is_the_identity(network):
-    _, slopes = slopes_of(network)
+    _, derivatives = slopes_of(network)
     W_hh = network[2]
-    assert torch.equal(memory.jacobian(slopes[:0, 0], W_hh), torch.eye(H).double())
+    assert torch.equal(
+        vanishing.jacobian(derivatives[:0, 0], W_hh), torch.eye(H).double()
+    )
 
 
 def test_terms_add_up_to_the_gradient_and_lags_to_its_start(network, generator):
     X, W_xh, W_hh, _, _ = network
-    states, slopes = slopes_of(network)
+    states, derivatives = slopes_of(network)
     E = torch.randn(BATCH, H, generator=generator, dtype=torch.float64)
     whole = rnn_backward(None, E, X, states, W_xh, W_hh)
-    terms = memory.gradient_terms(E, slopes, states, W_hh)
+    terms = vanishing.gradient_terms(E, derivatives, states, W_hh)
     torch.testing.assert_close(terms.sum(0), whole.W_hh)
-    lags = memory.gradient_by_lag(E, slopes, W_hh)
+    lags = vanishing.gradient_by_lag(E, derivatives, W_hh)
     assert torch.equal(lags[0], E)
     torch.testing.assert_close(lags[-1], whole.H_0)
 
 
 def test_bounds_are_above_and_in_order(network):
     W_hh = network[2]
-    _, slopes = slopes_of(network, "logistic")
-    tight, loose = memory.lag_bounds(slopes[:, 0], W_hh, 0.25)
+    _, derivatives = slopes_of(network, "sigmoid")
+    tight, loose = vanishing.lag_bounds(derivatives[:, 0], W_hh, 0.25)
     for k in range(TIME + 1):
-        J = memory.jacobian(slopes[TIME - k :, 0], W_hh)
+        J = vanishing.jacobian(derivatives[TIME - k :, 0], W_hh)
         norm = torch.linalg.matrix_norm(J, 2)
         assert norm <= tight[k] * (1 + 1e-12)
         assert tight[k] <= loose[k] * (1 + 1e-12)
@@ -82,9 +84,11 @@ def test_the_bound_of_the_bias_is_above_it_and_falls(network):
     E = torch.ones(BATCH, H, dtype=torch.float64)
     W_hh = orthogonal_(torch.empty(H, H, dtype=torch.float64), 0.7)
     X, W_xh, _, b_h, H_0 = network
-    states, slopes = slopes_of((X, W_xh, W_hh, b_h, H_0))
-    terms = memory.gradient_terms(E, slopes, states, W_hh)
-    bounds = [memory.truncation_bound(E, states, W_hh, K, 1.0) for K in range(TIME + 1)]
+    states, derivatives = slopes_of((X, W_xh, W_hh, b_h, H_0))
+    terms = vanishing.gradient_terms(E, derivatives, states, W_hh)
+    bounds = [
+        vanishing.truncation_bound(E, states, W_hh, K, 1.0) for K in range(TIME + 1)
+    ]
     for K, bound in enumerate(bounds):
         assert terms[: TIME - K].sum(0).norm() <= bound
     assert bounds == sorted(bounds, reverse=True)
@@ -94,10 +98,10 @@ def test_the_bound_of_the_bias_is_above_it_and_falls(network):
 def test_growth_is_exact_where_all_slopes_are_one(generator):
     """The mean over random matrices; here of the linear network, over many vectors."""
     W_hh = orthogonal_(torch.empty(H, H, dtype=torch.float64), 1.3, generator)
-    slopes = torch.ones(TIME, BATCH, H, dtype=torch.float64)
+    derivatives = torch.ones(TIME, BATCH, H, dtype=torch.float64)
     E = torch.randn(BATCH, H, generator=generator, dtype=torch.float64)
-    sizes = memory.gradient_by_lag(E, slopes, W_hh).norm(dim=-1)
-    growth = memory.growth(slopes, W_hh).item()
+    sizes = vanishing.gradient_by_lag(E, derivatives, W_hh).norm(dim=-1)
+    growth = vanishing.gradient_variance_factor(derivatives, W_hh).item()
     assert growth == pytest.approx(1.3**2)
     torch.testing.assert_close(sizes[-1], sizes[0] * growth ** (TIME / 2))
 
@@ -105,7 +109,7 @@ def test_growth_is_exact_where_all_slopes_are_one(generator):
 def test_a_logistic_network_in_the_units_of_tanh(network):
     X, U, V, c, _ = network
     s_0 = torch.rand(BATCH, H, dtype=torch.float64)
-    s = rnn_forward(X, U, V, c, s_0, "logistic")
-    h = rnn_forward(X, *memory.logistic_as_tanh(U, V, c), 2 * s_0 - 1)
+    s = rnn_forward(X, U, V, c, s_0, "sigmoid")
+    h = rnn_forward(X, *vanishing.sigmoid_as_tanh(U, V, c), 2 * s_0 - 1)
     torch.testing.assert_close(h, 2 * s - 1, rtol=0, atol=1e-14)
-    assert math.isclose(ACTIVATIONS["logistic"].steepest * 4, 1)
+    assert math.isclose(ACTIVATIONS["sigmoid"].max_slope * 4, 1)

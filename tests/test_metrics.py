@@ -1,4 +1,4 @@
-"""`dian.metrics` against scikit-learn, and its behaviour at the edges."""
+"""`dian.training.metrics` against scikit-learn, and its behaviour at the edges."""
 
 import inspect
 
@@ -8,7 +8,7 @@ import sklearn.metrics as peer
 import torch
 from hypothesis import given, settings
 
-from dian import metrics
+from dian.training import metrics
 
 N_CLASS = 5
 pairs = st.lists(

@@ -1,23 +1,23 @@
-"""`dian.mixture` against autograd, and against many draws."""
+"""`dian.diffusion.gaussian_mixture` against autograd, and against many draws."""
 
 import math
 
 import pytest
 import torch
 
-from dian.diffusion import linear_schedule
-from dian.mixture import (
+from dian.diffusion.gaussian_mixture import (
     Mixture,
-    best_epsilon,
-    clean,
     draw,
-    exact_model,
     gaussian,
     log_parts,
     moments,
+    optimal_denoiser,
+    optimal_epsilon,
+    posterior_x0,
     ring,
     score,
 )
+from dian.diffusion.schedule import linear_schedule
 
 BATCH, PARTS, D = 5, 3, 2
 
@@ -60,7 +60,7 @@ def test_the_score_is_the_slope(data, x):
     (slope,) = torch.autograd.grad(total, leaf)
     torch.testing.assert_close(score(data, x, A), slope)
     epsilon = -(1 - A[:, None]).sqrt() * slope
-    torch.testing.assert_close(best_epsilon(data, x, A), epsilon)
+    torch.testing.assert_close(optimal_epsilon(data, x, A), epsilon)
 
 
 def test_what_is_known_of_the_clean_image(data, generator):
@@ -71,7 +71,7 @@ def test_what_is_known_of_the_clean_image(data, generator):
     x_t = a.sqrt() * x_0 + (1 - a).sqrt() * z
     place = torch.tensor([[0.1, -0.2]], dtype=torch.float64)
     near = (x_t - place).norm(dim=1) < 0.05
-    told = clean(data, place, a[None])
+    told = posterior_x0(data, place, a[None])
     kept = x_0[near]
     error = kept.std(0) / len(kept) ** 0.5
     assert ((kept.mean(0) - told.mean[0]).abs() < 5 * error + 1e-3).all()
@@ -87,11 +87,11 @@ def test_draws_have_the_moments(data, generator):
 
 def test_the_model_knows_its_steps(data):
     schedule = linear_schedule(7, 0.05, 0.6)
-    model = exact_model(data, schedule.alpha_bar)
+    model = optimal_denoiser(data, schedule.alpha_bar)
     x, t = torch.ones(2, D), torch.tensor([2, 7])
     found = model(x, t)
     assert found.dtype == torch.float32
-    expected = best_epsilon(data, x.double(), schedule.alpha_bar[t])
+    expected = optimal_epsilon(data, x.double(), schedule.alpha_bar[t])
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
     assert not torch.allclose(found[0], found[1])
 
@@ -105,13 +105,13 @@ def test_the_model_knows_its_steps(data):
     ],
 )
 def test_the_model_refuses_steps_that_are_none(data, t, message):
-    model = exact_model(data, linear_schedule(7, 0.05, 0.6).alpha_bar)
+    model = optimal_denoiser(data, linear_schedule(7, 0.05, 0.6).alpha_bar)
     with pytest.raises(ValueError, match=message):
         model(torch.ones(2, D), torch.tensor(t))
 
 
 def test_a_point_leaves_nothing_unknown(x):
-    told = clean(gaussian(0.3, 0.0, d=D), x, A)
+    told = posterior_x0(gaussian(0.3, 0.0, d=D), x, A)
     assert not told.variance.any()
     torch.testing.assert_close(told.mean, torch.full_like(x, 0.3))
 

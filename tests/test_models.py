@@ -1,4 +1,4 @@
-"""`dian.models` against torch's own networks, and at its edges."""
+"""`dian.rnn.networks` against torch's own networks, and at its edges."""
 
 import inspect
 
@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from dian.init import orthogonal_
-from dian.models import (
+from dian.rnn.initialization import orthogonal_
+from dian.rnn.networks import (
     CELLS,
     RNNClassifier,
     StackedRNN,
     TorchClassifier,
     as_sequence,
-    dropout,
 )
+from dian.training.dropout import dropout
 
 TIME, BATCH, D, H, Q = 7, 5, 3, 11, 2
 
@@ -106,7 +106,7 @@ def test_the_readout_is_the_last_state_or_the_mean(generator):
 
 def test_the_options_reach_every_layer(generator):
     model = RNNClassifier(
-        h=H, layers=2, activation="relu", init=orthogonal_, learn_start=True
+        h=H, layers=2, activation="relu", init=orthogonal_, learnable_h0=True
     )
     for (layer,) in model.rnn.layers:
         assert layer.activation == "relu"

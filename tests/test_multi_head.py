@@ -1,4 +1,4 @@
-"""`dian.multi_head` against torch's layer, autograd and the heads one by one."""
+"""`multi_head` against torch's layer, autograd and a loop over heads."""
 
 import inspect
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from dian.attention import attention, causal_mask, fused_attention, padding_mask
-from dian.multi_head import (
+from dian.attention.dot_product import attention, fused_attention
+from dian.attention.masks import causal_mask, padding_mask
+from dian.attention.multi_head import (
     MultiHeadAttention,
     Projections,
     from_torch,
@@ -16,8 +17,9 @@ from dian.multi_head import (
     multi_head_backward,
     split_heads,
 )
-from dian.positions import alibi_bias, frequencies
-from dian.rotary import rotate
+from dian.positions.alibi import alibi_bias
+from dian.positions.rotary import rotate
+from dian.positions.sinusoidal import frequencies
 
 BATCH, N, M, HEADS, D_HEAD = 2, 5, 7, 3, 4
 D = HEADS * D_HEAD

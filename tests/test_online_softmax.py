@@ -1,4 +1,4 @@
-"""`dian.online_softmax` against the plain formula, block by block."""
+"""`dian.attention.blockwise` against the plain formula, block by block."""
 
 import inspect
 
@@ -8,19 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dian.attention import (
-    attention_backward,
-    causal_mask,
-    scaled_dot_product_attention,
-)
-from dian.online_softmax import (
+from dian.attention.blockwise import (
+    block_state,
     blockwise_attention,
     blockwise_backward,
+    empty_state,
     merge,
-    nothing,
     online_attention,
-    state_of,
 )
+from dian.attention.dot_product import attention_backward, scaled_dot_product_attention
+from dian.attention.masks import causal_mask
 
 BATCH, HEADS, N_QUERY, N_KEY, D_KEY, D_VALUE = 2, 3, 5, 7, 11, 13
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -118,12 +115,12 @@ def test_two_states_are_one(tensors):
     (_, _, V), _, _, _ = tensors
     S = torch.randn(HEADS, N_QUERY, N_KEY, dtype=torch.float64)
     S[:, 1] = -torch.inf
-    a, b = (state_of(S[..., p], V[0, :, p]) for p in (slice(0, 3), slice(3, 7)))
-    whole = state_of(S, V[0])
+    a, b = (block_state(S[..., p], V[0, :, p]) for p in (slice(0, 3), slice(3, 7)))
+    whole = block_state(S, V[0])
     for pair in (merge(a, b), merge(b, a)):
         for x, y in zip(pair, whole, strict=True):
             torch.testing.assert_close(x, y, **EXACT)
-    empty = nothing((HEADS, N_QUERY), D_VALUE, S)
+    empty = empty_state((HEADS, N_QUERY), D_VALUE, S)
     assert all(map(torch.equal, merge(empty, whole), whole))
 
 

@@ -12,7 +12,9 @@ import torch
 from several_processes import CHANGED, INTERRUPTED, losses
 from torch import nn
 
-from dian import parallel, records, runner
+from dian.runs import record as records
+from dian.runs import train as runner
+from dian.training import distributed
 
 ROOT = Path(__file__).parents[1]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
@@ -94,21 +96,21 @@ def test_what_is_wrong_is_told_without_a_traceback_of_ours(tmp_path):
 def test_shares_cover_every_batch_and_none_is_empty():
     for n in range(1, 12):
         for processes in range(1, 6):
-            shares = [parallel.share(n, k, processes) for k in range(processes)]
+            shares = [distributed.share(n, k, processes) for k in range(processes)]
             assert torch.cat(shares)[:n].tolist() == list(range(n))
             assert {len(part) for part in shares} == {-(-n // processes)}
 
 
 def test_one_process_is_left_as_it_is(generator):
-    def loss_of(index):
+    def loss_fn(index):
         return index.sum()
 
     model = nn.Linear(2, 3)
-    with parallel.spread(model, loss_of) as spread:
-        assert spread is loss_of
+    with distributed.spread(model, loss_fn) as spread:
+        assert spread is loss_fn
     assert not model._forward_hooks
     before = generator.get_state()
-    drawn = parallel.rand(3, 5, generator=generator)
+    drawn = distributed.rand(3, 5, generator=generator)
     generator.set_state(before)
     assert torch.equal(drawn, torch.rand(3, 5, generator=generator))
 

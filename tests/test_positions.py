@@ -6,15 +6,10 @@ import math
 import pytest
 import torch
 
-from dian import positions
-from dian.positions import (
-    LearnedPositions,
-    alibi_bias,
-    alibi_slopes,
-    frequencies,
-    offset_product,
-    sinusoidal_encoding,
-)
+from dian.positions import sinusoidal
+from dian.positions.alibi import alibi_bias, alibi_slopes
+from dian.positions.learned import LearnedPositions
+from dian.positions.sinusoidal import frequencies, offset_product, sinusoidal_encoding
 
 N, D, HEADS = 7, 22, 3
 
@@ -172,4 +167,4 @@ def test_nothing_is_kept_between_calls():
     before = sinusoidal_encoding(torch.arange(N), D)
     sinusoidal_encoding(torch.arange(N), D, base=7.0)
     assert torch.equal(before, sinusoidal_encoding(torch.arange(N), D))
-    assert not [v for v in vars(positions).values() if isinstance(v, torch.Tensor)]
+    assert not [v for v in vars(sinusoidal).values() if isinstance(v, torch.Tensor)]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as to_bytes
 
-from dian import records
 from dian.errors import DianError
+from dian.runs import record as records
 
 NAME = "rnn-fashion-mnist"
 FILES = ("record.json", "arrays.safetensors", "weights.safetensors")
@@ -180,12 +180,15 @@ def test_provenance_tells_all():
 def test_stale_names_the_module_and_a_proof_makes_it_fresh(folder):
     record = records.load(NAME, folder)
     today = records.source_key(record.content["module"])
-    old = today | {"dian.rnn": "another"}
-    del old["dian.loss"]
+    old = today | {"dian.rnn.recurrence": "another"}
+    del old["dian.training.loss"]
     key = record.content["key"] | {"modules": old}
     rewrite(folder, key=key, proofs=[])
     record = records.load(NAME, folder)
-    assert records.stale(record) == ["dian.loss is new", "dian.rnn changed"]
+    assert records.stale(record) == [
+        "dian.training.loss is new",
+        "dian.rnn.recurrence changed",
+    ]
     records.add_proof(record, {"modules": today})
     record = records.load(NAME, folder)
     assert records.stale(record) == []

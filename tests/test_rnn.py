@@ -1,4 +1,4 @@
-"""`dian.rnn` against a loop one can check by eye, autograd, and torch's own network."""
+"""`recurrence` against a readable loop, autograd, and torch's own network."""
 
 import inspect
 import math
@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dian.clipping import clip_by_norm
-from dian.loss import cross_entropy_backward
-from dian.rnn import (
+from dian.rnn.recurrence import (
     ACTIVATIONS,
     RNN,
     output_backward,
@@ -18,6 +16,8 @@ from dian.rnn import (
     rnn_backward,
     rnn_forward,
 )
+from dian.training.clipping import clip_by_norm
+from dian.training.loss import cross_entropy_backward
 
 # Distinct primes: a swapped or merged axis cannot pass by luck.
 TIME, BATCH, D, H, Q = 7, 5, 3, 11, 2
@@ -59,7 +59,7 @@ def states_by_loops(X, W_xh, W_hh, b_h, H_0):
 
 PLAIN = {
     "tanh": torch.tanh,
-    "logistic": torch.sigmoid,
+    "sigmoid": torch.sigmoid,
     "relu": torch.relu,
     "identity": lambda A: A,
 }
@@ -105,7 +105,7 @@ def test_how_many_steps_are_worked_on_together_changes_nothing(
 ):
     G = torch.randn(TIME, BATCH, H, generator=generator, dtype=torch.float64)
     expected = rnn_backward(G, G[2], inputs[0], rnn_forward(*inputs), *inputs[1:3])
-    monkeypatch.setattr("dian.rnn.ROWS", rows)
+    monkeypatch.setattr("dian.rnn.recurrence.ROWS", rows)
     states = rnn_forward(*inputs)
     torch.testing.assert_close(states, states_by_loops(*inputs), **EXACT)
     found = rnn_backward(G, G[2], inputs[0], states, *inputs[1:3])
@@ -176,7 +176,7 @@ def test_data_get_no_gradient(inputs):
     X, W_xh, W_hh, *_ = inputs
     H = rnn_forward(*inputs)
     E = torch.ones_like(H[0])
-    without = rnn_backward(None, E, X, H, W_xh, W_hh, with_X=False)
+    without = rnn_backward(None, E, X, H, W_xh, W_hh, need_input_grad=False)
     assert without.X is None
     whole = rnn_backward(None, E, X, H, W_xh, W_hh)
     assert all(torch.equal(a, b) for a, b in zip(without[1:], whole[1:], strict=True))
@@ -184,11 +184,11 @@ def test_data_get_no_gradient(inputs):
 
 def test_slopes_are_written_from_the_states():
     A = torch.linspace(-5, 5, 101, dtype=torch.float64, requires_grad=True)
-    for name, (apply_, slope, steepest) in ACTIVATIONS.items():
+    for name, (apply_, derivative, max_slope) in ACTIVATIONS.items():
         expected = torch.autograd.grad(PLAIN[name](A).sum(), A)[0]
-        found = slope(apply_(A.detach().clone()))
+        found = derivative(apply_(A.detach().clone()))
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-14, msg=name)
-        assert found.max() == steepest
+        assert found.max() == max_slope
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
@@ -219,7 +219,7 @@ def test_ten_steps_of_descent_are_those_of_torch(activation):
         W_hq.grad, b_q.grad = out.W_hq, out.b_q
         ours.zero_grad()
         last.backward(out.H)
-        clip_by_norm(mine, theta=0.3)
+        clip_by_norm(mine, max_norm=0.3)
         optimizers[0].step()
 
         optimizers[1].zero_grad()
@@ -289,7 +289,7 @@ def test_the_layer_starts_at_zero_and_from_its_generator():
 
 
 def test_a_learned_start_gets_the_gradient_of_the_whole_batch(generator):
-    layer = RNN(D, H, learn_start=True, generator=generator).double()
+    layer = RNN(D, H, learnable_h0=True, generator=generator).double()
     nn.init.normal_(layer.h_0, generator=generator)
     X = torch.randn(TIME, BATCH, D, generator=generator, dtype=torch.float64)
     states, last = layer(X)

@@ -1,4 +1,4 @@
-"""`dian.rotary` against loops one can check by eye, and two other libraries."""
+"""`rotary` against readable loops and two other libraries."""
 
 import inspect
 import math
@@ -6,15 +6,15 @@ import math
 import pytest
 import torch
 
-from dian.positions import frequencies
-from dian.rotary import (
+from dian.positions.rotary import (
     decay_bound,
-    halves_order,
+    half_split_order,
     rotate,
-    rotate_halves,
+    rotate_half_split,
+    rotation_factors,
     rotation_matrix,
-    turns,
 )
+from dian.positions.sinusoidal import frequencies
 
 # Distinct primes, but for the width, which must be even.
 BATCH, HEADS, N, D = 3, 5, 7, 22
@@ -59,9 +59,9 @@ def test_the_matrix_does_the_same(x):
 
 
 def test_the_layouts_are_one_permutation_apart(x):
-    order = halves_order(D)
+    order = half_split_order(D)
     pairs = rotate(x, OMEGA)
-    for form in (rotate_halves, lambda *a: rotate(*a, layout="halves")):
+    for form in (rotate_half_split, lambda *a: rotate(*a, layout="half")):
         halves = form(x[..., order], OMEGA)
         torch.testing.assert_close(halves, pairs[..., order], rtol=0, atol=1e-14)
         torch.testing.assert_close(halves[..., order.argsort()], pairs)
@@ -88,7 +88,7 @@ def test_equals_llama(generator):
     theirs = apply_rotary_pos_emb(q, k, cos, sin)
     omega = frequencies(D, base)
     for ours, expected in zip((q, k), theirs, strict=True):
-        found = rotate(ours, omega, positions[:, None], layout="halves")
+        found = rotate(ours, omega, positions[:, None], layout="half")
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
         few = positions < 100  # where float32 angles are good
         torch.testing.assert_close(
@@ -108,7 +108,7 @@ def test_equals_rotary_embedding_torch(generator):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", ["pairs", "halves"])
+@pytest.mark.parametrize("layout", ["interleaved", "half"])
 def test_an_offset_is_where_the_cache_ends(x, layout):
     whole = rotate(x, OMEGA, layout=layout)
     for m in range(N):
@@ -125,7 +125,7 @@ def test_positions_may_differ_in_the_batch_and_be_negative_or_between(x, generat
         torch.testing.assert_close(expected, looped, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("layout", ["pairs", "halves"])
+@pytest.mark.parametrize("layout", ["interleaved", "half"])
 def test_views_of_any_stride(x, layout):
     wide = torch.cat([x[..., :1], x, x[..., :2]], dim=-1)
     views = [wide[..., 1 : D + 1], x.transpose(1, 2).contiguous().transpose(1, 2)]
@@ -137,7 +137,7 @@ def test_views_of_any_stride(x, layout):
         assert torch.equal(view, before)  # nothing is changed in place
 
 
-@pytest.mark.parametrize("layout", ["pairs", "halves"])
+@pytest.mark.parametrize("layout", ["interleaved", "half"])
 def test_the_gradient_is_turned_back(x, layout):
     x.requires_grad_()
     g = torch.randn_like(x)
@@ -147,7 +147,7 @@ def test_the_gradient_is_turned_back(x, layout):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize("form", [rotate, rotate_halves])
+@pytest.mark.parametrize("form", [rotate, rotate_half_split])
 def test_angles_are_right_in_every_type(form, dtype, generator):
     x = torch.randn(N, D, generator=generator).to(dtype)
     found = form(x, OMEGA, offset=131_072)
@@ -185,7 +185,7 @@ def test_the_bound_by_loops():
         (rotate, (torch.ones(N, D + 2), OMEGA), r"\(\.\.\., n, 22\), .* \(7, 24\)"),
         (rotate, (torch.ones(N, 21), OMEGA), r"\(\.\.\., n, 22\), .* got \(7, 21\)"),
         (rotate, (torch.ones(D), OMEGA), r"\(\.\.\., n, 22\), .* got \(22,\)"),
-        (rotate_halves, (torch.ones(N, 2), OMEGA), r"got \(7, 2\)"),
+        (rotate_half_split, (torch.ones(N, 2), OMEGA), r"got \(7, 2\)"),
         (
             rotate,
             (torch.ones(N, D), OMEGA, torch.arange(N + 1)),
@@ -196,7 +196,7 @@ def test_the_bound_by_loops():
             (torch.ones(N, D), OMEGA, None, 0, "half"),
             "layout must be one of pairs, halves, got 'half'",
         ),
-        (halves_order, (7,), "d must be positive and even: .* got 7"),
+        (half_split_order, (7,), "d must be positive and even: .* got 7"),
     ],
 )
 def test_errors(function, arguments, message):
@@ -214,7 +214,7 @@ def test_the_angles_do_not_obey_a_module(x):
     positions = torch.tensor([256, 257])
     found = layer.rotate(torch.ones(2, D), positions=positions)
     assert torch.equal(found, rotate(torch.ones(2, D), OMEGA, positions))
-    assert turns(positions, OMEGA.float()).dtype == torch.complex64
+    assert rotation_factors(positions, OMEGA.float()).dtype == torch.complex64
 
 
 def test_positions_of_a_batch_are_not_taken_for_those_of_heads():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dian import runlog
 from dian.errors import DianError
-from dian.runlog import Entry, RunLog
+from dian.runs import runlog
+from dian.runs.runlog import Entry, RunLog
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dian import records, runner
 from dian.errors import DianError
+from dian.runs import record as records
+from dian.runs import train as runner
 
 NAME = "rnn-fashion-mnist"
 ROOT = Path(__file__).parents[1]
@@ -55,7 +56,7 @@ def test_another_seed_gives_others():
     experiment = runner.find(NAME)
     data, cpu = experiment.data(True), torch.device("cpu")
     first, second = (
-        experiment.run(*experiment.shorten(experiment.quick, data), seed, cpu)
+        experiment.run(*experiment.smoke_settings(experiment.quick, data), seed, cpu)
         for seed in (0, 1)
     )
     assert first.losses != second.losses
@@ -94,7 +95,9 @@ def test_a_replay_is_a_whole_run_in_little():
     experiment = runner.find(NAME)
     told = runner.replay(experiment, experiment.quick, experiment.data(True))
     assert {f"test/f1 of epoch {n}" for n in (0, 1, 2)} <= told["metrics"].keys()
-    small, (train, _) = experiment.shorten(experiment.quick, experiment.data(True))
+    small, (train, _) = experiment.smoke_settings(
+        experiment.quick, experiment.data(True)
+    )
     assert small.epochs == 2
     assert len(train.images) % small.batch_size == small.batch_size - 1
     assert len(train.images) // small.batch_size == 24
@@ -139,17 +142,23 @@ def checkout(tmp_path, real_data):
 
 def test_a_docstring_leaves_a_record_fresh(checkout):
     run, edit = checkout
-    edit("rnn.py", "Unroll the recurrence over time", "Run the recurrence over time")
+    edit(
+        "rnn/recurrence.py",
+        "Unroll the recurrence over time",
+        "Run the recurrence over time",
+    )
     assert run("audit").returncode == 0
 
 
 def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     run, edit = checkout
-    edit("rnn.py", "delta_t", "late")
+    edit("rnn/recurrence.py", "delta_t", "late")
     audit = run("audit")
     assert audit.returncode == 1
     assert re.search(rf"{NAME} +│ stale ", audit.stdout)
-    assert audit.stderr.startswith(f"dian: record {NAME} is stale: dian.rnn changed")
+    assert audit.stderr.startswith(
+        f"dian: record {NAME} is stale: dian.rnn.recurrence changed"
+    )
     proved = run("revalidate", "--commit", "abc")  # all that are stale
     assert proved.returncode == 0, proved.stderr
     assert "is fresh: the replay agrees" in proved.stdout
@@ -158,8 +167,8 @@ def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
 
 def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     run, edit = checkout
-    edit("rnn.py", "addmm_(state, W_hh)", "addmm_(state, W_hh, beta=1.001)")
-    assert "is stale: dian.rnn changed" in run("audit").stderr
+    edit("rnn/recurrence.py", "addmm_(state, W_hh)", "addmm_(state, W_hh, beta=1.001)")
+    assert "is stale: dian.rnn.recurrence changed" in run("audit").stderr
     refused = run("revalidate", NAME)
     assert refused.returncode == 1
     assert f"record {NAME}: the replay differs" in refused.stderr
@@ -169,7 +178,7 @@ def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
 
 def test_another_metric_is_seen_by_the_replay(checkout):
     run, edit = checkout
-    edit("metrics.py", "_ratio(2 * C.diagonal()", "_ratio(1.9 * C.diagonal()")
+    edit("training/metrics.py", "_ratio(2 * C.diagonal()", "_ratio(1.9 * C.diagonal()")
     refused = run("revalidate", NAME)
     assert refused.returncode == 1
     assert "the replay differs from the record in metrics/test/f1" in refused.stderr
@@ -188,7 +197,7 @@ def test_what_happens_late_is_replayed(checkout):
 
 def test_another_setting_cannot_be_replayed(checkout):
     run, edit = checkout
-    edit("experiments/rnn_fashion_mnist.py", "epochs: int = 30", "epochs: int = 31")
+    edit("experiments/rnn/study.py", "epochs: int = 30", "epochs: int = 31")
     refused = run("revalidate", NAME)
     assert refused.returncode == 1
     assert f"record {NAME}: setting epochs 30 -> 31; train it again" in refused.stderr

@@ -1,4 +1,4 @@
-"""`dian.sample_metrics` against closed forms, loops, scipy and scikit-learn."""
+"""`sample_metrics` against closed forms, loops, scipy and scikit-learn."""
 
 import inspect
 
@@ -9,11 +9,11 @@ from scipy.linalg import sqrtm
 from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.neighbors import NearestNeighbors
 
-from dian import sample_metrics
-from dian.sample_metrics import (
-    covered,
+from dian.diffusion import sample_metrics
+from dian.diffusion.sample_metrics import (
     frechet_distance,
-    kernel_distance,
+    in_manifold,
+    mmd2_unbiased,
     nearest,
     precision_recall,
 )
@@ -83,13 +83,13 @@ def test_kernel_distance_equals_scikit_learn(sets, chunks):
 
     expected = mean(X, X, True) + mean(Y, Y, True) - 2 * mean(X, Y, False)
     for A, B in (sets, sets[::-1]):
-        assert kernel_distance(A, B).item() == pytest.approx(expected, rel=1e-10)
+        assert mmd2_unbiased(A, B).item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_kernel_distance_has_no_bias(generator):
     """Its mean is 0 for two sets of one distribution, even if they are tiny."""
     points = torch.randn(1000, 2, 3, D, generator=generator, dtype=torch.float64)
-    found = torch.stack([kernel_distance(X, Y) for X, Y in points])
+    found = torch.stack([mmd2_unbiased(X, Y) for X, Y in points])
     error = found.std() / len(found) ** 0.5
     assert found.mean().abs() < 5 * error
     assert found.min() < 0
@@ -118,10 +118,10 @@ def test_coverage_as_its_definition_says(sets, chunks):
             inside |= bool((x - y).norm() <= others[2])
         expected.append(inside)
     assert 0 < sum(expected) < N
-    assert covered(X, Y, 3).tolist() == expected
+    assert in_manifold(X, Y, 3).tolist() == expected
     precision, recall = precision_recall(X, Y[:N])
-    assert precision == covered(X, Y[:N]).double().mean().item()
-    assert recall == covered(Y[:N], X).double().mean().item()
+    assert precision == in_manifold(X, Y[:N]).double().mean().item()
+    assert recall == in_manifold(Y[:N], X).double().mean().item()
 
 
 def test_precision_and_recall_tell_the_two_faults_apart(generator):
@@ -141,7 +141,7 @@ def test_precision_and_recall_tell_the_two_faults_apart(generator):
 
 def test_errors(sets):
     X, Y = sets
-    for distance in (frechet_distance, kernel_distance):
+    for distance in (frechet_distance, mmd2_unbiased):
         for arguments, name in (((X[:1], Y), "X"), ((X, Y[:1]), "Y")):
             with pytest.raises(ValueError, match=f"{name} must hold 2 .* got 1"):
                 distance(*arguments)
@@ -151,7 +151,7 @@ def test_errors(sets):
 
 
 @pytest.mark.parametrize(
-    "function", [frechet_distance, kernel_distance, nearest, covered]
+    "function", [frechet_distance, mmd2_unbiased, nearest, in_manifold]
 )
 def test_sets_with_other_features(function):
     X = torch.zeros(11, D)
@@ -164,7 +164,7 @@ def test_balls_of_neighbours_that_are_not_there(sets):
     X, Y = sets
     for k in (0, M):
         with pytest.raises(ValueError, match=f"k must be 1 to {M - 1}, .* got {k}"):
-            covered(X, Y, k)
+            in_manifold(X, Y, k)
 
 
 def test_as_many_samples_as_data():

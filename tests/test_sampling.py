@@ -1,4 +1,4 @@
-"""`dian.sampling` against diffusers, and on data whose best model is known."""
+"""`sampling` against diffusers, and on data with a known optimal denoiser."""
 
 import inspect
 
@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from dian import mixture, sampling
-from dian.diffusion import clean_from, diffuse, linear_schedule, posterior
-from dian.sampling import (
+from dian.diffusion import gaussian_mixture, sampling
+from dian.diffusion.process import posterior, predict_x0, q_sample
+from dian.diffusion.sampling import (
     clipped,
     ddim_sample,
-    even_steps,
+    ddpm_sample,
+    evenly_spaced_timesteps,
     interpolate,
     reverse_mean,
     reverse_variance,
-    sample,
 )
+from dian.diffusion.schedule import linear_schedule
 
 T, BATCH, ROW, COLUMN = 11, 5, 3, 7
 SCHEDULE = linear_schedule(T, 0.05, 0.6)
@@ -55,7 +56,7 @@ def test_algorithm_2_is_that_of_diffusers(x_T, clip, variance, theirs, target):
     for t in range(T, 0, -1):
         prediction = network(x, torch.full((BATCH,), t))
         x = peer.step(prediction, t - 1, x, generator=state).prev_sample
-    ours = sample(
+    ours = ddpm_sample(
         SCHEDULE,
         network,
         x_T,
@@ -80,7 +81,7 @@ def test_ddim_is_that_of_diffusers(x_T, clip, n):
         timestep_spacing="trailing",
     )
     peer.set_timesteps(n)
-    steps = even_steps(100, n)
+    steps = evenly_spaced_timesteps(100, n)
     assert [t + 1 for t in peer.timesteps.tolist()] == steps[::-1]
     x = x_T
     for t in peer.timesteps:
@@ -107,22 +108,22 @@ def test_one_long_step_on_all_steps_is_algorithm_2(x_T):
     """DDIM at eta = 1 on every step is Algorithm 2 with beta-tilde."""
     options = {"clip": 1.0, "noise": lambda t: torch.full_like(x_T, 0.3 * t - 1)}
     every = ddim_sample(
-        SCHEDULE, network, x_T, steps=even_steps(T, T), eta=1.0, **options
+        SCHEDULE, network, x_T, steps=evenly_spaced_timesteps(T, T), eta=1.0, **options
     )
     exact = posterior(SCHEDULE).beta_tilde.nan_to_num()
-    ours = sample(SCHEDULE, network, x_T, variance=exact, **options)
+    ours = ddpm_sample(SCHEDULE, network, x_T, variance=exact, **options)
     torch.testing.assert_close(every, ours, rtol=1e-9, atol=1e-9)
 
 
 def test_without_clipping_the_target_does_not_matter(x_T):
     def in_x_0(x, t):
-        return clean_from(SCHEDULE, x, t, network(x, t))
+        return predict_x0(SCHEDULE, x, t, network(x, t))
 
     options = {"clip": None, "variance": "beta", "noise": lambda t: 0 * x_T + 1}
-    a = sample(SCHEDULE, network, x_T, **options)
-    b = sample(SCHEDULE, in_x_0, x_T, target="x_0", **options)
+    a = ddpm_sample(SCHEDULE, network, x_T, **options)
+    b = ddpm_sample(SCHEDULE, in_x_0, x_T, target="x_0", **options)
     torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-    clipped = sample(SCHEDULE, network, x_T, **(options | {"clip": 1.0}))
+    clipped = ddpm_sample(SCHEDULE, network, x_T, **(options | {"clip": 1.0}))
     assert (clipped - a).abs().max() > 0.1
     assert clipped.abs().max() <= 1
 
@@ -134,7 +135,7 @@ def test_the_noise_of_the_last_step_is_not_asked_for(x_T):
         asked.append(t)
         return torch.zeros_like(x_T)
 
-    sample(SCHEDULE, network, x_T, clip=None, variance="beta", noise=noise)
+    ddpm_sample(SCHEDULE, network, x_T, clip=None, variance="beta", noise=noise)
     assert asked == list(range(T, 1, -1))
 
 
@@ -148,7 +149,7 @@ def test_the_model_sees_every_step_once(x_T):
         return network(x, t)
 
     before = x_T.clone()
-    sample(
+    ddpm_sample(
         SCHEDULE,
         model,
         x_T,
@@ -163,10 +164,15 @@ def test_the_model_sees_every_step_once(x_T):
 
 def test_gaussian_data_come_out_as_they_went_in(generator):
     """With the best model and many steps, mean and variance are those of the data."""
-    data, schedule = mixture.gaussian(0.4, 0.09), linear_schedule(500, 2e-4, 0.04)
-    model = mixture.exact_model(data, schedule.alpha_bar)
+    data, schedule = (
+        gaussian_mixture.gaussian(0.4, 0.09),
+        linear_schedule(500, 2e-4, 0.04),
+    )
+    model = gaussian_mixture.optimal_denoiser(data, schedule.alpha_bar)
     x_T = torch.randn(20_000, 1, generator=generator)
-    x_0 = sample(schedule, model, x_T, clip=None, variance="beta", generator=generator)
+    x_0 = ddpm_sample(
+        schedule, model, x_T, clip=None, variance="beta", generator=generator
+    )
     assert x_0.dtype == torch.float32
     assert abs(x_0.mean() - 0.4) < 5 * 0.3 / 20_000**0.5
     assert abs(x_0.var() / 0.09 - 1) < 5 * (2 / 20_000) ** 0.5 + 0.01
@@ -178,7 +184,9 @@ def test_no_graph_is_kept(x_T):
     def model(x, t):
         return weight * x
 
-    assert not sample(SCHEDULE, model, x_T, clip=None, variance="beta").requires_grad
+    assert not ddpm_sample(
+        SCHEDULE, model, x_T, clip=None, variance="beta"
+    ).requires_grad
     assert not ddim_sample(
         SCHEDULE, model, x_T, steps=[T], eta=0.0, clip=None
     ).requires_grad
@@ -226,12 +234,14 @@ def test_entry_0_of_a_variance_is_not_used():
 @pytest.fixture
 def unchecked(monkeypatch):
     """The walks as they run outside the tests, without checks of the signatures."""
-    names = "clean_from reverse_mean noise_from clipped at_step diffuse sample"
+    names = (
+        "predict_x0 reverse_mean predict_epsilon clipped at_step q_sample ddpm_sample"
+    )
     for name in names.split():
         plain = inspect.unwrap(getattr(sampling, name))
         monkeypatch.setattr(sampling, name, plain)
     return {
-        "sample": lambda model, x_T, **options: sampling.sample(
+        "sample": lambda model, x_T, **options: sampling.ddpm_sample(
             SCHEDULE, model, x_T, variance="beta", **options
         ),
         "ddim_sample": lambda model, x_T, **options: inspect.unwrap(ddim_sample)(
@@ -276,7 +286,7 @@ def test_images_are_not_mixed_at_a_step_that_is_not_there(x_T, t):
 @pytest.mark.parametrize("start", [0, T + 1])
 def test_a_start_that_is_not_there(x_T, start):
     with pytest.raises(ValueError, match=f"start must be from 1 to {T}, got {start}"):
-        sample(SCHEDULE, network, x_T, clip=None, variance="beta", start=start)
+        ddpm_sample(SCHEDULE, network, x_T, clip=None, variance="beta", start=start)
 
 
 @pytest.mark.parametrize(
@@ -309,12 +319,12 @@ def test_steps_may_come_from_numpy(x_T, unchecked):
 
 def test_even_steps_end_at_T():
     for T_, n in [(1000, 7), (10, 10), (5, 1)]:
-        steps = even_steps(T_, n)
+        steps = evenly_spaced_timesteps(T_, n)
         assert len(steps) == n
         assert steps[-1] == T_
         assert steps == sorted(set(steps))
     with pytest.raises(ValueError, match="n must be from 1 to 5, got 6"):
-        even_steps(5, 6)
+        evenly_spaced_timesteps(5, 6)
 
 
 def test_interpolation_ends_at_its_images(x_T, generator):
@@ -322,13 +332,13 @@ def test_interpolation_ends_at_its_images(x_T, generator):
     y_0, epsilon = torch.randn(2, *x_T.shape, generator=generator, dtype=torch.float64)
     options = {"clip": 1.0, "variance": "beta"}
     t = torch.full((BATCH,), 4)
-    x_t, y_t = (diffuse(SCHEDULE, image, t, epsilon) for image in (x_T, y_0))
+    x_t, y_t = (q_sample(SCHEDULE, image, t, epsilon) for image in (x_T, y_0))
     for share, start in [(0.0, x_t), (1.0, y_t), (0.25, 0.75 * x_t + 0.25 * y_t)]:
         found = interpolate(
             SCHEDULE, network, x_T, y_0, epsilon, t=4, share=share,
             generator=torch.Generator().manual_seed(5), **options,
         )  # fmt: skip
-        expected = sample(
+        expected = ddpm_sample(
             SCHEDULE, network, start, start=4,
             generator=torch.Generator().manual_seed(5), **options,
         )  # fmt: skip

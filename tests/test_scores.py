@@ -1,10 +1,10 @@
-"""`dian.scores` against sums over all pairs."""
+"""`dian.attention.score_statistics` against sums over all pairs."""
 
 import math
 
 import torch
 
-from dian.scores import entropy, score_moments
+from dian.attention.score_statistics import entropy, score_moments
 
 
 def test_moments_of_every_pair(generator):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dian import source
+from dian.runs import code_hash
 
 BEFORE = '''
 """A module."""
@@ -37,14 +37,16 @@ def test_fingerprint(tmp_path, old, new, same):
     files = [tmp_path / "a.py", tmp_path / "b.py"]
     files[0].write_text(BEFORE)
     files[1].write_text(BEFORE.replace(old, new))
-    first, second = map(source.fingerprint, files)
+    first, second = map(code_hash.fingerprint, files)
     assert (first == second) is same
 
 
 def test_the_name_of_a_variable_counts(tmp_path):
     (tmp_path / "a.py").write_text(BEFORE)
     (tmp_path / "b.py").write_text(BEFORE.replace("y", "z"))
-    first, second = (source.fingerprint(tmp_path / name) for name in ("a.py", "b.py"))
+    first, second = (
+        code_hash.fingerprint(tmp_path / name) for name in ("a.py", "b.py")
+    )
     assert first != second
 
 
@@ -63,28 +65,28 @@ def package(tmp_path, monkeypatch):
         "sub/d.py": "",
     }.items():
         (folder / name).write_text(text)
-    monkeypatch.setattr(source, "PACKAGE", folder)
+    monkeypatch.setattr(code_hash, "PACKAGE", folder)
     return folder
 
 
 def test_imports_are_followed_wherever_they_stand(package):
-    assert sorted(source.source_key("pack.a")) == [
+    assert sorted(code_hash.source_key("pack.a")) == [
         *("pack", "pack.a", "pack.b", "pack.sub", "pack.sub.c", "pack.sub.d")
     ]
 
 
 def test_only_what_is_imported_changes_a_key(package):
-    before = source.source_key("pack.a")
+    before = code_hash.source_key("pack.a")
     (package / "alone.py").write_text("x = 1")
-    assert source.source_key("pack.a") == before
+    assert code_hash.source_key("pack.a") == before
     (package / "sub" / "d.py").write_text("x = 1")
-    after = source.source_key("pack.a")
+    after = code_hash.source_key("pack.a")
     assert [name for name in after if after[name] != before[name]] == ["pack.sub.d"]
 
 
 def test_a_script_has_a_key_too(package, tmp_path):
     script = tmp_path / "plot_x.py"
     script.write_text("from pack.sub.d import nothing")
-    assert sorted(source.source_key(script)) == [
+    assert sorted(code_hash.source_key(script)) == [
         *("pack", "pack.sub", "pack.sub.d", "plot_x.py")
     ]

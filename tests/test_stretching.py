@@ -1,4 +1,4 @@
-"""`dian.stretching` against the formulas of the papers, and transformers."""
+"""`rotary_scaling` against the formulas of the papers, and transformers."""
 
 import inspect
 import math
@@ -6,8 +6,13 @@ import math
 import pytest
 import torch
 
-from dian.positions import frequencies
-from dian.stretching import interpolated, ntk_aware, yarn, yarn_factor
+from dian.positions.rotary_scaling import (
+    ntk_aware,
+    position_interpolation,
+    yarn,
+    yarn_factor,
+)
+from dian.positions.sinusoidal import frequencies
 
 D, LENGTH = 64, 2048
 OMEGA = frequencies(D)
@@ -33,11 +38,11 @@ def of_transformers(rope_type, **parameters):
 def test_interpolation_divides_the_positions():
     p = torch.arange(7).double()
     torch.testing.assert_close(
-        p[:, None] * interpolated(OMEGA, 8.0), (p / 8)[:, None] * OMEGA
+        p[:, None] * position_interpolation(OMEGA, 8.0), (p / 8)[:, None] * OMEGA
     )
     init, config = of_transformers("linear", factor=8.0)
     theirs, _ = init(config, device="cpu")
-    torch.testing.assert_close(interpolated(OMEGA, 8.0).float(), theirs)
+    torch.testing.assert_close(position_interpolation(OMEGA, 8.0).float(), theirs)
 
 
 def test_ntk_is_another_base():
@@ -86,7 +91,7 @@ def test_yarn_and_transformers_agree_outside_the_ramp():
 
 
 def test_no_stretch_is_no_change():
-    for stretched in (interpolated, ntk_aware):
+    for stretched in (position_interpolation, ntk_aware):
         torch.testing.assert_close(stretched(OMEGA, 1.0), OMEGA)
     torch.testing.assert_close(yarn(OMEGA, 1.0, LENGTH), OMEGA)
     assert yarn_factor(1.0) == 1
@@ -95,7 +100,7 @@ def test_no_stretch_is_no_change():
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
-        (interpolated, (OMEGA, 0.5), "scale must be at least 1, got 0.5"),
+        (position_interpolation, (OMEGA, 0.5), "scale must be at least 1, got 0.5"),
         (ntk_aware, (OMEGA, 0.5), "scale must be at least 1, got 0.5"),
         (ntk_aware, (OMEGA[:1], 2.0), "omega must have at least two entries, got 1"),
         (yarn, (OMEGA, math.nan, 16), "scale must be at least 1, got nan"),
@@ -110,4 +115,4 @@ def test_errors(function, arguments, message):
 @pytest.mark.parametrize(("slow", "fast"), [(8.0, 1.0), (0.0, 1.0), (2.0, 2.0)])
 def test_a_ramp_that_is_turned_round(slow, fast):
     with pytest.raises(ValueError, match="slow must be positive and below fast"):
-        yarn(torch.ones(2), 4.0, n_trained=256, slow=slow, fast=fast)
+        yarn(torch.ones(2), 4.0, original_max_positions=256, slow=slow, fast=fast)

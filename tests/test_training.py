@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from dian.errors import DianError
-from dian.models import RNNClassifier
-from dian.training import SCHEDULES, fit
+from dian.rnn.networks import RNNClassifier
+from dian.training.loop import fit
+from dian.training.schedules import SCHEDULES
 
 
 def setting(model, **changed):
@@ -31,11 +32,11 @@ def model():
 def test_every_epoch_sees_every_item_once_in_another_order(model):
     seen = []
 
-    def loss_of(index):
+    def loss_fn(index):
         seen.append(index)
         return model(torch.ones(len(index), 2)).sum()
 
-    losses = fit(model, loss_of, 7, **setting(model))
+    losses = fit(model, loss_fn, 7, **setting(model))
     assert [len(index) for index in seen] == [3, 3, 1] * 4
     assert len(losses) == 12
     epochs = torch.cat(seen).view(4, 7)
@@ -93,12 +94,12 @@ def test_callbacks_tell_steps_epochs_and_losses(model):
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_step(model, bad):
     calls = []
 
-    def loss_of(index):
+    def loss_fn(index):
         calls.append(model.weight.clone())
         return model.weight.sum() * (bad if len(calls) == 6 else 1)
 
     with pytest.raises(DianError, match=r"step 6 \(epoch 2, items .*loss is (nan|inf)"):
-        fit(model, loss_of, 9, **setting(model))
+        fit(model, loss_fn, 9, **setting(model))
     assert torch.equal(model.weight, calls[-1])
 
 

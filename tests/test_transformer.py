@@ -1,12 +1,13 @@
-"""`dian.transformer` and `dian.encodings` against torch's encoder, and by structure."""
+"""`transformer` against torch's encoder, and by structure."""
 
 import pytest
 import torch
 from torch import nn
 
-from dian.attention import fused_attention, padding_mask
-from dian.encodings import ENCODINGS, encoding
-from dian.transformer import Encoder, RowTransformer, TokenTransformer
+from dian.attention.dot_product import fused_attention
+from dian.attention.masks import padding_mask
+from dian.attention.transformer import Encoder, RowTransformer, TokenTransformer
+from dian.positions.registry import ENCODINGS, encoding
 
 BATCH, N, D, HEADS, LAYERS, HIDDEN = 2, 7, 12, 3, 2, 17
 EXACT = {"rtol": 0, "atol": 1e-10}

@@ -1,4 +1,4 @@
-"""`dian.unet` against diffusers, and what it must do with images, steps and chance."""
+"""`unet` against diffusers; images, timesteps and randomness."""
 
 from dataclasses import replace
 
@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from dian.unet import (
+from dian.diffusion.unet import (
     PRESETS,
-    Block,
-    Grow,
-    ImageAttention,
-    Shape,
-    Shrink,
+    AttentionBlock,
+    Downsample,
+    ResBlock,
     UNet,
+    UNetConfig,
+    Upsample,
     dropout,
     from_diffusers,
 )
 
 # No two of the sizes are equal; two levels are enough to have every kind of layer.
-SMALL = Shape(channels=5, width=12, multipliers=(1, 3), blocks=2, groups=3)
+SMALL = UNetConfig(channels=5, width=12, multipliers=(1, 3), blocks=2, groups=3)
 BATCH, ROW, COLUMN = 7, 6, 10
 
 
@@ -117,7 +117,7 @@ def test_presets(name, size, parameters, generator):
         assert sum(p.numel() for p in network.parameters()) == parameters
     where = []
     for module in network.modules():
-        if isinstance(module, ImageAttention):
+        if isinstance(module, AttentionBlock):
             module.register_forward_hook(lambda m, x, y: where.append(y.shape[2]))
     x = torch.randn(2, 1, size, size, generator=generator)
     with torch.no_grad():
@@ -140,10 +140,10 @@ def test_it_starts_with_nothing_from_the_generator_alone(generator):
     assert not first(x, torch.full((BATCH,), 9)).any()
     # Each branch adds nothing at first, and a gradient reaches the last layer.
     for module in first.modules():
-        if isinstance(module, Block):
+        if isinstance(module, ResBlock):
             assert not module.conv_2.weight.any()
             assert module.conv_1.weight.any()
-        elif isinstance(module, ImageAttention):
+        elif isinstance(module, AttentionBlock):
             assert not module.W_O.weight.any()
 
 
@@ -174,7 +174,7 @@ def test_items_of_a_batch_do_not_mix(generator):
 def test_shrinking_pads_after_and_growing_repeats(generator):
     x = torch.randn(BATCH, 5, ROW, COLUMN, generator=generator)
     e = torch.zeros(BATCH, 1)
-    shrink, grow = Shrink(5), Grow(5)
+    shrink, grow = Downsample(5), Upsample(5)
     corner = shrink(x, e)[:, :, 0, 0] - shrink.conv.bias
     window = torch.einsum("bcij,ocij->bo", x[:, :, :3, :3], shrink.conv.weight)
     torch.testing.assert_close(corner, window, rtol=1e-4, atol=1e-5)
@@ -240,7 +240,7 @@ def test_steps_that_are_none(t, error, message):
 @pytest.mark.parametrize("width", [0, 2, 7])
 def test_a_width_that_encodes_no_step(width):
     with pytest.raises(ValueError, match=f"even and 4 or more, got {width}"):
-        UNet(Shape(width=width, groups=1))
+        UNet(UNetConfig(width=width, groups=1))
 
 
 def test_weights_of_another_network():
