@@ -32,7 +32,7 @@ from dian.runs.experiment import Experiment, Outcome
 from dian.training.loop import fit
 from dian.training.schedules import SCHEDULES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAME = "tiny"
 
 

@@ -16,7 +16,7 @@ from dian.runs import record as records
 from dian.runs import train as runner
 from dian.training import distributed
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 
 

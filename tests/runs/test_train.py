@@ -15,7 +15,7 @@ from dian.runs import record as records
 from dian.runs import train as runner
 
 NAME = "rnn-fashion-mnist"
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_quick_run_makes_a_whole_record(tmp_path):

@@ -17,7 +17,7 @@ from dian.runs import record as records
 from dian.runs import train as runner
 
 NAME = "rnn-fashion-mnist"
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

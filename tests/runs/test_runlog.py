@@ -12,7 +12,7 @@ from dian.errors import DianError
 from dian.runs import runlog
 from dian.runs.runlog import Entry, RunLog
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def entry(done, loss=1.0, part="seed 0", seconds=0.0) -> Entry:
