@@ -17,7 +17,7 @@ from dian.diffusion.ema import EMA
 from dian.diffusion.process import training_loss
 from dian.diffusion.schedule import linear_schedule
 from dian.experiments.diffusion.ddpm import BASE, called, clip_together, make
-from dian.runs import environment as machine
+from dian.runs.environment import make_deterministic, select_device
 
 
 def milliseconds(settings, device: torch.device, batch: int, steps: int = 50) -> float:
@@ -46,8 +46,8 @@ def milliseconds(settings, device: torch.device, batch: int, steps: int = 50) ->
 
 def main(name: str = "base", batch: str = "128") -> None:
     """Print a line for each way."""
-    machine.make_deterministic()
-    device = machine.device("auto")
+    make_deterministic()
+    device = select_device("auto")
     ways = [
         {"precision": precision, "channels_last": last, "compiled": compiled}
         for compiled in (False, True)

@@ -13,8 +13,9 @@ from dian import pages
 from dian.errors import DianError
 from dian.runs import audit as auditor
 from dian.runs import code_hash
-from dian.runs import record as records
 from dian.runs import train as runner
+from dian.runs.code_hash import source_key
+from dian.runs.record import RECORDED, load, sealed, to_json
 
 NAME = "rnn-fashion-mnist"
 ROOT = Path(__file__).parents[2]
@@ -23,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def folder(tmp_path):
     """A copy of a record, which today's code vouches for."""
-    shutil.copytree(records.FOLDER / NAME, tmp_path / NAME)
-    content = records.load(NAME).content
-    modules = records.source_key(content["module"])
+    shutil.copytree(RECORDED / NAME, tmp_path / NAME)
+    content = load(NAME).content
+    modules = source_key(content["module"])
     rewrite(tmp_path, key=content["key"] | {"modules": modules}, proofs=[])
     return tmp_path
 
@@ -33,19 +34,19 @@ def folder(tmp_path):
 def rewrite(folder, **fields):
     path = folder / NAME / "record.json"
     content = json.loads(path.read_text()) | fields
-    content["checksum"] = records.checksum(content)
-    path.write_bytes(records._text(content))
+    content["checksum"] = sealed(content)
+    path.write_bytes(to_json(content))
 
 
 def test_a_fresh_record(folder):
     found = auditor.audit(NAME, folder)
     assert (found["state"], found["problem"], found["reasons"]) == ("fresh", None, [])
-    assert found["date"] == records.load(NAME).started[:10]
+    assert found["date"] == load(NAME).started[:10]
 
 
 def test_a_changed_module_is_named(folder):
-    key = dict(records.load(NAME).content["key"])
-    key["modules"] = records.source_key("dian.experiments.rnn.study")
+    key = dict(load(NAME).content["key"])
+    key["modules"] = source_key("dian.experiments.rnn.study")
     key["modules"]["dian.rnn.recurrence"] = "another"
     rewrite(folder, key=key, proofs=[])
     found = auditor.audit(NAME, folder)
@@ -83,7 +84,7 @@ def test_a_record_without_its_experiment_is_stale(folder, monkeypatch):
 
 
 def test_another_version_is_shown_and_is_no_problem(folder, monkeypatch):
-    now = auditor._versions(records.load(NAME, folder))
+    now = auditor._versions(load(NAME, folder))
     assert now == []
     monkeypatch.setattr(auditor, "version", lambda name: "0.1")
     found = auditor.audit(NAME, folder)
