@@ -24,6 +24,7 @@ import socket
 import textwrap
 import zlib
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -110,12 +111,14 @@ class Images:
 
     def _repr_html_(self) -> str:
         """Show the first images in a notebook."""
-        from torchvision.io import encode_png
+        from PIL import Image
         from torchvision.utils import make_grid
 
-        png = encode_png(255 - make_grid(self.images[:20, None], nrow=10, pad_value=0))
-        data = base64.b64encode(bytes(png.tolist())).decode()
-        return f'<img alt="{self!r}" src="data:image/png;base64,{data}">'
+        grid = make_grid(255 - self.images[:16, None], pad_value=255)
+        file = io.BytesIO()
+        Image.fromarray(grid[0].numpy()).save(file, "PNG")
+        data = base64.b64encode(file.getvalue()).decode()
+        return f'<img alt="{escape(repr(self))}" src="data:image/png;base64,{data}">'
 
 
 def fashion_mnist(split: str, *, root: str | os.PathLike[str] | None = None) -> Images:

@@ -1,7 +1,9 @@
 """Recorded networks at work: generate images, classify images."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
 from dian.data import sample
@@ -96,20 +98,19 @@ def read_image(source: str) -> tuple[UInt8[Tensor, "28 28"], int | None]:
     Parameters
     ----------
     source
-        The path of an image of 28 x 28 pixels, light on dark as in Fashion-MNIST, or the
-        number of an image in the test sample.
+        The path of an image of 28 x 28 pixels, light on dark as in Fashion-MNIST, or
+        the number of an image in the test sample.
     """
     if source.isdecimal():
         test = sample("test")
         if int(source) >= len(test):
             raise DianError(f"the test sample has {len(test)} images, got no. {source}")
         return test[int(source)]
-    from torchvision.io import ImageReadMode, decode_image
-
     try:
-        pixels = decode_image(source, ImageReadMode.GRAY)[0]
-    except RuntimeError as error:
-        raise DianError(f"{source}: {str(error).splitlines()[0]}") from None
+        with Image.open(source) as file:
+            pixels = torch.from_numpy(np.array(file.convert("L")))
+    except OSError as error:  # no such file, or no image
+        raise DianError(f"{source}: {error.strerror or 'not an image file'}") from None
     if pixels.shape != (28, 28):
         size = " x ".join(map(str, pixels.shape))
         raise DianError(f"{source}: expected an image of 28 x 28 pixels, got {size}")
