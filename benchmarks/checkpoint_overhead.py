@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 import torch
+from dian.runs.runlog import RunLog
 
 from dian.runs import runlog
 from dian.runs import train as runner
 from dian.runs.checkpoint import Checkpoint
 from dian.runs.environment import describe_environment, select_device
 from dian.runs.record import load, save
-from dian.runs.runlog import RunLog
 
 NAME = "ddpm-fashion-mnist-small"
 N_IMAGE = 60_000

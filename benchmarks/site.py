@@ -143,7 +143,7 @@ def write(folder: Path, started: datetime, metrics: dict, environment: dict) -> 
         metrics,
         {},
         environment,
-        {},  # dated, and bound to no module: every change of anything changes it a little
+        {},  # it is dated, and bound to no module: any change changes it a little
     )
     print(f"written to {record.folder}")
     return record

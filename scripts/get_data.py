@@ -1,8 +1,9 @@
 """Fetch Fashion-MNIST: the command ``make data``.
 
-The files go into the folder that ``DIAN_DATA`` names, or else into the user's data folder.
-They come from torchvision's download or, if that fails on Debian and its relatives, from
-the package ``dataset-fashion-mnist``, which is unpacked but not installed: no root needed.
+The files go into the folder that ``DIAN_DATA`` names, or else into the user's data
+folder. They come from torchvision's download or, if that fails on Debian and its
+relatives, from the package ``dataset-fashion-mnist``, which is unpacked but not
+installed: no root needed.
 """
 
 import os

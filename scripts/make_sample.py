@@ -1,7 +1,7 @@
 """Extract the sample that is part of the package from the whole of Fashion-MNIST.
 
-It needs the whole data set (``make data``), takes the first 100 training and the first 50
-test images of each class, and always writes the same bytes.
+It needs the whole data set (``make data``), takes the first 100 training and the first
+50 test images of each class, and always writes the same bytes.
 """
 
 import io
@@ -35,8 +35,8 @@ def chosen(whole: Images, per_class: int) -> dict[str, np.ndarray]:
 def archive(whole: dict[str, Images]) -> bytes:
     """Return the bytes of the sample of both splits: an ``.npz`` file.
 
-    NumPy's own writer compresses with deflate, whose output depends on the zlib version.
-    bzip2 has one implementation, and compresses the images better.
+    NumPy's own writer compresses with deflate, whose output depends on the zlib
+    version. bzip2 has one implementation, and compresses the images better.
     """
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:

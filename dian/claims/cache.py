@@ -1,9 +1,9 @@
 """The results of the claims, kept from one run to the next while the code is the same.
 
 One file of claims is one entry. Its key covers every byte of the file, of whatever it
-imports and of the recorded runs that it names: the site shows docstrings and code as they
-are written. After a change only the files that use what changed are checked again, and
-nothing is kept of a file in which a claim failed or a mutant survived.
+imports and of the recorded runs that it names: the site shows docstrings and code as
+they are written. After a change only the files that use what changed are checked again,
+and nothing is kept of a file in which a claim failed or a mutant survived.
 """
 
 import json

@@ -70,8 +70,8 @@ def _replay(record: Record, status: Status) -> None:
     if not status.replay <= 1:
         status.state = "differs"
         status.problem = (
-            f"record {record.name}: the replay differs in {where}, by {status.replay:.3g} "
-            f"times the tolerance; train it again: {record.command}"
+            f"record {record.name}: the replay differs in {where}, by "
+            f"{status.replay:.3g} times the tolerance; train it again: {record.command}"
         )
 
 

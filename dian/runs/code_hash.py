@@ -1,9 +1,10 @@
 """Hashes of code and files: the one place that makes the keys of everything recorded.
 
-A record, a chapter of claims, a gallery page and a notebook are all bound to the modules
-of this package that they import. Imports are read from the source and followed; no module
-is executed, so the site computes its keys without waiting for torch. Each file is read
-and parsed once per process, and again only if its size or modification time changed.
+A record, a chapter of claims, a gallery page and a notebook are all bound to the
+modules of this package that they import. Imports are read from the source and followed;
+no module is executed, so the site computes its keys without waiting for torch. Each
+file is read and parsed once per process, and again only if its size or modification
+time changed.
 """
 
 import ast
@@ -28,8 +29,8 @@ def source_key(module: str | Path) -> dict[str, str]:
     Parameters
     ----------
     module
-        A module of the package, such as ``dian.rnn.recurrence``, or the path of a script,
-        which is listed under its file name.
+        A module of the package, such as ``dian.rnn.recurrence``, or the path of a
+        script, which is listed under its file name.
 
     Examples
     --------
@@ -45,7 +46,7 @@ def byte_key(module: str | Path) -> dict[str, str]:
 
 
 def record_key(module: str, settings: Any, data: dict[str, str]) -> dict[str, Any]:
-    """Return the key of a run: its settings, data files and code, each hashed separately.
+    """Return the key of a run: its settings, data and code, each hashed separately.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def fingerprint(path: Path) -> str:
 
 
 def strings(path: Path) -> frozenset[str]:
-    """Return every string constant of a Python file: among them the records it loads."""
+    """Return the string constants of a Python file, such as the records it loads."""
     return _parse(path, *_version(path)).strings
 
 
@@ -95,7 +96,7 @@ def digest(value: Any) -> str:
 
 
 def module_path(module: str) -> Path | None:
-    """Return the file of a module of the package, or None if there is no such module."""
+    """Return the file of a module, or None if the package has no such module."""
     root, *parts = module.split(".")
     if root != PACKAGE.name:
         return None
@@ -105,7 +106,7 @@ def module_path(module: str) -> Path | None:
 
 
 def _closure(module: str | Path) -> dict[str, Path]:
-    """Return the file of a module and of every module of the package that it imports."""
+    """Find the files of a module and of every module of the package it imports."""
     found, seen, todo = {}, set(), [module]
     if isinstance(module, Path):
         found[module.name] = module
@@ -160,8 +161,8 @@ def _parse(path: Path, mtime_ns: int, size: int) -> _Source:
 def _imports(path: Path) -> Iterator[str]:
     """Yield the full name of whatever a file imports, wherever in the file.
 
-    ``from dian import rnn`` may name a module or something inside one: both are yielded,
-    and the caller drops what is not a module.
+    ``from dian import rnn`` may name a module or something inside one: both are
+    yielded, and the caller drops what is not a module.
     """
     inside = path.is_relative_to(PACKAGE)
     package = path.relative_to(PACKAGE.parent).parent.parts if inside else ()

@@ -1,4 +1,4 @@
-"""The environment of a run: its device, the installed versions, the commit of the code."""
+"""The environment of a run: device, installed versions, commit of the code."""
 
 import os
 import platform

@@ -1,8 +1,8 @@
-"""Freshness: is what was recorded still what today's code would give?
+"""Whether what was recorded is still what today's code would give.
 
 A record, a gallery page and a notebook are *fresh* if the parts that they were made of
-are unchanged, and *stale* otherwise; the reasons name each part that changed. A record is
-also fresh if a replay with today's code has given the same numbers.
+are unchanged, and *stale* otherwise; the reasons name each part that changed. A record
+is also fresh if a replay with today's code has given the same numbers.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,8 +16,8 @@ from dian.runs.record import RECORDED, Record, load
 def stale(record: Record) -> list[str]:
     """Return the reasons why a record is stale; the list is empty if it is fresh.
 
-    The reasons are the changes since the last code that the record holds for: that of the
-    run, or that of a replay.
+    The reasons are the changes since the last code that the record holds for: that of
+    the run, or that of a replay.
     """
     today = modules_today(record)
     holds_for = [part["modules"] for part in (record.content["key"], *record.proofs)]

@@ -1,8 +1,8 @@
 """Recorded runs: what was trained, with which code and data, and what it gave.
 
-A record is a folder, ``dian/recorded/NAME/``, of ``record.json`` and two files of tensors.
-:func:`load` returns it only if every byte is as it was written. Whether it still holds for
-the code of today is the question of :mod:`dian.runs.freshness`.
+A record is a folder, ``dian/recorded/NAME/``, of ``record.json`` and two files of
+tensors. :func:`load` returns it only if every byte is as it was written. Whether it
+still holds for the code of today is the question of :mod:`dian.runs.freshness`.
 
 This module imports no torch: the site reads records without waiting for it.
 """
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 """The folder of the records that travel with the package."""
 FORMAT = 1
-FIELDS = frozenset(
-    "format name status command module settings seeds key commit started ended seconds "
-    "environment series metrics replay proofs files checksum".split()
-)
+FIELDS = {
+    *("format", "name", "status", "command", "module", "settings", "seeds", "key"),
+    *("commit", "started", "ended", "seconds", "environment", "series", "metrics"),
+    *("replay", "proofs", "files", "checksum"),
+}
 """The fields of ``record.json``, all of them required."""
 HEADLINES = {
     "test/accuracy": "accuracy",
@@ -145,7 +146,7 @@ class Record:
         return model.to(device).eval()
 
     def values(self) -> dict[str, Any]:
-        """Return every single value of the record by the name that :meth:`value` takes."""
+        """Return every value of the record by the name that :meth:`value` takes."""
         values = {"seeds": len(self.seeds), "date": self.started[:10]}
         values |= {key: getattr(self, key) for key in ("seconds", "device", "commit")}
         values |= {f"settings/{key}": value for key, value in self.settings.items()}
@@ -169,7 +170,8 @@ class Record:
         values = self.values()
         if path not in values:
             raise DianError(
-                f"record {self.name} has no value {path!r}; {did_you_mean(path, values)}"
+                f"record {self.name} has no value {path!r}; "
+                f"{did_you_mean(path, values)}"
             )
         return values[path]
 
@@ -192,7 +194,7 @@ class Record:
         return f"<Record {self.name}: {', '.join(filter(None, parts))}>"
 
     def _repr_html_(self) -> str:
-        """Show the record in a notebook: its metrics, and the training loss by epoch."""
+        """Show the record in a notebook: its metrics, and its training loss."""
         rows = [
             f"<tr><td>{key}</td><td>{row.mean():.4g}</td></tr>"
             for key, row in self.metrics.items()

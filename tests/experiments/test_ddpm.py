@@ -18,7 +18,6 @@ from dian.experiments.diffusion.samplers import (
     as_bytes,
     to_images,
 )
-from dian.runs import record as records
 from dian.runs.checkpoint import Checkpoint
 from dian.training.clipping import clip_by_norm
 

@@ -17,7 +17,7 @@ from dian.diffusion.likelihood import (
 )
 from dian.diffusion.process import Model
 from dian.errors import DianError
-from dian.experiments.classification import read as read_images
+from dian.experiments.classification import load_splits
 from dian.experiments.diffusion.samplers import (
     SHOWN,
     Sampler,
@@ -25,7 +25,7 @@ from dian.experiments.diffusion.samplers import (
     as_bytes,
 )
 from dian.rnn.networks import RNNClassifier
-from dian.runs import record as records
+from dian.runs.record import load, record_names
 
 FEATURES = "feature-classifier"
 """The record of the classifier in whose features samples are compared with data."""
@@ -52,17 +52,17 @@ def read(quick: bool) -> Data:
     DianError
         If the classifier that gives the features is not recorded yet.
     """
-    train, test = read_images(quick)
+    train, test = load_splits(quick)
     if quick:
         features = ConvNet(generator=torch.Generator().manual_seed(0)).state_dict()
-    elif FEATURES in records.names():
-        features = records.load(FEATURES).weights
+    elif FEATURES in record_names():
+        features = load(FEATURES).weights
     else:
         raise DianError(
             f"no record {FEATURES!r}, in whose features samples are judged; run: "
             f"python -m dian train {FEATURES}"
         )
-    return Data(train, test, features, records.load(READER).weights)
+    return Data(train, test, features, load(READER).weights)
 
 
 def checksums() -> dict[str, str]:
@@ -71,7 +71,7 @@ def checksums() -> dict[str, str]:
     for name in (FEATURES, READER):
         # Of one that is missing or damaged, `read` tells when it is needed.
         with suppress(DianError):
-            files = records.load(name).content["files"]
+            files = load(name).content["files"]
             found[f"{name}/weights.safetensors"] = files["weights.safetensors"]
     return found
 
