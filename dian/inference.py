@@ -123,4 +123,4 @@ def _load(name: str, value: str, kind: str) -> Record:
     if value in record.values():
         return record
     fitting = [other for other in record_names() if value in load(other).values()]
-    raise DianError(f"record {name} holds no {kind}; these do: {', '.join(fitting)}")
+    raise DianError(f"record {name} is not {kind}; these are: {', '.join(fitting)}")

@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ PACKAGE = "dian.experiments"
 module and its package depend on no experiment, and so on no chapter."""
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """Anything whose state can be saved and restored."""
 
