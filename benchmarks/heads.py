@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cases import Case, Place, Side
-from dian.attention.multi_head import from_torch
+from dian.attention.multi_head import MultiHeadAttention
 
 
 def step(place: Place, *, weights: bool, goal: float) -> Case:
@@ -16,7 +16,8 @@ def step(place: Place, *, weights: bool, goal: float) -> Case:
     for parameter in theirs.parameters():
         # of a size at which scores are neither all alike nor all but one lost
         nn.init.normal_(parameter, std=D**-0.5, generator=generator)
-    ours, theirs = from_torch(theirs).to(place.device), theirs.to(place.device)
+    ours = MultiHeadAttention.from_torch(theirs).to(place.device)
+    theirs = theirs.to(place.device)
     X, G = place.normal(*shape), place.normal(*shape, seed=1)
 
     def by_ours() -> tuple[Tensor, ...]:
