@@ -143,10 +143,10 @@ def test_gradients_by_hand(qkv, mask, normal, generator, rate):
 
 
 @pytest.mark.parametrize("scores", [1, 2 * N_QUERY * N_KEY + 1, 10**6])
-@pytest.mark.parametrize("reads", ["output", "weights", "both"])
+@pytest.mark.parametrize("loss_of", ["output", "weights", "both"])
 @pytest.mark.parametrize("lead", [(), (BATCH, HEADS)])
 def test_the_size_of_chunks_does_not_change_gradients(
-    qkv, mask, normal, monkeypatch, scores, reads, lead
+    qkv, mask, normal, monkeypatch, scores, loss_of, lead
 ):
     monkeypatch.setattr("dian.attention.dot_product.SCORES_PER_CHUNK", scores)
     inputs = [x[tuple(0 for _ in range(2 - len(lead)))] if not lead else x for x in qkv]
@@ -156,8 +156,8 @@ def test_the_size_of_chunks_does_not_change_gradients(
 
     def gradients(f, **options):
         found = f(*inputs, mask=M, **options)
-        read = {"output": [0], "weights": [1], "both": [0, 1]}[reads]
-        loss = sum((found[i] * given[i]).sum() for i in read)
+        terms = {"output": [0], "weights": [1], "both": [0, 1]}[loss_of]
+        loss = sum((found[i] * given[i]).sum() for i in terms)
         return torch.autograd.grad(loss, inputs, materialize_grads=True)
 
     expected = gradients(scaled_dot_product_attention)
