@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import docutils_namespace
 
-from dian.runs.record import RECORDED, load, sealed, to_json
+from dian.runs import record as records
 
 ROOT = Path(__file__).parent.parent
 NAME = "rnn-fashion-mnist"
@@ -47,7 +47,7 @@ class Site:
         self.source, self.built = folder / "docs", folder / "built"
         self.source.mkdir()
         self.records = folder / "recorded"
-        shutil.copytree(RECORDED / NAME, self.records / NAME)
+        shutil.copytree(records.FOLDER / NAME, self.records / NAME)
 
     def build(self, text: str | None = None, **files: str) -> str:
         """Build the page, and return what was warned of."""
@@ -87,14 +87,14 @@ def site(tmp_path, monkeypatch):
 
 def test_a_result_is_read_from_the_record(site):
     assert site.build(f"Right: {{result}}`{NAME}/test/accuracy:.3%`, today.") == ""
-    value = load(NAME).value("test/accuracy")
+    value = records.load(NAME).value("test/accuracy")
     assert f'<span class="result">{value:.3%}</span>, today.' in site.html
 
 
 def test_a_result_works_in_rest(site):
     page = f"Page\n====\n\nSeeds: :result:`{NAME}/seeds`.\n"
     assert site.build(page_rst=page) == ""
-    assert f'<span class="result">{len(load(NAME).seeds)}</span>' in site.html
+    assert f'<span class="result">{len(records.load(NAME).seeds)}</span>' in site.html
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_a_page_is_read_again_when_its_record_changes(site):
     path = site.records / NAME / "record.json"
     content = json.loads(path.read_text())
     content["metrics"]["test/accuracy"] = [0.5 for _ in content["seeds"]]
-    content["checksum"] = sealed(content)
-    path.write_bytes(to_json(content))
+    content["checksum"] = records.checksum(content)
+    path.write_bytes(records._text(content))
     assert site.build() == ""
     assert '<span class="result">0.5000</span>' in site.html
 
@@ -188,7 +188,7 @@ def test_other_numbers_may_be_typed(site, text):
 
 def test_provenance_is_one_line_with_the_command(site):
     assert site.build(f"```{{provenance}} {NAME}\n```") == ""
-    record = load(NAME)
+    record = records.load(NAME)
     assert '<p class="provenance">Recorded on ' in site.html
     assert f"{len(record.seeds)} seeds" in site.html
     assert record.command.split()[-1] in site.html
@@ -199,13 +199,13 @@ def test_provenance_of_an_unknown_record_is_a_warning(site):
 
 
 def test_a_gallery_page_without_provenance_is_a_warning(site):
-    script = f'from dian import records\nrecord = load("{NAME}")\n'
+    script = f'from dian import records\nrecord = records.load("{NAME}")\n'
     assert f"loads the record '{NAME}'" in site.build("Text.", page_py=script)
     text = f"```{{provenance}} {NAME}\n```"
     assert site.build(text, page_py=script) == ""
 
 
-LOADS = f'from dian import records\nrecord = load("{NAME}")\n'
+LOADS = f'from dian import records\nrecord = records.load("{NAME}")\n'
 CODE = ".. code-block:: Python\n\n   draw()\n"
 FIGURE = ".. image:: x.png\n   :alt: curve\n"
 PRINTED = ".. code-block:: none\n\n   0.5\n"
@@ -268,7 +268,7 @@ def test_the_runs_are_listed_and_linked(site):
     assert site.build(text) == ""
     assert f'<section id="run-{NAME}">' in site.html
     assert f'href="#run-{NAME}"' in site.html
-    versions = load(NAME).content["environment"]
+    versions = records.load(NAME).content["environment"]
     assert f"Python {versions['python']}, PyTorch {versions['torch']}" in site.html
     assert re.search("<td><p>yes: (replayed on|its code has not)", site.html)
 

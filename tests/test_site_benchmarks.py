@@ -14,7 +14,7 @@ from benchmarks import report, site
 from benchmarks.cases import Place
 from benchmarks.limits import Limits
 from benchmarks.timing import Against, Result
-from dian.runs.record import Record
+from dian.runs import record as records
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs/_ext"))
 
@@ -43,7 +43,7 @@ def page(tmp_path, monkeypatch):
 EXTENSIONS = ["myst_nb", "benchmarked", "provenance", "katex_build"]
 
 
-def write(folder: Path) -> Record:
+def write(folder: Path) -> records.Record:
     place = Place(torch.device("cpu"), "tiny")
     return report.write(
         folder / "benchmarks-cpu",

@@ -11,7 +11,7 @@ import pytest
 
 from dian import pages
 from dian.runs import code_hash
-from dian.runs.record import RECORDED, load
+from dian.runs import record as records
 
 ROOT = Path(__file__).parent.parent
 NAME = "rnn-fashion-mnist"
@@ -38,7 +38,7 @@ def site(tmp_path, monkeypatch):
     library = tmp_path / "dian"
     leave = shutil.ignore_patterns("__pycache__", "recorded")
     shutil.copytree(ROOT / "dian", library, ignore=leave)
-    shutil.copytree(RECORDED / NAME, tmp_path / "recorded" / NAME)
+    shutil.copytree(records.FOLDER / NAME, tmp_path / "recorded" / NAME)
     monkeypatch.setattr(freshness, "LIBRARY", library)
     monkeypatch.setattr(code_hash, "PACKAGE", library)
     monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
@@ -164,7 +164,7 @@ def test_notebooks_show_what_only_the_site_understands(site):
     notebook = site.made / "plot_1_x.ipynb"
     notebook.write_text(json.dumps({"cells": [cell]}))
     notebooks.write_out(site)
-    record = load(NAME)
+    record = records.load(NAME)
     shown = f"{len(record.seeds)} seeds\n\n\n\n*{record.provenance}*"
     with zipfile.ZipFile(notebook.with_suffix(".zip")) as archive:
         packed = archive.read("1_rnn/plot_1_x.ipynb").decode()
