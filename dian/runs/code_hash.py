@@ -77,13 +77,8 @@ def content_hash(path: Path) -> str:
 
 def versions(*packages: str) -> dict[str, str | None]:
     """Return the version of each package, or None if it is not installed."""
-    installed = {}
-    for package in packages:
-        try:
-            installed[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            installed[package] = None
-    return installed
+    found = {name: metadata.distributions(name=name) for name in packages}
+    return {name: next((d.version for d in ds), None) for name, ds in found.items()}
 
 
 def digest(value: Any) -> str:
