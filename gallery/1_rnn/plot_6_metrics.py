@@ -309,7 +309,7 @@ assert carried_on[-1] < by_epoch[-1] - 0.01
 model = RNNClassifier(h=record.settings["h"])
 model.load_state_dict(record.weights)
 with torch.no_grad():
-    p = softmax(model(test.images))
+    p = softmax(model(test.unit()))
 of_these = metrics.confusion_matrix(test.labels, p.argmax(1), n_class=10)
 print(f"accuracy            {metrics.accuracy(of_these):.3f}")
 print(f"balanced accuracy   {metrics.balanced_accuracy(of_these):.3f}")
