@@ -154,8 +154,7 @@ for of_run in record.arrays["confusion"]:  # the same in every run
 # bundled test images, and each prediction is the recorded one, which was made where
 # the run was trained.
 
-trained = RNNClassifier(h=settings["h"])
-trained.load_state_dict(record.weights)
+trained = record.model()
 with torch.no_grad():
     after = trained(test.unit()).argmax(1).numpy()
 recorded = {
