@@ -192,19 +192,6 @@ def test_whichever_operation_of_a_training_run_fails(tmp_path, monkeypatch, know
         assert [path.name for path in out.parent.iterdir()] == [NAME]
 
 
-def test_a_record_that_a_killed_process_moved_away_comes_back(tmp_path, known):
-    out = tmp_path / NAME
-    train(out)
-    kept = tmp_path / f".{NAME}.writing-x"
-    kept.mkdir()
-    out.rename(kept / "old")
-    wrong = dict(load("rnn-fashion-mnist").content) | {"name": NAME}
-    with pytest.raises(DianError, match="cannot be written"):
-        save(out, wrong, {"no/such/folder": b""})
-    assert load(NAME, tmp_path).name == NAME
-    assert list(tmp_path.iterdir()) == [out]
-
-
 def test_whichever_operation_of_storing_a_proof_fails(tmp_path, monkeypatch, known):
     out = tmp_path / NAME
     train(out)
