@@ -36,7 +36,6 @@ from dian.claims import Mutant
 from dian.claims import verify as verifier
 from dian.claims.rnn import recurrence, vanishing
 from dian.claims.training import clipping, metrics
-from dian.errors import DianError
 from dian.rnn.networks import RNNClassifier
 from dian.training import loop
 from dian.training.clipping import clip_by_norm
@@ -133,7 +132,7 @@ def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float
         with patch.object(loop, "clip_by_norm", clip):
             for step in steps:
                 losses.append(step.loss)
-    except DianError as error:  # the gradient is not finite
+    except FloatingPointError as error:  # the gradient is not finite
         print(f"{mutant.what}: stopped at", str(error).partition(":")[0])
     with torch.no_grad():
         guessed = model(test.images).argmax(1)
