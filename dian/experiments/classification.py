@@ -81,7 +81,9 @@ def classify(
 
     def judge() -> Tensor:
         loss, predicted = evaluate(model, *test)
-        C = metrics.confusion_matrix(test[1], predicted, n_class=len(data.CLASSES))
+        C = metrics.confusion_matrix(
+            target=test[1], preds=predicted, num_classes=len(data.CLASSES)
+        )
         for name, value in ({"loss": loss} | metrics.summary(C)).items():
             outcome.series.setdefault(f"{judged}/{name}", []).append(value)
         outcome.arrays["confusion"] = C.int().cpu()
@@ -89,7 +91,7 @@ def classify(
 
     def loss_fn(index: Tensor) -> Tensor:
         batch = images[index] if augment is None else augment(images[index])
-        return cross_entropy(model(batch), labels[index], smoothing=smoothing)
+        return cross_entropy(model(batch), labels[index], label_smoothing=smoothing)
 
     def after_epoch(epoch: int, loss: float) -> None:
         outcome.series["train/loss"].append(loss)

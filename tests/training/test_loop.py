@@ -136,17 +136,17 @@ def test_a_gradient_that_is_refused_stops_the_run_and_names_the_step(model):
 
 
 def test_an_image_that_is_not_finite_stops_before_the_loss():
-    model = RNNClassifier(h=11)
+    model = RNNClassifier(28, 11, 10)
     images = torch.zeros(3, 28, 28)
     images[1, 5, 7] = math.nan
-    with pytest.raises(ValueError, match=r"images must be finite, .* in image 1"):
+    with pytest.raises(ValueError, match=r"x must be finite, .* in x\[1\]"):
         fit(model, lambda i: model(images).sum(), 3, **setting(model))
 
 
 def test_a_start_knows_nothing_and_one_batch_can_be_learned_by_heart():
     """Start-up checks: the loss begins near log 10, and can be brought to near 0."""
     generator = torch.Generator().manual_seed(0)
-    model = RNNClassifier(generator=generator)
+    model = RNNClassifier(28, 128, 10, generator=generator)
     images = torch.rand(16, 28, 28, generator=generator)
     labels = torch.randint(10, (16,), generator=generator)
     losses = fit(

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from dian.attention.transformer import TokenTransformer
 from dian.positions.registry import ENCODINGS, encoding
-from dian.positions.rotary import rotate
+from dian.positions.rotary import RotaryEmbedding
 from dian.positions.rotary_scaling import (
     ntk_aware,
+    position_interpolation,
     yarn,
-    yarn_factor,
+    yarn_attention_factor,
 )
 from dian.positions.sinusoidal import frequencies
 from dian.runs.checkpoint import Checkpoint
@@ -179,7 +180,9 @@ def judge(model: nn.Module, test: Texts, settings: Settings, outcome: Outcome) -
             "interpolated": position_interpolation,
             "ntk": ntk_aware,
             "yarn": partial(
-                yarn, original_max_positions=settings.length, fast=settings.fast
+                yarn,
+                original_max_positions=settings.length,
+                beta_fast=settings.fast,
             ),
         }
     omega = frequencies(settings.d_model // settings.n_head)
@@ -189,8 +192,8 @@ def judge(model: nn.Module, test: Texts, settings: Settings, outcome: Outcome) -
         for factor in FACTORS:
             end = factor * settings.length
             if stretched is not None:
-                scale = yarn_factor(float(factor)) if name == "yarn" else 1.0
-                turn_by(model, stretched(omega, scale=float(factor)), scale)
+                scale = yarn_attention_factor(float(factor)) if name == "yarn" else 1.0
+                turn_by(model, stretched(omega, float(factor)), scale)
             hits, asked = correct(model, test, end)
             hits, asked = hits[:, begin:], asked[:, begin:]
             share = hits.sum() / asked.sum()
@@ -203,9 +206,8 @@ def judge(model: nn.Module, test: Texts, settings: Settings, outcome: Outcome) -
 def turn_by(model: TokenTransformer, omega: Tensor, factor: float) -> None:
     """Have all layers turn by these frequencies, and scale what they turn."""
     for layer in model.encoder.layers:
-        layer.attention.rotate = lambda x, offset: (
-            factor * rotate(x, omega, offset=offset)
-        )
+        rotary = RotaryEmbedding(2 * len(omega), omega=omega, attention_factor=factor)
+        layer.attention.rotate = rotary.rotate
 
 
 @torch.no_grad()

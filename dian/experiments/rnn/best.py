@@ -71,8 +71,10 @@ def run(
     """Train one network; everything random comes from the seed."""
     generator = torch.Generator().manual_seed(seed)
     model = RNNClassifier(
-        h=settings.h,
-        layers=settings.layers,
+        28,
+        settings.h,
+        10,
+        num_layers=settings.layers,
         bidirectional=settings.bidirectional,
         activation=settings.activation,
         init=INITS[settings.init],

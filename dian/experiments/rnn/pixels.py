@@ -19,7 +19,7 @@ from dian.experiments.classification import (
     subset,
 )
 from dian.rnn.initialization import INITS
-from dian.rnn.networks import RNNClassifier
+from dian.rnn.networks import RNNClassifier, as_sequence
 from dian.runs.experiment import Experiment, Outcome
 from dian.training.clipping import clip_by_norm
 from dian.training.loop import OPTIMIZERS
@@ -60,12 +60,14 @@ def run(
     """Train one network; start weights and order of the data come from the seed."""
     generator = torch.Generator().manual_seed(seed)
     model = RNNClassifier(
-        d=1,
-        h=settings.h,
+        1,
+        settings.h,
+        10,
         activation=settings.activation,
         init=INITS[settings.init],
         generator=generator,
     ).to(device, dtype)
+    model.register_forward_pre_hook(lambda _, images: as_sequence(*images, d=1))
     with torch.no_grad():
         model.rnn.W_xh *= settings.input_scale
     optimizer = OPTIMIZERS[settings.optimizer]

@@ -37,7 +37,7 @@ def run(
 ) -> Outcome:
     """Train one network; start weights and order of the data come from the seed."""
     generator = torch.Generator().manual_seed(seed)
-    model = RNNClassifier(h=settings.h, generator=generator).to(device, dtype)
+    model = RNNClassifier(28, settings.h, 10, generator=generator).to(device, dtype)
     return classify(
         model,
         split,

@@ -36,9 +36,11 @@ ACTIVATION_NAMES = {"logistic": "sigmoid"}
 def network(settings: Settings, generator: torch.Generator) -> torch.nn.Module:
     """Make the network: ours, or one with a layer of torch, started as torch does."""
     if settings.cell != "dian":
-        return TorchClassifier(settings.cell, h=settings.h, generator=generator)
+        return TorchClassifier(settings.cell, 28, settings.h, 10, generator=generator)
     return RNNClassifier(
-        h=settings.h,
+        28,
+        settings.h,
+        10,
         activation=ACTIVATION_NAMES.get(settings.activation, settings.activation),
         init=INITS[settings.init],
         generator=generator,
