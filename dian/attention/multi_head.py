@@ -247,7 +247,8 @@ class MultiHeadAttention(nn.Module):
     rotate
         A rotary position embedding, called as ``rotate(x, offset)`` on queries and on
         keys of shape ``(batch, head, n, d_head)``, of which the first is at position
-        ``offset``. A function or a module (a lambda cannot be pickled).
+        ``offset``, such as :meth:`dian.positions.rotary.RotaryEmbedding.rotate`. A
+        function or a module (with a lambda, the layer cannot be pickled).
     attention_fn
         Computes the heads unless ``need_weights`` is set:
         :func:`dian.attention.dot_product.fused_attention`, or
