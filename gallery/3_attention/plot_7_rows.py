@@ -153,7 +153,9 @@ assert without.mean() > 0.9 * accuracies["sinusoidal"].mean()
 # counted from 0 at the top.
 
 with torch.no_grad():
-    weights = models["sinusoidal"].weights(test.images)  # image, head, query, key
+    weights = models["sinusoidal"].attention_weights(
+        test.images
+    )  # image, head, query, key
 
 fig, axes = plt.subplots(2, 4, figsize=(9, 4.8), layout="constrained")
 for layer, (row, P) in enumerate(zip(axes, weights, strict=True), start=1):
@@ -227,12 +229,12 @@ h, gru_h = rnn.settings["h"], gru.settings["h"]
 table = {
     "recurrent network": (
         rnn,
-        RNNClassifier(h=h),
+        RNNClassifier(28, h, 10),
         28 * 2 * h * (28 + h) + 2 * h * 10,
     ),
     "torch.nn.GRU": (
         gru,
-        TorchClassifier("gru", h=gru_h),
+        TorchClassifier("gru", 28, gru_h, 10),
         3 * 28 * 2 * gru_h * (28 + gru_h) + 2 * gru_h * 10,
     ),
 }

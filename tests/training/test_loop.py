@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dian.rnn.networks import RNNClassifier
-from dian.training.dropout import dropout
+from dian.training.dropout import dropout_mask
 from dian.training.loop import Training
 
 
@@ -140,7 +140,9 @@ def random_training() -> tuple[nn.Module, Training]:
         return x + 0.1 * torch.rand(x.shape, generator=generator), y
 
     def loss_fn(x, y):
-        return nn.functional.cross_entropy(model(dropout(x, 0.3, generator)), y)
+        return nn.functional.cross_entropy(
+            model(x * dropout_mask(x, 0.3, generator)), y
+        )
 
     return model, Training(
         model,
@@ -222,10 +224,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(model):
 
 
 def test_an_image_that_is_not_finite_stops_before_the_loss():
-    model = RNNClassifier(h=11)
+    model = RNNClassifier(28, 11, 10)
     images = torch.zeros(3, 28, 28)
     images[1, 5, 7] = math.nan
-    with pytest.raises(ValueError, match=r"images must be finite, .* in image 1"):
+    with pytest.raises(ValueError, match=r"x must be finite, .* in x\[1\]"):
         list(training(model, lambda items: model(images).sum()))
 
 
@@ -244,7 +246,7 @@ def test_wrong_arguments_are_one_line(model, changed, told):
 def test_an_untrained_network_is_at_chance_and_can_overfit_one_batch():
     """Start-up checks: the loss begins near log 10, and can be brought to near 0."""
     generator = torch.Generator().manual_seed(0)
-    model = RNNClassifier(generator=generator)
+    model = RNNClassifier(28, 128, 10, generator=generator)
     images = torch.rand(16, 28, 28, generator=generator)
     labels = torch.randint(10, (16,), generator=generator)
     steps = Training(
