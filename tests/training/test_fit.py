@@ -83,7 +83,7 @@ def test_options_are_those_of_the_loop(data):
             FloatingPointError,
             "step 1 .* the loss is nan",
         ),
-        (lambda m, x, y: fit(m, (x, y + 1)), ValueError, r"must lie in 0\.\.1, got 1"),
+        (lambda m, x, y: fit(m, (x, y + 1)), ValueError, r"must be in 0\.\.1, got 1"),
     ],
 )
 def test_wrong_arguments_are_one_line(data, call, error, told):
