@@ -17,8 +17,9 @@ from dian import data as images_of
 from dian.diffusion.ema import EMA
 from dian.diffusion.likelihood import bound_weight
 from dian.diffusion.process import Model, training_loss
+from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import linear_schedule
-from dian.diffusion.unet import PRESETS, UNet
+from dian.diffusion.unet import UNet
 from dian.experiments.classification import subset
 from dian.experiments.diffusion.evaluation import (
     Data,
@@ -27,7 +28,7 @@ from dian.experiments.diffusion.evaluation import (
     evaluate_all,
     read,
 )
-from dian.experiments.diffusion.samplers import SHOWN, Sampler, as_bytes
+from dian.experiments.diffusion.samplers import SHOWN, Sampler
 from dian.runs.experiment import Experiment, Outcome
 from dian.training.augmentation import random_horizontal_flip
 from dian.training.loop import OPTIMIZERS, fit
@@ -107,14 +108,14 @@ def run(
     ema = EMA(network.named_parameters(), settings.ema)
     schedule = linear_schedule(settings.T, settings.beta_1, settings.beta_T).to(device)
     outcome = Outcome(series={"train/loss": [], "test/loss": [], "test/loss_raw": []})
-    train, test = (s.images.to(device, dtype) for s in (data.train, data.test))
+    train, test = (s.signed().to(device, dtype) for s in (data.train, data.test))
     weight = None
     if settings.weighting == "bound":
         weight = bound_weight(schedule, settings.target)
 
     def loss_on(model: Model, images: Tensor, source: torch.Generator) -> Tensor:
-        x_0 = 2 * images.unsqueeze(1) - 1
-        options = {"target": settings.target, "weight": weight}
+        options = {"prediction_type": settings.target, "weight": weight}
+        x_0 = images.unsqueeze(1)
         return training_loss(schedule, model, x_0, generator=source, **options).mean()
 
     learner = with_precision(network, settings, device, dtype, settings.compiled)
@@ -133,8 +134,8 @@ def run(
             after_step(done, total, loss)
 
     def sampler(model: Model) -> Sampler:
-        how = (settings.target, settings.chunk, seed, device, dtype)
-        return Sampler(schedule, model, *how)
+        denoiser = Denoiser(model, settings.target)
+        return Sampler(schedule, denoiser, settings.chunk, seed, device, dtype)
 
     @torch.no_grad()
     def after_epoch(epoch: int, loss: float) -> None:
@@ -146,7 +147,7 @@ def run(
             value = loss_on(model, test[: settings.chunk], same).item()
             outcome.series[key].append(value)
         if math.log2(epoch).is_integer() or epoch == settings.epochs:
-            seen = as_bytes(sampler(averaged).ddim(SHOWN, min(50, settings.T)))[None]
+            seen = sampler(averaged).ddim(SHOWN, min(50, settings.T))[None].cpu()
             before = outcome.arrays.get("progress", seen[:0])
             outcome.arrays["progress"] = torch.cat([before, seen])
 
@@ -193,7 +194,7 @@ def build_unet(
     dtype: torch.dtype,
 ) -> UNet:
     """Make the network, with start weights that are the same on every device."""
-    network = UNet(PRESETS[settings.network], generator).to(device, dtype)
+    network = UNet(settings.network, generator=generator).to(device, dtype)
     if settings.channels_last and device.type == "cuda":
         network = network.to(memory_format=torch.channels_last)
     return network
