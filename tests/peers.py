@@ -23,6 +23,7 @@ def diffusers_unet(config: UNetConfig) -> nn.Module:
         )
 
     return UNet2DModel(
+        sample_size=28,  # of the images that its pipeline samples
         in_channels=config.channels,
         out_channels=config.channels,
         block_out_channels=tuple(config.width * m for m in config.multipliers),

@@ -123,7 +123,7 @@ def ddpm_sample() -> float:
 def by_hand(
     beta: list[float], x: float, z: list[float], start: int, clip: float | None
 ) -> list[tuple[int, float, float]]:
-    """Algorithm 2 for one number: every timestep, with x_{t-1} and the predicted x_0."""
+    """Algorithm 2 for one number: t, x_{t-1} and the predicted x_0 of every step."""
     a_bar = [math.prod(1 - b for b in beta[: t + 1]) for t in range(len(beta))]
     seen = []
     for t in range(start, 0, -1):
