@@ -170,7 +170,7 @@ def test_a_record_of_times_is_stale_when_what_was_timed_has_changed(record):
     path.write_bytes(records._text(content))
     told = records.why_stale("benchmarks-cpu", record.folder.parent)
     assert told.endswith("is stale: dian.rnn.recurrence changed; run: make bench")
-    with pytest.raises(DianError, match="no replay gives again; run: make bench"):
+    with pytest.raises(DianError, match="cannot be replayed; run: make bench"):
         runner.revalidate("benchmarks-cpu", record.folder.parent)
 
 
