@@ -34,6 +34,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
+from dian.diffusion.pixels import signed, unit
 from dian.errors import DianError
 from dian.runs.files import atomic_write, read_verified, verified
 
@@ -90,11 +91,11 @@ class Images:
 
     def unit(self) -> Float32[Tensor, "n 28 28"]:
         """Return the images scaled to [0, 1]."""
-        return self.images / 255
+        return unit(self.images)
 
     def signed(self) -> Float32[Tensor, "n 28 28"]:
         """Return the images scaled to [-1, 1]."""
-        return self.images / 127.5 - 1
+        return signed(self.images)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -7,9 +7,9 @@ from PIL import Image
 from torch import Tensor
 
 from dian.data import sample
-from dian.diffusion.pixels import to_bytes
+from dian.diffusion.pixels import to_bytes, unit
 from dian.diffusion.process import standard_normal
-from dian.diffusion.sampling import ddim_sample, evenly_spaced_timesteps
+from dian.diffusion.sampling import Denoiser, ddim_sample
 from dian.diffusion.schedule import linear_schedule
 from dian.errors import DianError
 from dian.runs.record import Record, load, record_names
@@ -52,23 +52,19 @@ def generate(
     >>> generate(n=2, steps=2).shape
     torch.Size([2, 1, 28, 28])
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     record = _load(name, "settings/beta_T", "a diffusion model")
     settings = record.settings
     schedule = linear_schedule(settings["T"], settings["beta_1"], settings["beta_T"])
-    generator = torch.Generator(device).manual_seed(seed)
-    x_T = standard_normal(torch.empty(n, 1, 28, 28, device=device), generator)
-    x_0 = ddim_sample(
-        schedule.to(device),
-        record.model(device=device),
-        x_T,
-        steps=evenly_spaced_timesteps(settings["T"], steps),
-        eta=eta,
-        clip=1.0,
-        target=settings["target"],
-        generator=generator,
-    )
-    return to_bytes(x_0).cpu()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    denoiser = Denoiser(record.model(device=device), settings["target"])
+    # Drawn on the CPU, so that the images are the same on every device.
+    generator, like = torch.Generator().manual_seed(seed), torch.empty(n, 1, 28, 28)
+
+    def noise(t: int) -> Tensor:
+        return standard_normal(like, generator).to(device)
+
+    x_T, options = noise(schedule.T), {"steps": steps, "eta": eta, "noise": noise}
+    return to_bytes(ddim_sample(schedule, denoiser, x_T, **options)).cpu()
 
 
 @torch.no_grad()
@@ -89,7 +85,7 @@ def classify(name: str, images: UInt8[Tensor, "n 28 28"]) -> Float[Tensor, "n n_
     'Ankle boot'
     """
     model = _load(name, "test/accuracy", "a classifier of images").model()
-    return torch.softmax(model(images / 255), dim=1)
+    return torch.softmax(model(unit(images)), dim=1)
 
 
 def read_image(source: str) -> tuple[UInt8[Tensor, "28 28"], int | None]:

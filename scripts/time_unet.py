@@ -13,33 +13,31 @@ from dataclasses import replace
 
 import torch
 
-from dian.diffusion.ema import EMA
 from dian.diffusion.process import training_loss
-from dian.diffusion.schedule import linear_schedule
-from dian.experiments.diffusion.ddpm import BASE, called, clip_together, make
+from dian.experiments.diffusion.ddpm import BASE, DiffusionModel
 from dian.runs.environment import make_deterministic, select_device
+from dian.runs.experiment import Job
+from dian.training.clipping import clip_by_norm
 
 
 def milliseconds(settings, device: torch.device, batch: int, steps: int = 50) -> float:
     """Return the mean time of a step, after a few to warm up."""
-    network = make(settings, torch.Generator().manual_seed(0), device, torch.float32)
-    model = called(network, settings, device, torch.float32, settings.compiled)
-    fused = device.type == "cuda"
+    generator = torch.Generator().manual_seed(0)
+    model = DiffusionModel(settings, Job(device=device), generator)
+    network, fused = model.network, device.type == "cuda"
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, fused=fused)
-    ema = EMA(network.named_parameters(), settings.ema)
-    schedule = linear_schedule().to(device)
     generator = torch.Generator(device).manual_seed(0)
-    x_0 = torch.rand(batch, 1, 28, 28, device=device) * 2 - 1
+    x_0 = torch.empty(batch, 1, 28, 28, device=device).uniform_(-1, 1)
     for step in range(steps + 5):
         if step == 5:
             begin = time.perf_counter()
-        loss = training_loss(schedule, model, x_0, generator=generator).mean()
+        loss = training_loss(model.schedule, model.raw, x_0, generator=generator).mean()
         optimizer.zero_grad()
         loss.item()  # as the training loop does
         loss.backward()
-        clip_together(network.parameters(), settings.clip)
+        clip_by_norm(network.parameters(), settings.clip)
         optimizer.step()
-        ema.update(network.named_parameters())
+        model.ema.update(network.named_parameters())
     loss.item()
     return 1000 * (time.perf_counter() - begin) / steps
 

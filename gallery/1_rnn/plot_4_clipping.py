@@ -37,7 +37,6 @@ import torch
 from torch import nn
 
 from dian import data
-from dian.errors import DianError
 from dian.rnn.networks import RNNClassifier
 from dian.training.clipping import clip_by_norm
 from dian.training.loop import Training
@@ -83,7 +82,7 @@ def clipped(cut, gradient: list[torch.Tensor], theta: float) -> list[torch.Tenso
 
 train = data.sample("train")
 generator = torch.Generator().manual_seed(0)
-model = RNNClassifier(generator=generator).double()
+model = RNNClassifier(28, 128, 10, generator=generator).double()
 first = torch.arange(32)
 cross_entropy(model(train[first].unit().double()), train.labels[first]).backward()
 gradient = [p.grad for p in model.parameters()]
@@ -206,7 +205,7 @@ rates, n_seed, n_step = [0.03, 0.1, 0.3, 1.0, 3.0], 5, 50
 def training(rate: float, seed: int, theta: float) -> tuple[float, list[float]]:
     """Train, and return the loss at the end and the norm of each gradient."""
     generator = torch.Generator().manual_seed(seed)
-    model = RNNClassifier(generator=generator)
+    model = RNNClassifier(28, 128, 10, generator=generator)
     steps = Training(
         model,
         lambda images, labels: cross_entropy(model(images), labels),
@@ -222,7 +221,7 @@ def training(rate: float, seed: int, theta: float) -> tuple[float, list[float]]:
         for step in steps:
             losses.append(step.loss)
             norms.append(step.grad_norm)
-    except DianError:  # the loss is not finite any more
+    except FloatingPointError:  # the loss is not finite any more
         return math.inf, norms
     return float(np.mean(losses[-10:])), norms
 

@@ -36,8 +36,8 @@ from dian.claims import Mutant
 from dian.claims import verify as verifier
 from dian.claims.rnn import recurrence, vanishing
 from dian.claims.training import clipping, metrics
-from dian.errors import DianError
-from dian.rnn.networks import RNNClassifier
+from dian.rnn.networks import RNNClassifier, as_sequence
+from dian.rnn.recurrence import RNN
 from dian.training import loop
 from dian.training.clipping import clip_by_norm
 from dian.training.loop import Training
@@ -116,7 +116,7 @@ def with_layer(model: RNNClassifier, mutant: Mutant | None) -> RNNClassifier:
 def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float]:
     """Train a network with a bug, and return its losses and its test accuracy."""
     generator = torch.Generator().manual_seed(seed)
-    model = with_layer(RNNClassifier(h=width, generator=generator), mutant)
+    model = with_layer(RNNClassifier(28, width, 10, generator=generator), mutant)
     losses: list[float] = []
     steps = Training(
         model,
@@ -133,7 +133,7 @@ def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float
         with patch.object(loop, "clip_by_norm", clip):
             for step in steps:
                 losses.append(step.loss)
-    except DianError as error:  # the gradient is not finite
+    except FloatingPointError as error:  # the gradient is not finite
         print(f"{mutant.what}: stopped at", str(error).partition(":")[0])
     with torch.no_grad():
         guessed = model(test.unit()).argmax(1)
@@ -193,7 +193,9 @@ def gradient(what: str, seed: int) -> torch.Tensor:
     """All entries of the clipped gradient at the start, in double precision."""
     mutant, clip = variants[what]
     generator = torch.Generator().manual_seed(seed)
-    model = with_layer(RNNClassifier(h=width, generator=generator), mutant).double()
+    model = with_layer(
+        RNNClassifier(28, width, 10, generator=generator), mutant
+    ).double()
     cross_entropy(model(train[:100].unit().double()), train.labels[:100]).backward()
     clip(model.parameters(), max_norm=1.0)
     return torch.cat([p.grad.flatten() for p in model.parameters()])
@@ -275,7 +277,7 @@ def layers_walked(last: torch.Tensor) -> int:
     return sum("BackpropagationThroughTime" in node.name() for node in seen)
 
 
-layer = RNNClassifier(h=width, generator=torch.Generator().manual_seed(0)).rnn
+layer = RNN(28, width, generator=torch.Generator().manual_seed(0))
 chunks = train[:25].unit().transpose(0, 1).split(7)  # 4 chunks of 7 rows
 for detach in (True, False):
     state, walked = torch.zeros(25, width), []
@@ -329,12 +331,13 @@ for n in (5, 10, 50):
 
 for d in (28, 784):
     generator = torch.Generator().manual_seed(0)
-    model = RNNClassifier(d=d, h=width, generator=generator)
+    sequences = as_sequence(train.unit(), d), as_sequence(test.unit(), d)
+    model = RNNClassifier(d, width, 10, generator=generator)
     start = model.rnn.W_hh.detach().clone()
     steps = Training(
         model,
-        lambda images, labels, model=model: cross_entropy(model(images), labels),
-        (train.unit(), train.labels),
+        lambda x, labels, model=model: cross_entropy(model(x), labels),
+        (sequences[0], train.labels),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
         schedule="cosine",
         max_norm=1.0,
@@ -345,7 +348,7 @@ for d in (28, 784):
     for _ in steps:
         pass
     with torch.no_grad():
-        accuracy = (model(test.unit()).argmax(1) == test.labels).double().mean().item()
+        accuracy = (model(sequences[1]).argmax(1) == test.labels).double().mean().item()
     moved = (model.rnn.W_hh.detach() - start).norm().item()
     print(f"{784 // d:2} steps: accuracy {accuracy:.2f}, W_hh moved by {moved:.2f}")
     assert (moved == 0) == (d == 784)

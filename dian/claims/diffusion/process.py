@@ -1,7 +1,7 @@
 r"""Chapter 4: denoising diffusion.
 
-Every statement is checked at every step of a long chain and of a short one: at T = 1000
-an index that is off by one changes little, at T = 7 much.
+Every statement is checked at every timestep of long and short schedules: an index that
+is off by one changes little at T = 1000, and much at T = 7.
 """
 
 import math
@@ -49,13 +49,14 @@ def recursion(beta: Tensor) -> tuple[Tensor, ...]:
     assumptions="the noise of each step is independent and Gaussian",
     subjects=(process,),
     mutants=(
-        Mutant("a sum in place of a product", "alpha.cumprod(0)", "1 - beta.cumsum(0)", module=noise_schedule),
+        Mutant("a sum in place of a product", "alpha.cumprod(0)",
+               "1 - beta.cumsum(0)", module=noise_schedule),
         Mutant("the schedule starts one step late", "beta.new_zeros(1), beta",
                "beta, beta.new_zeros(1)", module=noise_schedule),
         Mutant("the noise is not under the root",
-               "(1 - schedule.alpha_bar).sqrt(), t, x_0)\n    return signal",
-               "(1 - schedule.alpha_bar), t, x_0)\n    return signal"),
-        Mutant("the step before", "table.to(x.device)[t]", "table.to(x.device)[t - 1]", module=noise_schedule),
+               "(1 - schedule.alpha_bar).sqrt()", "1 - schedule.alpha_bar"),
+        Mutant("the step before", "table.to(x.device)[t]",
+               "table.to(x.device)[t - 1]", module=noise_schedule),
         Mutant("variance in place of deviation in the induction", "a * v + 1 - a",
                "a * v + sympy.sqrt(1 - a)", module=__name__),
     ),
@@ -142,10 +143,10 @@ def posterior() -> float:
     subjects=(process,),
     mutants=(
         Mutant("the image is divided by alpha-bar",
-               "(x_t - noise * prediction) / signal",
-               "(x_t - noise * prediction) / signal**2"),
-        Mutant("the noise is not scaled", "(x_t - noise * prediction) / signal",
-               "(x_t - prediction) / signal"),
+               "(x_t - noise * epsilon) / signal",
+               "(x_t - noise * epsilon) / signal**2"),
+        Mutant("the noise is not scaled", "(x_t - noise * epsilon) / signal",
+               "(x_t - epsilon) / signal"),
         Mutant("another step's noise is taken out",
                "return (x_t - signal * x_0) /", "return (x_t - x_0) /"),
         Mutant("the root of 1 - alpha-bar is lost", "b / sympy.sqrt(1 - a_bar) * e",
@@ -153,7 +154,7 @@ def posterior() -> float:
     ),
 )  # fmt: skip
 def reparametrised() -> float:
-    """The mean of the step back in x_0 is that in epsilon, by symbols and numbers."""
+    """The mean of the reverse step in x_0 is that in epsilon, symbolically and not."""
     a_before, b, x, e = sympy.symbols("before beta x_t epsilon", positive=True)
     a_bar = a_before * (1 - b)
     x_0 = (x - sympy.sqrt(1 - a_bar) * e) / sympy.sqrt(a_bar)
@@ -197,7 +198,7 @@ def reparametrised() -> float:
         Mutant("the score is not divided by the noise", "return -epsilon / noise",
                "return -epsilon"),
         Mutant("the noise is not squared in the formula of Tweedie",
-               "(x_t + noise**2 * prediction)", "(x_t + noise * prediction)"),
+               "epsilon = -noise * prediction", "epsilon = -prediction"),
         Mutant("the mean of the step back without x_t",
                "at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_t",
                "at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_0"),
@@ -205,7 +206,7 @@ def reparametrised() -> float:
     ),
 )  # fmt: skip
 def targets() -> float:
-    """Each target gives the image back, and errors differ by powers of the ratio."""
+    """Each prediction type gives the image back; errors differ by the ratios."""
     residuals = []
     for T, first, last in CHAINS:
         schedule = noise_schedule.linear_schedule(T, first, last)
@@ -217,9 +218,9 @@ def targets() -> float:
         c_0 = process.posterior(schedule).c_0[t, None]
         true = {
             name: process.training_target(schedule, x_0, t, epsilon, name)
-            for name in process.TARGETS
+            for name in process.PREDICTION_TYPES
         }
-        # The error of each, when the image that it stands for is off by `wrong`.
+        # The error of each, if the error of the corresponding image is `wrong`.
         square = {
             "epsilon": snr,
             "x_0": 1,
@@ -260,7 +261,8 @@ def targets() -> float:
         Mutant("T is not drawn", "torch.randint(1, T + 1,", "torch.randint(1, T,"),
         Mutant("uniform noise", "drawn = torch.randn(", "drawn = torch.rand("),
         Mutant("the model is shown the step before",
-               "epsilon), t)\n    check", "epsilon), t - 1)\n    check"),
+               "model(q_sample(schedule, x_0, t, epsilon), t)",
+               "model(q_sample(schedule, x_0, t, epsilon), t - 1)"),
         Mutant("the model is shown the clean image",
                "model(q_sample(schedule, x_0, t, epsilon), t)", "model(x_0, t)"),
         Mutant("the absolute error", "error.square().flatten(1)",
@@ -271,7 +273,7 @@ def targets() -> float:
     ),
 )  # fmt: skip
 def algorithm_1() -> float:
-    """The loss, worked out again from what the model was shown; steps and noise."""
+    """The loss, computed again from the inputs of the model; timesteps and noise."""
     T, n, d = 7, 7000, 3
     schedule = noise_schedule.linear_schedule(T, 0.1, 0.6)
     factor, variance = recursion(evenly(T, 0.1, 0.6))

@@ -33,10 +33,8 @@ def _bug(what: str, old: str, new: str, seen: str, module=None) -> Bug:
     return Bug(Mutant(what, old, new, module), frozenset(seen.split()))
 
 
-_TABLES = """cos = torch.cat([table.real, table.real], dim=-1)
-    sin = torch.cat([table.imag, table.imag], dim=-1)"""
-_MIXED = """cos = table.real.repeat_interleave(2, dim=-1)
-    sin = table.imag.repeat_interleave(2, dim=-1)"""
+_TABLES = "torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)"
+_MIXED = "cos.repeat_interleave(2, -1), sin.repeat_interleave(2, -1)"
 _ANGLES = "positions.double()[..., None] * omega.to(positions.device, torch.double)"
 _COARSE = "(positions.bfloat16()[..., None] * omega.bfloat16()).double()"
 _KEYS = "k = rotary.rotate_half_split(k, omega, offset=start)"
@@ -63,7 +61,8 @@ ROTARY_BUGS = (
          "omega = frequencies(3 * D)[: D // 2]", "golden", __name__),
     _bug("all positions start at 1", "torch.arange(offset, offset + n,",
          "torch.arange(offset + 1, offset + n + 1,", "zero group"),
-    _bug("the queries start at 1", "q = rotary.rotate_half_split(q, omega, offset=start)",
+    _bug("the queries start at 1",
+         "q = rotary.rotate_half_split(q, omega, offset=start)",
          "q = rotary.rotate_half_split(q, omega, offset=start + 1)",
          "zero group same golden", __name__),
     _bug("the angle is in bfloat16", _ANGLES, _COARSE,
@@ -87,8 +86,8 @@ SINUSOIDAL_BUGS = (
     _bug("each column has a frequency of its own", "angles.cos()]",
          "(angles * base ** (-1 / d)).cos()]", "norm offset shift product golden"),
     _bug("the angle is in bfloat16",
-         "positions.device\n    )\n    pairs",
-         "positions.device\n    )\n    angles = angles.bfloat16().double()\n    pairs",
+         "angles = positions.double().unsqueeze(-1) * omega",
+         "angles = (positions.double().unsqueeze(-1) * omega).bfloat16().double()",
          "offset shift product golden"),
 )  # fmt: skip
 

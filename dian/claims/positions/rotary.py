@@ -54,7 +54,8 @@ def complex_pairs(row: list[float]) -> list[complex]:
         Mutant("both sines of the matrix have one sign", "= -table.imag",
                "= table.imag"),
         Mutant("the halves are read as neighbours",
-               "else _turn_halves", "else _turn_pairs"),
+               "_rotate_half(wide, cos, sin)",
+               "_rotate_interleaved(wide, cos, sin, None)"),
         Mutant("one half turns the other way",
                "addcmul_(x[..., :n_pair], sin)",
                "addcmul_(x[..., :n_pair], sin, value=-1)"),
@@ -63,7 +64,7 @@ def complex_pairs(row: list[float]) -> list[complex]:
         Mutant("the offset is lost", "torch.arange(offset, offset + n,",
                "torch.arange(0, n,"),
         Mutant("a width that does not fit goes through",
-               "x.ndim < 2 or x.shape[-1] != 2 * len(omega)", "x.ndim < 2",
+               "x.ndim < 2 or x.shape[-1] != d", "x.ndim < 2",
                raises="RuntimeError"),
     ),
 )  # fmt: skip
@@ -112,8 +113,8 @@ def forms() -> float:
     mutants=(
         Mutant("the cosine is used twice", "rot * sin", "rot * cos"),
         Mutant("table in one layout, rotation in the other",
-               "cos = torch.cat([table.real, table.real], dim=-1)",
-               "cos = table.real.repeat_interleave(2, dim=-1)"),
+               "cos, sin = torch.cat([cos, cos], -1),",
+               "cos, sin = cos.repeat_interleave(2, -1),"),
         Mutant("sine and cosine of two angles", "angles.sin()", "(2 * angles).sin()"),
     ),
 )  # fmt: skip
@@ -140,10 +141,10 @@ def norms() -> float:
     source=f"{SU}, section 3.2.2",
     subjects=(rotary,),
     mutants=(
-        Mutant("positions start at 1", "angles = positions.double()",
-               "angles = (positions + 1).double()"),
-        Mutant("the angle is in bfloat16", "torch.double)\n", "torch.double)\n"
-               "    angles = angles.bfloat16().double()\n"),
+        Mutant("positions start at 1", "return positions.double()",
+               "return (positions + 1).double()"),
+        Mutant("the angle is in bfloat16", "torch.double)\n",
+               "torch.double).bfloat16().double()\n"),
         Mutant("both sines of the matrix have one sign", "= -table.imag",
                "= table.imag"),
         Mutant("the wrong generator", "A[2 * i + 1, 2 * i] = w",
@@ -185,8 +186,8 @@ def group() -> float:
     subjects=(rotary,),
     mutants=(
         Mutant("turned the wrong way", "angles.sin()", "angles.neg().sin()"),
-        Mutant("the angle is in bfloat16", "torch.double)\n", "torch.double)\n"
-               "    angles = angles.bfloat16().double()\n"),
+        Mutant("the angle is in bfloat16", "torch.double)\n",
+               "torch.double).bfloat16().double()\n"),
         Mutant("the halves change places without the minus", "[-b, a]", "[b, a]"),
         Mutant("the offset is lost", "torch.arange(offset, offset + n,",
                "torch.arange(0, n,"),

@@ -20,18 +20,19 @@ from dian.positions import rotary_scaling, sinusoidal
     assumptions="at least two pairs",
     subjects=(rotary_scaling, sinusoidal),
     mutants=(
-        Mutant("positions are stretched, not squeezed", "return omega / scale",
-               "return omega * scale"),
-        Mutant("the base is multiplied by the scale alone", "torch.linspace(0, 1,",
+        Mutant("positions are stretched, not squeezed", "return omega / factor",
+               "return omega * factor"),
+        Mutant("the base is multiplied by the factor alone", "torch.linspace(0, 1,",
                "torch.linspace(0, 1 - 1 / len(omega),"),
-        Mutant("the fast pairs are slowed", "(1 - gamma) * omega / scale + gamma",
-               "gamma * omega / scale + (1 - gamma)"),
-        Mutant("turns are counted in radians", "original_max_positions * omega / (2 * math.pi)",
+        Mutant("the fast pairs are slowed", "(1 - gamma) * omega / factor + gamma",
+               "gamma * omega / factor + (1 - gamma)"),
+        Mutant("rotations are counted in radians",
+               "original_max_positions * omega / (2 * math.pi)",
                "original_max_positions * omega"),
         Mutant("the ramp is not cut off", ".clamp(0, 1)", ""),
-        Mutant("the factor without its 1", "0.1 * math.log(scale) + 1",
-               "0.1 * math.log(scale)"),
-        Mutant("a scale below 1 goes through", "not scale >= 1", "not scale >= 0"),
+        Mutant("the factor without its 1", "0.1 * math.log(factor) + 1",
+               "0.1 * math.log(factor)"),
+        Mutant("a factor below 1 goes through", "factor >= 1, f", "factor >= 0, f"),
     ),
 )  # fmt: skip
 def longer() -> float:
@@ -54,7 +55,7 @@ def longer() -> float:
     residuals.append(
         relative(found[1], sinusoidal.frequencies(d, base * s ** (64 / 62)))
     )
-    residuals.append(abs(rotary_scaling.yarn_factor(math.e**5) - 1.5))
+    residuals.append(abs(rotary_scaling.yarn_attention_factor(math.e**5) - 1.5))
     try:
         rotary_scaling.position_interpolation(omega, 0.5)
     except ValueError:

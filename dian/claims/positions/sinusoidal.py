@@ -55,7 +55,7 @@ def refuses(call, *arguments) -> float:
                ") / (d - 2))"),
         Mutant("positions in the type of the result", "positions.double()",
                "positions.bfloat16()"),
-        Mutant("an odd width goes through", "d <= 0 or d % 2", "d <= 0"),
+        Mutant("an odd width goes through", "d > 0 and d % 2 == 0", "d > 0"),
     ),
 )  # fmt: skip
 def entries() -> float:

@@ -97,8 +97,8 @@ def forward() -> float:
     mutants=(
         Mutant(
             "one bias for all classes",
-            "torch.empty(width, q))\n        self.b_q = nn.Parameter(torch.zeros(q",
-            "torch.empty(width, q))\n        self.b_q = nn.Parameter(torch.zeros(1",
+            "self.b_q = nn.Parameter(torch.zeros(num_classes))\n        nn.init",
+            "self.b_q = nn.Parameter(torch.zeros(1))\n        nn.init",
         ),
         Mutant(
             "the two biases of torch are counted",
@@ -174,9 +174,7 @@ def cross_entropy() -> float:
     source="Goodfellow et al., Deep Learning, 2016, section 6.2.2",
     subjects=(loss,),
     mutants=(
-        Mutant(
-            "the sign is lost", "softmax(logits) - target", "target - softmax(logits)"
-        ),
+        Mutant("the sign is lost", "softmax(logits) - y", "y - softmax(logits)"),
         Mutant(
             "divided by all positions, masked or not",
             "gradient / mask.sum()",
@@ -200,8 +198,8 @@ def cross_entropy() -> float:
         ),
         Mutant(
             "smoothing leaves the label out",
-            "even = smoothing / logits.shape[-1]",
-            "even = smoothing / (logits.shape[-1] - 1)",
+            "even = label_smoothing / logits.shape[-1]",
+            "even = label_smoothing / (logits.shape[-1] - 1)",
         ),
         Mutant(
             "class weights are divided by their number",
@@ -248,16 +246,20 @@ def variants(loss, logits: Tensor, labels: Tensor, mask: Tensor) -> float:
     leaf, ignored = logits.clone().requires_grad_(), labels.where(mask, -100)
     flat = leaf.flatten(0, 1)
     w = torch.linspace(0.3, 2, Q, dtype=torch.float64)
-    smooth = F.cross_entropy(flat, ignored.flatten(), label_smoothing=0.3)
+    smoothed = {"label_smoothing": 0.3}
+    smooth = F.cross_entropy(flat, ignored.flatten(), **smoothed)
     weighted = F.cross_entropy(flat, labels.flatten(), w)
     expected = [torch.autograd.grad(x, leaf)[0] for x in (smooth, weighted)]
     one_hot = F.one_hot(labels, Q)
     by_class = w[labels][..., None] * (loss.softmax(logits) - one_hot)
     return largest(
         [
-            relative(loss.cross_entropy(logits, labels, mask, 0.3), smooth.detach()),
             relative(
-                loss.cross_entropy_backward(logits, labels, mask, 0.3), expected[0]
+                loss.cross_entropy(logits, labels, mask, **smoothed), smooth.detach()
+            ),
+            relative(
+                loss.cross_entropy_backward(logits, labels, mask, **smoothed),
+                expected[0],
             ),
             relative(by_class / w[labels].sum(), expected[1]),
         ]
@@ -330,8 +332,8 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
         ),
         Mutant(
             "the bias gets the mean",
-            "b_h_bar += rows.sum(0)",
-            "b_h_bar += rows.mean(0)",
+            "grad_b_h += rows.sum(0)",
+            "grad_b_h += rows.mean(0)",
         ),
         Mutant("the start state gets delta_1 itself", "H_0=Gamma", "H_0=delta[0]"),
         Mutant(
@@ -342,13 +344,13 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
         ),
         Mutant(
             "a start that is learned learns nothing",
-            "start.expand(X.shape[1], -1)",
-            "start.detach().expand(X.shape[1], -1)",
+            "h_0.expand(X.shape[1], -1)",
+            "h_0.detach().expand(X.shape[1], -1)",
         ),
         Mutant(
             "what the next chunk sends back is dropped",
-            "E is None else E.clone()",
-            "True else E.clone()",
+            "Gamma += grad_last_state",
+            "pass",
         ),
     ),
 )

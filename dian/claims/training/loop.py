@@ -7,7 +7,6 @@ import torch
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest
-from dian.errors import DianError
 from dian.rnn import networks
 from dian.runs.record import load
 from dian.training import loop, loss
@@ -27,11 +26,11 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
     subjects=(networks, loop, loss),
     mutants=(
         Mutant("the bias of the output does not start at zero",
-               "(width, q))\n        self.b_q = nn.Parameter(torch.zeros(q",
-               "(width, q))\n        self.b_q = nn.Parameter(torch.arange(1.0 * q"),
+               "nn.Parameter(torch.zeros(num_classes))\n        nn.init",
+               "nn.Parameter(torch.arange(1.0 * num_classes))\n        nn.init"),
         Mutant("the images do not reach the network",
-               "self.rnn(as_sequence(images, self.d))\n        read",
-               "self.rnn(as_sequence(0 * images, self.d))\n        read"),
+               "self.rnn(_time_first(x, self.input_size), lengths",
+               "self.rnn(_time_first(0 * x, self.input_size), lengths"),
         Mutant("no step is made", "self.optimizer.step()", "None", module=loop),
         Mutant("a loss that is not finite does not stop",
                "if not math.isfinite(self.losses[-1])", "if False", module=loop),
@@ -62,7 +61,7 @@ def start() -> float:
     try:
         losses_of(1, factor=math.nan)
         stopped = False
-    except DianError:
+    except FloatingPointError:
         stopped = True
     record = load("rnn-fashion-mnist").series
     recorded = np.concatenate([v.ravel() for k, v in record.items() if "loss" in k])
