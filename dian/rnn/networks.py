@@ -266,6 +266,7 @@ def _time_first(x: Tensor, input_size: int) -> Tensor:
         x.ndim == 3 and x.shape[-1] == input_size and x.numel(),
         f"x must be (batch, time, {input_size}), none empty, got {tuple(x.shape)}",
     )
+    require(x.is_floating_point(), f"x must be floating-point numbers, got {x.dtype}")
     # If the sum is finite, so are all entries; this costs one pass over memory.
     if not x.sum().isfinite():
         bad = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
