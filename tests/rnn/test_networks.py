@@ -221,6 +221,7 @@ ONES, NAN = torch.ones(4, 30, 3), torch.full((4, 30, 3), torch.nan)
         (lambda: classify(PEER, torch.ones(4, 30, 6)), r"\(batch, time, 3\).* 30, 6\)"),
         (lambda: classify(MODEL, torch.ones(4, 3)), r"got \(4, 3\)"),
         (lambda: classify(MODEL, torch.ones(0, 30, 3)), "none empty"),
+        (lambda: classify(MODEL, ONES.byte()), "floating-point numbers, got torch.uin"),
         (
             lambda: classify(MODEL, NAN),
             r"x must be finite, got NaN or infinity in x\[0\]",
