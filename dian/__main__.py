@@ -1,9 +1,7 @@
 """The command line: ``python -m dian --help``."""
 
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict
 from json import dumps as to_json
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
 import dian
@@ -24,9 +22,9 @@ from dian.runs.checkpoint import Processes
 from dian.runs.environment import select_device
 from dian.runs.experiment import experiments, find
 from dian.runs.freshness import stale
-from dian.runs.record import RECORDED, load, record_names
+from dian.runs.progress import reporting
+from dian.runs.record import RECORDED, Record, load, record_names
 from dian.training import distributed
-from dian.training.loop import Step
 
 app = typer.Typer(
     help="Train, inspect, use and verify the recorded networks of the report.",
@@ -41,9 +39,6 @@ Commit = Annotated[
     str | None, typer.Option(help="Commit hash to record if git is unavailable.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-Report = Callable[[int, Step], None]
-"""Called with the seed and each step."""
 
 shown = {"traceback": False}
 
@@ -92,13 +87,19 @@ def list_(
 
 @app.command()
 def show(name: Recorded) -> None:
-    """Show the result, hyperparameters and origin of a record."""
+    """Show the results, hyperparameters and origin of a record."""
     record = load(name)
-    print(f"{record!r}\n{record.provenance}\n")
-    settings = {f"settings/{key}": value for key, value in record.settings.items()}
-    metrics = {key: f"{row.mean():.4g}" for key, row in record.metrics.items()}
-    for key, value in (settings | metrics).items():
-        print(f"{key:36}{value}")
+    print(repr(record))
+    for key, value in record.settings.items():
+        print(f"{f'settings/{key}':36}{value}")
+    _print_results(record)
+
+
+def _print_results(record: Record) -> None:
+    for key, row in record.metrics.items():
+        spread = f" ± {row.std(ddof=1):.4f}" if len(row) > 1 else ""
+        print(f"{key:36}{row.mean():.4f}{spread}")
+    print(record.provenance)
 
 
 @app.command()
@@ -176,34 +177,21 @@ def train(
     if quick and folder.resolve() == RECORDED:
         raise DianError("--quick never overwrites a recorded run; choose another --out")
     select_device(device)  # refused before the bar is drawn
-    with _progress(name) as show, _tensorboard(tensorboard) as write:
-
-        def report(seed: int, step: Step) -> None:
-            show(seed, step)
-            write(seed, step)
-
-        processes = Processes(
-            distributed.rank(),
-            distributed.world_size(),
-            distributed.process_group,
-            distributed.broadcast_from_rank0,
-        )
+    processes = Processes(
+        distributed.rank(),
+        distributed.world_size(),
+        distributed.process_group,
+        distributed.broadcast_from_rank0,
+    )
+    board = None if processes.rank else tensorboard
+    with reporting(name, board) as report:
         options = runner.Options(
-            device=device,
-            n_seed=seeds,
-            quick=quick,
-            commit=commit,
-            resume=resume,
-            report=report,
-            processes=processes,
+            device, seeds, quick, commit, resume, report=report, processes=processes
         )
         record = runner.train(experiment, folder / name, options)
-    if record is None:
-        return  # process 0 prints the result
-    for key, values in record.metrics.items():
-        spread = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
-        print(f"{key:18} {values.mean():.4f}{spread}")
-    print(f"{record.provenance}\nwritten to {record.folder}")
+    if record is not None:  # process 0 prints the result
+        _print_results(record)
+        print(f"written to {record.folder}")
 
 
 @app.command()
@@ -214,16 +202,16 @@ def revalidate(
     commit: Commit = None,
 ) -> None:
     """Replay records with today's code, and store the proof that they still hold."""
-    for name in names or record_names():
-        record = load(name)
-        if not names and not stale(record):
-            continue
-        if not names and not record.replay:
-            print(f"record {name} is stale, and holds times: run {record.command}")
-            continue
+    for name in names or filter(_replayable, record_names()):
         proof = runner.revalidate(name, commit=commit)
         agrees = f"the replay agrees within {proof['residual']:.1e}"
         print(f"record {name} is fresh: {agrees}", flush=True)
+
+
+def _replayable(name: str) -> bool:
+    """Whether a record is stale, and a replay can show that it still holds."""
+    record = load(name)
+    return bool(record.replay and stale(record))
 
 
 @app.command()
@@ -334,72 +322,6 @@ def _table(reports: list[dict]) -> str:
     if killed:
         tally += f", {sum(killed)} of {len(killed)} mutants were killed"
     return f"{drawn.get()}{tally}"
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Report]:
-    """Yield a function that shows steps: as a bar in a terminal, elsewhere as lines."""
-    if not sys.stderr.isatty():
-        yield _lines(name)
-        return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} steps, loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        tasks = {}
-
-        def show(seed: int, step: Step) -> None:
-            if seed not in tasks:
-                what = f"{name}, seed {seed}"
-                tasks[seed] = progress.add_task(what, total=step.total, loss=0)
-            progress.update(tasks[seed], completed=step.number, loss=step.loss)
-
-        yield show
-
-
-def _lines(name: str, interval_s: float = 30.0) -> Report:
-    """Return a function that prints a line now and then, and one for the last step."""
-    last = time.monotonic() - interval_s
-
-    def show(seed: int, step: Step) -> None:
-        nonlocal last
-        if step.number < step.total and time.monotonic() - last < interval_s:
-            return
-        last = time.monotonic()
-        print(
-            f"{name}, seed {seed}: step {step.number} of {step.total}, "
-            f"loss {step.loss:.3f}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    return show
-
-
-@contextmanager
-def _tensorboard(folder: Path | None) -> Iterator[Report]:
-    """Yield a function that writes losses where TensorBoard reads them."""
-    if folder is None or distributed.rank():
-        yield lambda seed, step: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise DianError(
-            "--tensorboard needs the package tensorboard, which is not installed; "
-            "run: pip install tensorboard (the extra dian[tensorboard])"
-        ) from None
-    with SummaryWriter(folder) as writer:
-
-        def write(seed: int, step: Step) -> None:
-            writer.add_scalar(f"seed {seed}/loss", step.loss, step.number)
-            if (mean := step.epoch_loss) is not None:
-                writer.add_scalar(f"seed {seed}/epoch loss", mean, step.epoch)
-
-        yield write
 
 
 def main() -> None:

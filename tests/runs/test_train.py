@@ -16,6 +16,7 @@ from dian.errors import DianError
 from dian.runs import train as runner
 from dian.runs.experiment import Job, find
 from dian.runs.freshness import stale
+from dian.runs.progress import reporting
 from dian.runs.record import record_names
 from dian.training.loop import Step
 
@@ -247,7 +248,7 @@ def test_a_wrong_command_is_one_line(tmp_path, monkeypatch, capsys, arguments, m
 def test_progress_is_lines_where_there_is_no_terminal(capsys, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    with command_line._progress("some") as show:
+    with reporting("some") as show:
         for number in range(1, 8):
             clock[0] += 12.0
             show(3, Step(number, 7, 1, 1 / number))
@@ -285,7 +286,7 @@ def test_losses_are_written_for_tensorboard(tmp_path, monkeypatch):
     module = types.ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = summary_writer
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    with command_line._tensorboard(tmp_path) as write:
+    with reporting("some", tmp_path) as write:
         write(2, Step(1, 2, 1, 0.5))
         write(2, Step(2, 2, 1, 0.25, epoch_loss=0.375))
     (writer,) = writers
@@ -301,5 +302,5 @@ def test_losses_are_written_for_tensorboard(tmp_path, monkeypatch):
 def test_without_the_package_tensorboard_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     told = r"--tensorboard needs .* run: pip install tensorboard"
-    with pytest.raises(DianError, match=told), command_line._tensorboard(tmp_path):
+    with pytest.raises(DianError, match=told), reporting("some", tmp_path):
         pass
