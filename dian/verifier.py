@@ -1,19 +1,27 @@
-"""Run the checks of the claims, and the planted bugs that they must reject."""
+"""Run the checks of the claims, and the mutants that they must kill."""
 
 import importlib
 import inspect
+import json
 import math
 import pkgutil
+import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import dian.claims
-from dian.claims import Claim, Mutant, require_expected
+from dian.claims import Claim, Mutant
+from dian.claims.mutation import mutate
 from dian.errors import DianError
 from dian.records import nearest
+
+EQUATIONS = Path("build/equations.json")
+"""Labels of the equations by their numbers on the site; its build writes the file."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +48,7 @@ def claims() -> dict[str, Claim]:
     Raises
     ------
     DianError
-        If an ID is used twice, a claim has no mutant, or claims or mutants are not
-        those of :data:`dian.claims.EXPECTED`.
+        If an ID is used twice, or a claim has no mutant.
 
     Examples
     --------
@@ -58,14 +65,13 @@ def claims() -> dict[str, Claim]:
             if found.get(one.id) is one:
                 continue  # one function under two names
             if one.id in found:
-                raise DianError(f"claim {one.id} stands twice; give one another ID")
+                raise DianError(f"two claims have the ID {one.id}; rename one of them")
             if not one.mutants:
                 raise DianError(
-                    f"claim {one.id} has no mutant: nobody has seen it fail; plant a "
-                    "bug that its check must reject"
+                    f"claim {one.id} has no mutant, so its check has never been seen "
+                    "to fail; add one that it must kill"
                 )
             found[one.id] = one
-    require_expected({name: len(one.mutants) for name, one in found.items()})
     return found
 
 
@@ -75,26 +81,51 @@ def find(names: Iterable[str]) -> list[Claim]:
     Parameters
     ----------
     names
-        IDs such as ``R5``, or chapters such as ``rnn`` for all of their claims.
+        IDs such as ``R5``, chapters such as ``rnn``, labels of equations such as
+        ``eq-bptt-states``, or their numbers on the site, such as ``(17)``.
 
     Raises
     ------
     DianError
-        If there is no such claim and no such chapter; the nearest are listed.
+        If nothing has such a name; the nearest are listed.
 
     Examples
     --------
-    >>> [one.id for one in find(["clipping", "R5"])]
+    >>> [one.id for one in find(["clipping", "eq-bptt-states"])]
     ['R13', 'R5']
     """
     known = claims()
+    by_name = defaultdict(list)
+    for one in known.values():
+        for name in {one.id, chapter(one), *one.equations}:
+            by_name[name].append(one)
     wanted: dict[str, Claim] = {}
     for name in names:
-        named = {id_: one for id_, one in known.items() if name in (id_, chapter(one))}
-        if not named:
-            raise DianError(f"no claim {name!r}; {nearest(name, known)}")
-        wanted |= named
+        numbered = re.fullmatch(r"\(?(\d+)\)?", name)
+        label = _label(numbered[1]) if numbered else name
+        if label.startswith("def-"):
+            raise DianError(f"equation {label} is a definition, which needs no claim")
+        if label not in by_name:
+            kind = [
+                n for n in by_name if n.startswith("eq-") == label.startswith("eq-")
+            ]
+            raise DianError(f"no claim {label!r}; {nearest(label, kind)}")
+        wanted |= {one.id: one for one in by_name[label]}
     return list(wanted.values()) or list(known.values())
+
+
+def _label(number: str) -> str:
+    """Return the label of the equation that has a number on the site."""
+    try:
+        labels = json.loads(EQUATIONS.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DianError(
+            f"no {EQUATIONS}: equation numbers are known after `make html`; labels "
+            "(eq-bptt-states) and IDs (R5) always are"
+        ) from None
+    if number not in labels:
+        raise DianError(f"no equation ({number}): the site has {len(labels)}")
+    return labels[number]
 
 
 def chapter(claim: Claim) -> str:
@@ -107,30 +138,27 @@ def verify(claim: Claim) -> Result:
     return _run(claim, claim.check, {})
 
 
-def plant(claim: Claim, mutant: Mutant) -> Result:
-    """Run the check of a claim on code with a planted bug; it should be :func:`caught`.
+def run_mutant(claim: Claim, mutant: Mutant) -> Result:
+    """Run the check of a claim on mutated code, which it should have :func:`killed`.
 
     Raises
     ------
     DianError
-        If the source does not hold what the mutant replaces exactly once, or is no
-        module any more with the bug.
+        If the mutant does not fit the code; see :func:`load_mutant`.
     """
     module = mutant.module or claim.subjects[0]
     name = module if isinstance(module, str) else module.__name__
-    check = claim.check
-    if name != check.__module__:
-        return _run(claim, check, {name: mutated(name, mutant)})
-    # The bug is in the formula that the check itself writes down.
-    bugged = mutated(name, mutant, after=f"def {check.__name__}(")
-    return _run(claim, getattr(bugged, check.__name__), {})
+    loaded, check = load_mutant(name, mutant), claim.check
+    if name == check.__module__:  # the mutant is one of the check's own formula
+        return _run(claim, getattr(loaded, check.__name__), {})
+    return _run(claim, check, {name: loaded})
 
 
-def caught(mutant: Mutant, result: Result) -> bool:
-    """Say whether the check noticed the planted bug itself.
+def killed(mutant: Mutant, result: Result) -> bool:
+    """Return whether the check detected the mutant.
 
     It did if the residual is too large or NaN. An error counts only if it is the one
-    that the mutant announces: any other may come from a mutant that has rotted.
+    that the mutant declares: any other may mean that the mutant is outdated.
     """
     if result.error is None:
         return not result.passed
@@ -138,14 +166,14 @@ def caught(mutant: Mutant, result: Result) -> bool:
 
 
 def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
-    """Check a claim, and tell all about it in plain values.
+    """Verify a claim, and return the outcome in values that JSON can hold.
 
     Parameters
     ----------
     claim
-        To check.
+        To verify.
     mutants
-        Whether to plant its bugs, too.
+        Whether to run its mutants, too.
     """
     result = verify(claim)
     return {
@@ -164,19 +192,19 @@ def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
         "error": result.error or _why_not_finite(result.residual),
         "passed": result.passed,
         "seconds": result.seconds,
-        "mutants": [_planted(claim, m) for m in claim.mutants] if mutants else [],
+        "mutants": [_report_mutant(claim, m) for m in claim.mutants] if mutants else [],
     }
 
 
-def _planted(claim: Claim, mutant: Mutant) -> dict[str, Any]:
-    """Plant a bug and tell what came of it; one that does not fit was not caught."""
-    told = {"what": mutant.what, "old": mutant.old, "new": mutant.new}
+def _report_mutant(claim: Claim, mutant: Mutant) -> dict[str, Any]:
+    """Run a mutant and report the outcome; one that does not fit was not killed."""
+    told = {"what": mutant.what, "at": mutant.at, "old": mutant.old, "new": mutant.new}
     try:
-        bugged = plant(claim, mutant)
+        result = run_mutant(claim, mutant)
     except DianError as error:
         return told | {"caught": False, "by": str(error)}
-    by = bugged.error or f"residual {bugged.residual:.1e}"
-    return told | {"caught": caught(mutant, bugged), "by": by}
+    by = result.error or f"residual {result.residual:.1e}"
+    return told | {"caught": killed(mutant, result), "by": by}
 
 
 def _code(check: Callable[..., float]) -> str:
@@ -190,44 +218,44 @@ def _why_not_finite(residual: float) -> str | None:
     return None if math.isfinite(residual) else f"the residual is {residual}"
 
 
-def mutated(name: str, mutant: Mutant, after: str = "") -> ModuleType:
-    """Load a second copy of a module, with one expression replaced.
+def load_mutant(name: str, mutant: Mutant) -> ModuleType:
+    """Load a second copy of a module, with one piece of code replaced.
+
+    The syntax tree is compared, without docstrings: neither line breaks nor quotes,
+    comments or redundant parentheses matter.
 
     Parameters
     ----------
     name
         Of the module.
     mutant
-        What to replace.
-    after
-        Look for it only behind this text: a mutant that is declared in the module
-        itself holds the expression too.
+        What to replace, and in which definition.
+
+    Raises
+    ------
+    DianError
+        If the mutant does not fit the module, changes nothing, or cannot be loaded.
 
     Examples
     --------
     >>> from dian.claims import Mutant
-    >>> bugged = mutated("dian.files", Mutant("", "hashlib.sha256(", "hashlib.md5("))
-    >>> len(bugged.sha256(b""))
+    >>> weak = Mutant("a weak hash", "sha256", "hashlib.sha256", "hashlib.md5")
+    >>> len(load_mutant("dian.files", weak).sha256(b""))
     32
     """
     original = importlib.import_module(name)
-    source = inspect.getsource(original)
-    head, start, body = source.partition(after) if after else ("", "", source)
-    times = body.count(mutant.old)
-    if times != 1:
-        raise DianError(
-            f"the mutant {mutant.what!r} replaces {mutant.old!r} in {name}, which "
-            f"holds it {times} times, expected once"
-        )
+    try:
+        source = mutate(inspect.getsource(original), mutant.at, mutant.old, mutant.new)
+    except DianError as error:
+        raise DianError(f"mutant {mutant.what!r} of {name}: {error}") from None
     copy = ModuleType(name)
     copy.__file__ = original.__file__
     copy.__package__ = original.__package__
-    bugged = head + start + body.replace(mutant.old, mutant.new)
     try:
-        exec(compile(bugged, f"<{name}, bugged>", "exec"), vars(copy))
-    except Exception as error:  # a mutant may be any text
+        exec(compile(source, f"<mutant of {name}>", "exec"), vars(copy))
+    except Exception as error:  # a mutant may be any code
         raise DianError(
-            f"the mutant {mutant.what!r} leaves no module {name}: {_one_line(error)}"
+            f"mutant {mutant.what!r} of {name} cannot be loaded: {_one_line(error)}"
         ) from None
     return copy
 
