@@ -1,4 +1,4 @@
-"""Every claim holds, every planted bug is rejected, and neither can be hidden."""
+"""Every claim holds, every mutant is killed, and neither can be hidden."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from dian.claims.compare import complex_step, holds, largest, relative
 from dian.errors import DianError
 
 CLAIMS = verifier.claims()
-PLANTED = [(one, mutant) for one in CLAIMS.values() for mutant in one.mutants]
+MUTANTS = [(one, mutant) for one in CLAIMS.values() for mutant in one.mutants]
 
 
 @pytest.mark.parametrize("one", CLAIMS.values(), ids=lambda one: one.id)
@@ -26,10 +26,10 @@ def test_claim(one):
 
 
 @pytest.mark.parametrize(
-    ("one", "mutant"), PLANTED, ids=[f"{o.id}-{m.what}" for o, m in PLANTED]
+    ("one", "mutant"), MUTANTS, ids=[f"{o.id}-{m.what}" for o, m in MUTANTS]
 )
 def test_mutant(one, mutant):
-    assert verifier.caught(mutant, verifier.plant(one, mutant))
+    assert verifier.killed(mutant, verifier.run_mutant(one, mutant))
 
 
 def test_the_difference_is_relative_to_the_largest_entry():
@@ -60,7 +60,7 @@ def test_the_complex_step_is_exact():
     torch.testing.assert_close(found, x.cos() * x + x.sin(), rtol=0, atol=1e-15)
 
 
-ANY = (Mutant("any", "", ""),)
+ANY = (Mutant("any", "f", "1", "2"),)
 
 
 def one_claim(check, tolerance=1e-3, mutants=ANY):
@@ -88,34 +88,44 @@ def test_a_check_that_raises_fails_and_tells_why():
     assert result.error == "ZeroDivisionError: division by zero"
 
 
-def test_a_mutant_that_no_longer_fits_the_source_is_an_error():
-    gone = one_claim(lambda _: 0.0, mutants=(Mutant("gone", "not there at all", ""),))
-    with pytest.raises(DianError, match=r"'gone' replaces .* holds it 0 times"):
-        verifier.plant(gone, gone.mutants[0])
-
-
-def test_a_mutant_that_does_not_fit_is_reported_as_not_caught():
+@pytest.mark.parametrize(
+    ("at", "old", "new", "told"),
+    [
+        ("gone", "1", "2", "there is no definition of 'gone'"),
+        ("claim", "gone(1)", "2", "'claim' contains 'gone(1)' 0 times, expected once"),
+        ("claim", "check", "2", "'claim' contains 'check' 3 times, expected once"),
+        ("claim", "mark", "(mark)", "'(mark)' is the same code as 'mark'"),
+        ("KINDS", "{", "", "'{' is not Python: '{' was never closed"),
+    ],
+)
+def test_a_mutant_that_does_not_fit_is_an_error_and_not_killed(at, old, new, told):
     def check(_):
         return 0.0
 
-    gone = one_claim(check, mutants=(Mutant("gone", "not there at all", ""),))
-    (told,) = verifier.report(gone, mutants=True)["mutants"]
-    assert told["caught"] is False
-    assert "0 times" in told["by"]
+    mutant = Mutant("no bug", at, old, new)
+    unfit = one_claim(check, mutants=(mutant,))
+    told = f"mutant 'no bug' of dian.claims: {told}"
+    with pytest.raises(DianError, match=re.escape(told)):
+        verifier.run_mutant(unfit, mutant)
+    (reported,) = verifier.report(unfit, mutants=True)["mutants"]
+    assert reported["caught"] is False
+    assert reported["by"].startswith(told)
 
 
-def planted(check, **mutant):
-    """Report a claim about this very module with one bug in its check."""
-    one = one_claim(check, mutants=(Mutant("any", module=__name__, **mutant),))
-    (told,) = verifier.report(one, mutants=True)["mutants"]
+def mutated(check, **mutant):
+    """Report a claim about this very module with one mutant of its check."""
+    mutants = (Mutant("any", check.__name__, module=__name__, **mutant),)
+    (told,) = verifier.report(one_claim(check, mutants=mutants), mutants=True)[
+        "mutants"
+    ]
     return told
-
-
-RIGHT = "sum([1, " + "-1])"  # so that it stands once
 
 
 def right(_):
     return sum([1, -1])
+
+
+RIGHT = "sum([1, -1])"
 
 
 @pytest.mark.parametrize(
@@ -123,14 +133,35 @@ def right(_):
     [
         ("no_such_name", "NameError: name 'no_such_name' is not defined"),
         ("sum(1)", "TypeError: 'int' object is not iterable"),
-        ("sum([1", "leaves no module test_claims: SyntaxError"),
+        ("sum([1", "'sum([1' is not Python: '[' was never closed"),
+        ("(yield)", "TypeError: float() argument must be"),
+        ("return = 1", "is not Python: invalid syntax"),
         ("sum([2, -2])", "residual 0.0e+00"),
     ],
 )
-def test_a_mutant_that_rots_is_not_caught(new, by):
-    told = planted(right, old=RIGHT, new=new)
+def test_a_mutant_that_is_outdated_is_not_killed(new, by):
+    told = mutated(right, old=RIGHT, new=new)
     assert told["caught"] is False
     assert by in told["by"]
+
+
+def test_a_mutant_that_cannot_be_loaded_is_an_error():
+    told = "mutant 'no bug' of dian.claims cannot be loaded: NameError: name 'no_such"
+    mutant = Mutant("no bug", "KINDS", '"recorded run"', "no_such_name")
+    with pytest.raises(DianError, match=told):
+        verifier.load_mutant("dian.claims", mutant)
+
+
+def test_the_report_tells_what_was_changed_and_where():
+    told = mutated(right, old=RIGHT, new="sum([1])")
+    assert told == {
+        "what": "any",
+        "at": "right",
+        "old": RIGHT,
+        "new": "sum([1])",
+        "caught": True,
+        "by": "residual 1.0e+00",
+    }
 
 
 @pytest.mark.parametrize(
@@ -144,20 +175,11 @@ def test_a_mutant_that_rots_is_not_caught(new, by):
         ("1 / 0", "ArithmeticError", False),  # its parent is another name
     ],
 )
-def test_a_mutant_is_caught_by_a_residual_or_by_the_error_it_announces(
+def test_a_mutant_is_killed_by_a_residual_or_by_the_error_it_declares(
     new, raises, caught
 ):
-    told = planted(right, old=RIGHT, new=new, raises=raises)
+    told = mutated(right, old=RIGHT, new=new, raises=raises)
     assert told["caught"] is caught
-
-
-def test_no_claim_and_no_mutant_vanishes_unseen(monkeypatch):
-    monkeypatch.setitem(dian.claims.EXPECTED, "R99", 1)
-    monkeypatch.setitem(dian.claims.EXPECTED, "R1", 99)
-    monkeypatch.delitem(dian.claims.EXPECTED, "P1")
-    told = "claim P1 is new, .* claim R1 has 4 mutants, expected 99, claim R99 is gone"
-    with pytest.raises(DianError, match=told):
-        verifier.claims()
 
 
 def test_a_claim_without_a_mutant_is_refused(monkeypatch):
@@ -169,7 +191,7 @@ def test_a_claim_without_a_mutant_is_refused(monkeypatch):
         verifier.claims()
 
 
-def test_an_id_stands_once(monkeypatch):
+def test_an_id_is_used_once(monkeypatch):
     from dian.claims import positions
 
     monkeypatch.setattr(positions, "again", positions.sinusoidal, raising=False)
@@ -177,7 +199,7 @@ def test_an_id_stands_once(monkeypatch):
     other = one_claim(lambda _: 0.0)
     object.__setattr__(other, "id", "P1")
     monkeypatch.setattr(positions, "other", other.check, raising=False)
-    with pytest.raises(DianError, match="claim P1 stands twice"):
+    with pytest.raises(DianError, match="two claims have the ID P1"):
         verifier.claims()
 
 
@@ -193,7 +215,7 @@ def test_the_command_line_prints_a_table():
     done = verify("R2", "A3", "--mutants")
     assert done.returncode == 0, done.stderr
     assert re.search(r"R2 .*✓", done.stdout)
-    assert "2 claims hold, 6 of 6 planted bugs were caught" in done.stdout
+    assert "2 claims hold, 6 of 6 mutants were killed" in done.stdout
 
 
 def test_the_command_line_tells_all_as_json():
@@ -208,3 +230,52 @@ def test_an_unknown_claim_lists_the_nearest():
     done = verify("R22")
     assert done.returncode == 1
     assert done.stderr.startswith("dian: no claim 'R22'; nearest: R2")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["R2"], ["R2"]),
+        (["clipping"], ["R13"]),
+        (["eq-mask"], ["A8"]),
+        (["eq-cross-entropy", "R3", "R2"], ["R3", "R2"]),
+        (["(17)"], ["A8"]),
+        (["17", "3"], ["A8", "R3"]),
+    ],
+)
+def test_a_claim_is_found_by_any_of_its_names(names, expected, numbers):
+    assert [one.id for one in verifier.find(names)] == expected
+
+
+@pytest.fixture
+def numbers(tmp_path, monkeypatch):
+    """The numbers of the equations, as the build of the site writes them."""
+    file = tmp_path / "equations.json"
+    labels = {"3": "eq-cross-entropy", "5": "def-rnn", "17": "eq-mask"}
+    file.write_text(json.dumps(labels))
+    monkeypatch.setattr(verifier, "EQUATIONS", file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("eq-masc", "no claim 'eq-masc'; nearest: eq-mask"),
+        ("(5)", "equation def-rnn is a definition, which needs no claim"),
+        ("99", r"no equation \(99\): the site has 3"),
+        ("((17)", r"no claim '\(\(17\)'; nearest: R17, D17"),
+    ],
+)
+def test_a_name_that_means_no_claim_is_an_error(name, told, numbers):
+    with pytest.raises(DianError, match=told):
+        verifier.find([name])
+
+
+@pytest.mark.parametrize("content", [None, "", "{"])
+def test_numbers_are_known_once_the_site_is_built(content, numbers):
+    numbers.unlink()
+    if content is not None:
+        numbers.write_text(content)
+    with pytest.raises(DianError, match="known after `make html`; labels"):
+        verifier.find(["(17)"])
+    assert verifier.find(["eq-mask"])

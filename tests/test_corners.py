@@ -42,7 +42,7 @@ TABLES = [(ROTARY, corners.ROTARY_BUGS), (SINUSOIDAL, corners.SINUSOIDAL_BUGS)]
 def test_the_matrix(table, bugs):
     """What is computed, what stands beside each bug, and this table are one."""
     names, *rows = [line.split() for line in table.strip().splitlines()]
-    computed = corners.matrix(verifier.mutated, bugs)
+    computed = corners.matrix(verifier.load_mutant, bugs)
     assert len(computed) == len(bugs) == len(rows)
     for bug, row in zip(bugs, rows, strict=True):
         expected = {n for n, mark in zip(names, row, strict=True) if mark == "x"}

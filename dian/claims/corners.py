@@ -207,26 +207,26 @@ def seen(residuals: dict[str, float]) -> frozenset[str]:
 
 
 def matrix(
-    mutated: Callable[..., ModuleType], bugs: tuple[Bug, ...]
+    load_mutant: Callable[..., ModuleType], bugs: tuple[Bug, ...]
 ) -> dict[str, frozenset[str]]:
     """Plant each bug, and return which properties noticed it.
 
     Parameters
     ----------
-    mutated
-        :func:`dian.verifier.mutated`, which plants.
+    load_mutant
+        :func:`dian.verifier.load_mutant`.
     bugs
         Those of the rotation, or those of the sinusoidal encoding.
     """
     found = {}
     for bug in bugs:
         if bug in SINUSOIDAL_BUGS:
-            copy = mutated(positions.__name__, bug.mutant)
+            copy = load_mutant(positions.__name__, bug.mutant)
             residuals = sinusoidal_properties(copy)
         elif bug.mutant.module is None:
-            residuals = rotary_properties(mutated(rotary.__name__, bug.mutant))
-        else:  # in the layer: behind the list of bugs, which has the same text
-            copy = mutated(__name__, bug.mutant, after="def rotated(")
+            residuals = rotary_properties(load_mutant(rotary.__name__, bug.mutant))
+        else:  # in the layer
+            copy = load_mutant(__name__, bug.mutant)
             residuals = copy.rotary_properties(rotary)
         found[bug.mutant.what] = seen(residuals)
     return found
