@@ -5,7 +5,7 @@ the code that the report runs and from an independent source, and returns the la
 difference. Each claim lists mutants: copies of the code, or of the check's own formula,
 with one mistake that the check must detect. So every claim can be seen to fail.
 
-There is one module for each subject; :mod:`dian.verifier` runs them.
+There is one module for each subject; :mod:`dian.claims.verify` runs them.
 """
 
 from collections.abc import Callable

@@ -19,8 +19,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from dian import ledger
 from dian.claims import KINDS
+from dian.claims import cache as ledger
 
 log = logging.getLogger(__name__)
 LEDGER = "verification"  # the page with the directive

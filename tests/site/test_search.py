@@ -8,7 +8,7 @@ import pytest
 from built import CHAPTERS, HTML
 
 import dian
-from dian import verifier
+from dian.claims import verify as verifier
 
 TERMS = {
     "rnn": ["backpropagation through time", "vanishing gradient", "clipping"],

@@ -1,0 +1,328 @@
+"""Run the checks of the claims, and the mutants that they must kill."""
+
+import importlib
+import inspect
+import json
+import math
+import pkgutil
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import dian.claims
+from dian.claims import Claim, Mutant
+from dian.claims.mutation import mutate
+from dian.errors import DianError
+from dian.runs.record import did_you_mean
+
+EQUATIONS = Path("build/equations.json")
+"""Labels of the equations by their numbers on the site; its build writes the file."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found."""
+
+    claim: Claim
+    residual: float
+    seconds: float
+    error: str | None = None
+    """The error that stopped the check, if one did."""
+    raised: str | None = None
+    """The name of its type."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the residual is a number, and within the tolerance."""
+        return self.error is None and self.residual <= self.claim.tolerance
+
+
+def claims() -> dict[str, Claim]:
+    """Find every claim by its ID, chapter by chapter.
+
+    Raises
+    ------
+    DianError
+        If an ID is used twice, or a claim has no mutant.
+
+    Examples
+    --------
+    >>> claims()["R1"].title
+    'Forward pass'
+    """
+    found: dict[str, Claim] = {}
+    for module in pkgutil.walk_packages(dian.claims.__path__, "dian.claims."):
+        loaded = importlib.import_module(module.name)
+        for value in vars(loaded).values():
+            one = getattr(value, "claim", None)
+            if not isinstance(one, Claim):
+                continue
+            if found.get(one.id) is one:
+                continue  # one function under two names
+            if one.id in found:
+                raise DianError(f"two claims have the ID {one.id}; rename one of them")
+            if not one.mutants:
+                raise DianError(
+                    f"claim {one.id} has no mutant, so its check has never been seen "
+                    "to fail; add one that it must kill"
+                )
+            found[one.id] = one
+    return found
+
+
+def find(names: Iterable[str]) -> list[Claim]:
+    """Return the claims with these names, or all of them if there is none.
+
+    Parameters
+    ----------
+    names
+        IDs such as ``R5``, chapters such as ``rnn``, files such as ``rotary``, labels
+        of equations such as ``eq-mask``, or their numbers on the site, such as ``17``.
+
+    Raises
+    ------
+    DianError
+        If nothing has such a name; the nearest are listed.
+
+    Examples
+    --------
+    >>> [one.id for one in find(["clipping", "eq-bptt-states"])]
+    ['R13', 'R5']
+    """
+    known = claims()
+    by_name = defaultdict(list)
+    for one in known.values():
+        parts = chapter(one).split(".")
+        for name in {one.id, chapter(one), *parts, *one.equations}:
+            by_name[name].append(one)
+    wanted: dict[str, Claim] = {}
+    for name in names:
+        numbered = re.fullmatch(r"\(?(\d+)\)?", name)
+        label = _label(numbered[1]) if numbered else name
+        if label.startswith("def-"):
+            raise DianError(f"equation {label} is a definition, which needs no claim")
+        if label not in by_name:
+            is_label = label.startswith("eq-")
+            alike = [name for name in by_name if name.startswith("eq-") == is_label]
+            raise DianError(f"no claim {label!r}; {did_you_mean(label, alike)}")
+        wanted |= {one.id: one for one in by_name[label]}
+    return list(wanted.values()) or list(known.values())
+
+
+def _label(number: str) -> str:
+    """Return the label of the equation that has a number on the site."""
+    try:
+        labels = json.loads(EQUATIONS.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DianError(
+            f"no {EQUATIONS}: equation numbers are known after `make html`; labels "
+            "(eq-mask) and IDs (R5) always are"
+        ) from None
+    if number not in labels:
+        raise DianError(f"no equation ({number}): the site has {len(labels)}")
+    return labels[number]
+
+
+def chapter(claim: Claim) -> str:
+    """Return where a claim is defined below ``dian.claims``: ``rnn.recurrence``."""
+    return claim.check.__module__.removeprefix("dian.claims.")
+
+
+def verify(claim: Claim) -> Result:
+    """Run the check of a claim on the code of the report."""
+    begin = time.perf_counter()
+    residual, error, raised = math.nan, None, None
+    try:
+        residual = float(claim.check())
+    except Exception as stop:  # whatever a check or a mutant may raise is a failure
+        error, raised = _one_line(stop), type(stop).__name__
+    return Result(claim, residual, time.perf_counter() - begin, error, raised)
+
+
+def run_mutant(claim: Claim, mutant: Mutant) -> Result:
+    """Run the check of a claim on mutated code, which it should have :func:`killed`.
+
+    Raises
+    ------
+    DianError
+        If the mutant does not fit the code; see :func:`load_mutant`.
+    """
+    module = mutant.module or claim.subjects[0]
+    name = module if isinstance(module, str) else module.__name__
+    with installed(load_mutant(name, mutant)):
+        return verify(claim)
+
+
+def killed(mutant: Mutant, result: Result) -> bool:
+    """Return whether the check detected the mutant.
+
+    It did if the residual is too large or NaN. An error counts only if it is the one
+    that the mutant declares: any other may mean that the mutant is outdated.
+    """
+    if result.error is None:
+        return not result.passed
+    return result.raised == mutant.raises
+
+
+def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
+    """Verify a claim, and return the outcome in values that JSON can hold.
+
+    Parameters
+    ----------
+    claim
+        To verify.
+    mutants
+        Whether to run its mutants, too.
+    """
+    result = verify(claim)
+    return {
+        "id": claim.id,
+        "chapter": chapter(claim),
+        "title": claim.title,
+        "statement": inspect.getdoc(claim.check),
+        "equations": list(claim.equations),
+        "kinds": " ".join(claim.kinds),
+        "tolerance": claim.tolerance,
+        "source": claim.source,
+        "assumptions": claim.assumptions,
+        "file": claim.check.__module__.replace(".", "/") + ".py",
+        "code": _code(claim.check),
+        "residual": result.residual if math.isfinite(result.residual) else None,
+        "error": result.error or _why_not_finite(result.residual),
+        "passed": result.passed,
+        "seconds": result.seconds,
+        "mutants": [_report_mutant(claim, m) for m in claim.mutants] if mutants else [],
+    }
+
+
+def _report_mutant(claim: Claim, mutant: Mutant) -> dict[str, Any]:
+    """Run a mutant and report the outcome; one that does not fit was not killed."""
+    told = {"what": mutant.what, "at": mutant.at, "old": mutant.old, "new": mutant.new}
+    try:
+        result = run_mutant(claim, mutant)
+    except DianError as error:
+        return told | {"caught": False, "by": str(error)}
+    by = result.error or f"residual {result.residual:.1e}"
+    return told | {"caught": killed(mutant, result), "by": by}
+
+
+def _code(check: Callable[..., float]) -> str:
+    """Return the source of a check, without the declaration of its claim above."""
+    source = inspect.getsource(check)
+    return source[source.index("def ") :]
+
+
+def _why_not_finite(residual: float) -> str | None:
+    """Put into words what JSON has no number for."""
+    return None if math.isfinite(residual) else f"the residual is {residual}"
+
+
+def load_mutant(name: str, mutant: Mutant) -> ModuleType:
+    """Load a second copy of a module, with one piece of code replaced.
+
+    The syntax tree is compared, without docstrings: neither line breaks nor quotes,
+    comments or redundant parentheses matter.
+
+    Parameters
+    ----------
+    name
+        Of the module.
+    mutant
+        What to replace, and in which definition.
+
+    Raises
+    ------
+    DianError
+        If the mutant does not fit the module, changes nothing, or cannot be loaded.
+
+    Examples
+    --------
+    >>> from dian.claims import Mutant
+    >>> weak = Mutant("a weak hash", "sha256", "hashlib.sha256", "hashlib.md5")
+    >>> len(load_mutant("dian.runs.files", weak).sha256(b""))
+    32
+    """
+    original = importlib.import_module(name)
+    try:
+        source = mutate(inspect.getsource(original), mutant.at, mutant.old, mutant.new)
+    except DianError as error:
+        raise DianError(f"mutant {mutant.what!r} of {name}: {error}") from None
+    copy = ModuleType(name)
+    copy.__file__ = original.__file__
+    copy.__package__ = original.__package__
+    try:
+        exec(compile(source, f"<mutant of {name}>", "exec"), vars(copy))
+    except Exception as error:  # a mutant may be any code
+        raise DianError(
+            f"mutant {mutant.what!r} of {name} cannot be loaded: {_one_line(error)}"
+        ) from None
+    return copy
+
+
+@contextmanager
+def installed(mutant: ModuleType) -> Iterator[None]:
+    """Let the whole process compute with a mutated module, until the block ends.
+
+    The code of each function is exchanged, not the function. So the mutant also runs
+    where the function was imported before: in other modules, and in the networks of the
+    recorded runs.
+
+    Parameters
+    ----------
+    mutant
+        A copy of an imported module, as :func:`load_mutant` returns it.
+
+    Examples
+    --------
+    >>> from dian.claims import Mutant
+    >>> from dian.runs.files import sha256
+    >>> weak = Mutant("a weak hash", "sha256", "hashlib.sha256", "hashlib.md5")
+    >>> with installed(load_mutant("dian.runs.files", weak)):
+    ...     len(sha256(b""))
+    32
+    >>> len(sha256(b""))
+    64
+    """
+    original = importlib.import_module(mutant.__name__)
+    ours, theirs = _functions(original), _functions(mutant)
+    before = {name: function.__code__ for name, function in ours.items()}
+    constants = dict(vars(original))
+    try:
+        for name in ours.keys() & theirs.keys():
+            ours[name].__code__ = theirs[name].__code__
+        for name, value in vars(mutant).items():
+            if not (name[:2] == "__" or callable(value) or inspect.ismodule(value)):
+                setattr(original, name, value)
+        yield
+    finally:
+        for name, code in before.items():
+            ours[name].__code__ = code
+        vars(original).update(constants)
+
+
+def _functions(module: ModuleType) -> dict[str, FunctionType]:
+    """Find every function that a module defines, methods included, by its name."""
+    found = {}
+    for owner in [module, *filter(inspect.isclass, vars(module).values())]:
+        if owner is not module and owner.__module__ != module.__name__:
+            continue
+        for value in vars(owner).values():
+            function = inspect.unwrap(getattr(value, "__func__", value))
+            if getattr(function, "__module__", None) != module.__name__:
+                continue
+            if isinstance(function, FunctionType):
+                found[function.__qualname__] = function
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    """Put an error into one line; ours say all in their message."""
+    if isinstance(error, DianError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".splitlines()[0]
