@@ -52,14 +52,14 @@ class Claim:
     id: str
     title: str
     equations: tuple[str, ...]
-    """Labels of the numbered equations that it vouches for."""
+    """Labels of the numbered equations that it covers."""
     kinds: tuple[str, ...]
     tolerance: float
     source: str
     """Paper and equation."""
     assumptions: str
     subjects: tuple[ModuleType, ...]
-    """Modules under test; the check gets them as its arguments, in this order."""
+    """Modules under test. A mutant changes the first, unless it names another."""
     mutants: tuple[Mutant, ...]
     check: Callable[..., float]
     """Returns the largest relative difference found."""
@@ -84,7 +84,7 @@ def claim(
     >>> import operator
     >>> @claim("X1", "Two and two", equations=("eq-two",), kinds="E", tolerance=0.0,
     ...        source="Peano", subjects=(operator,), mutants=())
-    ... def two_and_two(operator):
+    ... def two_and_two():
     ...     return abs(operator.add(2, 2) - 4)
     >>> two_and_two.claim.id
     'X1'

@@ -93,7 +93,7 @@ def score_variance() -> float:
                "(Q / math.sqrt(Q.shape[-1])) @ K.mT", "Q @ K.mT"),
         Mutant("in bits", "entropy",
                "-torch.xlogy(p, p).sum(-1)",
-               "-torch.xlogy(p, p) / torch.tensor(2.0).log().sum(-1)",
+               "-(p * p.log2()).sum(-1)",
                module=score_statistics),
         Mutant("the whole variance is taken off", "weight_entropy",
                "variance / 2", "variance", module=__name__),

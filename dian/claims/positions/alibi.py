@@ -25,9 +25,8 @@ from dian.positions import alibi
                "torch.arange(1, n_head + 1, dtype=torch.float64)",
                "torch.arange(0, n_head, dtype=torch.float64)"),
         Mutant("one slope for all heads", "alibi_slopes",
-               "-8 * torch.arange(1, n_head + 1, dtype=torch.float64) / n_head",
-               "-8 * torch.ones(n_head + 1)[1:].to(torch.float64) + 0 * "
-               "torch.arange(1, n_head + 1, dtype=torch.float64) / n_head"),
+               "torch.arange(1, n_head + 1, dtype=torch.float64)",
+               "torch.ones(n_head, dtype=torch.float64)"),
         Mutant("only keys before the query", "alibi_bias",
                "(queries[:, None] - keys).abs()",
                "(queries[:, None] - keys).clamp(min=0)"),
