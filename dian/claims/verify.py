@@ -295,6 +295,8 @@ def installed(mutant: ModuleType) -> Iterator[None]:
     constants = dict(vars(original))
     try:
         for name in ours.keys() & theirs.keys():
+            if len(ours[name].__closure__ or ()) != len(theirs[name].__closure__ or ()):
+                raise DianError(f"the mutant of {name} needs another closure (super?)")
             ours[name].__code__ = theirs[name].__code__
         for name, value in vars(mutant).items():
             if not (name[:2] == "__" or callable(value) or inspect.ismodule(value)):

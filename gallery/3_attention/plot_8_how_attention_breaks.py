@@ -33,7 +33,7 @@ from dian import data
 from dian.attention.transformer import RowTransformer, TokenTransformer
 from dian.claims import Mutant
 from dian.claims import verify as verifier
-from dian.claims.attention import blockwise, dot_product, multi_head
+from dian.claims.attention import blockwise, dot_product, masks, multi_head
 from dian.positions.registry import encoding
 from dian.training.loop import fit
 from dian.training.loss import cross_entropy
@@ -50,8 +50,8 @@ listed = [
     (dot_product.plain, "the softmax is taken over the queries"),
     (dot_product.plain, "keys and values change places"),
     (dot_product.plain, "the mask comes after the softmax"),
-    (dot_product.masks, "what may be read is hidden"),
-    (dot_product.masks, "the first query stands at the first key"),
+    (masks.masks_act_exactly, "what may be read is hidden"),
+    (masks.masks_act_exactly, "the first query stands at the first key"),
     (dot_product.dead_rows, "minus infinity, and no second fill"),
     (dot_product.backward, "the scores without the term D"),
     (dot_product.backward, "the keys without the scale"),

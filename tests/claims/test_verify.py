@@ -221,6 +221,9 @@ class Layer:
     @staticmethod
     def scale(x):
         return 7 * x
+
+    def __repr__(self):
+        return super().__repr__()
 """
 
 
@@ -254,6 +257,17 @@ def test_a_mutant_runs_wherever_the_code_was_imported(at, old, new, expected, su
     with verifier.installed(mutant):
         assert computed() == expected
     assert computed() == (2, 6, 7)
+
+
+def test_a_mutant_that_cannot_run_in_place_is_refused(subject):
+    mutant = Mutant("any", "Layer.__repr__", "super().__repr__()", "''")
+    loaded = verifier.load_mutant("subject", mutant)
+    with (
+        pytest.raises(DianError, match=r"mutant of Layer.__repr__ needs another clos"),
+        verifier.installed(loaded),
+    ):
+        pass
+    assert subject.outer(1) == 2
 
 
 def test_what_a_mutant_breaks_is_restored_after_an_error(subject):
