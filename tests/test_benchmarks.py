@@ -130,7 +130,7 @@ def test_the_limits_are_measured():
 def test_what_a_process_holds_is_its_own():
     """The parent's memory does not count: 100 MiB here change nothing there."""
     ballast = torch.ones(100 << 18)
-    held = blocks.held("block-wise", TINY, 512)
+    held = blocks.peak_memory("block-wise", TINY, 512)
     assert 0 < held < 50
     del ballast
 

@@ -153,7 +153,9 @@ assert without.mean() > 0.9 * accuracies["sinusoidal"].mean()
 # counted from 0 at the top.
 
 with torch.no_grad():
-    weights = models["sinusoidal"].weights(test.images)  # image, head, query, key
+    weights = models["sinusoidal"].attention_weights(
+        test.images
+    )  # image, head, query, key
 
 fig, axes = plt.subplots(2, 4, figsize=(9, 4.8), layout="constrained")
 for layer, (row, P) in enumerate(zip(axes, weights, strict=True), start=1):

@@ -48,19 +48,19 @@ def planted(check, what: str) -> Mutant:
 listed = [
     (dot_product.plain, "divided by d"),
     (dot_product.plain, "the softmax is taken over the queries"),
-    (dot_product.plain, "keys and values change places"),
-    (dot_product.plain, "the mask comes after the softmax"),
-    (masks.masks_act_exactly, "what may be read is hidden"),
-    (masks.masks_act_exactly, "the first query stands at the first key"),
-    (dot_product.dead_rows, "minus infinity, and no second fill"),
+    (dot_product.plain, "keys are averaged, not values"),
+    (dot_product.plain, "the mask is applied after the softmax"),
+    (masks.masks_act_exactly, "the mask is inverted"),
+    (masks.masks_act_exactly, "the causal mask is aligned at the first key"),
+    (dot_product.fully_masked, "minus infinity, and no second fill"),
     (dot_product.backward, "the scores without the term D"),
     (dot_product.backward, "the keys without the scale"),
     (dot_product.backward, "the queries divided by d"),
-    (multi_head.heads, "cut into heads without bringing them to the front"),
+    (multi_head.heads, "heads are split by a reshape without a transpose"),
     (multi_head.heads, "dropout in evaluation"),
-    (multi_head.heads, "all heads share the projections of the first"),
-    (multi_head.cached, "a new position counts from 0"),
-    (blockwise.online, "the values are not shrunk"),
+    (multi_head.heads, "all heads use the projections of the first"),
+    (multi_head.cached, "the positions of new keys start from 0"),
+    (blockwise.online, "the running output is not rescaled"),
 ]
 print(f"{'bug':50} check  apart    allowed")
 for check, what in listed:
@@ -98,8 +98,8 @@ in_attention = [
     (dot_product.backward, "the queries divided by d"),
 ]
 in_heads = [
-    (multi_head.heads, "all heads share the projections of the first"),
-    (multi_head.heads, "cut into heads without bringing them to the front"),
+    (multi_head.heads, "all heads use the projections of the first"),
+    (multi_head.heads, "heads are split by a reshape without a transpose"),
 ]
 modules = {"no bug": None}
 for name, bugs in (
@@ -121,11 +121,13 @@ def classifier(what: str, generator: torch.Generator) -> RowTransformer:
     )
     layer, module = model.encoder.layers[0], modules[what]
     if hasattr(module, "MultiHeadAttention"):
-        bugged = module.MultiHeadAttention(D, H, attend=layer.attention.attend)
+        bugged = module.MultiHeadAttention(
+            D, H, attention_fn=layer.attention.attention_fn
+        )
         bugged.load_state_dict(layer.attention.state_dict())
         layer.attention = bugged
     elif module is not None:
-        layer.attention.attend = module.attention
+        layer.attention.attention_fn = module.attention
     return model
 
 
@@ -177,7 +179,7 @@ for what in runs:
     print(f"{what:50} {ends[what]:6.2f}  {accuracies[what]:8.2f}")
 
 shows = "the softmax is taken over the queries"
-shared = "all heads share the projections of the first"
+shared = "all heads use the projections of the first"
 assert min(accuracies.values()) > 0.4
 assert ends[shows] > ends["no bug"] + 0.3
 assert ends["no bug"] < ends[shared] < ends[shows]
