@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from json import dumps as to_json
 from pathlib import Path
@@ -10,10 +10,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
 from dian.claims import cache as ledger
 from dian.claims import verify as verifier
@@ -22,11 +20,12 @@ from dian.pages import Page
 from dian.runs import audit as auditor
 from dian.runs import environment as machine
 from dian.runs import record as records
-from dian.runs import runlog
 from dian.runs import train as runner
 from dian.runs.audit import Found
-from dian.runs.runlog import Entry, Report, RunLog, describe
+from dian.runs.checkpoint import Processes
+from dian.runs.experiment import experiments, find
 from dian.training import distributed
+from dian.training.loop import Step
 
 app = typer.Typer(
     help="Train, replay, audit and verify what the report shows.",
@@ -40,6 +39,9 @@ Commit = Annotated[
     str | None, typer.Option(help="Commit to write down where git is not at hand.")
 ]
 
+
+Report = Callable[[int, Step], None]
+"""Called with the seed and each step."""
 
 shown = {"traceback": False}
 
@@ -58,7 +60,7 @@ def options(
 def list_() -> None:
     """List the experiments, and whether each is recorded."""
     recorded = records.names()
-    for name in runner.experiments():
+    for name in experiments():
         print(f"{name:32} {'recorded' if name in recorded else 'not recorded'}")
 
 
@@ -68,15 +70,18 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A trial of seconds on the bundled sample.")
+        bool, typer.Option("--quick", help="A dry run of seconds on bundled images.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write records to.")
     ] = None,
     commit: Commit = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted training.")
+        bool, typer.Option("--resume", help="Resume an interrupted training run.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder to write losses to, for TensorBoard.")
+    ] = None,
 ) -> None:
     """Train an experiment and write its record.
 
@@ -85,60 +90,40 @@ def train(
 
     Several devices: torchrun --nproc-per-node=N -m dian train NAME.
     """
-    experiment = runner.find(name)
+    experiment = find(name)
     full = not quick and seeds in (None, experiment.n_seed)
     folder = out or (records.FOLDER if full else Path("runs"))
     if quick and folder.resolve() == records.FOLDER:
         raise DianError("--quick never overwrites a recorded run; choose another --out")
     machine.device(device)  # refused before the bar is drawn
-    with _progress(name) as report:
-        record = runner.train(
-            name,
-            folder / name,
+    with _progress(name) as show, _tensorboard(tensorboard) as write:
+
+        def report(seed: int, step: Step) -> None:
+            show(seed, step)
+            write(seed, step)
+
+        processes = Processes(
+            distributed.rank(),
+            distributed.world_size(),
+            distributed.process_group,
+            distributed.broadcast_from_rank0,
+        )
+        options = runner.Options(
             device=device,
             n_seed=seeds,
             quick=quick,
             commit=commit,
             resume=resume,
             report=report,
+            processes=processes,
         )
+        record = runner.train(experiment, folder / name, options)
     if record is None:
-        return  # the first process tells
+        return  # process 0 prints the result
     for key, values in record.metrics.items():
         spread = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
         print(f"{key:18} {values.mean():.4f}{spread}")
     print(f"{record.provenance}\nwritten to {record.folder}")
-
-
-@app.command()
-def watch(
-    name: Name,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder that the records are written to.")
-    ] = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Tell how far it is, and end.")
-    ] = False,
-) -> None:
-    """Follow a training that goes on in another process."""
-    runner.find(name)
-    folders = (out,) if out else (records.FOLDER, Path("runs"))
-    logs = [runner.working_folder(f / name) / runner.LOG for f in folders]
-    log = next((log for log in logs if log.exists()), logs[0])
-    with Live(console=Console(), auto_refresh=False) as live:
-        while True:
-            entries = runlog.read(log)
-            if not entries:
-                raise DianError(f"{log}: no step is done yet; try again in a moment")
-            part = [e for e in entries if e["part"] == entries[-1]["part"]]
-            # What was done before an interruption says nothing of the speed.
-            begin = max(n for n, e in enumerate(part) if n == 0 or not e["seconds"])
-            told = describe(part[-1], part[begin])
-            drawn = runlog.curve([e["loss"] for e in part])
-            live.update(Text(f"{name}, {told}\n{drawn}"), refresh=True)
-            time.sleep(0 if once else 1)
-            if once or not log.exists():
-                return
 
 
 @app.command()
@@ -293,18 +278,9 @@ def _table(reports: list[dict]) -> str:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Report]:
-    """Yield what tells of each step: by a bar in a terminal, elsewhere by lines."""
-    if distributed.number():
-        yield lambda part, done, total, loss: None
-        return
+    """Yield a function that shows steps: as a bar in a terminal, elsewhere as lines."""
     if not sys.stderr.isatty():
-        first: dict[str, Entry] = {}
-
-        def tell(entry: Entry) -> None:
-            line = describe(entry, first.setdefault(entry["part"], entry))
-            print(f"{name}, {line}", file=sys.stderr, flush=True)
-
-        yield RunLog(tell, every=30.0)
+        yield _lines(name)
         return
     with Progress(
         TextColumn("{task.description}"),
@@ -315,12 +291,55 @@ def _progress(name: str) -> Iterator[Report]:
     ) as progress:
         tasks = {}
 
-        def report(part: str, done: int, total: int, loss: float) -> None:
-            if part not in tasks:
-                tasks[part] = progress.add_task(f"{name}, {part}", total=total, loss=0)
-            progress.update(tasks[part], completed=done, loss=loss)
+        def show(seed: int, step: Step) -> None:
+            if seed not in tasks:
+                what = f"{name}, seed {seed}"
+                tasks[seed] = progress.add_task(what, total=step.total, loss=0)
+            progress.update(tasks[seed], completed=step.number, loss=step.loss)
 
-        yield report
+        yield show
+
+
+def _lines(name: str, interval_s: float = 30.0) -> Report:
+    """Return a function that prints a line now and then, and one for the last step."""
+    last = time.monotonic() - interval_s
+
+    def show(seed: int, step: Step) -> None:
+        nonlocal last
+        if step.number < step.total and time.monotonic() - last < interval_s:
+            return
+        last = time.monotonic()
+        print(
+            f"{name}, seed {seed}: step {step.number} of {step.total}, "
+            f"loss {step.loss:.3f}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return show
+
+
+@contextmanager
+def _tensorboard(folder: Path | None) -> Iterator[Report]:
+    """Yield a function that writes losses where TensorBoard reads them."""
+    if folder is None or distributed.rank():
+        yield lambda seed, step: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise DianError(
+            "--tensorboard needs the package tensorboard, which is not installed; "
+            "run: pip install 'dian[tensorboard]'"
+        ) from None
+    with SummaryWriter(folder) as writer:
+
+        def write(seed: int, step: Step) -> None:
+            writer.add_scalar(f"seed {seed}/loss", step.loss, step.number)
+            if step.epoch_loss is not None:
+                writer.add_scalar(f"seed {seed}/epoch loss", step.epoch_loss, step.epoch)
+
+        yield write
 
 
 def main() -> None:
@@ -330,14 +349,13 @@ def main() -> None:
     except DianError as error:
         if shown["traceback"]:
             raise
-        who = (
-            f"dian (process {distributed.number()})" if distributed.number() else "dian"
-        )
+        rank = distributed.rank()
+        who = f"dian (process {rank})" if rank else "dian"
         print(f"{who}: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        if not distributed.number():
-            told = "interrupted; a training goes on with --resume"
+        if not distributed.rank():
+            told = "interrupted; a training run continues with --resume"
             print(f"dian: {told}", file=sys.stderr)
         sys.exit(130)
 

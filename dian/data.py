@@ -94,6 +94,14 @@ class Images:
     labels: Int64[Tensor, "n"]
     index: Int64[Tensor, "n"]
 
+    def unit(self) -> Float32[Tensor, "n 28 28"]:
+        """Return the images with grey values in [0, 1]."""
+        return self.images
+
+    def signed(self) -> Float32[Tensor, "n 28 28"]:
+        """Return the images with grey values in [-1, 1]."""
+        return 2 * self.images - 1
+
 
 def fashion_mnist(split: str, *, root: str | os.PathLike[str] | None = None) -> Images:
     """Load all 60,000 training or all 10,000 test images.

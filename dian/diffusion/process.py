@@ -272,6 +272,21 @@ def predict_epsilon(
     return (x_t - signal * x_0) / at_step((1 - schedule.alpha_bar).sqrt(), t, x_t)
 
 
+def draw_training_noise(
+    schedule: NoiseSchedule,
+    x_0: Float[Tensor, "batch *x"],
+    generator: torch.Generator | None = None,
+) -> tuple[Int[Tensor, "batch"], Float[Tensor, "batch *x"]]:
+    r"""Draw :math:`t` and :math:`\epsilon` of :func:`training_loss` for each image."""
+    T = len(schedule.beta) - 1
+    place = x_0.device if generator is None else generator.device
+    # 2-3: t ~ Uniform({1, ..., T}), one for each image
+    t = torch.randint(1, T + 1, x_0.shape[:1], generator=generator, device=place)
+    # 4: epsilon ~ N(0, I)
+    epsilon = standard_normal(x_0, generator)
+    return t.to(x_0.device), epsilon
+
+
 def training_loss(
     schedule: NoiseSchedule,
     model: Model,
@@ -280,6 +295,7 @@ def training_loss(
     target: str = "epsilon",
     weight: Float64[Tensor, "n"] | None = None,
     generator: torch.Generator | None = None,
+    draws: tuple[Tensor, Tensor] | None = None,
 ) -> Float[Tensor, "batch"]:
     r"""Algorithm 1 of Ho et al., 2020: the loss that one step of training goes down.
 
@@ -305,6 +321,8 @@ def training_loss(
         Without it all are 1, the :math:`L_{simple}` of the paper.
     generator
         The source of :math:`t` and :math:`\epsilon`.
+    draws
+        Both, if :func:`draw_training_noise` has already drawn them.
 
     Returns
     -------
@@ -337,13 +355,7 @@ def training_loss(
         raise ValueError("x_0 must hold at least one image, got none")
     if weight is not None:
         check_table("weight", weight, schedule)
-    T = len(schedule.beta) - 1
-    place = x_0.device if generator is None else generator.device
-    # 2-3: t ~ Uniform({1, ..., T}), one for each image
-    t = torch.randint(1, T + 1, x_0.shape[:1], generator=generator, device=place)
-    # 4: epsilon ~ N(0, I)
-    epsilon = standard_normal(x_0, generator)
-    t = t.to(x_0.device)
+    t, epsilon = draws or draw_training_noise(schedule, x_0, generator)
     # 5: || epsilon - epsilon_theta(sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, t) ||^2
     prediction = model(q_sample(schedule, x_0, t, epsilon), t)
     check_prediction(prediction, x_0)

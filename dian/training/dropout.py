@@ -4,8 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dian.training import distributed
-
 
 def dropout(
     X: Float[Tensor, "*time batch h"],
@@ -29,7 +27,7 @@ def dropout(
     """
     if not 0 <= rate < 1:
         raise ValueError(f"rate must be in [0, 1), got {rate}")
-    kept = distributed.rand(*X.shape[-2:], generator=generator) >= rate
+    kept = torch.rand(X.shape[-2:], generator=generator) >= rate
     return X * (kept.to(X) / (1 - rate))
 
 

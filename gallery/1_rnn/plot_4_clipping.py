@@ -40,9 +40,8 @@ from dian import data
 from dian.errors import DianError
 from dian.rnn.networks import RNNClassifier
 from dian.training.clipping import clip_by_norm
-from dian.training.loop import fit
+from dian.training.loop import Training
 from dian.training.loss import cross_entropy
-from dian.training.schedules import SCHEDULES
 
 
 def by_norm(parameters: list[nn.Parameter], theta: float) -> None:
@@ -208,19 +207,21 @@ def training(rate: float, seed: int, theta: float) -> tuple[float, list[float]]:
     """Train, and return the loss at the end and the norm of each gradient."""
     generator = torch.Generator().manual_seed(seed)
     model = RNNClassifier(generator=generator)
-    norms = []
+    steps = Training(
+        model,
+        lambda images, labels: cross_entropy(model(images), labels),
+        (train.unit(), train.labels),
+        optimizer=torch.optim.SGD(model.parameters(), lr=rate),
+        max_norm=theta,
+        batch_size=2 * len(train.labels) // n_step,
+        epochs=2,
+        generator=generator,
+    )
+    losses, norms = [], []
     try:
-        losses = fit(
-            model,
-            lambda i: cross_entropy(model(train.images[i]), train.labels[i]),
-            len(train.images),
-            optimizer=torch.optim.SGD(model.parameters(), lr=rate),
-            schedule=SCHEDULES["constant"],
-            clip=lambda parameters: norms.append(clip_by_norm(parameters, theta)),
-            batch_size=2 * len(train.images) // n_step,
-            epochs=2,
-            generator=generator,
-        )
+        for step in steps:
+            losses.append(step.loss)
+            norms.append(step.grad_norm)
     except DianError:  # the loss is not finite any more
         return math.inf, norms
     return float(np.mean(losses[-10:])), norms

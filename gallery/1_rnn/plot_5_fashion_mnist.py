@@ -21,8 +21,6 @@ is trained here is one epoch on the bundled sample.
 # The package carries 1,000 training and 500 test images of the real data set, as many
 # of each class. Row :math:`t` of an image is the input :math:`X_t`.
 
-from functools import partial
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -32,10 +30,8 @@ from dian.figures import plots
 from dian.rnn.networks import RNNClassifier
 from dian.runs import record as records
 from dian.training import metrics
-from dian.training.clipping import clip_by_norm
-from dian.training.loop import fit
+from dian.training.loop import Training
 from dian.training.loss import cross_entropy
-from dian.training.schedules import SCHEDULES
 
 train, test = data.sample("train"), data.sample("test")
 print(f"{len(train.images)} + {len(test.images)} images of {train.images[0].shape}")
@@ -53,17 +49,18 @@ settings = record.settings
 
 generator = torch.Generator().manual_seed(0)
 model = RNNClassifier(h=settings["h"], generator=generator)
-losses = fit(
+training = Training(
     model,
-    lambda i: cross_entropy(model(train.images[i]), train.labels[i]),
-    len(train.images),
+    lambda images, labels: cross_entropy(model(images), labels),
+    (train.unit(), train.labels),
     optimizer=torch.optim.SGD(model.parameters(), lr=settings["learning_rate"]),
-    schedule=SCHEDULES[settings["schedule"]],
-    clip=partial(clip_by_norm, max_norm=settings["clip"]),
+    schedule=settings["schedule"],
+    max_norm=settings["clip"],
     batch_size=16,
     epochs=1,
     generator=generator,
 )
+losses = [step.loss for step in training]
 assert sum(p.numel() for p in model.parameters()) == 21_386
 print(f"loss of the first step {losses[0]:.2f}, of the last {losses[-1]:.2f} nats")
 

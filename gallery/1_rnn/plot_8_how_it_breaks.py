@@ -25,7 +25,7 @@ checks of the report use, comes with PyTorch.
 # those of this chapter that people make in earnest; the first is planted by this page.
 
 import math
-from functools import partial
+from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,10 +38,10 @@ from dian.claims.rnn import recurrence, vanishing
 from dian.claims.training import clipping, metrics
 from dian.errors import DianError
 from dian.rnn.networks import RNNClassifier
+from dian.training import loop
 from dian.training.clipping import clip_by_norm
-from dian.training.loop import fit
+from dian.training.loop import Training
 from dian.training.loss import cross_entropy
-from dian.training.schedules import SCHEDULES
 
 
 def planted(check, what: str) -> Mutant:
@@ -119,19 +119,21 @@ def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float
     generator = torch.Generator().manual_seed(seed)
     model = with_layer(RNNClassifier(h=width, generator=generator), mutant)
     losses: list[float] = []
+    steps = Training(
+        model,
+        lambda images, labels: cross_entropy(model(images), labels),
+        (train.unit(), train.labels),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
+        schedule="cosine",
+        max_norm=1.0,
+        batch_size=batch_size,
+        epochs=epochs,
+        generator=generator,
+    )
     try:
-        fit(
-            model,
-            lambda i: cross_entropy(model(train.images[i]), train.labels[i]),
-            len(train.images),
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
-            schedule=SCHEDULES["cosine"],
-            clip=partial(clip, max_norm=1.0),
-            after_step=lambda step, n_step, loss: losses.append(loss),
-            batch_size=batch_size,
-            epochs=epochs,
-            generator=generator,
-        )
+        with patch.object(loop, "clip_by_norm", clip):
+            for step in steps:
+                losses.append(step.loss)
     except DianError as error:  # the gradient is not finite
         print(f"{mutant.what}: stopped at", str(error).partition(":")[0])
     with torch.no_grad():
@@ -330,17 +332,19 @@ for d in (28, 784):
     generator = torch.Generator().manual_seed(0)
     model = RNNClassifier(d=d, h=width, generator=generator)
     start = model.rnn.W_hh.detach().clone()
-    fit(
+    steps = Training(
         model,
-        lambda i, model=model: cross_entropy(model(train.images[i]), train.labels[i]),
-        len(train.images),
+        lambda images, labels, model=model: cross_entropy(model(images), labels),
+        (train.unit(), train.labels),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
-        schedule=SCHEDULES["cosine"],
-        clip=partial(clip_by_norm, max_norm=1.0),
+        schedule="cosine",
+        max_norm=1.0,
         batch_size=batch_size,
         epochs=epochs,
         generator=generator,
     )
+    for _ in steps:
+        pass
     with torch.no_grad():
         accuracy = (model(test.images).argmax(1) == test.labels).double().mean().item()
     moved = (model.rnn.W_hh.detach() - start).norm().item()

@@ -35,9 +35,8 @@ from dian.claims import Mutant
 from dian.claims import verify as verifier
 from dian.claims.attention import blockwise, dot_product, masks, multi_head
 from dian.positions.registry import encoding
-from dian.training.loop import fit
+from dian.training.loop import Training
 from dian.training.loss import cross_entropy
-from dian.training.schedules import SCHEDULES
 
 
 def planted(check, what: str) -> Mutant:
@@ -135,16 +134,17 @@ def training(what: str, seed: int) -> tuple[list[float], float]:
     """Train a network, and return its losses and its accuracy on the test images."""
     generator = torch.Generator().manual_seed(seed)
     model = classifier(what, generator)
-    losses = fit(
+    steps = Training(
         model,
-        lambda i: cross_entropy(model(train.images[i]), train.labels[i]),
-        len(train.images),
+        lambda images, labels: cross_entropy(model(images), labels),
+        (train.unit(), train.labels),
         optimizer=torch.optim.AdamW(model.parameters(), lr=4e-3),
-        schedule=SCHEDULES["one-cycle"],
+        schedule="one-cycle",
         batch_size=batch_size,
         epochs=epochs,
         generator=generator,
     )
+    losses = [step.loss for step in steps]
     with torch.no_grad():
         right = model(test.images).argmax(1) == test.labels
     return losses, right.double().mean().item()
@@ -206,18 +206,18 @@ for causal in (True, False):
     options = {"d_model": 32, "n_head": 2, "n_layer": 1} | encoding("rotary", 32, 2)
     model = TokenTransformer(8, 8, causal=causal, generator=generator, **options)
     drawn = torch.randint(8, (3200, 13), generator=generator)
-    letters[causal] = fit(
+    steps = Training(
         model,
-        lambda i, model=model, drawn=drawn: cross_entropy(
-            model(drawn[i, :-1]), drawn[i, 1:]
+        lambda letters, model=model: cross_entropy(
+            model(letters[:, :-1]), letters[:, 1:]
         ),
-        len(drawn),
+        (drawn,),
         optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2),
-        schedule=SCHEDULES["constant"],
         batch_size=32,
         epochs=1,
         generator=generator,
     )
+    letters[causal] = [step.loss for step in steps]
 
 fig, ax = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
 for causal, style in ((True, "-"), (False, "--")):

@@ -17,7 +17,7 @@ from dian.diffusion.likelihood import (
 )
 from dian.diffusion.process import Model
 from dian.errors import DianError
-from dian.experiments.classification import read as read_images
+from dian.experiments.classification import load_splits
 from dian.experiments.diffusion.samplers import (
     SHOWN,
     Sampler,
@@ -52,7 +52,7 @@ def read(quick: bool) -> Data:
     DianError
         If the classifier that gives the features is not recorded yet.
     """
-    train, test = read_images(quick)
+    train, test = load_splits(quick)
     if quick:
         features = ConvNet(generator=torch.Generator().manual_seed(0)).state_dict()
     elif FEATURES in records.names():
