@@ -337,7 +337,9 @@ def _tensorboard(folder: Path | None) -> Iterator[Report]:
         def write(seed: int, step: Step) -> None:
             writer.add_scalar(f"seed {seed}/loss", step.loss, step.number)
             if step.epoch_loss is not None:
-                writer.add_scalar(f"seed {seed}/epoch loss", step.epoch_loss, step.epoch)
+                writer.add_scalar(
+                    f"seed {seed}/epoch loss", step.epoch_loss, step.epoch
+                )
 
         yield write
 

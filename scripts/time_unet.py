@@ -16,20 +16,26 @@ import torch
 from dian.diffusion.ema import EMA
 from dian.diffusion.process import training_loss
 from dian.diffusion.schedule import linear_schedule
-from dian.experiments.diffusion.ddpm import BASE, called, clip_together, make
+from dian.experiments.diffusion.ddpm import (
+    BASE,
+    build_unet,
+    clip_together,
+    with_precision,
+)
 from dian.runs import environment as machine
 
 
 def milliseconds(settings, device: torch.device, batch: int, steps: int = 50) -> float:
     """Return the mean time of a step, after a few to warm up."""
-    network = make(settings, torch.Generator().manual_seed(0), device, torch.float32)
-    model = called(network, settings, device, torch.float32, settings.compiled)
+    generator = torch.Generator().manual_seed(0)
+    network = build_unet(settings, generator, device, torch.float32)
+    model = with_precision(network, settings, device, torch.float32, settings.compiled)
     fused = device.type == "cuda"
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-4, fused=fused)
     ema = EMA(network.named_parameters(), settings.ema)
     schedule = linear_schedule().to(device)
     generator = torch.Generator(device).manual_seed(0)
-    x_0 = torch.rand(batch, 1, 28, 28, device=device) * 2 - 1
+    x_0 = torch.empty(batch, 1, 28, 28, device=device).uniform_(-1, 1)
     for step in range(steps + 5):
         if step == 5:
             begin = time.perf_counter()

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from dian import pages
-from dian.runs import record as records, train as runner
 from dian.errors import DianError
 from dian.pages import Page
+from dian.runs import record as records
+from dian.runs import train as runner
 from dian.runs.code_hash import PACKAGE
 
 PACKAGES = ("torch", "torchvision", "numpy", "safetensors")

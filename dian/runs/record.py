@@ -25,8 +25,8 @@ import numpy as np
 from safetensors.numpy import load as parse_arrays
 
 from dian.errors import DianError
-from dian.runs.files import read_verified, sha256, atomic_write
 from dian.runs.code_hash import fingerprint, module_path, source_key
+from dian.runs.files import atomic_write, read_verified, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,17 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from dian.diffusion.pixels import signed
+from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import linear_schedule
-from dian.diffusion.unet import PRESETS, UNet
+from dian.diffusion.unet import UNet
 from dian.errors import DianError
 from dian.experiments.diffusion import ddpm, evaluation
 from dian.experiments.diffusion.evaluation import Evaluator
-from dian.experiments.diffusion.samplers import (
-    Sampler,
-    TrajectoryRecorder,
-    as_bytes,
-    to_images,
-)
+from dian.experiments.diffusion.samplers import Sampler, TrajectoryRecorder
 from dian.runs import record as records
 from dian.runs.checkpoint import Checkpoint
 from dian.training.clipping import clip_by_norm
@@ -52,7 +49,7 @@ def test_every_way_is_judged_and_everything_is_kept(outcome):
         assert outcome.metrics[f"bits/{variance}_error"] > 0
     assert len(outcome.losses) == 2 * 3
     assert all(len(row) == TINY.epochs for row in outcome.series.values())
-    assert outcome.weights.keys() == UNet(PRESETS["tiny"]).state_dict().keys()
+    assert outcome.weights.keys() == UNet("tiny").state_dict().keys()
     assert all(w.dtype == torch.float16 for w in outcome.weights.values())
     arrays = outcome.arrays
     assert arrays["samples"].shape == (8, 28, 28)
@@ -205,18 +202,18 @@ def test_clipping_together_is_clipping(generator):
 def test_images_between_two_begin_and_end_at_them(few):
     """With a model that is right, what is at the ends comes back."""
     schedule = linear_schedule(T=20, beta_start=1e-3, beta_end=0.3)
-    x = 2 * few.test.images[:3, None] - 1
+    x = few.test.signed()[:3, None]
     ends = torch.cat([x[0], x[1]])
 
     def model(x_t, t):  # the nearer of two images
         distance = torch.stack([(x_t[:, 0] - e).square().sum((1, 2)) for e in ends])
         return ends[distance.argmin(0)][:, None]
 
-    sampler = Sampler(schedule, model, "x_0", 4, 0, CPU, torch.float32)
+    sampler = Sampler(schedule, Denoiser(model, "x_0"), 4, 0, CPU, torch.float32)
     found = sampler.interpolate_pairs(x[:1], x[1:2], t=10, n=5)
     assert found.shape == (1, 5, 28, 28)
-    for end, image in ((0, found[0, 0]), (1, found[0, -1])):
-        torch.testing.assert_close(image, few.test.images[end], rtol=0, atol=1e-6)
+    for end, pixels in ((0, found[0, 0]), (1, found[0, -1])):
+        torch.testing.assert_close(signed(pixels), x[end, 0], rtol=0, atol=1e-6)
 
 
 def test_the_same_starts_for_every_way_and_every_size_of_a_part():
@@ -224,17 +221,16 @@ def test_the_same_starts_for_every_way_and_every_size_of_a_part():
         return torch.zeros_like(x_t)
 
     schedule = linear_schedule(T=3, beta_start=0.1, beta_end=0.5)
-    common = (schedule, model, "epsilon")
-    parts = [
-        torch.cat(
-            [x for x, _ in Sampler(*common, 5, 0, CPU, torch.float32).parts(7, s)]
-        )
-        for s in (0, 0, 1)
-    ]
-    assert torch.equal(parts[0], parts[1])
-    assert not torch.equal(parts[0], parts[2])
-    sampler = Sampler(*common, 5, 0, CPU, torch.float32)
-    assert sampler.ddim(7, 2).shape == sampler.ddpm_sample(7).shape == (7, 28, 28)
+    starts, samplers = [], []
+    for chunk, seed in [(5, 0), (5, 0), (5, 1)]:
+        sampler = Sampler(schedule, Denoiser(model), chunk, seed, CPU, torch.float32)
+        starts.append(torch.cat([x for x, _ in sampler.parts(7)]))
+        samplers.append(sampler)
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+    for found in (samplers[0].ddim(7, 2), samplers[0].ddpm(7)):
+        assert found.shape == (7, 28, 28)
+        assert found.dtype == torch.uint8
 
 
 def test_judging_real_images_finds_them_real(few):
@@ -242,19 +238,15 @@ def test_judging_real_images_finds_them_real(few):
     same = judge(judge.test)
     assert same["frechet"] == pytest.approx(0, abs=1e-6)
     assert same["precision"] == same["recall"] == 1.0
-    assert judge.floor(11) == judge(judge.train)
-    distance, index = judge.neighbours(judge.train[3:6])
+    distance, index = judge.neighbors(judge.train[3:6])
     assert index.tolist() == [3, 4, 5]
     assert not distance.any()
     assert judge.classes(judge.test).sum() == len(judge.test)
 
 
-def test_bytes_and_images_and_the_path():
-    grey = torch.arange(256) / 127.5 - 1
-    images = to_images(grey.view(1, 1, 16, 16), torch.float32)
-    assert as_bytes(images).flatten().tolist() == list(range(256))
-    path = TrajectoryRecorder(1000)
-    assert path.at == [1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
+def test_a_trajectory_has_eleven_timesteps():
+    at = TrajectoryRecorder(1000).at
+    assert at == [1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
 
 
 def test_without_the_classifier_nothing_is_trained(monkeypatch):
@@ -268,7 +260,7 @@ def test_without_the_classifier_nothing_is_trained(monkeypatch):
 def test_what_a_record_may_weigh():
     """Weights in half precision and the arrays, each below 15 MiB."""
     for settings in NAMES.values():
-        network = UNet(PRESETS[settings.network])
+        network = UNet(settings.network)
         assert sum(p.numel() for p in network.parameters()) * 2 < 12 * 2**20
         assert max(settings.samples, 0) >= settings.others > 0
         assert np.prod([evaluation.KEPT, 28, 28]) < 2**20

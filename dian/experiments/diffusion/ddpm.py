@@ -17,8 +17,9 @@ from dian.data import CHECKSUMS, SAMPLE_CHECKSUMS
 from dian.diffusion.ema import EMA
 from dian.diffusion.likelihood import bound_weight
 from dian.diffusion.process import Model, draw_training_noise, training_loss
+from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import NoiseSchedule, linear_schedule
-from dian.diffusion.unet import PRESETS, UNet
+from dian.diffusion.unet import UNet
 from dian.experiments.classification import subset
 from dian.experiments.diffusion.evaluation import (
     Data,
@@ -27,7 +28,7 @@ from dian.experiments.diffusion.evaluation import (
     evaluate_all,
     read,
 )
-from dian.experiments.diffusion.samplers import SHOWN, Sampler, as_bytes
+from dian.experiments.diffusion.samplers import SHOWN, Sampler
 from dian.runs.experiment import Experiment, Job, Outcome
 from dian.training.augmentation import random_horizontal_flip
 from dian.training.loop import OPTIMIZERS, Training
@@ -106,7 +107,7 @@ class DiffusionModel:
 
     def loss(self, model: Model, x_0: Tensor, t: Tensor, epsilon: Tensor) -> Tensor:
         """Return the mean loss of some images."""
-        options = {"target": self.settings.target, "weight": self.weight}
+        options = {"prediction_type": self.settings.target, "weight": self.weight}
         draws = (t, epsilon)
         return training_loss(self.schedule, model, x_0, draws=draws, **options).mean()
 
@@ -119,7 +120,8 @@ class DiffusionModel:
         """Return what samples with the averaged weights."""
         job, settings = self.job, self.settings
         where = (settings.chunk, job.seed, job.device, job.dtype)
-        return Sampler(self.schedule, self.averaged, settings.target, *where)
+        denoiser = Denoiser(self.averaged, settings.target)
+        return Sampler(self.schedule, denoiser, *where)
 
     def _place(self, network: UNet) -> UNet:
         network = network.to(self.job.device, self.job.dtype)
@@ -144,7 +146,7 @@ class DiffusionModel:
 
 def build_unet(settings: Settings, generator: torch.Generator | None = None) -> UNet:
     """Build the network; its initial weights are the same on every device."""
-    return UNet(PRESETS[settings.network], generator)
+    return UNet(settings.network, generator=generator)
 
 
 def run(settings: Settings, data: Data, job: Job) -> Outcome:
@@ -213,7 +215,7 @@ def _evaluate_epoch(
         draws = draw_training_noise(model.schedule, x_0, same)
         outcome.series[key].append(model.loss(network, x_0, *draws).item())
     if math.log2(epoch).is_integer() or epoch == settings.epochs:
-        seen = as_bytes(model.sampler().ddim(SHOWN, min(50, settings.T)))[None]
+        seen = model.sampler().ddim(SHOWN, min(50, settings.T))[None].cpu()
         before = outcome.arrays.get("progress", seen[:0])
         outcome.arrays["progress"] = torch.cat([before, seen])
 
