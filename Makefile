@@ -91,7 +91,7 @@ train: $(ENVIRONMENT) ## Train a recorded run again: make train NAME=rnn-fashion
 verify: $(ENVIRONMENT) ## Check every claim, and that each check kills its mutants
 	$(PY) -m dian verify --mutants
 
-audit: $(ENVIRONMENT) ## Tell of every record and page whether it is fresh, stale or damaged
+audit: $(ENVIRONMENT) ## Report whether each record is fresh, stale or damaged
 	$(PY) -m dian audit
 
 bench: $(ENVIRONMENT) ## Time the library beside others on two CPU cores, and record it
@@ -135,7 +135,7 @@ EXAMPLES := $(shell find dian docs -path docs/gallery -prune -o -type f \
 # be shown by its own.
 $(CLAIMS): $(ENVIRONMENT) $(LIBRARY) $(RECORDS)
 	$(PY) -m dian verify --results build/claims.json
-	$(PY) -m dian audit --records
+	$(PY) -m dian audit
 	@touch $@
 
 $(DOCTESTS): $(ENVIRONMENT) pyproject.toml $(EXAMPLES)

@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 import torch
+from dian.runs.runlog import RunLog
 
-from dian.runs import environment as machine
-from dian.runs import record as records
 from dian.runs import runlog
 from dian.runs import train as runner
 from dian.runs.checkpoint import Checkpoint
-from dian.runs.runlog import RunLog
+from dian.runs.environment import describe_environment, select_device
+from dian.runs.record import load, save
 
 NAME = "ddpm-fashion-mnist-small"
 N_IMAGE = 60_000
@@ -87,9 +87,9 @@ def record_seconds(folder: Path) -> float:
     experiment = runner.find(NAME)
     begin = time.perf_counter()
     runner.replay(experiment, experiment.settings, experiment.data(True))
-    stand_in = records.load("rnn-fashion-mnist")
+    stand_in = load("rnn-fashion-mnist")
     files = {name: bytes(2**22) for name in stand_in.content["files"]}
-    records.save(folder / stand_in.name, dict(stand_in.content), files)
+    save(folder / stand_in.name, dict(stand_in.content), files)
     return time.perf_counter() - begin
 
 
@@ -104,7 +104,7 @@ def report(n_step: int, device: torch.device) -> dict[str, float | str]:
     steps = settings.epochs * -(-N_IMAGE // settings.batch_size)
     training = steps * median["step"]
     return {
-        "device": machine.describe(device)["device"],
+        "device": describe_environment(device)["device"],
         "seconds of a step": median["step"],
         "seconds of a saving": median["saving"],
         "megabytes of a checkpoint": size / 1e6,
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true", help="for machines")
     given = parser.parse_args()
-    found = report(given.steps, machine.device(given.device))
+    found = report(given.steps, select_device(given.device))
     if given.json:
         print(json.dumps(found, indent=1))
     else:

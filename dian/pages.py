@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TypedDict
 
 from dian.runs import code_hash
-from dian.runs import record as records
 from dian.runs.code_hash import source_key
 from dian.runs.files import sha256
+from dian.runs.freshness import changes
+from dian.runs.record import RECORDED, record_names
 
 PACKAGES = ("torch", "numpy", "matplotlib")
 """What computes and draws: with another version of one, a page is made again."""
@@ -34,7 +35,7 @@ class Page(TypedDict):
     """What is wrong with it, and not with a record, in one line; or None."""
 
 
-def used_in(code: str, folder: Path = records.FOLDER) -> set[str]:
+def used_in(code: str, folder: Path = RECORDED) -> set[str]:
     """Name the records that some Python code loads.
 
     Any string that is the name of a record counts, so that no way of loading one
@@ -48,10 +49,10 @@ def used_in(code: str, folder: Path = records.FOLDER) -> set[str]:
         for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    return strings & set(records.names(folder))
+    return strings & set(record_names(folder))
 
 
-def made_of(script: Path, folder: Path = records.FOLDER) -> dict[str, str]:
+def made_of(script: Path, folder: Path = RECORDED) -> dict[str, str]:
     """Hash a script, all that it imports from the library, and all that it reads.
 
     Parameters
@@ -79,12 +80,12 @@ def made_of(script: Path, folder: Path = records.FOLDER) -> dict[str, str]:
     return modules | read | {name: version(name) for name in PACKAGES}
 
 
-def key_of(script: Path, folder: Path = records.FOLDER) -> str:
+def key_of(script: Path, folder: Path = RECORDED) -> str:
     """Write down what a page is made of, for the file beside the built one."""
     return json.dumps(made_of(script, folder), indent=1, sort_keys=True)
 
 
-def look(root: Path, folder: Path = records.FOLDER) -> Iterator[Page]:
+def look(root: Path, folder: Path = RECORDED) -> Iterator[Page]:
     """Tell of every page of the gallery how it stands.
 
     Parameters
@@ -117,9 +118,5 @@ def _state(script: Path, built: Path, folder: Path) -> tuple[str, list[str]]:
     except (OSError, ValueError, TypeError):
         return "stale", ["nothing tells what it was made of"]
     today = made_of(script, folder)
-    reasons = [
-        f"{part} {records.change(before.get(part), today.get(part))}"
-        for part in sorted(before | today)
-        if before.get(part) != today.get(part)
-    ]
+    reasons = changes(before, today)
     return ("stale" if reasons else "fresh"), reasons

@@ -4,20 +4,20 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from dian.errors import DianError
+from dian.errors import DianError, did_you_mean
 from dian.runs.checkpoint import Checkpoint
-from dian.runs.record import did_you_mean
 
 PACKAGE = "dian.experiments"
 """Where experiments are found. It is imported by name, when it is asked for: this
 module and its package depend on no experiment, and so on no chapter."""
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """Anything whose state can be saved and restored."""
 

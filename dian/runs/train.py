@@ -15,8 +15,6 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from dian.errors import DianError
-from dian.runs import environment
-from dian.runs import record as records
 from dian.runs.checkpoint import (
     ONE_PROCESS,
     Checkpoint,
@@ -24,8 +22,17 @@ from dian.runs.checkpoint import (
     differences,
     lock_folder,
 )
-from dian.runs.code_hash import source_key
+from dian.runs.code_hash import record_key, source_key
+from dian.runs.environment import (
+    describe_environment,
+    device_name,
+    git_commit,
+    make_deterministic,
+    select_device,
+)
 from dian.runs.experiment import Experiment, Job, Outcome, find
+from dian.runs.freshness import changes
+from dian.runs.record import FORMAT, RECORDED, Record, add_proof, load, save
 
 TOLERANCE = 1e-5
 """The largest relative difference between a replayed number and the recorded one."""
@@ -55,7 +62,7 @@ class Options:
 
 def train(
     experiment: Experiment, out: Path, options: Options = Options()
-) -> records.Record | None:
+) -> Record | None:
     """Train an experiment with every seed, and write its record.
 
     Checkpoints are kept in a hidden folder beside ``out`` until the record is written.
@@ -66,10 +73,10 @@ def train(
     record
         In process 0; None in the others, which write nothing.
     """
-    device, processes = environment.device(options.device), options.processes
+    device, processes = select_device(options.device), options.processes
     settings = experiment.quick if options.quick else experiment.settings
     data = experiment.data(options.quick)
-    environment.make_deterministic()
+    make_deterministic()
     # Now, before anybody edits the code that is running.
     content = _description(experiment, settings, device, options)
     working, first = working_folder(out), processes.rank == 0
@@ -92,7 +99,7 @@ def train(
         content["replay"] = replay(experiment, settings, data)
         _write(out, content, runs)
         _remove(working)
-    return records.load(out.name, out.parent)
+    return load(out.name, out.parent)
 
 
 def working_folder(out: Path) -> Path:
@@ -109,7 +116,7 @@ def _description(
 ) -> dict[str, Any]:
     """Return the fields of the record that are known before training."""
     n = options.processes.world_size
-    used = environment.describe(device)
+    used = describe_environment(device)
     used |= {"device": used["device"] if n == 1 else f"{n} x {used['device']}"}
     command = "python" if n == 1 else f"torchrun --nproc-per-node={n}"
     command += f" -m dian train {experiment.name}{' --quick' * options.quick}"
@@ -118,17 +125,17 @@ def _description(
     checksums = experiment.quick_checksums if options.quick else experiment.checksums
     plain = asdict(settings)
     return {
-        "format": records.FORMAT,
+        "format": FORMAT,
         "name": experiment.name,
         "status": "success",
         "command": command,
         "module": experiment.module,
         "settings": plain,
         "seeds": list(range(options.n_seed or experiment.n_seed)),
-        "commit": options.commit or environment.commit(),
+        "commit": options.commit or git_commit(),
         "environment": used | {"processes": n},
         "proofs": [],
-        "key": records.make_key(experiment.module, plain, dict(checksums)),
+        "key": record_key(experiment.module, plain, dict(checksums)),
     }
 
 
@@ -141,7 +148,7 @@ def _identity(
     names one.
     """
     used = {
-        "processor": environment.name(device),
+        "processor": device_name(device),
         "torch": content["environment"]["torch"],
     }
     identity = {key: content[key] for key in ("name", "settings", "key")}
@@ -172,7 +179,7 @@ def _run(experiment: Experiment, settings: Any, data: Any, job: Job) -> Outcome:
     except torch.OutOfMemoryError as error:
         raise DianError(
             f"seed {job.seed}: expected memory for a batch on "
-            f"{environment.name(job.device)}, found too little "
+            f"{device_name(job.device)}, found too little "
             f"({str(error).partition('.')[0]}); free some or share the batch among "
             "several devices with torchrun, and use --resume"
         ) from None
@@ -198,7 +205,7 @@ def _write(
         "arrays.safetensors": to_bytes(arrays),
         "weights.safetensors": to_bytes(outcomes[0].weights),
     }
-    records.save(out, content, files)
+    save(out, content, files)
 
 
 def _collect(parts: list[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -239,7 +246,7 @@ def replay(experiment: Experiment, settings: Any, data: Any) -> dict[str, Any]:
 
 
 def revalidate(
-    name: str, folder: Path = records.FOLDER, commit: str | None = None
+    name: str, folder: Path = RECORDED, commit: str | None = None
 ) -> dict[str, Any]:
     """Replay a record with today's code, and store the proof if the numbers agree.
 
@@ -248,8 +255,8 @@ def revalidate(
     proof
         Date, commit, residual and the hashes of the modules that it holds for.
     """
-    record = records.load(name, folder)
-    if not record.content["replay"]:
+    record = load(name, folder)
+    if not record.replay:
         raise DianError(
             f"record {name}: it holds times, which cannot be replayed; run: "
             f"{record.command}"
@@ -259,7 +266,7 @@ def revalidate(
         raise DianError(f"record {name}: {', '.join(other)}; {again}")
     module = find(name).module  # an experiment may have moved
     # Before the replay: the hashes are those of the code that runs.
-    modules, commit = source_key(module), commit or environment.commit()
+    modules, commit = source_key(module), commit or git_commit()
     where, residual = compare(record)
     if not residual <= 1:
         raise DianError(
@@ -270,36 +277,31 @@ def revalidate(
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit,
         "residual": residual * TOLERANCE,
-        "environment": environment.describe(torch.device("cpu")),
+        "environment": describe_environment(torch.device("cpu")),
         "modules": modules,
     }
-    records.add_proof(record, proof, module)
+    add_proof(record, proof, module)
     return proof
 
 
-def changed(record: records.Record) -> list[str]:
+def changed(record: Record) -> list[str]:
     """List the settings and data files of a record that are different today.
 
-    >>> changed(records.load("rnn-fashion-mnist"))
+    >>> changed(load("rnn-fashion-mnist"))
     []
     """
     experiment = find(record.name)
     today = json.loads(json.dumps(asdict(experiment.settings)))  # tuples become lists
-    data, data_today = record.content["key"]["data"], experiment.checksums
     settings = [
         f"setting {key} {record.settings.get(key)} -> {today.get(key)}"
         for key in sorted(today | record.settings)
         if today.get(key) != record.settings.get(key)
     ]
-    files = [
-        f"data file {file} {records.change(data.get(file), data_today.get(file))}"
-        for file in sorted(data.keys() | data_today.keys())
-        if data.get(file) != data_today.get(file)
-    ]
-    return settings + files
+    files = changes(record.content["key"]["data"], experiment.checksums)
+    return settings + [f"data file {change}" for change in files]
 
 
-def compare(record: records.Record) -> tuple[str, float]:
+def compare(record: Record) -> tuple[str, float]:
     """Replay a record with today's code; nothing is written.
 
     Returns
@@ -308,9 +310,9 @@ def compare(record: records.Record) -> tuple[str, float]:
         The number that differs most, and by how much, in units of the tolerance.
     """
     experiment = find(record.name)
-    environment.make_deterministic()
+    make_deterministic()
     new = replay(experiment, experiment.settings, experiment.data(False))
-    return _difference(record.content["replay"], new)
+    return _difference(record.replay, new)
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, float]:

@@ -12,9 +12,10 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 from dian import pages
-from dian.runs import record as records
+from dian.runs.freshness import why_stale
+from dian.runs.record import RECORDED, Record, load, record_names
 
-FOLDER = records.FOLDER
+FOLDER = RECORDED
 
 
 def verify_all(app: Sphinx, config) -> None:
@@ -23,7 +24,7 @@ def verify_all(app: Sphinx, config) -> None:
     problems = [
         f"{problem} (shown by {', '.join(pages_with(app, name)) or 'no page'})"
         for name in names()
-        if (problem := records.why_stale(name, FOLDER))
+        if (problem := why_stale(name, FOLDER))
     ]
     if problems:
         # Not an exception of Sphinx's: it would bury these lines in a traceback.
@@ -32,13 +33,13 @@ def verify_all(app: Sphinx, config) -> None:
 
 def names() -> list[str]:
     """List the recorded runs."""
-    return records.names(FOLDER)
+    return record_names(FOLDER)
 
 
 @functools.cache
-def read(name: str) -> records.Record:
+def read(name: str) -> Record:
     """Load a record, verified; once for each process of a build."""
-    return records.load(name, FOLDER)
+    return load(name, FOLDER)
 
 
 def depend_on(env: BuildEnvironment, name: str) -> None:

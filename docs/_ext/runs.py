@@ -7,8 +7,9 @@ from results import written
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from dian.runs import record as records
 from dian.runs.code_hash import source_key
+from dian.runs.freshness import stale
+from dian.runs.record import Record
 
 HEAD = ("Run", "Device", "Date", "Seeds", "Seconds", "Fresh")
 
@@ -24,7 +25,7 @@ class Runs(SphinxDirective):
         rows = [_row(HEAD), _row("---" for _ in HEAD), *map(_summary, every)]
         return [*self.parse_text_to_nodes("\n".join(rows)), *map(self.section, every)]
 
-    def section(self, record: records.Record) -> nodes.section:
+    def section(self, record: Record) -> nodes.section:
         """Write what it takes to make a record again."""
         title = nodes.title("", record.name)
         section = nodes.section("", title, names=[label(record.name)])
@@ -33,9 +34,9 @@ class Runs(SphinxDirective):
         return section
 
 
-def _summary(record: records.Record) -> str:
+def _summary(record: Record) -> str:
     # A stale record stops the build, but this page must not rely on that.
-    reasons = records.stale(record)
+    reasons = stale(record)
     return _row(
         [
             f"{{ref}}`{record.name} <{label(record.name)}>`",
@@ -48,7 +49,7 @@ def _summary(record: records.Record) -> str:
     )
 
 
-def _details(record: records.Record) -> list[str]:
+def _details(record: Record) -> list[str]:
     return [
         "```console",
         f"$ {record.command}",
@@ -71,8 +72,8 @@ def _versions(environment: dict) -> str:
     return f"Python {environment['python']}, PyTorch {environment['torch']}"
 
 
-def _why_fresh(record: records.Record) -> str:
-    reasons = records.stale(record)
+def _why_fresh(record: Record) -> str:
+    reasons = stale(record)
     if reasons:
         return f"no: {', '.join(reasons)}"
     if not record.content["replay"]:

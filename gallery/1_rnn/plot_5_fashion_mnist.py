@@ -28,7 +28,7 @@ import torch
 from dian import data
 from dian.figures import plots
 from dian.rnn.networks import RNNClassifier
-from dian.runs import record as records
+from dian.runs.record import load
 from dian.training import metrics
 from dian.training.loop import Training
 from dian.training.loss import cross_entropy
@@ -44,7 +44,7 @@ print(f"{len(train.images)} + {len(test.images)} images of {train.images[0].shap
 # gradient runs back through all 28 steps, and is shortened to length 1 when it is
 # longer; then follows a step of stochastic gradient descent, without momentum.
 
-record = records.load("rnn-fashion-mnist")
+record = load("rnn-fashion-mnist")
 settings = record.settings
 
 generator = torch.Generator().manual_seed(0)

@@ -36,11 +36,11 @@ from torch import Tensor
 from dian import data
 from dian.figures import plots
 from dian.rnn.networks import RNNClassifier
-from dian.runs import record as records
+from dian.runs.record import load
 from dian.training import metrics
 from dian.training.loss import softmax
 
-record = records.load("rnn-fashion-mnist")
+record = load("rnn-fashion-mnist")
 test = data.sample("test")
 predicted = torch.from_numpy(record.arrays["predictions"][0]).long()
 of_sample = metrics.confusion_matrix(test.labels, predicted[test.index], n_class=10)

@@ -40,16 +40,16 @@ from dian.attention.transformer import RowTransformer
 from dian.figures import plots
 from dian.positions.registry import encoding
 from dian.rnn.networks import RNNClassifier, TorchClassifier
-from dian.runs import record as records
+from dian.runs.record import Record, load
 
 runs = {
-    "none": records.load("rows-none"),
-    "sinusoidal": records.load("rows-sinusoidal"),
-    "rotary": records.load("rows-rotary"),
+    "none": load("rows-none"),
+    "sinusoidal": load("rows-sinusoidal"),
+    "rotary": load("rows-rotary"),
 }
 
 
-def network(record: records.Record) -> RowTransformer:
+def network(record: Record) -> RowTransformer:
     """Make the network of a record, with its trained weights."""
     settings = record.settings
     shape = {name: settings[name] for name in ("d_model", "n_head")}
@@ -224,7 +224,7 @@ assert favourites["Trouser"] != favourites["Sneaker"]
 # (d + h)` of them, and three times as many in a GRU; for the transformer, PyTorch
 # counts. Seconds are those of one training.
 
-rnn, gru = records.load("rnn-fashion-mnist"), records.load("torch-gru")
+rnn, gru = load("rnn-fashion-mnist"), load("torch-gru")
 h, gru_h = rnn.settings["h"], gru.settings["h"]
 table = {
     "recurrent network": (

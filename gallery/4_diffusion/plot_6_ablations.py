@@ -40,7 +40,7 @@ import numpy as np
 
 from dian import data
 from dian.figures import plots
-from dian.runs import record as records
+from dian.runs.record import load
 
 RUNS = {
     "reference": "noise, unweighted",
@@ -58,7 +58,7 @@ CHANGED = {
     "no-warm-up": {"warm_up"},
     "no-flips": {"flips"},
 }
-runs = {key: records.load(f"ddpm-ablation-small-{key}") for key in RUNS}
+runs = {key: load(f"ddpm-ablation-small-{key}") for key in RUNS}
 recipe = runs["no-flips"].settings | {"flips": True}
 for key, record in runs.items():
     assert {k for k, v in record.settings.items() if v != recipe[k]} == CHANGED[key]
@@ -248,7 +248,7 @@ for way in ("raw", "beta_tilde", "no_clip"):
 assert recipe["others"] == 100
 assert recipe["samples"] == 200
 assert ways["raw"]["frechet"] > 1.25 * ways["averaged"]["frechet"]
-longer = records.load("ddpm-fashion-mnist-small")
+longer = load("ddpm-fashion-mnist-small")
 assert longer.value("raw/frechet") < longer.value("averaged/frechet")
 
 # %%

@@ -25,10 +25,11 @@ from dian import data
 from dian.claims import cache as ledger
 from dian.errors import DianError
 from dian.runs import checkpoint as checkpoints
-from dian.runs import record as records
 from dian.runs import train as runner
 from dian.runs.checkpoint import Checkpoint
+from dian.runs.code_hash import record_key
 from dian.runs.experiment import Experiment, Outcome
+from dian.runs.record import RECORDED, load, save
 from dian.training.loop import fit
 from dian.training.schedules import SCHEDULES
 
@@ -168,7 +169,7 @@ def test_any_operation_of_a_training_fails(tmp_path, monkeypatch, known):
         told = told_when(monkeypatch, n, lambda out=out: train(out))
         if told is None:
             break
-        stands = content(records.load(NAME, out.parent))
+        stands = content(load(NAME, out.parent))
         if told:
             assert re.search(r"No space left on device.*(resume|--out|remove)", told)
             assert str(out.parent) in told
@@ -189,10 +190,10 @@ def test_a_record_that_a_killed_process_moved_away_comes_back(tmp_path, known):
     kept = tmp_path / f".{NAME}.writing-x"
     kept.mkdir()
     out.rename(kept / "old")
-    wrong = dict(records.load("rnn-fashion-mnist").content) | {"name": NAME}
+    wrong = dict(load("rnn-fashion-mnist").content) | {"name": NAME}
     with pytest.raises(DianError, match="cannot be written"):
-        records.save(out, wrong, {"no/such/folder": b""})
-    assert records.load(NAME, tmp_path).name == NAME
+        save(out, wrong, {"no/such/folder": b""})
+    assert load(NAME, tmp_path).name == NAME
     assert list(tmp_path.iterdir()) == [out]
 
 
@@ -204,7 +205,7 @@ def test_any_operation_of_storing_a_proof_fails(tmp_path, monkeypatch, known):
         told = told_when(
             monkeypatch, n, lambda: runner.revalidate(NAME, tmp_path, commit="abc")
         )
-        records.load(NAME, tmp_path)
+        load(NAME, tmp_path)
         assert len(list(out.iterdir())) == 3
         if told is None:
             break
@@ -320,9 +321,9 @@ def test_code_in_a_file_is_never_executed(tmp_path, kind):
     readers, recorded = [lambda: Checkpoint(file, {}).load()], "rnn-fashion-mnist"
     for part in ("record.json", "weights.safetensors"):
         folder = tmp_path / part
-        shutil.copytree(records.FOLDER / recorded, folder / recorded)
+        shutil.copytree(RECORDED / recorded, folder / recorded)
         shutil.copy(file, folder / recorded / part)
-        readers.append(lambda folder=folder: records.load(recorded, folder))
+        readers.append(lambda folder=folder: load(recorded, folder))
     for reader in readers:
         with pytest.raises(DianError, match=r": expected|cannot be read"):
             reader()
@@ -406,7 +407,7 @@ def test_a_cell_that_fails_stops_the_build_and_names_the_page(tmp_path):
 
 
 def test_another_byte_of_the_data_is_another_key():
-    key = records.make_key("dian.experiments.rnn.best", {}, data.CHECKSUMS)
+    key = record_key("dian.experiments.rnn.best", {}, data.CHECKSUMS)
     first = next(iter(data.CHECKSUMS))
     other = replace(runner.find("rnn-best"), checksums=data.CHECKSUMS | {first: "0"})
-    assert records.make_key("dian.experiments.rnn.best", {}, other.checksums) != key
+    assert record_key("dian.experiments.rnn.best", {}, other.checksums) != key

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from dian.errors import DianError
-from dian.runs import record as records
 from dian.runs import train as runner
+from dian.runs.freshness import stale
+from dian.runs.record import record_names
 
 NAME = "rnn-fashion-mnist"
 ROOT = Path(__file__).parents[2]
@@ -36,7 +37,7 @@ def test_a_quick_run_makes_a_whole_record(tmp_path):
     assert record.value("test/accuracy") > 0.5
     assert record.arrays["predictions"].shape == (2, 500)
     assert record.series["test/accuracy"].shape == (2, 6)
-    assert records.stale(record) == []
+    assert stale(record) == []
     assert not torch.equal(
         *(record.weights[key] for key in ("rnn.b_h", "rnn.b_h"))
     ) or (record.weights["rnn.b_h"].any())
@@ -119,7 +120,7 @@ def checkout(tmp_path, real_data):
     shutil.copytree(
         ROOT / "dian", tmp_path / "dian", ignore=shutil.ignore_patterns("__pycache__")
     )
-    for other in set(records.names()) - {NAME}:
+    for other in set(record_names()) - {NAME}:
         shutil.rmtree(tmp_path / "dian" / "recorded" / other)
 
     def run(*arguments):
