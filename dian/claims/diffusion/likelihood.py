@@ -1,8 +1,8 @@
 r"""Chapter 4: the variational bound, term by term, and what it is worth as a code.
 
-With Gaussian data and the exact way back the bound is no bound but an equality. The
-expectations are taken by Gauss's quadrature, which is exact here, since every term is a
-polynomial of the second degree in the image and the noise.
+With Gaussian data and the exact reverse process the bound is an equality. Expectations
+are computed by Gaussian quadrature, which is exact here, since every term is a
+polynomial of degree two in the image and the noise.
 """
 
 import math
@@ -29,14 +29,14 @@ def gauss_hermite(n: int) -> tuple[Tensor, Tensor]:
 
 
 def exact_terms(likelihood, schedule, m: float, s2: float, variance=None) -> Tensor:
-    """All terms of the bound for scalar data N(m, s^2) and the best model for them.
+    """All terms of the bound for scalar data N(m, s^2) and the optimal model.
 
     Entry t is L_{t-1}, entry T + 1 is L_T, all in nats; entry 0 is empty.
     """
-    T = len(schedule.beta) - 1
+    T = schedule.T
     data = gaussian_mixture.gaussian(m, s2)
     c_0, _, beta_tilde = process.posterior(schedule)
-    if variance is None:  # the exact one: what is not known of x_0 comes on top
+    if variance is None:  # the exact one, with the remaining variance of x_0
         nothing = torch.zeros(T + 1, 1, dtype=torch.float64)
         left = gaussian_mixture.posterior_x0(data, nothing, schedule.alpha_bar).variance
         variance = beta_tilde + c_0**2 * left
@@ -130,7 +130,7 @@ def kl() -> float:
     ),
 )  # fmt: skip
 def bound() -> float:
-    """All terms add up to the entropy of the data and what the start costs."""
+    """All terms add up to the entropy of the data and the divergence of q(x_T)."""
     residuals = []
     T, first, last = SHORT
     schedule = noise_schedule.linear_schedule(T, first, last)
@@ -180,7 +180,7 @@ def bound() -> float:
     ),
 )  # fmt: skip
 def weights() -> float:
-    """Weight and squared error give back the divergence, for every target."""
+    """Weight times squared error is the divergence, for every prediction type."""
     before, b = sympy.symbols("before beta", positive=True)
     a_bar = before * (1 - b)
     tilde = (1 - before) / (1 - a_bar) * b
@@ -320,7 +320,7 @@ def decoder() -> float:
     ),
 )  # fmt: skip
 def coding() -> float:
-    """Rates are informations, on the curve of Shannon; the slope is half the error."""
+    """Rates are mutual informations, on Shannon's curve; I-MMSE for the derivative."""
     residuals = []
     T, first, last = SHORT
     schedule = noise_schedule.linear_schedule(T, first, last)
@@ -345,7 +345,7 @@ def coding() -> float:
 
 
 def slope_of_information(a: float) -> float:
-    """The derivative of I(x_0; x_t) for two Gaussians, against half the error."""
+    """The derivative of I(x_0; x_t) for two Gaussians, against half the MMSE."""
     tensors = ([0.3, 0.7], [[-0.6], [0.5]], [0.02, 0.04])
     data = gaussian_mixture.Mixture(
         *(torch.tensor(x, dtype=torch.float64) for x in tensors)

@@ -1,4 +1,4 @@
-"""Bytes and the range of the diffusion process."""
+"""Chapter 4: bytes and the range [-1, 1] of the diffusion process."""
 
 import torch
 
@@ -29,7 +29,7 @@ from dian.diffusion import schedule as noise_schedule
     ),
 )  # fmt: skip
 def scaling() -> float:
-    """All 256 bytes come back; what lies outside is cut off; zeros lose 1."""
+    """All 256 bytes come back; values outside are clamped; a zero model has loss 1."""
     every = torch.arange(256, dtype=torch.uint8)
     scaled = pixels.signed(every)
     outside = pixels.to_bytes(torch.tensor([-3.0, -1.01, 1.01, 3.0]))

@@ -1,7 +1,7 @@
 r"""Chapter 4: denoising diffusion.
 
-Every statement is checked at every step of a long chain and of a short one: at T = 1000
-an index that is off by one changes little, at T = 7 much.
+Every statement is checked at every timestep of long and short schedules: an index that
+is off by one changes little at T = 1000, and much at T = 7.
 """
 
 import math
@@ -157,7 +157,7 @@ def posterior() -> float:
     ),
 )  # fmt: skip
 def reparametrised() -> float:
-    """The mean of the step back in x_0 is that in epsilon, by symbols and numbers."""
+    """The mean of the reverse step in x_0 is that in epsilon, symbolically and not."""
     a_before, b, x, e = sympy.symbols("before beta x_t epsilon", positive=True)
     a_bar = a_before * (1 - b)
     x_0 = (x - sympy.sqrt(1 - a_bar) * e) / sympy.sqrt(a_bar)
@@ -211,7 +211,7 @@ def reparametrised() -> float:
     ),
 )  # fmt: skip
 def targets() -> float:
-    """Each target gives the image back, and errors differ by powers of the ratio."""
+    """Each prediction type gives the image back; errors differ by the ratios."""
     residuals = []
     for T, first, last in CHAINS:
         schedule = noise_schedule.linear_schedule(T, first, last)
@@ -225,7 +225,7 @@ def targets() -> float:
             name: process.training_target(schedule, x_0, t, epsilon, name)
             for name in process.PREDICTION_TYPES
         }
-        # The error of each, when the image that it stands for is off by `wrong`.
+        # The error of each, if the error of the corresponding image is `wrong`.
         square = {
             "epsilon": snr,
             "x_0": 1,
@@ -286,7 +286,7 @@ def targets() -> float:
     ),
 )  # fmt: skip
 def algorithm_1() -> float:
-    """The loss, worked out again from what the model was shown; steps and noise."""
+    """The loss, computed again from the inputs of the model; timesteps and noise."""
     T, n, d = 7, 7000, 3
     schedule = noise_schedule.linear_schedule(T, 0.1, 0.6)
     factor, variance = recursion(evenly(T, 0.1, 0.6))

@@ -1,8 +1,8 @@
-r"""Chapter 4: the samplers, on data for which the best network is known.
+r"""Chapter 4: the samplers, on data for which the optimal network is known.
 
-With Gaussian data the best network is linear, and the whole walk is an affine map of
-its start and of each draw of noise. Zeros and unit vectors in their place read it off
-the code that samples, to the last digit: no Monte Carlo would see an error of 1e-4.
+With Gaussian data the optimal network is linear, and the whole sampling chain is an
+affine map of :math:`x_T` and of each draw of noise. Zeros and unit vectors in their
+place give its coefficients to the last digit: Monte Carlo would miss an error of 1e-4.
 """
 
 import math
@@ -22,8 +22,8 @@ SONG += "arXiv:2010.02502"
 SHORT = 50, 1e-4, 0.2  # on a long chain an index that is off by one changes 1 %
 
 
-def affine(walk: Callable, T: int) -> tuple[float, float, Tensor]:
-    """Offset, slope by the start, and factor of each draw of noise, of a walk."""
+def affine(sample: Callable, T: int) -> tuple[float, float, Tensor]:
+    """Offset, and coefficients of x_T and of each draw of noise, of a sampler."""
     x_T = torch.zeros(T + 2, 1, dtype=torch.float64)
     x_T[1] = 1
 
@@ -32,13 +32,13 @@ def affine(walk: Callable, T: int) -> tuple[float, float, Tensor]:
         z[t + 1] = 1
         return z
 
-    offset, start, *draws = walk(x_T, noise)[:, 0]
+    offset, start, *draws = sample(x_T, noise)[:, 0]
     draws = torch.stack(draws) - offset
     return offset.item(), (start - offset).item(), draws
 
 
-def walk_of(sampling, schedule, data, **options) -> Callable:
-    """Algorithm 2 with the best network for some data."""
+def sampler_for(sampling, schedule, data, **options) -> Callable:
+    """Algorithm 2 with the optimal network for some data."""
     model = gaussian_mixture.optimal_denoiser(data, schedule.alpha_bar)
     denoiser = sampling.Denoiser(model, clip=None)
     return lambda x_T, noise: sampling.ddpm_sample(
@@ -164,7 +164,7 @@ def by_hand(
     ),
 )  # fmt: skip
 def ddim() -> float:
-    """Two moments of x_s under q; at eta = 1 the posterior, with steps left out too."""
+    """Two moments of x_s under q; at eta = 1 the posterior, also with skipped steps."""
     residuals = []
     schedule = noise_schedule.linear_schedule(50, 1e-4, 0.2)
     x_0, x_t = normal(0, (3, 2), (3, 2))
@@ -173,13 +173,13 @@ def ddim() -> float:
         return x_0[: len(x)]
 
     def one_step(x: Tensor, z: float, **options) -> Tensor:
-        told = []
+        shown = []
         sampling.ddim_sample(
             schedule, sampling.Denoiser(one_image, "x_0", clip=None), x,
             noise=lambda _: z + 0 * x,
-            callback=lambda *step: told.append(step), **options,
+            callback=lambda *step: shown.append(step), **options,
         )  # fmt: skip
-        return told[0][1]
+        return shown[0][1]
 
     for s, t in [(0, 1), (1, 2), (17, 18), (3, 40), (20, 50)]:
         for eta in (0.0, 0.3, 1.0):
@@ -208,13 +208,13 @@ def ddim() -> float:
 
 
 def clipped_noise(sampling, schedule, x_t: Tensor) -> float:
-    """A clipped image and its noise make up x_t."""
-    told = []
+    """A clipped image and its noise together make up x_t."""
+    shown = []
     sampling.ddim_sample(
         schedule, sampling.Denoiser(lambda x, t: 3 + 0 * x, "x_0", clip=0.5), x_t,
-        steps=[20, 50], callback=lambda *step: told.append(step),
+        steps=[20, 50], callback=lambda *step: shown.append(step),
     )  # fmt: skip
-    (_, x_s, x_0), _ = told
+    (_, x_s, x_0), _ = shown
     a_s, a_t = schedule.alpha_bar[20], schedule.alpha_bar[50]
     epsilon = (x_t - a_t.sqrt() * 0.5) / (1 - a_t).sqrt()
     expected = a_s.sqrt() * 0.5 + (1 - a_s).sqrt() * epsilon
@@ -241,7 +241,7 @@ def clipped_noise(sampling, schedule, x_t: Tensor) -> float:
     ),
 )  # fmt: skip
 def few_steps() -> float:
-    """The variance that comes out is a product of squared cosines; a point is found."""
+    """The variance of samples is a product of squared cosines; a point mass is hit."""
     schedule = noise_schedule.linear_schedule()
     angle = schedule.alpha_bar.sqrt().acos()
     unit, point = (
@@ -303,36 +303,36 @@ def few_steps() -> float:
     ),
 )  # fmt: skip
 def gaussian_oracle() -> float:
-    """Mean and variance of what comes out, read off with unit vectors."""
+    """Mean and variance of the samples, computed with unit vectors."""
     T, first, last = SHORT
     schedule = noise_schedule.linear_schedule(T, first, last)
     # N(0, 1): mean 0 and variance 1 - beta_1, since the last step adds no noise
-    unit = walk_of(sampling, schedule, gaussian_mixture.gaussian(0.0, 1.0))
+    unit = sampler_for(sampling, schedule, gaussian_mixture.gaussian(0.0, 1.0))
     offset, slope, draws = affine(unit, T)
     residuals = [abs(offset), abs(slope**2 + (draws**2).sum() - (1 - first))]
-    # a point is hit from everywhere, with either variance
+    # a point mass is hit from everywhere, with either variance
     for variance in ("beta", "beta_tilde"):
         point = gaussian_mixture.gaussian(0.3, 0.0)
-        walk = walk_of(sampling, schedule, point, variance=variance)
-        offset, slope, draws = affine(walk, T)
+        sample = sampler_for(sampling, schedule, point, variance=variance)
+        offset, slope, draws = affine(sample, T)
         residuals += [abs(offset - 0.3), abs(slope), draws.abs().max()]
-    # N(m, s^2): the walk starts at N(0, 1), and not where the images end
+    # N(m, s^2): sampling starts at N(0, 1), not where the forward process ends
     snr = noise_schedule.signal_to_noise(schedule)[-1].item()
     for m, s2 in [(0.4, 0.09), (-0.7, 0.5)]:
-        walk = walk_of(sampling, schedule, gaussian_mixture.gaussian(m, s2))
-        offset, _, _ = affine(walk, T)
+        sample = sampler_for(sampling, schedule, gaussian_mixture.gaussian(m, s2))
+        offset, _, _ = affine(sample, T)
         residuals.append(abs(offset - m + m * s2 * snr / (1 + s2 * snr)))
     return largest(residuals)
 
 
 def grid_moments(sampling, schedule, data, variance: str) -> tuple[float, float]:
-    """Mean and variance of what Algorithm 2 makes of N(0, 1), on a grid, in 1-D."""
+    """Mean and variance of the samples of Algorithm 2 in one dimension, on a grid."""
     sigma = sampling.reverse_variance(schedule, variance).sqrt().tolist()
     reach, h = 6.0, 0.9 * min(sigma[2:])
     grid = torch.arange(-reach, reach, h, dtype=torch.float64)
     p = torch.exp(-(grid**2) / 2) * h / math.sqrt(2 * math.pi)
     model = gaussian_mixture.optimal_denoiser(data, schedule.alpha_bar)
-    for step in range(len(schedule.beta) - 1, 0, -1):
+    for step in range(schedule.T, 0, -1):
         epsilon = model(grid[:, None], torch.full((len(grid),), step))
         mean = sampling.reverse_mean(schedule, grid[:, None], step, epsilon)[:, 0]
         if step == 1:
@@ -342,9 +342,9 @@ def grid_moments(sampling, schedule, data, variance: str) -> tuple[float, float]
         near = ((mean + reach) / h).round().long()[:, None]
         near = near + torch.arange(-width, width + 1)
         far = (near.double() * h - reach - mean[:, None]) / sigma[step]
-        share = torch.exp(-(far**2) / 2) * h / (sigma[step] * math.sqrt(2 * math.pi))
+        mass = torch.exp(-(far**2) / 2) * h / (sigma[step] * math.sqrt(2 * math.pi))
         near = near.clamp(0, len(p) - 1).flatten()
-        p = torch.zeros_like(p).index_add(0, near, (share * p[:, None]).flatten())
+        p = torch.zeros_like(p).index_add(0, near, (mass * p[:, None]).flatten())
     first = (p * mean).sum()
     return first.item(), (p * (mean - first) ** 2).sum().item()
 
@@ -370,7 +370,7 @@ def grid_moments(sampling, schedule, data, variance: str) -> tuple[float, float]
     ),
 )  # fmt: skip
 def mixture_oracle() -> float:
-    """The moments of the table: the walk is right and still not exact."""
+    """The moments of the table: the sampler is right, but not exact."""
     tensors = ([0.3, 0.7], [[-0.6], [0.5]], [0.02, 0.04])
     data = gaussian_mixture.Mixture(
         *(torch.tensor(x, dtype=torch.float64) for x in tensors)

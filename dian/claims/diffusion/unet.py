@@ -1,8 +1,8 @@
-r"""Chapter 4: the network, and the average of its weights.
+r"""Chapter 4: the U-Net, and the EMA of its weights.
 
 The network is computed a second time from its formulas alone: a convolution is a sum
-over nine shifted images, a normalisation divides by a deviation that is computed here,
-and an attention loops over its queries.
+over nine shifted images, GroupNorm divides by a standard deviation computed here, and
+attention loops over its queries.
 """
 
 import math
@@ -34,7 +34,7 @@ def swish(x: Tensor) -> Tensor:
 
 
 def normalised(x: Tensor, norm: nn.Module) -> Tensor:
-    """Mean 0 and deviation 1 over the channels of a group, at all pixels."""
+    """GroupNorm: mean 0 and deviation 1 over the channels of a group, at all pixels."""
     groups = x.reshape(len(x), SHAPE["groups"], -1)
     mean = groups.mean(-1, keepdim=True)
     variance = ((groups - mean) ** 2).mean(-1, keepdim=True)
@@ -57,7 +57,7 @@ def convolved(x: Tensor, conv: nn.Module, stride: int = 1, before: int = 1) -> T
 
 
 def attended(x: Tensor, layer: nn.Module) -> Tensor:
-    """Each pixel asks all pixels of its image."""
+    """Each pixel attends to all pixels of its image."""
     pixels = normalised(x, layer.norm).flatten(2).transpose(1, 2)
     out = torch.zeros_like(pixels)
     for n, image in enumerate(pixels):
@@ -72,7 +72,7 @@ def attended(x: Tensor, layer: nn.Module) -> Tensor:
 
 
 def block(x: Tensor, e: Tensor, layer: nn.Module) -> Tensor:
-    """Two convolutions, around which the image also goes; then attention, or not."""
+    """A residual block: two convolutions and a skip connection; then attention."""
     h = convolved(swish(normalised(x, layer.norm_1)), layer.conv_1)
     h = h + (e @ layer.time.weight.T + layer.time.bias)[:, :, None, None]
     h = convolved(swish(normalised(h, layer.norm_2)), layer.conv_2)
@@ -149,7 +149,7 @@ def by_hand(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
     ),
 )  # fmt: skip
 def network() -> float:
-    """Output by hand; begins with zero; 35,746,307 weights for 32 by 32 in colour."""
+    """The output by hand; 0 when initialized; 35,746,307 weights for CIFAR-10."""
     made = random_network(unet)
     (x,) = normal(0, (BATCH, SHAPE["channels"], ROW, COLUMN))
     t = torch.tensor([1, 2, 50, 999, 1000])
