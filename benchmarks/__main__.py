@@ -15,15 +15,16 @@ from benchmarks import blocks, counting, heads, network, recurrent, report, rota
 from benchmarks.cases import Case, Place
 from benchmarks.limits import Limits, limits
 from benchmarks.timing import Differs, Result, measure
-from dian import machine, records
 from dian.errors import DianError
+from dian.runs import environment as machine
+from dian.runs import record as records
 
 CASES: dict[str, Callable[[Place], Case]] = {
     "rnn-256": partial(recurrent.step, time=28, batch=256, d=28, goal=1.5),
     "rnn-32": partial(recurrent.step, time=28, batch=32, d=28, goal=2.0),
     "rnn-pixels": partial(recurrent.step, time=784, batch=128, d=1, goal=1.5),
     "rotary": rotation.queries_and_keys,
-    "rotary-halves": partial(rotation.queries_and_keys, layout="halves"),
+    "rotary-halves": partial(rotation.queries_and_keys, layout="half"),
     "heads": partial(heads.step, weights=False, goal=1.05),
     "heads-weights": partial(heads.step, weights=True, goal=1.2),
     "metrics": counting.classification,

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from benchmarks.cases import Place
 from benchmarks.timing import Against, Result, compare
-from dian.attention import attention
-from dian.online_softmax import online_attention
+from dian.attention.blockwise import online_attention
+from dian.attention.dot_product import attention
 
 WAYS = {"plain": attention, "block-wise": online_attention}
 D = 64

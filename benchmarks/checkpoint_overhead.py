@@ -17,9 +17,12 @@ from pathlib import Path
 
 import torch
 
-from dian import machine, records, runlog, runner
-from dian.checkpoints import Checkpoint
-from dian.runlog import RunLog
+from dian.runs import environment as machine
+from dian.runs import record as records
+from dian.runs import runlog
+from dian.runs import train as runner
+from dian.runs.checkpoint import Checkpoint
+from dian.runs.runlog import RunLog
 
 NAME = "ddpm-fashion-mnist-small"
 N_IMAGE = 60_000

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import Case, Place, Side, Unavailable, against, library
-from dian import metrics
+from dian.training import metrics
 
 
 def classification(place: Place) -> Case:

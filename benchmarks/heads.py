@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cases import Case, Place, Side
-from dian.multi_head import from_torch
+from dian.attention.multi_head import from_torch
 
 
 def step(place: Place, *, weights: bool, goal: float) -> Case:

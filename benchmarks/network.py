@@ -10,14 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import Case, Place, Side, Unavailable, against, library
 from benchmarks.timing import Against, Result, clock
-from dian.diffusion import linear_schedule
-from dian.sampling import sample
-from dian.unet import PRESETS, Shape, UNet, from_diffusers
+from dian.diffusion.sampling import ddpm_sample
+from dian.diffusion.schedule import linear_schedule
+from dian.diffusion.unet import PRESETS, UNet, UNetConfig, from_diffusers
 
 SIZE = 28
 
 
-def theirs(shape: Shape) -> nn.Module:
+def theirs(shape: UNetConfig) -> nn.Module:
     """Return the network of diffusers with these dimensions, and random weights."""
 
     def kinds(way: str) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def theirs(shape: Shape) -> nn.Module:
     return network
 
 
-def pair(place: Place, shape: Shape) -> tuple[UNet, nn.Module | None]:
+def pair(place: Place, shape: UNetConfig) -> tuple[UNet, nn.Module | None]:
     """Return ours and theirs with the same weights; without diffusers ours alone."""
     ours = UNet(shape, torch.Generator().manual_seed(0))
     try:
@@ -131,7 +131,7 @@ def sampling(place: Place) -> Case:
 
     def by_ours() -> Tensor:
         generator = source()
-        return sample(
+        return ddpm_sample(
             schedule,
             ours,
             begin(generator=generator),
@@ -199,7 +199,7 @@ def overhead(place: Place, seconds: float) -> Result:
         inside.clear()
         begin = clock(place.device)
         x = torch.randn(batch, 1, SIZE, SIZE, device=place.device)
-        sample(schedule, timed, x, clip=1.0, variance="beta_tilde", start=steps)
+        ddpm_sample(schedule, timed, x, clip=1.0, variance="beta_tilde", start=steps)
         return clock(place.device) - begin, sum(inside)
 
     walk()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cases import Case, Place, Side, graphed
-from dian.rnn import RNN
+from dian.rnn.recurrence import RNN
 
 
 def step(

@@ -8,8 +8,9 @@ from pathlib import Path
 from benchmarks.cases import Place
 from benchmarks.limits import Limits
 from benchmarks.timing import Result
-from dian import machine, records
-from dian.source import source_key
+from dian.runs import environment as machine
+from dian.runs import record as records
+from dian.runs.code_hash import source_key
 
 FOLDER = Path(__file__).parent
 PEERS = (

@@ -4,24 +4,24 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import Case, Place, Side, against, library
-from dian.positions import frequencies
-from dian.rotary import halves_order, rotate
+from dian.positions.rotary import half_split_order, rotate
+from dian.positions.sinusoidal import frequencies
 
 
-def queries_and_keys(place: Place, layout: str = "pairs") -> Case:
+def queries_and_keys(place: Place, layout: str = "interleaved") -> Case:
     """Ours in one of its layouts; the others in the layout that they have."""
     shape = place.pick((2, 3, 5, 14), (4, 8, 1024, 64), (16, 16, 4096, 128))
     d, n = shape[-1], shape[-2]
     q, k = place.normal(*shape), place.normal(*shape, seed=1)
     omega = frequencies(d)
-    order = halves_order(d).to(place.device)
-    of_halves = (q, k) if layout == "halves" else (q[..., order], k[..., order])
+    order = half_split_order(d).to(place.device)
+    of_halves = (q, k) if layout == "half" else (q[..., order], k[..., order])
     of_pairs = (q[..., order.argsort()], k[..., order.argsort()])
-    of_pairs = (q, k) if layout == "pairs" else of_pairs
+    of_pairs = (q, k) if layout == "interleaved" else of_pairs
     positions = torch.arange(n, device=place.device).expand(shape[0], -1)
 
     def from_halves(found: tuple[Tensor, Tensor]) -> list[Tensor]:
-        back = slice(None) if layout == "halves" else order.argsort()
+        back = slice(None) if layout == "half" else order.argsort()
         return [x[..., back] for x in found]
 
     def llama(tables_given: bool) -> Side:
@@ -44,11 +44,11 @@ def queries_and_keys(place: Place, layout: str = "pairs") -> Case:
         module = library("rotary_embedding_torch").RotaryEmbedding(d)
         module = module.to(place.device)
         turn = module.rotate_queries_or_keys
-        back = slice(None) if layout == "pairs" else order
+        back = slice(None) if layout == "interleaved" else order
         return Side(
             lambda: [turn(x) for x in of_pairs],
             lambda found: [x.detach()[..., back] for x in found],
-            14.0 if layout == "pairs" else None,
+            14.0 if layout == "interleaved" else None,
         )
 
     peers, skipped = against(
@@ -59,7 +59,7 @@ def queries_and_keys(place: Place, layout: str = "pairs") -> Case:
             "a-copy": lambda: Side(
                 lambda: [x.clone() for x in (q, k)],  # into new memory, as ours is
                 view=None,
-                goal=1 / 1.3 if layout == "pairs" else None,
+                goal=1 / 1.3 if layout == "interleaved" else None,
             ),
         }
     )
@@ -73,4 +73,4 @@ def queries_and_keys(place: Place, layout: str = "pairs") -> Case:
     )
 
 
-GOALS = {"pairs": 12.0, "halves": None}
+GOALS = {"interleaved": 12.0, "half": None}

@@ -21,8 +21,9 @@ import torch
 
 from benchmarks import report
 from benchmarks.cases import Place
-from dian import machine, records
-from dian.source import source_key
+from dian.runs import environment as machine
+from dian.runs import record as records
+from dian.runs.code_hash import source_key
 
 ROOT = Path(__file__).parents[1]
 NAME = "benchmarks-site"
@@ -43,7 +44,7 @@ def gallery(tree: Path) -> None:
 
 def library(tree: Path) -> None:
     """Add a line to a module that half of the gallery draws with."""
-    _append(tree / "dian/plots.py", "\n_EDITED = True\n")
+    _append(tree / "dian/figures/plots.py", "\n_EDITED = True\n")
 
 
 BUILDS: dict[str, Callable[[Path], None]] = {

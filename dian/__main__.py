@@ -15,11 +15,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from dian import auditor, ledger, machine, parallel, records, runlog, runner, verifier
-from dian.auditor import Found
+from dian.claims import cache as ledger
+from dian.claims import verify as verifier
 from dian.errors import DianError
 from dian.pages import Page
-from dian.runlog import Entry, Report, RunLog, describe
+from dian.runs import audit as auditor
+from dian.runs import environment as machine
+from dian.runs import record as records
+from dian.runs import runlog
+from dian.runs import train as runner
+from dian.runs.audit import Found
+from dian.runs.runlog import Entry, Report, RunLog, describe
+from dian.training import distributed
 
 app = typer.Typer(
     help="Train, replay, audit and verify what the report shows.",
@@ -285,7 +292,7 @@ def _table(reports: list[dict]) -> str:
 @contextmanager
 def _progress(name: str) -> Iterator[Report]:
     """Yield what tells of each step: by a bar in a terminal, elsewhere by lines."""
-    if parallel.number():
+    if distributed.number():
         yield lambda part, done, total, loss: None
         return
     if not sys.stderr.isatty():
@@ -321,11 +328,13 @@ def main() -> None:
     except DianError as error:
         if shown["traceback"]:
             raise
-        who = f"dian (process {parallel.number()})" if parallel.number() else "dian"
+        who = (
+            f"dian (process {distributed.number()})" if distributed.number() else "dian"
+        )
         print(f"{who}: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        if not parallel.number():
+        if not distributed.number():
             told = "interrupted; a training goes on with --resume"
             print(f"dian: {told}", file=sys.stderr)
         sys.exit(130)

@@ -36,7 +36,7 @@ from jaxtyping import Float32, Int64, Integer, UInt8
 from torch import Tensor
 
 from dian.errors import DianError
-from dian.files import read_verified, sha256, written_whole
+from dian.runs.files import atomic_write, read_verified, sha256
 
 CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -262,7 +262,7 @@ def install(source: Path, root: str | os.PathLike[str] | None = None) -> Path:
         path = _raw(folder, name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as temporary:
+            with atomic_write(path) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:
             raise DianError(

@@ -12,9 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypedDict
 
-from dian import records, source
-from dian.files import sha256
-from dian.source import source_key
+from dian.runs import code_hash
+from dian.runs import record as records
+from dian.runs.code_hash import source_key
+from dian.runs.files import sha256
 
 PACKAGES = ("torch", "numpy", "matplotlib")
 """What computes and draws: with another version of one, a page is made again."""
@@ -66,7 +67,7 @@ def made_of(script: Path, folder: Path = records.FOLDER) -> dict[str, str]:
         The name of each part to its hash, or to its version.
     """
     code = script.read_text("utf-8")
-    library = source.PACKAGE
+    library = code_hash.PACKAGE
     files = [*library.glob("sample/*"), library.parent / "docs/_ext/figures.py"]
     files += [f for name in used_in(code, folder) for f in (folder / name).rglob("*")]
     read = {

@@ -10,15 +10,9 @@ import zipfile
 
 import numpy as np
 
-from dian.data import (
-    CLASSES,
-    SAMPLE_CHECKSUMS,
-    SAMPLE_FOLDER,
-    Images,
-    fashion_mnist,
-)
+from dian.data import CLASSES, SAMPLE_CHECKSUMS, SAMPLE_FOLDER, Images, fashion_mnist
 from dian.errors import DianError
-from dian.files import sha256, written_whole
+from dian.runs.files import atomic_write, sha256
 
 PER_CLASS = {"train": 100, "test": 50}
 
@@ -63,7 +57,7 @@ def main() -> int:
     [(name, expected)] = SAMPLE_CHECKSUMS.items()
     try:
         content = archive({split: fashion_mnist(split) for split in PER_CLASS})
-        with written_whole(SAMPLE_FOLDER / name) as temporary:
+        with atomic_write(SAMPLE_FOLDER / name) as temporary:
             temporary.write_bytes(content)
     except (DianError, OSError) as error:
         print(error, file=sys.stderr)

@@ -2,8 +2,9 @@
 
     python scripts/time_unet.py [base] [128]
 
-prints milliseconds for each way of calling it, of which ``dian.experiments.ddpm`` has
-the settings ``precision``, ``channels_last`` and ``compiled``.
+prints milliseconds for each way of calling it, of which
+``dian.experiments.diffusion.ddpm`` has the settings ``precision``, ``channels_last``
+and ``compiled``.
 """
 
 import sys
@@ -12,10 +13,11 @@ from dataclasses import replace
 
 import torch
 
-from dian import machine
-from dian.diffusion import linear_schedule, training_loss
-from dian.ema import EMA
-from dian.experiments.ddpm import BASE, called, clip_together, make
+from dian.diffusion.ema import EMA
+from dian.diffusion.process import training_loss
+from dian.diffusion.schedule import linear_schedule
+from dian.experiments.diffusion.ddpm import BASE, called, clip_together, make
+from dian.runs import environment as machine
 
 
 def milliseconds(settings, device: torch.device, batch: int, steps: int = 50) -> float:

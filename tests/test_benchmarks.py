@@ -17,8 +17,9 @@ from benchmarks import blocks, cases, report, timing
 from benchmarks.cases import Case, Place, Side, Unavailable
 from benchmarks.limits import Limits, limits
 from benchmarks.timing import Against, Differs, Result, compare, measure
-from dian import records, runner
 from dian.errors import DianError
+from dian.runs import record as records
+from dian.runs import train as runner
 
 # What the peers say of their own future when they are imported.
 pytestmark = pytest.mark.filterwarnings(
@@ -156,15 +157,19 @@ def test_a_run_is_a_record(record):
 
 def test_a_record_of_times_is_stale_when_what_was_timed_has_changed(record):
     modules = record.content["key"]["modules"]
-    assert {"dian.rnn", "dian.unet", "dian.metrics"} <= set(modules)
-    assert not {"dian.records", "dian.training"} & set(modules)
+    assert {
+        "dian.rnn.recurrence",
+        "dian.diffusion.unet",
+        "dian.training.metrics",
+    } <= set(modules)
+    assert not {"dian.runs.record", "dian.training"} & set(modules)
     path = record.folder / "record.json"
     content = json.loads(path.read_text())
-    content["key"]["modules"]["dian.rnn"] = "another"
+    content["key"]["modules"]["dian.rnn.recurrence"] = "another"
     content["checksum"] = records.checksum(content)
     path.write_bytes(records._text(content))
-    told = records.unfit("benchmarks-cpu", record.folder.parent)
-    assert told.endswith("is stale: dian.rnn changed; run: make bench")
+    told = records.why_stale("benchmarks-cpu", record.folder.parent)
+    assert told.endswith("is stale: dian.rnn.recurrence changed; run: make bench")
     with pytest.raises(DianError, match="no replay gives again; run: make bench"):
         runner.revalidate("benchmarks-cpu", record.folder.parent)
 

@@ -25,7 +25,7 @@ import torchvision.datasets
 
 from dian import data
 from dian.errors import DianError
-from dian.files import sha256
+from dian.runs.files import sha256
 
 N_TRAIN, N_TEST = 13, 7
 COUNT = {"train": N_TRAIN, "test": N_TEST}

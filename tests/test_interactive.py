@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dian.interactive import Interactive
+from dian.figures.interactive import Interactive
 
 SCRIPT = Path(__file__).parents[1] / "docs/_static/interactive.js"
 

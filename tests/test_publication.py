@@ -115,5 +115,8 @@ def test_pages_that_use_a_function_are_found():
     script = ROOT / "gallery/1_rnn/plot_5_fashion_mnist.py"
     assert script in shown_on.scripts()
     used = shown_on.used_in(script)
-    assert {"dian.clipping.clip_by_norm", "dian.plots.confusion"} <= used
-    assert "dian.rnn.rnn_backward" not in used
+    assert {
+        "dian.training.clipping.clip_by_norm",
+        "dian.figures.plots.confusion",
+    } <= used
+    assert "dian.rnn.recurrence.rnn_backward" not in used

@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import docutils_namespace
 
-from dian import records
+from dian.runs import record as records
 
 ROOT = Path(__file__).parent.parent
 NAME = "rnn-fashion-mnist"
@@ -135,8 +135,12 @@ def test_a_damaged_file_of_a_record_stops_the_build(site):
 
 
 def test_a_stale_record_stops_the_build(site, monkeypatch):
-    monkeypatch.setattr(records, "stale", lambda record: ["dian.rnn changed"])
-    with pytest.raises(SystemExit, match=f"{NAME} is stale: dian.rnn changed; run: "):
+    monkeypatch.setattr(
+        records, "stale", lambda record: ["dian.rnn.recurrence changed"]
+    )
+    with pytest.raises(
+        SystemExit, match=f"{NAME} is stale: dian.rnn.recurrence changed; run: "
+    ):
         site.build("Text.")
 
 

@@ -14,7 +14,7 @@ from benchmarks import report, site
 from benchmarks.cases import Place
 from benchmarks.limits import Limits
 from benchmarks.timing import Against, Result
-from dian import records
+from dian.runs import record as records
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs/_ext"))
 
@@ -123,7 +123,11 @@ def test_a_build_is_watched_and_counted(tmp_path):
 def test_every_edit_of_the_site_changes_a_file(tmp_path):
     for name in ("docs", "gallery/1_rnn", "dian"):
         (tmp_path / name).mkdir(parents=True)
-    paths = "docs/installation.md", "gallery/1_rnn/plot_1_forward.py", "dian/plots.py"
+    paths = (
+        "docs/installation.md",
+        "gallery/1_rnn/plot_1_forward.py",
+        "dian/figures/plots.py",
+    )
     root = Path(__file__).parents[1]
     for path in paths:
         shutil.copy(root / path, tmp_path / path)

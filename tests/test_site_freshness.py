@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dian import pages, records, source
+from dian import pages
+from dian.runs import code_hash
+from dian.runs import record as records
 
 ROOT = Path(__file__).parent.parent
 NAME = "rnn-fashion-mnist"
@@ -38,7 +40,7 @@ def site(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "dian", library, ignore=leave)
     shutil.copytree(records.FOLDER / NAME, tmp_path / "recorded" / NAME)
     monkeypatch.setattr(freshness, "LIBRARY", library)
-    monkeypatch.setattr(source, "PACKAGE", library)
+    monkeypatch.setattr(code_hash, "PACKAGE", library)
     monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
     settings = {"examples_dirs": "../gallery", "gallery_dirs": "gallery"}
     site = SimpleNamespace(
@@ -72,8 +74,8 @@ def test_a_change_of_an_imported_module_runs_the_script(site, module):
 
 
 def test_a_comment_or_a_module_that_is_not_imported_does_not(site):
-    append(site.root / "dian/clipping.py", "# a better sentence\n")
-    append(site.root / "dian/metrics.py", "\nx = 1\n")
+    append(site.root / "dian/training/clipping.py", "# a better sentence\n")
+    append(site.root / "dian/training/metrics.py", "\nx = 1\n")
     assert not runs_again(site)
 
 
@@ -112,7 +114,7 @@ def test_another_version_of_katex_has_every_page_read_again(site, monkeypatch):
 
 
 def test_a_run_that_failed_is_run_again(site):
-    append(site.root / "dian/clipping.py", "\nx = 1\n")
+    append(site.root / "dian/training/clipping.py", "\nx = 1\n")
     assert runs_again(site)
     # It failed: no new mark. The next build must not take it for done.
     assert runs_again(site)
@@ -135,7 +137,7 @@ def test_cells_have_a_new_cache_for_each_state_of_the_library(site):
     caches = [site.root / "build/jupyter_cache/old"]
     caches[0].mkdir(parents=True)
     for change in ("", "\nx = 1\n"):
-        append(site.root / "dian/metrics.py", change)
+        append(site.root / "dian/training/metrics.py", change)
         freshness.set_notebook_cache(site, site.config)
         caches.append(Path(site.config.nb_execution_cache_path))
     assert len(set(caches)) == 3

@@ -5,7 +5,7 @@ ways, from the code that the report runs and from something else, and returns ho
 apart they are. Beside each check stand planted bugs: changes of one expression, in the
 code or in the formula, that the check must reject. So every claim can be seen to fail.
 
-There is one module for each subject; :mod:`dian.verifier` runs them.
+There is one module for each subject; :mod:`dian.claims.verify` runs them.
 """
 
 from collections.abc import Callable, Mapping

@@ -14,7 +14,7 @@ from recorded import depend_on, names, read
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from dian.records import Record
+from dian.runs.record import Record
 
 PAGE = "benchmarks"
 HEAD = ("Work", "Beside", "Ours", "Theirs", "Ratio", "Goal", "Met")

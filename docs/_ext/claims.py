@@ -18,8 +18,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from dian import ledger
 from dian.claims import KINDS, require_expected
+from dian.claims import cache as ledger
 from dian.errors import DianError
 
 log = logging.getLogger(__name__)

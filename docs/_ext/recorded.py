@@ -11,7 +11,8 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from dian import pages, records
+from dian import pages
+from dian.runs import record as records
 
 FOLDER = records.FOLDER
 
@@ -22,7 +23,7 @@ def verify_all(app: Sphinx, config) -> None:
     problems = [
         f"{problem} (shown by {', '.join(pages_with(app, name)) or 'no page'})"
         for name in names()
-        if (problem := records.unfit(name, FOLDER))
+        if (problem := records.why_stale(name, FOLDER))
     ]
     if problems:
         # Not an exception of Sphinx's: it would bury these lines in a traceback.

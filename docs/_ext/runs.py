@@ -7,8 +7,8 @@ from results import written
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from dian import records
-from dian.source import source_key
+from dian.runs import record as records
+from dian.runs.code_hash import source_key
 
 HEAD = ("Run", "Device", "Date", "Seeds", "Seconds", "Fresh")
 

@@ -16,7 +16,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from dian import plots
+from dian.figures import plots
 
 FIGURE = re.compile(
     r'<figure class="interactive" data-figure="(\w+)"[^>]*>.*?'

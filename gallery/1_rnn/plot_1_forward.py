@@ -29,8 +29,10 @@ from math import atanh, sqrt
 import matplotlib.pyplot as plt
 import torch
 
-from dian import data, init, plots
-from dian.rnn import rnn_forward
+from dian import data
+from dian.figures import plots
+from dian.rnn import initialization
+from dian.rnn.recurrence import rnn_forward
 
 fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
 plots.unrolled(ax, 3)
@@ -55,7 +57,7 @@ def normal(*shape: int) -> torch.Tensor:
 
 
 W_xh, b_h, H_0 = normal(d, h) / d**0.5, normal(h) / 4, torch.zeros(n, h).double()
-W_hh = init.orthogonal_(torch.empty(h, h).double(), generator=generator)
+W_hh = initialization.orthogonal_(torch.empty(h, h).double(), generator=generator)
 
 H_t, by_loop = H_0, []
 for X_t in X:

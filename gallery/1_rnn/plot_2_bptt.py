@@ -57,10 +57,12 @@ import matplotlib.pyplot as plt
 import torch
 from torch.autograd.functional import jacobian
 
-from dian import data, init, plots
-from dian.loss import cross_entropy_backward
-from dian.memory import gradient_terms
-from dian.rnn import ACTIVATIONS, rnn_backward, rnn_forward
+from dian import data
+from dian.figures import plots
+from dian.rnn import initialization
+from dian.rnn.recurrence import ACTIVATIONS, rnn_backward, rnn_forward
+from dian.rnn.vanishing import gradient_terms
+from dian.training.loss import cross_entropy_backward
 
 T, n, d, h, q = 7, 5, 3, 11, 2
 steps = range(1, T + 1)
@@ -226,11 +228,10 @@ gradient["b_h"] = sum(delta[t].sum(0) for t in steps)
 gradient["X"] = torch.stack([torch.zeros(n, d)] + [delta[t] @ W_xh.T for t in steps])
 gradient["H_0"] = delta[1] @ W_hh.T
 
-# %%
-# If all sequences share one start state, its gradient is the sum of the rows of the
+# %% If all sequences share one start state, its gradient is the sum of the rows of the
 # last. Nothing else is needed: these few lines are the whole backward pass. The
-# library's :func:`dian.rnn.rnn_backward` has the same lines, with each sum over time as
-# products over many steps at once.
+# library's :func:`dian.rnn.recurrence.rnn_backward` has the same lines, with each sum
+# over time as products over many steps at once.
 #
 # Three ways, one number
 # ----------------------
@@ -247,12 +248,12 @@ by_autograd = dict(zip(given, torch.autograd.grad(loss(*leaves), leaves), strict
 
 def complex_step(name: str, epsilon: float = 1e-30) -> torch.Tensor:
     """Differentiate the loss by every entry of one of the seven, one at a time."""
-    slopes = torch.empty_like(given[name])
-    for i in range(slopes.numel()):
+    derivatives = torch.empty_like(given[name])
+    for i in range(derivatives.numel()):
         tensors = {key: x.to(torch.complex128) for key, x in given.items()}
         tensors[name].view(-1)[i] += 1j * epsilon
-        slopes.view(-1)[i] = loss(*tensors.values()).imag / epsilon
-    return slopes
+        derivatives.view(-1)[i] = loss(*tensors.values()).imag / epsilon
+    return derivatives
 
 
 states = rnn_forward(X[1:], W_xh, W_hh, b_h, H_0)
@@ -302,14 +303,13 @@ for what, wrong in mistakes.items():
     )
     assert min(caught) > 0.01
 
-# %%
-# The same gradient as a product of Jacobians
-# -------------------------------------------
-# Take one sequence, and a loss :math:`\ell_T` that reads the last state alone. Then
-# nothing joins on the way, and the walk of step 3 is a product. A small change of the
-# state goes forward by :math:`\mathrm dh_s = \mathrm dh_{s-1} W_{hh} D_s`, where the
-# diagonal of :math:`D_s` holds the slopes, :math:`1 - h_s \odot h_s` for tanh. As a
-# matrix with entries :math:`\partial h_{t,i} / \partial h_{k,j}`, that is
+# %% The same gradient as a product of Jacobians
+# ------------------------------------------- Take one sequence, and a loss
+# :math:`\ell_T` that reads the last state alone. Then nothing joins on the way, and the
+# walk of step 3 is a product. A small change of the state goes forward by
+# :math:`\mathrm dh_s = \mathrm dh_{s-1} W_{hh} D_s`, where the diagonal of :math:`D_s`
+# holds the derivatives, :math:`1 - h_s \odot h_s` for tanh. As a matrix with entries
+# :math:`\partial h_{t,i} / \partial h_{k,j}`, that is
 #
 # .. math::
 #    :label: eq-jacobian-product
@@ -377,15 +377,17 @@ test = data.sample("test")
 rows = test.images.double().transpose(0, 1)  # time, batch, pixels
 draw = {"generator": torch.Generator().manual_seed(0)}
 W_in, W_rec, W_out = (
-    init.xavier_(torch.empty(shape).double(), **draw)
+    initialization.xavier_(torch.empty(shape).double(), **draw)
     for shape in ((28, 128), (128, 128), (128, 10))
 )
 matrices = W_in, W_rec, W_out
 bias, start = torch.zeros(128).double(), torch.zeros(500, 128).double()
 states = rnn_forward(rows, W_in, W_rec, bias, start)
 E = cross_entropy_backward(states[-1] @ W_out, test.labels) @ W_out.T
-slopes = ACTIVATIONS["tanh"].slope(states[1:])
-terms = gradient_terms(E, slopes, states, W_rec)  # the formula above, for all images
+derivatives = ACTIVATIONS["tanh"].derivative(states[1:])
+terms = gradient_terms(
+    E, derivatives, states, W_rec
+)  # the formula above, for all images
 whole = rnn_backward(None, E, rows, states, W_in, W_rec).W_hh
 sizes = terms.norm(dim=(1, 2)) / whole.norm()
 
@@ -411,11 +413,13 @@ assert apart(terms.sum(0), whole) < 1e-12
 assert (sizes[1:14] < sizes[-1] / 4).all()
 for seed in range(12):  # other starts
     draw["generator"].manual_seed(seed)
-    W_in, W_rec, W_out = (init.xavier_(torch.empty_like(W), **draw) for W in matrices)
+    W_in, W_rec, W_out = (
+        initialization.xavier_(torch.empty_like(W), **draw) for W in matrices
+    )
     states = rnn_forward(rows, W_in, W_rec, bias, start)
     E = cross_entropy_backward(states[-1] @ W_out, test.labels) @ W_out.T
-    slopes = ACTIVATIONS["tanh"].slope(states[1:])
-    terms = gradient_terms(E, slopes, states, W_rec)
+    derivatives = ACTIVATIONS["tanh"].derivative(states[1:])
+    terms = gradient_terms(E, derivatives, states, W_rec)
     whole = terms.sum(0)
     share = (terms * whole).sum((1, 2)) / whole.square().sum()
     assert share[-8:].sum() > 0.75

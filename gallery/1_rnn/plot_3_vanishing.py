@@ -7,14 +7,13 @@ back, and what decides that? Does tanh, with a slope of up to 1 where the logist
 function has 1/4, keep it from vanishing?
 
 **Answer.** With random weights it changes by the factor :math:`\sqrt\chi` a step:
-:math:`\chi` is the mean square of the slopes that are met, times the squares of the
-weights of one unit, summed. So tanh does **not** prevent vanishing: with an
-orthogonal :math:`W_{hh}` and inputs of variance 1 a factor of more than
-:math:`10^7` is lost in 40 steps. Nor is it better than the logistic function by
-anything but units: a logistic network with a :math:`W_{hh}` four times as large *is*
-the tanh network. The norm of :math:`W_{hh}` gives an upper bound only; where it is
-above 1, the gradient may still vanish, and where all eigenvalues are below 1, it may
-still grow for a while.
+:math:`\chi` is the mean square of the derivatives that are met, times the squares of
+the weights of one unit, summed. So tanh does **not** prevent vanishing: with an
+orthogonal :math:`W_{hh}` and inputs of variance 1 a factor of more than :math:`10^7` is
+lost in 40 steps. Nor is it better than the logistic function by anything but units: a
+logistic network with a :math:`W_{hh}` four times as large *is* the tanh network. The
+norm of :math:`W_{hh}` gives an upper bound only; where it is above 1, the gradient may
+still vanish, and where all eigenvalues are below 1, it may still grow for a while.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013 (arXiv:1211.5063), section 2.1, for the bound; Schoenholz, Gilmer,
@@ -37,29 +36,29 @@ from functools import partial
 import matplotlib.pyplot as plt
 import torch
 
-from dian import init, memory
-from dian.interactive import Interactive
-from dian.rnn import ACTIVATIONS, rnn_forward
+from dian.figures.interactive import Interactive
+from dian.rnn import initialization, vanishing
+from dian.rnn.recurrence import ACTIVATIONS, rnn_forward
 
 h, n_time, back, n_batch = 128, 60, 40, 16
 lags = torch.arange(back + 1)
 
 
 def run(activation: str, fill, spread: float, seed: int = 0):
-    """Return the recurrent matrix, the slopes that are met, and the gradient by lag."""
+    """Return the recurrent matrix, the derivatives, and the gradient by lag."""
     generator = torch.Generator().manual_seed(seed)
     normal = partial(torch.randn, generator=generator, dtype=torch.float64)
     W_hh = fill(torch.empty(h, h).double(), generator=generator)
     X, W_xh = spread * normal(n_time, n_batch, h), torch.eye(h).double()
     zero = torch.zeros(n_batch, h).double()
     H = rnn_forward(X, W_xh, W_hh, zero[0], zero, activation)
-    slopes = ACTIVATIONS[activation].slope(H[1:])[-back:]
-    Gamma = memory.gradient_by_lag(normal(n_batch, h), slopes, W_hh)
-    return W_hh, slopes, Gamma
+    derivatives = ACTIVATIONS[activation].derivative(H[1:])[-back:]
+    Gamma = vanishing.gradient_by_lag(normal(n_batch, h), derivatives, W_hh)
+    return W_hh, derivatives, Gamma
 
 
 # %%
-# The slopes
+# The derivatives
 # ----------
 # .. math::
 #    :label: eq-activation-slopes
@@ -79,11 +78,11 @@ def run(activation: str, fill, spread: float, seed: int = 0):
 
 a = torch.linspace(-4, 4, 161, dtype=torch.float64)
 slope_of = {
-    name: ACTIVATIONS[name].slope(ACTIVATIONS[name].apply_(a.clone()))
-    for name in ("tanh", "logistic", "relu")
+    name: ACTIVATIONS[name].derivative(ACTIVATIONS[name].apply_(a.clone()))
+    for name in ("tanh", "sigmoid", "relu")
 }
-stretched = ACTIVATIONS["logistic"]
-stretched = 4 * stretched.slope(stretched.apply_(2 * a))
+stretched = ACTIVATIONS["sigmoid"]
+stretched = 4 * stretched.derivative(stretched.apply_(2 * a))
 
 fig, ax = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
 for (name, slope), style in zip(slope_of.items(), ("-", "--", "-."), strict=True):
@@ -116,17 +115,17 @@ assert (slope_of["tanh"][a.abs() > 1e-9] < 1).all()
 # :math:`\gamma \sigma > 1`; the other way round, nothing follows.
 
 fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.4), layout="constrained", sharey=True)
-for ax, name in zip(axes, ("tanh", "logistic", "relu"), strict=True):
-    W_hh, slopes, _ = run(name, init.xavier_, 1.0)
-    slopes = slopes[:, 0]  # of one sequence
-    tight, loose = memory.lag_bounds(slopes, W_hh, ACTIVATIONS[name].steepest)
+for ax, name in zip(axes, ("tanh", "sigmoid", "relu"), strict=True):
+    W_hh, derivatives, _ = run(name, initialization.xavier_, 1.0)
+    derivatives = derivatives[:, 0]  # of one sequence
+    tight, loose = vanishing.lag_bounds(derivatives, W_hh, ACTIVATIONS[name].max_slope)
     product, norms = torch.eye(h).double(), [1.0]
-    for D in slopes.flip(0):
+    for D in derivatives.flip(0):
         product = product @ (D[:, None] * W_hh.T)  # one step further back
         norms.append(torch.linalg.matrix_norm(product, 2).item())
     norms = torch.tensor(norms).double()
     ax.semilogy(lags, loose, ":", label=r"bound $(\gamma\sigma)^k$")
-    ax.semilogy(lags, tight, "--", label="bound from the slopes met")
+    ax.semilogy(lags, tight, "--", label="bound from the derivatives met")
     ax.semilogy(lags, norms, "o-", markersize=3, label="measured")
     ax.set(title=f"{name}, Xavier", xlabel="lag $k$ (steps)")
     print(
@@ -145,13 +144,13 @@ plt.show()
 
 # %%
 # The bounds hold, and tell little: both take the one direction that grows most and the
-# one unit that is steepest, at every step, as if a gradient always met both. Their
-# lines lie on each other, since of 128 units one is always near the steepest point.
+# one unit that is max_slope, at every step, as if a gradient always met both. Their
+# lines lie on each other, since of 128 units one is always near the max_slope point.
 #
 # A law
 # -----
 # What a gradient meets is an average. If the weights are random and independent of the
-# slopes and of the gradient, one step back multiplies its mean square by
+# derivatives and of the gradient, one step back multiplies its mean square by
 #
 # .. math::
 #    :label: eq-growth-law
@@ -168,14 +167,14 @@ plt.show()
 # with :math:`\tfrac12 \ln \chi`.
 
 fills = {
-    "uniform": init.uniform_,
-    "Xavier": init.xavier_,
-    "orthogonal": init.orthogonal_,
-    "orthogonal, gain 5/3": partial(init.orthogonal_, gain=5 / 3),
-    "Gaussian, gain 2": partial(init.gaussian_, gain=2.0),
-    "identity": init.identity_,
+    "uniform": initialization.uniform_,
+    "Xavier": initialization.xavier_,
+    "orthogonal": initialization.orthogonal_,
+    "orthogonal, gain 5/3": partial(initialization.orthogonal_, gain=5 / 3),
+    "Gaussian, gain 2": partial(initialization.gaussian_, gain=2.0),
+    "identity": initialization.identity_,
 }
-inputs = [("tanh", 0.1), ("tanh", 1.0), ("logistic", 1.0), ("relu", 1.0)]
+inputs = [("tanh", 0.1), ("tanh", 1.0), ("sigmoid", 1.0), ("relu", 1.0)]
 seeds = range(3)
 
 
@@ -193,16 +192,16 @@ def fitted(lengths: torch.Tensor) -> float:
 
 results = {}
 for activation, spread in inputs:
-    steepest = ACTIVATIONS[activation].steepest
+    max_slope = ACTIVATIONS[activation].max_slope
     for name, fill in fills.items():
         curves, numbers = [], []
         for seed in seeds:
-            W_hh, slopes, Gamma = run(activation, fill, spread, seed)
+            W_hh, derivatives, Gamma = run(activation, fill, spread, seed)
             curve, norm = length(Gamma), torch.linalg.matrix_norm(W_hh, 2)
-            law = memory.growth(slopes, W_hh).log() / 2
+            law = vanishing.gradient_variance_factor(derivatives, W_hh).log() / 2
             curves.append(curve)
             numbers.append([norm.item(), fitted(curve), law.item()])
-            assert (curve <= (steepest * norm) ** lags * (1 + 1e-9)).all()  # the bound
+            assert (curve <= (max_slope * norm) ** lags * (1 + 1e-9)).all()  # the bound
         means = torch.tensor(numbers).mean(0).tolist()
         results[activation, spread, name] = (torch.stack(curves), *means)
 
@@ -249,11 +248,11 @@ assert results["tanh", 1.0, "orthogonal"][0][:, -1].max() < 1e-7
 # them to the flat ends. So the slope of 1 protects a gradient only as long as the units
 # stay near 0, and that is as long as the network is nearly linear.
 #
-# ReLU has the slopes 0 and 1, however strong the input. On average half of them are 0,
-# which takes a factor :math:`\sqrt{1/2}` a step if the weights keep lengths.
+# ReLU has the derivatives 0 and 1, however strong the input. On average half of them
+# are 0, which takes a factor :math:`\sqrt{1/2}` a step if the weights keep lengths.
 #
 # The identity does not obey the law, and should not: nothing is mixed, so an entry of
-# the gradient meets the slopes of one unit, again and again, and these are not
+# the gradient meets the derivatives of one unit, again and again, and these are not
 # independent. With ReLU that is an advantage, since a unit that is on tends to stay on.
 
 left = results["relu", 1.0, "identity"][0][:, -1]
@@ -270,7 +269,9 @@ assert left.min() > 0.5
 
 gains, spreads = [0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0], [0.01, 0.1, 0.3, 1.0, 3.0]
 curves = {
-    (gain, spread): length(run("tanh", partial(init.orthogonal_, gain=gain), spread)[2])
+    (gain, spread): length(
+        run("tanh", partial(initialization.orthogonal_, gain=gain), spread)[2]
+    )
     for gain in gains
     for spread in spreads
 }
@@ -310,7 +311,7 @@ Interactive(
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
-W_hh = init.orthogonal_(torch.empty(h, h).double(), generator=generator)
+W_hh = initialization.orthogonal_(torch.empty(h, h).double(), generator=generator)
 X, E, eye = normal(n_time, n_batch, h), normal(n_batch, h), torch.eye(h).double()
 zero = torch.zeros(n_batch, h).double()
 
@@ -318,14 +319,14 @@ zero = torch.zeros(n_batch, h).double()
 def unroll(activation, W_xh, W_hh, b_h, H_0):
     """Return the states, and the length of the gradient by lag."""
     H = rnn_forward(X, W_xh, W_hh, b_h, H_0, activation)
-    slopes = ACTIVATIONS[activation].slope(H[1:])[-back:]
-    return H, length(memory.gradient_by_lag(E, slopes, W_hh))
+    derivatives = ACTIVATIONS[activation].derivative(H[1:])[-back:]
+    return H, length(vanishing.gradient_by_lag(E, derivatives, W_hh))
 
 
 U, V, c = 2 * eye, 4 * W_hh, -2 * W_hh.sum(0)
-s, logistic = unroll("logistic", U, V, c, zero + 0.5)
-H, tanh = unroll("tanh", *memory.logistic_as_tanh(U, V, c), zero)
-_, same_numbers = unroll("logistic", eye, W_hh, zero[0], zero + 0.5)
+s, logistic = unroll("sigmoid", U, V, c, zero + 0.5)
+H, tanh = unroll("tanh", *vanishing.sigmoid_as_tanh(U, V, c), zero)
+_, same_numbers = unroll("sigmoid", eye, W_hh, zero[0], zero + 0.5)
 
 fig, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
 ax.semilogy(lags, tanh, "-", label="tanh, $W$ orthogonal")
@@ -347,7 +348,7 @@ assert tanh[-1] < 1e-7
 # %%
 # Without any activation
 # ----------------------
-# In a linear network all slopes are 1, and the matrix is alone:
+# In a linear network all derivatives are 1, and the matrix is alone:
 #
 # .. math::
 #    :label: eq-linear-jacobian

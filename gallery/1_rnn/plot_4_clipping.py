@@ -37,11 +37,12 @@ import torch
 from torch import nn
 
 from dian import data
-from dian.clipping import clip_by_norm
 from dian.errors import DianError
-from dian.loss import cross_entropy
-from dian.models import RNNClassifier
-from dian.training import SCHEDULES, fit
+from dian.rnn.networks import RNNClassifier
+from dian.training.clipping import clip_by_norm
+from dian.training.loop import fit
+from dian.training.loss import cross_entropy
+from dian.training.schedules import SCHEDULES
 
 
 def by_norm(parameters: list[nn.Parameter], theta: float) -> None:

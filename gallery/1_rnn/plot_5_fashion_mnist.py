@@ -27,11 +27,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dian import data, metrics, plots, records
-from dian.clipping import clip_by_norm
-from dian.loss import cross_entropy
-from dian.models import RNNClassifier
-from dian.training import SCHEDULES, fit
+from dian import data
+from dian.figures import plots
+from dian.rnn.networks import RNNClassifier
+from dian.runs import record as records
+from dian.training import metrics
+from dian.training.clipping import clip_by_norm
+from dian.training.loop import fit
+from dian.training.loss import cross_entropy
+from dian.training.schedules import SCHEDULES
 
 train, test = data.sample("train"), data.sample("test")
 print(f"{len(train.images)} + {len(test.images)} images of {train.images[0].shape}")
@@ -55,7 +59,7 @@ losses = fit(
     len(train.images),
     optimizer=torch.optim.SGD(model.parameters(), lr=settings["learning_rate"]),
     schedule=SCHEDULES[settings["schedule"]],
-    clip=partial(clip_by_norm, theta=settings["clip"]),
+    clip=partial(clip_by_norm, max_norm=settings["clip"]),
     batch_size=16,
     epochs=1,
     generator=generator,

@@ -34,7 +34,8 @@ to initialize recurrent networks of rectified linear units*, 2015 (arXiv:1504.00
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dian import plots, records
+from dian.figures import plots
+from dian.runs import record as records
 
 runs = {
     "tanh, Xavier, clipped": records.load("rnn-fashion-mnist"),

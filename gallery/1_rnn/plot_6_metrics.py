@@ -33,9 +33,12 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from dian import data, metrics, plots, records
-from dian.loss import softmax
-from dian.models import RNNClassifier
+from dian import data
+from dian.figures import plots
+from dian.rnn.networks import RNNClassifier
+from dian.runs import record as records
+from dian.training import metrics
+from dian.training.loss import softmax
 
 record = records.load("rnn-fashion-mnist")
 test = data.sample("test")

@@ -30,10 +30,11 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.patches import Rectangle
 
-from dian import data, init
-from dian.loss import cross_entropy, cross_entropy_backward
-from dian.memory import gradient_terms, truncation_bound
-from dian.rnn import ACTIVATIONS, rnn, rnn_backward, rnn_forward
+from dian import data
+from dian.rnn import initialization
+from dian.rnn.recurrence import ACTIVATIONS, rnn, rnn_backward, rnn_forward
+from dian.rnn.vanishing import gradient_terms, truncation_bound
+from dian.training.loss import cross_entropy, cross_entropy_backward
 
 train = data.sample("train")
 X, labels = train.images.double().transpose(0, 1), train.labels
@@ -47,20 +48,22 @@ def empty(*shape: int) -> torch.Tensor:
     return torch.empty(shape, dtype=torch.float64)
 
 
-W_xh = init.xavier_(empty(d, h), generator=generator)
-W_hq = init.xavier_(empty(h, q), generator=generator)
+W_xh = initialization.xavier_(empty(d, h), generator=generator)
+W_hq = initialization.xavier_(empty(h, q), generator=generator)
 b_h, H_0 = torch.zeros(h).double(), torch.zeros(n, h).double()
 starts = {
-    "Xavier": init.xavier_(empty(h, h), generator=generator),
-    "orthogonal times 0.7": init.orthogonal_(empty(h, h), 0.7, generator=generator),
+    "Xavier": initialization.xavier_(empty(h, h), generator=generator),
+    "orthogonal times 0.7": initialization.orthogonal_(
+        empty(h, h), 0.7, generator=generator
+    ),
 }
 
 
 def backward(W_hh):
-    """Return the states, the slopes, and the gradient by the last state."""
+    """Return the states, the derivatives, and the gradient by the last state."""
     H = rnn_forward(X, W_xh, W_hh, b_h, H_0)
     G = cross_entropy_backward(H[-1] @ W_hq, labels)
-    return H, ACTIVATIONS["tanh"].slope(H[1:]), G @ W_hq.T
+    return H, ACTIVATIONS["tanh"].derivative(H[1:]), G @ W_hq.T
 
 
 # %%
@@ -81,8 +84,8 @@ def backward(W_hh):
 # on. The gradient that comes out is compared with the partial sum.
 
 W_hh = starts["Xavier"]
-H, slopes, E = backward(W_hh)
-terms = gradient_terms(E, slopes, H, W_hh)  # the term of step k is terms[k - 1]
+H, derivatives, E = backward(W_hh)
+terms = gradient_terms(E, derivatives, H, W_hh)  # the term of step k is terms[k - 1]
 full = rnn_backward(None, E, X, H, W_xh, W_hh).W_hh
 
 for K in (1, 4, 14, T):
@@ -113,8 +116,8 @@ Ks = range(1, T + 1)
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained", sharey=True)
 biases = {}
 for ax, (name, W) in zip(axes, starts.items(), strict=True):
-    H, slopes, E = backward(W)
-    by_step = gradient_terms(E, slopes, H, W)
+    H, derivatives, E = backward(W)
+    by_step = gradient_terms(E, derivatives, H, W)
     whole = by_step.sum(0)
     bias = torch.stack([by_step[: T - K].sum(0).norm() for K in Ks]) / whole.norm()
     bound = torch.stack([truncation_bound(E, H, W, K, 1.0) for K in Ks]) / whole.norm()
@@ -143,10 +146,12 @@ plt.show()
 for seed in range(12):  # other starts
     generator.manual_seed(seed)
     shapes = (d, h), (h, q), (h, h)
-    U, V, W = (init.xavier_(empty(*shape), generator=generator) for shape in shapes)
+    U, V, W = (
+        initialization.xavier_(empty(*shape), generator=generator) for shape in shapes
+    )
     H = rnn_forward(X, U, W, b_h, H_0)
     E = cross_entropy_backward(H[-1] @ V, labels) @ V.T
-    by_step = gradient_terms(E, ACTIVATIONS["tanh"].slope(H[1:]), H, W)
+    by_step = gradient_terms(E, ACTIVATIONS["tanh"].derivative(H[1:]), H, W)
     whole = by_step.sum(0).norm()
     assert by_step[: T - 4].sum(0).norm() > 0.3 * whole
     assert by_step[: T - 14].sum(0).norm() < 0.2 * whole
@@ -162,9 +167,9 @@ assert (biases["orthogonal times 0.7"][:20] < 2 * 0.7 ** torch.arange(1, 21)).al
 # something else.
 
 K = 4
-H, slopes, E = backward(W_hh)
+H, derivatives, E = backward(W_hh)
 delta, Gamma = [], n * E  # of each image for itself, so without the mean
-for D_t in slopes.flip(0):
+for D_t in derivatives.flip(0):
     delta.append(Gamma * D_t)
     Gamma = delta[-1] @ W_hh.T
 delta = torch.stack(delta).flip(0)
@@ -226,11 +231,11 @@ assert abs(truncated_errors[-1] / bias - 1) < 0.05
 
 K = 7
 every = labels.expand(T, n)  # the label of an image, at each of its rows
-H, slopes, _ = backward(W_hh)
+H, derivatives, _ = backward(W_hh)
 G = cross_entropy_backward(H[1:] @ W_hq, every) @ W_hq.T
 pairs = torch.zeros(T, T, h, h).double()  # of the loss after row t, by way of row k
 for t in range(T):
-    pairs[t, : t + 1] = gradient_terms(G[t], slopes[: t + 1], H[: t + 2], W_hh)
+    pairs[t, : t + 1] = gradient_terms(G[t], derivatives[: t + 1], H[: t + 2], W_hh)
 chunk = torch.arange(T) // K
 same = chunk[:, None] == chunk
 

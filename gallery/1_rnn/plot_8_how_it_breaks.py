@@ -31,13 +31,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dian import data, verifier
-from dian.claims import Mutant, clipping, memory, metrics, rnn
-from dian.clipping import clip_by_norm
+from dian import data
+from dian.claims import Mutant
+from dian.claims import verify as verifier
+from dian.claims.rnn import recurrence, vanishing
+from dian.claims.training import clipping, metrics
 from dian.errors import DianError
-from dian.loss import cross_entropy
-from dian.models import RNNClassifier
-from dian.training import SCHEDULES, fit
+from dian.rnn.networks import RNNClassifier
+from dian.training.clipping import clip_by_norm
+from dian.training.loop import fit
+from dian.training.loss import cross_entropy
+from dian.training.schedules import SCHEDULES
 
 
 def planted(check, what: str) -> Mutant:
@@ -51,26 +55,26 @@ slope_of_A = Mutant(
     new="H.atanh(), H.atanh(), value=-1",
 )
 of_the_checks = [
-    (rnn.bptt, "the slope is written with H where H squared belongs"),
-    (rnn.many_to_one, "carried through the matrix that is not transposed"),
-    (rnn.many_to_one, "only the last step is differentiated"),
-    (rnn.bptt, "H_t for H_{t-1}"),
-    (rnn.bptt, "the slope of tanh is taken one step early"),
-    (rnn.bptt, "the bias gets the mean"),
-    (rnn.forward, "the bias is added twice"),
+    (recurrence.bptt, "the slope is written with H where H squared belongs"),
+    (recurrence.many_to_one, "carried through the matrix that is not transposed"),
+    (recurrence.many_to_one, "only the last step is differentiated"),
+    (recurrence.bptt, "H_t for H_{t-1}"),
+    (recurrence.bptt, "the slope of tanh is taken one step early"),
+    (recurrence.bptt, "the bias gets the mean"),
+    (recurrence.forward, "the bias is added twice"),
 ]
-in_the_layer = [(rnn.bptt, slope_of_A)]
+in_the_layer = [(recurrence.bptt, slope_of_A)]
 in_the_layer += [(check, planted(check, what)) for check, what in of_the_checks]
 each_tensor = planted(clipping.by_norm, "each tensor is clipped for itself")
-masked = planted(rnn.cross_entropy, "divided by all positions, masked or not")
-carried = planted(memory.truncated, "the state is carried without detaching it")
+masked = planted(recurrence.cross_entropy, "divided by all positions, masked or not")
+carried = planted(vanishing.truncated, "the state is carried without detaching it")
 averaged = planted(metrics.batches, "the whole set is averaged over its batches, too")
 
 bugs = [
     *in_the_layer,
     (clipping.by_norm, each_tensor),
-    (rnn.cross_entropy, masked),
-    (memory.truncated, carried),
+    (recurrence.cross_entropy, masked),
+    (vanishing.truncated, carried),
     (metrics.batches, averaged),
 ]
 print(f"{'bug':52} check  apart    allowed")
@@ -103,7 +107,7 @@ width, epochs, batch_size, n_seed = 64, 6, 25, 3
 def with_layer(model: RNNClassifier, mutant: Mutant | None) -> RNNClassifier:
     """Swap the recurrent layer for one with a bug, and keep its weights."""
     if mutant is not None:
-        layer = verifier.mutated("dian.rnn", mutant).RNN(28, width)
+        layer = verifier.mutated("dian.rnn.recurrence", mutant).RNN(28, width)
         layer.load_state_dict(model.rnn.state_dict())
         model.rnn = layer
     return model
@@ -121,7 +125,7 @@ def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float
             len(train.images),
             optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
             schedule=SCHEDULES["cosine"],
-            clip=partial(clip, theta=1.0),
+            clip=partial(clip, max_norm=1.0),
             after_step=lambda step, n_step, loss: losses.append(loss),
             batch_size=batch_size,
             epochs=epochs,
@@ -134,7 +138,7 @@ def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float
     return losses, (guessed == test.labels).double().mean().item()
 
 
-per_tensor = verifier.mutated("dian.clipping", each_tensor).clip_by_norm
+per_tensor = verifier.mutated("dian.training.clipping", each_tensor).clip_by_norm
 variants = {"no bug": (None, clip_by_norm)}
 variants |= {mutant.what: (mutant, clip_by_norm) for _, mutant in in_the_layer}
 variants[each_tensor.what] = (None, per_tensor)
@@ -189,7 +193,7 @@ def gradient(what: str, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     model = with_layer(RNNClassifier(h=width, generator=generator), mutant).double()
     cross_entropy(model(train.images[:100].double()), train.labels[:100]).backward()
-    clip(model.parameters(), theta=1.0)
+    clip(model.parameters(), max_norm=1.0)
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
@@ -296,7 +300,7 @@ else:
 # that count, and more and more that do not. The right loss does not change; the wrong
 # one shrinks, as if the network had learnt, and with it every step.
 
-wrong_loss = verifier.mutated("dian.loss", masked).cross_entropy
+wrong_loss = verifier.mutated("dian.training.loss", masked).cross_entropy
 generator = torch.Generator().manual_seed(0)
 logits = torch.randn(50, 10, generator=generator)
 labels = torch.randint(10, (50,), generator=generator)
@@ -331,7 +335,7 @@ for d in (28, 784):
         len(train.images),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
         schedule=SCHEDULES["cosine"],
-        clip=partial(clip_by_norm, theta=1.0),
+        clip=partial(clip_by_norm, max_norm=1.0),
         batch_size=batch_size,
         epochs=epochs,
         generator=generator,

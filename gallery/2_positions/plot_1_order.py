@@ -48,13 +48,10 @@ from functools import partial
 import matplotlib.pyplot as plt
 import torch
 
-from dian.positions import (
-    LearnedPositions,
-    alibi_bias,
-    frequencies,
-    sinusoidal_encoding,
-)
-from dian.rotary import rotate
+from dian.positions.alibi import alibi_bias
+from dian.positions.learned import LearnedPositions
+from dian.positions.rotary import rotate
+from dian.positions.sinusoidal import frequencies, sinusoidal_encoding
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)

@@ -32,8 +32,8 @@ import mpmath
 import numpy as np
 import torch
 
-from dian.positions import frequencies, offset_product, sinusoidal_encoding
-from dian.rotary import rotation_matrix
+from dian.positions.rotary import rotation_matrix
+from dian.positions.sinusoidal import frequencies, offset_product, sinusoidal_encoding
 
 
 def encode(positions, d: int) -> torch.Tensor:

@@ -40,9 +40,14 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from dian.interactive import Interactive
-from dian.positions import frequencies
-from dian.rotary import halves_order, rotate, rotate_halves, rotation_matrix
+from dian.figures.interactive import Interactive
+from dian.positions.rotary import (
+    half_split_order,
+    rotate,
+    rotate_half_split,
+    rotation_matrix,
+)
+from dian.positions.sinusoidal import frequencies
 
 generator = torch.Generator().manual_seed(0)
 
@@ -228,17 +233,18 @@ assert torch.isclose(here[m, p], q[m] @ difference @ k[p])
 # the other, if the rows of :math:`W_Q` and :math:`W_K` that make the features of a head
 # are put into that order.
 
-pi = halves_order(d)
+pi = half_split_order(d)
 print("order:", pi.tolist())
-halves = rotate_halves(x[:, pi], omega)
+halves = rotate_half_split(x[:, pi], omega)
 print(f"halves of the permuted: {(halves - rotate(x, omega)[:, pi]).abs().max():.0e}")
 assert torch.allclose(halves, rotate(x, omega)[:, pi], rtol=0, atol=1e-14)
-assert torch.allclose(rotate(x[:, pi], omega, layout="halves"), halves)
+assert torch.allclose(rotate(x[:, pi], omega, layout="half"), halves)
 
 scores = {
     "both in pairs": rotate(q, omega) @ rotate(k, omega).T,
-    "both in halves": rotate_halves(q[:, pi], omega) @ rotate_halves(k[:, pi], omega).T,
-    "mixed": rotate(q, omega) @ rotate_halves(k, omega).T,
+    "both in halves": rotate_half_split(q[:, pi], omega)
+    @ rotate_half_split(k[:, pi], omega).T,
+    "mixed": rotate(q, omega) @ rotate_half_split(k, omega).T,
 }
 for name, score in scores.items():
     print(f"{name:15} apart by {(score - here).abs().max():.0e}")
@@ -283,13 +289,13 @@ assert error < 1e-14
 from time import perf_counter
 
 x, omega = torch.randn(4, 8, 1024, 64, generator=generator), frequencies(64)
-seconds = {rotate: [], rotate_halves: []}
+seconds = {rotate: [], rotate_half_split: []}
 for _ in range(7):
     for form, times in seconds.items():
         begin = perf_counter()
         form(x, omega)
         times.append(perf_counter() - begin)
-faster = min(seconds[rotate]) < min(seconds[rotate_halves])
+faster = min(seconds[rotate]) < min(seconds[rotate_half_split])
 print("the complex product was faster:", faster)
 
 assert faster

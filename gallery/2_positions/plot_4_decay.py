@@ -46,8 +46,8 @@ from functools import partial
 import matplotlib.pyplot as plt
 import torch
 
-from dian.positions import frequencies
-from dian.rotary import decay_bound, rotate
+from dian.positions.rotary import decay_bound, rotate
+from dian.positions.sinusoidal import frequencies
 
 d = 128
 omega = frequencies(d)

@@ -25,8 +25,8 @@ Numerical Algorithms*, 2002, section 2.2. **Cost.** Seconds on a CPU, no downloa
 import matplotlib.pyplot as plt
 import torch
 
-from dian.positions import frequencies, sinusoidal_encoding
-from dian.rotary import turns
+from dian.positions.rotary import rotation_factors
+from dian.positions.sinusoidal import frequencies, sinusoidal_encoding
 
 for dtype, last in [(torch.bfloat16, 256), (torch.float16, 2048)]:
     whole = torch.arange(last - 1, last + 4).to(dtype)
@@ -56,7 +56,7 @@ for dtype, last in [(torch.bfloat16, 256), (torch.float16, 2048)]:
 d = 128
 omega = frequencies(d)
 positions = torch.tensor([10, 100, 257, 1000, 4096, 20_000, 131_072, 1_000_000])
-exact = turns(positions, omega, torch.complex128)
+exact = rotation_factors(positions, omega, torch.complex128)
 
 
 def usual(dtype: torch.dtype) -> torch.Tensor:
@@ -71,7 +71,7 @@ def error(found: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(found - exact).abs().amax((1, 2))
 
 
-table = turns(positions, omega)
+table = rotation_factors(positions, omega)
 coarse = torch.view_as_real(table).bfloat16().double()
 errors = {
     "angle float32": error(usual(torch.float32)),

@@ -34,11 +34,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dian import plots, records
-from dian.positions import frequencies
-from dian.rotary import rotate
-from dian.stretching import interpolated, yarn, yarn_factor
-from dian.transformer import TokenTransformer
+from dian.attention.transformer import TokenTransformer
+from dian.figures import plots
+from dian.positions.rotary import rotate
+from dian.positions.rotary_scaling import position_interpolation, yarn, yarn_factor
+from dian.positions.sinusoidal import frequencies
+from dian.runs import record as records
 
 N_TOKEN, SHARE_MARKED, BACK = 16, 1 / 8, 3
 Texts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -301,7 +302,9 @@ settings = runs["offset"]["rotary"].settings
 omega = frequencies(settings["d_model"] // settings["n_head"])
 fig, ax = plt.subplots(layout="constrained")
 for scale, line in zip(FACTORS, LINES, strict=False):
-    back = looks_back(network("offset", interpolated(omega, float(scale))), scale)
+    back = looks_back(
+        network("offset", position_interpolation(omega, float(scale))), scale
+    )
     ax.plot(back, linestyle=line, marker="o", markersize=3, label=f"s = {scale}")
     print(
         f"s = {scale}: most often {back.argmax():2} back, {back.max():.0%} of answers"

@@ -31,21 +31,22 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dian import positions, rotary, verifier
-from dian.claims import corners
-from dian.positions import frequencies
+from dian.claims import verify as verifier
+from dian.claims.positions import bug_matrix
+from dian.positions import rotary, sinusoidal
+from dian.positions.sinusoidal import frequencies
 
 generator = torch.Generator().manual_seed(0)
 q = torch.randn(24, 32, generator=generator, dtype=torch.float64)
 k = q + torch.randn(24, 32, generator=generator, dtype=torch.float64)
-first = corners.ROTARY_BUGS[0].mutant
-bugged = verifier.mutated("dian.rotary", first)
+first = bug_matrix.ROTARY_BUGS[0].mutant
+bugged = verifier.mutated("dian.positions.rotary", first)
 
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.5), layout="constrained")
 for ax, module, title in zip(
     axes, (rotary, bugged), ("no bug", first.what), strict=True
 ):
-    Q, K = (module.rotate_halves(x, frequencies(32)) for x in (q, k))
+    Q, K = (module.rotate_half_split(x, frequencies(32)) for x in (q, k))
     weights = (Q @ K.T / 32**0.5).softmax(-1)
     ax.imshow(weights.numpy(), cmap="Blues", vmin=0)
     ax.set(title=title, xlabel="is read", ylabel="reads")
@@ -72,11 +73,11 @@ plt.show()
 # cache         decoding one by one is the same as doing all at once
 # ============  ==================================================================
 
-right = corners.rotary_properties(rotary)
+right = bug_matrix.rotary_properties(rotary)
 print("without a bug:", {name: f"{residual:.0e}" for name, residual in right.items()})
-assert not corners.seen(right)
+assert not bug_matrix.seen(right)
 
-found = corners.matrix(verifier.mutated, corners.ROTARY_BUGS)
+found = bug_matrix.matrix(bug_matrix.ROTARY_BUGS)
 
 
 def show(found: dict[str, frozenset[str]], names: list[str], title: str) -> None:
@@ -107,7 +108,7 @@ show(found, names, "Which property notices which bug: rotary embedding")
 table(found, names)
 
 # What stands beside each bug, and what the tests of the report demand.
-assert found == {bug.mutant.what: bug.seen for bug in corners.ROTARY_BUGS}
+assert found == {bug.mutant.what: bug.seen for bug in bug_matrix.ROTARY_BUGS}
 
 # %%
 # The bug from above is noticed by nearly all, since the lengths change. Others are
@@ -153,14 +154,14 @@ assert set(alone) == {"shift", "golden", "cache"}
 # golden        each entry is the one of the formula
 # ============  ==================================================================
 
-right = corners.sinusoidal_properties(positions)
-assert not corners.seen(right)
-found = corners.matrix(verifier.mutated, corners.SINUSOIDAL_BUGS)
+right = bug_matrix.sinusoidal_properties(sinusoidal)
+assert not bug_matrix.seen(right)
+found = bug_matrix.matrix(bug_matrix.SINUSOIDAL_BUGS)
 
 show(found, list(right), "Which property notices which bug: sinusoidal encoding")
 table(found, list(right))
 
-assert found == {bug.mutant.what: bug.seen for bug in corners.SINUSOIDAL_BUGS}
+assert found == {bug.mutant.what: bug.seen for bug in bug_matrix.SINUSOIDAL_BUGS}
 assert all("golden" in seen for seen in found.values())
 
 # %%
@@ -178,7 +179,7 @@ kept: dict[tuple[int, int], torch.Tensor] = {}
 def remembered(n: int, d: int, base: float) -> torch.Tensor:
     """Return a table from memory, under a key that forgets the base."""
     if (n, d) not in kept:
-        kept[n, d] = rotary.turns(torch.arange(n), frequencies(d, base))
+        kept[n, d] = rotary.rotation_factors(torch.arange(n), frequencies(d, base))
     return kept[n, d]
 
 

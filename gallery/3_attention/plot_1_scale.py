@@ -63,8 +63,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dian.attention import scaled_dot_product_attention, softmax_jacobian
-from dian.scores import entropy, score_moments
+from dian.attention.dot_product import scaled_dot_product_attention
+from dian.attention.score_statistics import entropy, score_moments
+from dian.attention.softmax import softmax_jacobian
 
 d, n_draw, r, c = 64, 20_000, 0.5, 0.6
 generator = torch.Generator().manual_seed(0)

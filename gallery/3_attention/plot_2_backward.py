@@ -39,13 +39,14 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from dian import plots
-from dian.attention import (
-    attention_backward,
-    dropout_pattern,
-    scaled_dot_product_attention,
+from dian.attention.dot_product import attention_backward, scaled_dot_product_attention
+from dian.attention.multi_head import (
+    Projections,
+    multi_head_attention,
+    multi_head_backward,
 )
-from dian.multi_head import Projections, multi_head_attention, multi_head_backward
+from dian.figures import plots
+from dian.training.dropout import dropout_mask
 
 n, m, d_k, d_v = 5, 7, 3, 2
 generator = torch.Generator().manual_seed(0)
@@ -61,7 +62,7 @@ given["B"] = normal(n, m)
 mask = torch.rand(n, m, generator=generator) < 0.7
 mask[:, 0] = True
 mask[1] = False  # one query may read nothing
-Z = dropout_pattern(given["B"], 0.3, generator)
+Z = dropout_mask(given["B"], 0.3, generator)
 
 
 def forward(Q, K, V, B):

@@ -45,13 +45,13 @@ import matplotlib.pyplot as plt
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dian import plots
-from dian.multi_head import (
+from dian.attention.multi_head import (
     MultiHeadAttention,
     Projections,
     multi_head_attention,
     split_heads,
 )
+from dian.figures import plots
 
 batch, n, D, H = 2, 7, 12, 3
 d_h = D // H

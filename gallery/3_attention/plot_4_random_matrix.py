@@ -30,10 +30,10 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
-from dian import plots
-from dian.interactive import Interactive
-from dian.multi_head import MultiHeadAttention
-from dian.scores import entropy
+from dian.attention.multi_head import MultiHeadAttention
+from dian.attention.score_statistics import entropy
+from dian.figures import plots
+from dian.figures.interactive import Interactive
 
 n, D, H = 20, 512, 8
 d_h = D // H

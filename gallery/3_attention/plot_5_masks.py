@@ -39,13 +39,9 @@ import torch
 from torch.autograd.functional import jacobian
 from torch.nn import functional as F
 
-from dian import plots
-from dian.attention import (
-    attention_backward,
-    causal_mask,
-    padding_mask,
-    scaled_dot_product_attention,
-)
+from dian.attention.dot_product import attention_backward, scaled_dot_product_attention
+from dian.attention.masks import causal_mask, padding_mask
+from dian.figures import plots
 
 n, d = 7, 5
 generator = torch.Generator().manual_seed(0)

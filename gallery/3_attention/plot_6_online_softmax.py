@@ -51,14 +51,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from dian.attention import attention, attention_backward, scaled_dot_product_attention
-from dian.online_softmax import (
+from dian.attention.blockwise import (
+    block_state,
     blockwise_attention,
     blockwise_backward,
+    empty_state,
     merge,
-    nothing,
     online_attention,
-    state_of,
+)
+from dian.attention.dot_product import (
+    attention,
+    attention_backward,
+    scaled_dot_product_attention,
 )
 
 generator = torch.Generator().manual_seed(0)
@@ -70,10 +74,10 @@ def normal(*shape: int) -> torch.Tensor:
 
 
 s, v = 2 * normal(1, 7).flip(1), normal(7, 1)
-state = nothing((1,), 1, s)
+state = empty_state((1,), 1, s)
 print("score      m      l      o    o / l")
 for j in range(7):
-    state = merge(state, state_of(s[:, j : j + 1], v[j : j + 1]))
+    state = merge(state, block_state(s[:, j : j + 1], v[j : j + 1]))
     m, l, o = (x.item() for x in state)  # noqa: E741
     print(f"{s[0, j]:5.2f}  {m:5.2f}  {l:5.2f}  {o:5.2f}  {o / l:7.4f}")
 expected = (s.softmax(-1) @ v).item()

@@ -35,10 +35,12 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dian import data, plots, records
-from dian.encodings import encoding
-from dian.models import RNNClassifier, TorchClassifier
-from dian.transformer import RowTransformer
+from dian import data
+from dian.attention.transformer import RowTransformer
+from dian.figures import plots
+from dian.positions.registry import encoding
+from dian.rnn.networks import RNNClassifier, TorchClassifier
+from dian.runs import record as records
 
 runs = {
     "none": records.load("rows-none"),

@@ -29,12 +29,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dian import data, verifier
-from dian.claims import Mutant, attention, multi_head, online_softmax
-from dian.encodings import encoding
-from dian.loss import cross_entropy
-from dian.training import SCHEDULES, fit
-from dian.transformer import RowTransformer, TokenTransformer
+from dian import data
+from dian.attention.transformer import RowTransformer, TokenTransformer
+from dian.claims import Mutant
+from dian.claims import verify as verifier
+from dian.claims.attention import blockwise, dot_product, multi_head
+from dian.positions.registry import encoding
+from dian.training.loop import fit
+from dian.training.loss import cross_entropy
+from dian.training.schedules import SCHEDULES
 
 
 def planted(check, what: str) -> Mutant:
@@ -43,21 +46,21 @@ def planted(check, what: str) -> Mutant:
 
 
 listed = [
-    (attention.plain, "divided by d"),
-    (attention.plain, "the softmax is taken over the queries"),
-    (attention.plain, "keys and values change places"),
-    (attention.plain, "the mask comes after the softmax"),
-    (attention.masks, "what may be read is hidden"),
-    (attention.masks, "the first query stands at the first key"),
-    (attention.dead_rows, "minus infinity, and no second fill"),
-    (attention.backward, "the scores without the term D"),
-    (attention.backward, "the keys without the scale"),
-    (attention.backward, "the queries divided by d"),
+    (dot_product.plain, "divided by d"),
+    (dot_product.plain, "the softmax is taken over the queries"),
+    (dot_product.plain, "keys and values change places"),
+    (dot_product.plain, "the mask comes after the softmax"),
+    (dot_product.masks, "what may be read is hidden"),
+    (dot_product.masks, "the first query stands at the first key"),
+    (dot_product.dead_rows, "minus infinity, and no second fill"),
+    (dot_product.backward, "the scores without the term D"),
+    (dot_product.backward, "the keys without the scale"),
+    (dot_product.backward, "the queries divided by d"),
     (multi_head.heads, "cut into heads without bringing them to the front"),
     (multi_head.heads, "dropout in evaluation"),
     (multi_head.heads, "all heads share the projections of the first"),
     (multi_head.cached, "a new position counts from 0"),
-    (online_softmax.online, "the values are not shrunk"),
+    (blockwise.online, "the values are not shrunk"),
 ]
 print(f"{'bug':50} check  apart    allowed")
 for check, what in listed:
@@ -88,18 +91,21 @@ for check in dict.fromkeys(check for check, _ in listed):
 train, test = data.sample("train"), data.sample("test")
 D, H, epochs, batch_size, n_seed = 32, 4, 5, 50, 2
 in_attention = [
-    (attention.plain, "the softmax is taken over the queries"),
-    (attention.plain, "divided by d"),
-    (attention.backward, "the scores without the term D"),
-    (attention.backward, "the keys without the scale"),
-    (attention.backward, "the queries divided by d"),
+    (dot_product.plain, "the softmax is taken over the queries"),
+    (dot_product.plain, "divided by d"),
+    (dot_product.backward, "the scores without the term D"),
+    (dot_product.backward, "the keys without the scale"),
+    (dot_product.backward, "the queries divided by d"),
 ]
 in_heads = [
     (multi_head.heads, "all heads share the projections of the first"),
     (multi_head.heads, "cut into heads without bringing them to the front"),
 ]
 modules = {"no bug": None}
-for name, bugs in (("dian.attention", in_attention), ("dian.multi_head", in_heads)):
+for name, bugs in (
+    ("dian.attention", in_attention),
+    ("dian.attention.multi_head", in_heads),
+):
     for check, what in bugs:
         modules[what] = verifier.mutated(name, planted(check, what))
 

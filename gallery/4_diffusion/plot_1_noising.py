@@ -32,16 +32,11 @@ import matplotlib.pyplot as plt
 import torch
 
 from dian import data
-from dian.diffusion import (
-    cosine_schedule,
-    diffuse,
-    from_bytes,
-    linear_schedule,
-    signal_to_noise,
-    to_bytes,
-)
-from dian.interactive import Interactive
-from dian.likelihood import prior_term
+from dian.diffusion.likelihood import prior_term
+from dian.diffusion.pixels import from_bytes, to_bytes
+from dian.diffusion.process import q_sample
+from dian.diffusion.schedule import cosine_schedule, linear_schedule, signal_to_noise
+from dian.figures.interactive import Interactive
 
 generator = torch.Generator().manual_seed(0)
 test = data.sample("test")
@@ -78,7 +73,7 @@ schedules = {"linear": schedule, "cosine": cosine_schedule()}
 fig, axes = plt.subplots(2, 6, figsize=(8.4, 3.2), layout="constrained")
 for row, (name, tables) in zip(axes, schedules.items(), strict=True):
     for ax, t in zip(row, shown, strict=True):
-        x_t = diffuse(tables, x_0[None], torch.tensor([t]), epsilon[None])[0]
+        x_t = q_sample(tables, x_0[None], torch.tensor([t]), epsilon[None])[0]
         ax.imshow(x_t.numpy(), cmap="gray_r", vmin=-2, vmax=2)
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{name}, t = {t}", fontsize=9)
@@ -177,7 +172,7 @@ fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=Tr
 for ax, (name, tables) in zip(axes, chains.items(), strict=False):
     epsilon = torch.randn(images.shape, generator=generator, dtype=torch.float64)
     T = len(tables.beta) - 1
-    x_T = diffuse(tables, images, torch.full((len(images),), T), epsilon)
+    x_T = q_sample(tables, images, torch.full((len(images),), T), epsilon)
     clean, noisy = images.mean((1, 2)), x_T.mean((1, 2))
     measured[name] = torch.corrcoef(torch.stack([clean, noisy]))[0, 1].item()
     ax.plot(clean, noisy, ".", markersize=3)

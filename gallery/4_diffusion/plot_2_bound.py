@@ -76,9 +76,10 @@ from functools import partial
 import matplotlib.pyplot as plt
 import torch
 
-from dian.diffusion import Schedule, linear_schedule, posterior, signal_to_noise
-from dian.likelihood import bound_term, bound_weight, log_density, prior_term
-from dian.mixture import clean, exact_model, gaussian
+from dian.diffusion.gaussian_mixture import gaussian, optimal_denoiser, posterior_x0
+from dian.diffusion.likelihood import bound_term, bound_weight, log_density, prior_term
+from dian.diffusion.process import posterior
+from dian.diffusion.schedule import NoiseSchedule, linear_schedule, signal_to_noise
 
 schedule = linear_schedule()
 steps = torch.arange(1, 1001)
@@ -148,17 +149,20 @@ def gauss_hermite(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return nodes, vectors[0] ** 2
 
 
-def exact_variance(schedule: Schedule, m: float, s2: float) -> torch.Tensor:
+def exact_variance(schedule: NoiseSchedule, m: float, s2: float) -> torch.Tensor:
     """Return the variance of the step before when x_t is known."""
     c_0, _, beta_tilde = posterior(schedule)
     nothing = torch.zeros(len(c_0), 1).double()
-    return beta_tilde + c_0**2 * clean(gaussian(m, s2), nothing, schedule.alpha_bar)[1]
+    return (
+        beta_tilde
+        + c_0**2 * posterior_x0(gaussian(m, s2), nothing, schedule.alpha_bar)[1]
+    )
 
 
 def terms(schedule, m, s2, variance, model=None, t_shown=lambda t: t) -> torch.Tensor:
     """Entries 1 to T are L_0 to L_(T-1), the last is L_T, in nats."""
     T = len(schedule.beta) - 1
-    best = model or exact_model(gaussian(m, s2), schedule.alpha_bar)
+    best = model or optimal_denoiser(gaussian(m, s2), schedule.alpha_bar)
     nodes, weights = gauss_hermite(4)
     x_0 = (m + math.sqrt(s2) * nodes).repeat_interleave(4).repeat(T)[:, None]
     epsilon = nodes.repeat(4).repeat(T)[:, None]
@@ -172,7 +176,7 @@ def terms(schedule, m, s2, variance, model=None, t_shown=lambda t: t) -> torch.T
     return torch.cat([torch.zeros(1), found.nats.view(T, 16) @ both, prior[None]])
 
 
-def expected(schedule: Schedule, m: float, s2: float) -> float:
+def expected(schedule: NoiseSchedule, m: float, s2: float) -> float:
     """Return the entropy of the data, and what the start costs."""
     v = schedule.alpha_bar[-1].item() * (s2 - 1) + 1
     start = 0.5 * (v + schedule.alpha_bar[-1].item() * m**2 - 1 - math.log(v))

@@ -41,10 +41,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from dian.diffusion import diffuse, linear_schedule, training_loss
-from dian.mixture import best_epsilon, clean, draw, exact_model, ring, score
-from dian.positions import sinusoidal_encoding
-from dian.sampling import sample
+from dian.diffusion.gaussian_mixture import (
+    draw,
+    optimal_denoiser,
+    posterior_x0,
+    ring,
+    score,
+)
+from dian.diffusion.process import q_sample, training_loss
+from dian.diffusion.sampling import ddpm_sample
+from dian.diffusion.schedule import linear_schedule
+from dian.positions.sinusoidal import sinusoidal_encoding
 
 
 def show(function) -> None:
@@ -70,7 +77,7 @@ show(training_loss)
 # 5. End of the loop.
 # 6. Return :math:`x_0`.
 
-show(sample)
+show(ddpm_sample)
 
 # %%
 # The data, and what there is to learn
@@ -118,12 +125,12 @@ for ax, t in zip(axes, (3, 15, 60), strict=True):
     a = schedule.alpha_bar[t].expand(len(grid))
     points = draw(data, 800, torch.Generator().manual_seed(t))
     z = torch.randn(800, 2, generator=torch.Generator().manual_seed(t)).double()
-    x_t = diffuse(schedule, points, torch.full((800,), t), z)
-    field = -best_epsilon(data, grid, a)
+    x_t = q_sample(schedule, points, torch.full((800,), t), z)
+    field = -optimal_epsilon(data, grid, a)
     ax.plot(*x_t.T.numpy(), ".", markersize=2, alpha=0.5)
     ax.quiver(*grid.T.numpy(), *field.T.numpy(), color="black", width=0.004)
     ax.set(title=f"t = {t}", aspect="equal", xlim=(-1.9, 1.9), ylim=(-1.9, 1.9))
-    told = clean(data, grid, a).mean
+    told = posterior_x0(data, grid, a).mean
     slope = score(data, grid, a)
     by_tweedie = (grid + (1 - a[:, None]) * slope) / a[:, None].sqrt()
     assert (told - by_tweedie).abs().max() < 1e-9
@@ -208,7 +215,7 @@ assert n_weight == 11_202
 #    - \mathbb E \lVert \epsilon - \epsilon^* \rVert^2
 #    = \mathbb E \lVert \epsilon_\theta - \epsilon^* \rVert^2 .
 
-best = exact_model(data, schedule.alpha_bar)
+best = optimal_denoiser(data, schedule.alpha_bar)
 n = 4000
 shown = [*range(1, 20, 2), *range(20, T + 1, 5)]
 floor, reached, excess, off, error = [], [], [], [], []
@@ -216,7 +223,7 @@ for t in shown:
     steps = torch.full((n,), t)
     x_0 = draw(data, n, generator).float()
     epsilon = torch.randn(n, d, generator=generator)
-    x_t = diffuse(schedule, x_0, steps, epsilon)
+    x_t = q_sample(schedule, x_0, steps, epsilon)
     with torch.no_grad():
         told = model(x_t, steps)
     ideal = best(x_t, steps)
@@ -224,7 +231,7 @@ for t in shown:
     distance = (told - ideal).square().mean(1)
     many = torch.full((10 * n,), t)
     z = torch.randn(10 * n, d, generator=generator).double()
-    wide = diffuse(schedule, draw(data, 10 * n, generator), many, z)
+    wide = q_sample(schedule, draw(data, 10 * n, generator), many, z)
     slope = score(data, wide, schedule.alpha_bar[many])
     floor.append((1 - (1 - schedule.alpha_bar[t]) * slope.square().mean()).item())
     reached.append(loss.mean().item())
@@ -263,7 +270,7 @@ n = 2000
 x_T = torch.randn(n, d, generator=torch.Generator().manual_seed(1))
 drawn = {"data": draw(data, n, generator).float()}
 for name, predict in [("network", model), ("best prediction", best)]:
-    drawn[name] = sample(
+    drawn[name] = ddpm_sample(
         schedule,
         predict,
         x_T,

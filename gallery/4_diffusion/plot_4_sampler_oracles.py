@@ -37,11 +37,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dian import sampling, verifier
-from dian.claims import sampling as checks
-from dian.diffusion import linear_schedule, signal_to_noise
-from dian.mixture import Mixture, exact_model, gaussian, moments
-from dian.sampling import ddim_sample, even_steps, sample
+from dian.claims import verify as verifier
+from dian.claims.diffusion import sampling as checks
+from dian.diffusion import sampling
+from dian.diffusion.gaussian_mixture import Mixture, gaussian, moments, optimal_denoiser
+from dian.diffusion.sampling import ddim_sample, evenly_spaced_timesteps
+from dian.diffusion.schedule import linear_schedule, signal_to_noise
 
 T, beta_1 = 50, 1e-4  # short: on a long chain an index that is off by one changes 1 %
 schedule = linear_schedule(T, beta_1, 0.2)
@@ -61,13 +62,13 @@ def affine(walk: Callable) -> tuple[float, float, torch.Tensor]:
     return b.item(), (a - b).item(), torch.stack(c) - b
 
 
-def walk_on(data: Mixture, sample=sample, variance: str = "beta") -> Callable:
+def walk_on(data: Mixture, ddpm_sample=sample, variance: str = "beta") -> Callable:
     """Algorithm 2 with the best prediction for some data."""
-    model = exact_model(data, schedule.alpha_bar)
+    model = optimal_denoiser(data, schedule.alpha_bar)
 
     def walk(x_T, noise):
         options = {"clip": None, "variance": variance, "noise": noise}
-        return sample(schedule, model, x_T, **options)
+        return ddpm_sample(schedule, model, x_T, **options)
 
     return walk
 
@@ -156,7 +157,7 @@ listed = [
 off, blind, nothing = {}, [], []
 print(f"{'bug':42} unit data  a point   samples needed")
 for what in listed:
-    wrong = verifier.mutated("dian.sampling", planted[what]).sample
+    wrong = verifier.mutated("dian.diffusion.sampling", planted[what]).ddpm_sample
     b, a, c = affine(walk_on(gaussian(0.0, 1.0), wrong))
     off[what] = (a**2 + (c**2).sum() - (1 - beta_1)).item()
     b, a, c = affine(walk_on(gaussian(0.3, 0.0), wrong))
@@ -188,7 +189,7 @@ assert abs(2 * (5 / off[smallest]) ** 2 / 5e9 - 1) < 1e-6
 
 def variance_on(chain, wrong) -> float:
     """Run unit data through a chain, and return how far the variance is off."""
-    model = exact_model(gaussian(0.0, 1.0), chain.alpha_bar)
+    model = optimal_denoiser(gaussian(0.0, 1.0), chain.alpha_bar)
     options = {"clip": None, "variance": "beta"}
     n = len(chain.beta) + 1
     x_T = torch.eye(n, 1, dtype=torch.float64)  # a 1 at the start, and 0
@@ -201,7 +202,7 @@ def variance_on(chain, wrong) -> float:
 
 
 neighbour = "the model is asked about the step before"
-wrong = verifier.mutated("dian.sampling", planted[neighbour]).sample
+wrong = verifier.mutated("dian.diffusion.sampling", planted[neighbour]).ddpm_sample
 lengths = [25, 50, 100, 200, 400]
 errors = []
 for n in lengths:
@@ -257,12 +258,12 @@ assert abs(found[500][1] - true_variance) < abs(found[100][1] - true_variance) /
 
 long = linear_schedule()
 angle = long.alpha_bar.sqrt().acos()
-unit = exact_model(gaussian(0.0, 1.0), long.alpha_bar)
+unit = optimal_denoiser(gaussian(0.0, 1.0), long.alpha_bar)
 one = torch.ones(1, 1, dtype=torch.float64)
 counts = [5, 10, 20, 50, 100, 200, 500, 1000]
 measured, told = [], []
 for n in counts:
-    steps = even_steps(1000, n)
+    steps = evenly_spaced_timesteps(1000, n)
     out = ddim_sample(long, unit, one, steps=steps, eta=0.0, clip=None)
     measured.append(out.item() ** 2)
     told.append(angle[[0, *steps]].diff().cos().prod().item() ** 2)

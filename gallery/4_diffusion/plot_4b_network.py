@@ -42,10 +42,11 @@ import numpy as np
 import torch
 
 from dian import data
-from dian.diffusion import linear_schedule, training_loss
-from dian.ema import EMA
-from dian.positions import sinusoidal_encoding
-from dian.unet import PRESETS, UNet
+from dian.diffusion.ema import EMA
+from dian.diffusion.process import training_loss
+from dian.diffusion.schedule import linear_schedule
+from dian.diffusion.unet import PRESETS, UNet
+from dian.positions.sinusoidal import sinusoidal_encoding
 
 T, w = 1000, PRESETS["small"].width
 base = 10_000 ** (w / (w - 2))

@@ -30,7 +30,9 @@ bits per pixel.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dian import data, plots, records
+from dian import data
+from dian.figures import plots
+from dian.runs import record as records
 
 record = records.load("ddpm-fashion-mnist-small")
 settings, arrays = record.settings, record.arrays

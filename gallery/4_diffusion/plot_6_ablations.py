@@ -38,7 +38,9 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dian import data, plots, records
+from dian import data
+from dian.figures import plots
+from dian.runs import record as records
 
 RUNS = {
     "reference": "noise, unweighted",

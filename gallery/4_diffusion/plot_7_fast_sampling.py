@@ -26,7 +26,8 @@ steps.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dian import plots, records
+from dian.figures import plots
+from dian.runs import record as records
 
 record = records.load("ddpm-fashion-mnist-small")
 settings, arrays = record.settings, record.arrays

@@ -56,30 +56,34 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dian import plots, records
-from dian.diffusion import diffuse, linear_schedule, posterior, signal_to_noise
-from dian.likelihood import log_density, rate_distortion, variational_bound
-from dian.mixture import (
+from dian.diffusion.gaussian_mixture import (
     Mixture,
-    clean,
     draw,
-    exact_model,
     gaussian,
     log_parts,
     moments,
+    optimal_denoiser,
+    posterior_x0,
     ring,
 )
-from dian.sampling import interpolate, sample
+from dian.diffusion.likelihood import log_density, rate_distortion, variational_bound
+from dian.diffusion.process import posterior, q_sample
+from dian.diffusion.sampling import ddpm_sample, interpolate
+from dian.diffusion.schedule import linear_schedule, signal_to_noise
+from dian.figures import plots
+from dian.runs import record as records
 
 T, s2 = 100, 0.25
 schedule = linear_schedule(T, 0.1 / T, 20 / T)
 data = gaussian(0.0, s2)
 generator = torch.Generator().manual_seed(0)
 c_0, _, beta_tilde = posterior(schedule)
-unknown = clean(data, torch.zeros(T + 1, 1).double(), schedule.alpha_bar).variance
+unknown = posterior_x0(
+    data, torch.zeros(T + 1, 1).double(), schedule.alpha_bar
+).variance
 bound = variational_bound(
     schedule,
-    exact_model(data, schedule.alpha_bar),
+    optimal_denoiser(data, schedule.alpha_bar),
     draw(data, 20_000, generator),
     variance=beta_tilde + c_0**2 * unknown,
     clip=None,
@@ -151,7 +155,7 @@ def least_error(snr: float) -> float:
     """Return the mean squared error of the best guess."""
     a = torch.full((len(grid),), snr / (1 + snr)).double()
     q = log_parts(two, grid, a).logsumexp(-1).exp()
-    return (q * clean(two, grid, a).variance).sum().item() * h
+    return (q * posterior_x0(two, grid, a).variance).sum().item() * h
 
 
 ratios = np.geomspace(0.05, 300, 40)
@@ -198,17 +202,16 @@ assert np.all(nats < gauss)
 # The first bit says which of the two Gaussians it is, and takes two thirds of the error
 # away; all others refine. So it is with images: what is sent first is their plan.
 #
-# Between two images
-# ------------------
-# Take two points of different Gaussians on a ring, noise both to step :math:`t`, mix
-# them half and half, and walk back. If their noises are independent, the mixture has
-# noise of variance :math:`\big((1-\lambda)^2 + \lambda^2\big)(1 - \bar\alpha_t)`: half
-# of what the model expects, for :math:`\lambda = 1/2`. If they share one noise, it has
-# all of it: :func:`dian.sampling.interpolate` does that. The walks are not clipped, and
+# Between two images ------------------ Take two points of different Gaussians on a
+# ring, noise both to step :math:`t`, mix them half and half, and walk back. If their
+# noises are independent, the mixture has noise of variance :math:`\big((1-\lambda)^2 +
+# \lambda^2\big)(1 - \bar\alpha_t)`: half of what the model expects, for :math:`\lambda
+# = 1/2`. If they share one noise, it has all of it:
+# :func:`dian.diffusion.sampling.interpolate` does that. The walks are not clipped, and
 # :math:`\sigma_t^2 = \beta_t`.
 
 eight = ring(8, radius=0.8, variance=0.005)
-model = exact_model(eight, schedule.alpha_bar)
+model = optimal_denoiser(eight, schedule.alpha_bar)
 n = 1000
 one, other = (eight.mean[k].expand(n, 2) for k in (0, 2))  # a quarter apart
 epsilon = torch.randn(2, n, 2, generator=generator, dtype=torch.float64)
@@ -217,12 +220,12 @@ epsilon = torch.randn(2, n, 2, generator=generator, dtype=torch.float64)
 def halfway(t: int, shared: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Mix two noisy points, and return the mixture and what a walk makes of it."""
     steps = torch.full((n,), t)
-    x = diffuse(schedule, one, steps, epsilon[0])
-    y = diffuse(schedule, other, steps, epsilon[0 if shared else 1])
+    x = q_sample(schedule, one, steps, epsilon[0])
+    y = q_sample(schedule, other, steps, epsilon[0 if shared else 1])
     mixed = 0.5 * x + 0.5 * y
     state = torch.Generator().manual_seed(1)
     options = {"clip": None, "variance": "beta", "start": t, "generator": state}
-    return mixed, sample(schedule, model, mixed, **options)
+    return mixed, ddpm_sample(schedule, model, mixed, **options)
 
 
 def landed(points: torch.Tensor) -> tuple[float, float]:

@@ -27,13 +27,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dian import data, verifier
-from dian.claims import Mutant, diffusion, likelihood, sampling
-from dian.clipping import clip_by_norm
-from dian.diffusion import from_bytes, linear_schedule, to_bytes, training_loss
-from dian.loss import cross_entropy
-from dian.mixture import draw, exact_model, ring
-from dian.sampling import sample
+from dian import data
+from dian.claims import Mutant
+from dian.claims import verify as verifier
+from dian.claims.diffusion import likelihood, process, sampling
+from dian.diffusion.gaussian_mixture import draw, optimal_denoiser, ring
+from dian.diffusion.pixels import from_bytes, to_bytes
+from dian.diffusion.process import training_loss
+from dian.diffusion.schedule import linear_schedule
+from dian.training.clipping import clip_by_norm
+from dian.training.loss import cross_entropy
 
 
 def planted(check, what: str) -> Mutant:
@@ -54,13 +57,13 @@ in_the_walk = [
 ]
 bugs = [(sampling.gaussian_oracle, what) for what in in_the_walk]
 bugs += [
-    (diffusion.forward, "a sum in place of a product"),
-    (diffusion.forward, "the schedule starts one step late"),
-    (diffusion.algorithm_1, "step 0 is drawn, and T is not"),
-    (diffusion.algorithm_1, "the model is shown the clean image"),
-    (diffusion.scaling, "scaled twice"),
-    (diffusion.scaling, "wraps around where it should be cut off"),
-    (sampling.algorithm_2, "clips below alone"),
+    (process.forward, "a sum in place of a product"),
+    (process.forward, "the schedule starts one step late"),
+    (process.algorithm_1, "step 0 is drawn, and T is not"),
+    (process.algorithm_1, "the model is shown the clean image"),
+    (process.scaling, "scaled twice"),
+    (process.scaling, "wraps around where it should be cut off"),
+    (sampling.ddpm_sample, "clips below alone"),
     (sampling.ddim, "the noise of the prediction before it was clipped"),
     (likelihood.bound, "the divergence is taken the other way round"),
     (likelihood.decoder, "the upper end is closed"),
@@ -92,7 +95,7 @@ for check in dict.fromkeys(check for check, _ in bugs):
 T, n = 100, 2000
 schedule = linear_schedule(T, 0.1 / T, 20 / T)
 eight = ring(8, radius=0.8, variance=0.005)
-model = exact_model(eight, schedule.alpha_bar)
+model = optimal_denoiser(eight, schedule.alpha_bar)
 x_T = torch.randn(n, 2, generator=torch.Generator().manual_seed(1)).double()
 
 
@@ -117,10 +120,12 @@ def spread(points: torch.Tensor) -> float:
 
 
 points = {"the data": draw(eight, n, torch.Generator().manual_seed(0))}
-points["no bug"] = drawn_by(sample)
+points["no bug"] = drawn_by(ddpm_sample)
 for what in in_the_walk:
     mutant = planted(sampling.gaussian_oracle, what)
-    points[what] = drawn_by(verifier.mutated("dian.sampling", mutant).sample)
+    points[what] = drawn_by(
+        verifier.mutated("dian.diffusion.sampling", mutant).ddpm_sample
+    )
 share = {what: within(cloud) for what, cloud in points.items()}
 
 fig, axes = plt.subplots(3, 4, figsize=(8.4, 6.9), layout="constrained")
@@ -153,13 +158,11 @@ assert abs(share["the root of alpha is lost"] - share["no bug"]) < 0.01
 # tenths, and the oracle of :doc:`/gallery/4_diffusion/plot_4_sampler_oracles` sees it
 # to the last digit.
 #
-# Bytes that wrap around
-# ----------------------
-# Images of [-1, 1] become bytes again by :func:`dian.diffusion.to_bytes`, which cuts
-# off what lies outside: samples do lie outside. Without that, a white that is a little
-# too white becomes black. And a reader that scales to 0 to 255 an image which is in
-# bytes already multiplies by 255 what then has 8 bits: every value becomes its own
-# negative.
+# Bytes that wrap around ---------------------- Images of [-1, 1] become bytes again by
+# :func:`dian.diffusion.pixels.to_bytes`, which cuts off what lies outside: samples do
+# lie outside. Without that, a white that is a little too white becomes black. And a
+# reader that scales to 0 to 255 an image which is in bytes already multiplies by 255
+# what then has 8 bits: every value becomes its own negative.
 
 images = (data.sample("test").images[:6] * 255).round().byte()
 state = torch.Generator().manual_seed(0)
@@ -244,7 +247,7 @@ def moved(together: bool, scale: float) -> float:
     for parameter in parameters:
         parameter.grad = None
     loss.backward()
-    clip_by_norm(parameters, theta=1.0)
+    clip_by_norm(parameters, max_norm=1.0)
     return sum(p.grad.square().sum() for p in denoiser.parameters()).sqrt().item()
 
 

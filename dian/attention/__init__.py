@@ -1,0 +1,1 @@
+"""Attention: dot-product, block-wise and multi-head, and a transformer encoder."""

@@ -1,0 +1,300 @@
+"""Chapter 3: attention with one head, its way back, and its masks.
+
+Sizes are distinct primes, masks are not uniform, and there are more keys than queries:
+a swapped axis cannot pass by luck.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from dian.attention import dot_product
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest, normal, relative, worst
+from dian.training import dropout
+
+BATCH, HEADS, N_QUERY, N_KEY, D_KEY, D_VALUE = 2, 3, 5, 7, 11, 13
+VASWANI = "Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762, eq. 1"
+FILLS = """S = S.masked_fill(~mask, torch.finfo(S.dtype).min)
+        P = S.softmax(-1).masked_fill(~mask, 0.0)"""
+
+
+def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Q, K, V; a mask under which every query may read something; and a bias."""
+    *tensors, bias = normal(
+        seed,
+        (BATCH, HEADS, N_QUERY, D_KEY),
+        (BATCH, HEADS, N_KEY, D_KEY),
+        (BATCH, HEADS, N_KEY, D_VALUE),
+        (HEADS, N_QUERY, N_KEY),
+    )
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.rand(BATCH, 1, N_QUERY, N_KEY, generator=generator) < 0.5
+    mask[..., 0] |= ~mask.any(-1)
+    return tensors, mask, bias
+
+
+def by_loops(Q, K, V, mask=None, bias=None) -> Tensor:
+    """One query at a time, in plain arithmetic, for two axes."""
+    output = V.new_zeros(len(Q), V.shape[1])
+    for i in range(len(Q)):
+        kept = [j for j in range(len(K)) if mask is None or mask[i, j]]
+        score = {j: float(Q[i] @ K[j]) / math.sqrt(Q.shape[1]) for j in kept}
+        if bias is not None:
+            score = {j: s + float(bias[i, j]) for j, s in score.items()}
+        total = sum(math.exp(s) for s in score.values())
+        for j, s in score.items():
+            output[i] += math.exp(s) / total * V[j]
+    return output
+
+
+@claim(
+    "A4",
+    "Scaled dot-product attention",
+    equations=("eq-attention",),
+    kinds="I E",
+    tolerance=1e-10,
+    source=VASWANI,
+    subjects=(dot_product,),
+    mutants=(
+        Mutant("divided by d", "math.sqrt(Q.shape[-1])) @ K.mT", "Q.shape[-1]) @ K.mT"),
+        Mutant("divided by the root of the number of keys",
+               "math.sqrt(Q.shape[-1])) @ K.mT", "math.sqrt(K.shape[-2])) @ K.mT"),
+        Mutant("the softmax is taken over the queries",
+               "P = torch.softmax(S, -1, out=place)",
+               "P = torch.softmax(S, -2, out=place)"),
+        Mutant("the bias is forgotten", "S = S + bias", "S = S"),
+        Mutant("the mask comes after the softmax",
+               "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)", "pass"),
+        Mutant("what may be read is hidden", "S.masked_fill(~mask, torch",
+               "S.masked_fill(mask, torch"),
+        Mutant("keys and values change places", "(P if Z is None else P * Z) @ V, P",
+               "(P if Z is None else P * Z) @ K, P"),
+    ),
+)  # fmt: skip
+def plain() -> float:
+    """Equal to torch's formula and to loops; rows sum to 1; a mean of the values."""
+    (Q, K, V), mask, bias = example()
+    residuals = []
+    for m, b in ((None, None), (mask, None), (None, bias), (mask, bias)):
+        output, P = dot_product.scaled_dot_product_attention(Q, K, V, m, b)
+        if output.shape != (BATCH, HEADS, N_QUERY, D_VALUE):
+            return torch.inf
+        added = torch.zeros(N_QUERY, N_KEY).double() if b is None else b
+        added = added if m is None else added.masked_fill(~m, -torch.inf)
+        with sdpa_kernel(SDPBackend.MATH):
+            expected = F.scaled_dot_product_attention(Q, K, V, added)
+        inside = [None if x is None else x.expand_as(P)[1, 2] for x in (m, b)]
+        looped = by_loops(Q[1, 2], K[1, 2], V[1, 2], *inside)
+        residuals += [
+            relative(output, expected),
+            relative(output[1, 2], looped),
+            relative(P.sum(-1), torch.ones_like(P[..., 0])),
+            relative(P @ V, output),
+            holds(bool((P >= 0).all())),
+        ]
+    # A mean with weights: each output is in the convex hull of the values.
+    output, _ = dot_product.scaled_dot_product_attention(Q, K, V)
+    inside = (output <= V.amax(-2, keepdim=True)) & (output >= V.amin(-2, keepdim=True))
+    output, _ = dot_product.scaled_dot_product_attention(0 * Q, K, V)
+    mean = V.mean(-2, keepdim=True).expand_as(output)
+    fused = dot_product.fused_attention(Q, K, V, mask, bias)
+    output_2, _ = dot_product.scaled_dot_product_attention(Q, K, V, mask, bias)
+    return largest(
+        [*residuals, holds(bool(inside.all())), relative(output, mean),
+         relative(fused, output_2)]
+    )  # fmt: skip
+
+
+def by_autograd(Q, K, V, mask, bias, Z, O_bar) -> list[Tensor]:
+    """Q_bar, K_bar, V_bar and B_bar from autograd, by a formula that is not ours."""
+    leaves = [x.clone().requires_grad_() for x in (Q, K, V, bias)]
+    S = torch.einsum("...id,...jd->...ij", *leaves[:2]) / Q.shape[-1] ** 0.5 + leaves[3]
+    S = torch.where(mask, S, -torch.inf)
+    P = (S - S.logsumexp(-1, keepdim=True)).exp()
+    return list(torch.autograd.grad((P * Z) @ leaves[2], leaves, O_bar))
+
+
+def slopes(f, x: Tensor, h: float = 1e-5) -> Tensor:
+    """Differentiate a number by each entry of x by central differences."""
+    found = torch.empty_like(x)
+    for i in range(x.numel()):
+        step = torch.zeros(x.numel(), dtype=x.dtype)
+        step[i] = h
+        step = step.view_as(x)
+        found.view(-1)[i] = (f(x + step) - f(x - step)) / (2 * h)
+    return found
+
+
+@claim(
+    "A5",
+    "Attention, backwards",
+    equations=(
+        "eq-attention-back-values",
+        "eq-attention-back-scores",
+        "eq-attention-back-keys",
+        "eq-attention-row-term",
+        "eq-attention-sums",
+    ),
+    kinds="G N E",
+    tolerance=1e-8,
+    source="Dao et al., FlashAttention, 2022, arXiv:2205.14135, appendix B.2",
+    assumptions="the last identity needs keys that no rotation has turned",
+    subjects=(dot_product,),
+    mutants=(
+        Mutant("the scores without the term D", "S_bar = softmax_backward(P, P_bar)",
+               "S_bar = P * P_bar"),
+        Mutant("the weights in place of what dropout left of them",
+               "V_bar = dropped.mT @ O_bar", "V_bar = P.mT @ O_bar"),
+        Mutant("dropout is not in the gradient of the weights",
+               "else (O_bar @ V.mT) * Z", "else O_bar @ V.mT"),
+        Mutant("the keys without the scale", "K=S_bar.mT @ (scale * Q)",
+               "K=S_bar.mT @ Q"),
+        Mutant("the queries divided by d", "Q=S_bar @ (scale * K)",
+               "Q=S_bar @ (scale**2 * K)"),
+        Mutant("the values with the weights not transposed",
+               "V_bar = dropped.mT @ O_bar", "V_bar = dropped.flip(-1).mT @ O_bar"),
+        Mutant("what reaches the weights directly is forgotten",
+               "P_bar = P_bar + G", "pass"),
+        Mutant("the bias gets the mean of what it was spread over",
+               "S_bar.sum_to_size(ctx.of_bias)",
+               "S_bar.sum_to_size(ctx.of_bias) / len(S_bar)"),
+    ),
+)  # fmt: skip
+def backward() -> float:
+    """Autograd with masks, bias and dropout; central differences; the identities."""
+    (Q, K, V), mask, bias = example()
+    (O_bar,) = normal(1, (BATCH, HEADS, N_QUERY, D_VALUE))
+    generator = torch.Generator().manual_seed(0)
+    like = torch.empty(BATCH, HEADS, N_QUERY, N_KEY, dtype=torch.float64)
+    every, none = torch.ones_like(mask), torch.zeros_like(bias)
+    ones = torch.ones_like(like)
+    dropped = dropout.dropout_mask(like, 0.4, generator)
+    residuals = []
+    for m, b, Z in (
+        (every, none, ones),
+        (mask, bias, ones),
+        (every, none, dropped),
+        (mask, bias, dropped),
+    ):
+        O, P = dot_product.scaled_dot_product_attention(Q, K, V, m, b, Z)  # noqa: E741
+        found = dot_product.attention_backward(O_bar, Q, K, V, P, Z)
+        expected = by_autograd(Q, K, V, m, b, Z, O_bar)
+        ours = [found.Q, found.K, found.V, found.S.sum_to_size(b.shape)]
+        P_bar = (O_bar @ V.mT) * Z
+        D = [(P_bar * P).sum(-1), (O_bar * O).sum(-1)]
+        residuals += [
+            1e2 * worst(ours, expected),  # so that 1e-10 is allowed, not 1e-8
+            relative(*D),
+            relative(found.S.sum(-1), torch.zeros_like(D[0])),
+            relative(found.K.sum(-2), torch.zeros_like(K[..., 0, :])),
+        ]
+    leaves = [x.clone().requires_grad_() for x in (Q, K, V, bias)]
+    output = dot_product.attention(*leaves[:3], mask, leaves[3])
+    seen = torch.autograd.grad(output, leaves, O_bar)
+    expected = by_autograd(Q, K, V, mask, bias, ones, O_bar)
+    residuals.append(1e2 * worst(seen, expected))
+    # A loss that reads output and weights: sum (O_bar O) + sum (G P).
+    (G,) = normal(2, like.shape)
+    both = dot_product.attention_with_weights(*leaves[:3], mask, leaves[3])
+    seen = torch.autograd.grad(both, leaves, (O_bar, G))
+    plain = dot_product.scaled_dot_product_attention(*leaves[:3], mask, leaves[3])
+    expected = torch.autograd.grad(plain, leaves, (O_bar, G))
+    residuals.append(1e2 * worst(seen, expected))
+
+    # Without autograd, for one head: whatever it shares with us, this does not.
+    inputs, inside = [x[0, 0] for x in (Q, K, V)], (mask[0, 0], bias[0])
+    _, P = dot_product.scaled_dot_product_attention(*inputs, *inside)
+    found = dot_product.attention_backward(O_bar[0, 0], *inputs, P)
+    for n, name in enumerate("QKV"):
+
+        def loss(x, n=n):
+            given = [x if i == n else y for i, y in enumerate(inputs)]
+            output, _ = dot_product.scaled_dot_product_attention(*given, *inside)
+            return (output * O_bar[0, 0]).sum()
+
+        residuals.append(relative(getattr(found, name), slopes(loss, inputs[n])))
+    return largest(residuals)
+
+
+@claim(
+    "A9",
+    "A query that may read nothing",
+    equations=("eq-dead-row",),
+    kinds="E I",
+    tolerance=1e-12,
+    source="our choice, and that of torch.nn.functional.scaled_dot_product_attention",
+    subjects=(dot_product,),
+    mutants=(
+        Mutant("minus infinity, and no second fill", FILLS,
+               "P = S.masked_fill(~mask, -torch.inf).softmax(-1)"),
+        Mutant("the row is not made zero", "softmax(-1).masked_fill(~mask, 0.0)",
+               "softmax(-1)"),
+        Mutant("a billion is taken off the scores", FILLS,
+               "P = (S - (1e9 * ~mask).to(S.dtype)).softmax(-1)"),
+        Mutant("the scores are set to minus a billion", FILLS,
+               "P = S.float().masked_fill(~mask, -1e9).softmax(-1).to(S.dtype)"),
+    ),
+)  # fmt: skip
+def dead_rows() -> float:
+    """Zeros, forward and back, in four types; nothing else is touched; torch agrees."""
+    (Q, K, V), mask, _ = example()
+    (O_bar,) = normal(1, (BATCH, HEADS, N_QUERY, D_VALUE))
+    dead = mask.clone()
+    dead[:, :, 2] = False
+    kept = [i for i in range(N_QUERY) if i != 2]
+    residuals = []
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        q, k, v, o_bar = (x.to(dtype) for x in (Q, K, V, O_bar))
+        output, P = dot_product.scaled_dot_product_attention(q, k, v, dead)
+        back = dot_product.attention_backward(o_bar, q, k, v, P)
+        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+        ours, _ = dot_product.scaled_dot_product_attention(*leaves, dead)
+        auto = torch.autograd.grad(ours, leaves, o_bar)
+        zeros = [x[:, :, 2] for x in (output, P, back.Q, auto[0])]
+        residuals += [x.abs().max().item() for x in zeros]
+        residuals += [
+            holds(bool(x.isfinite().all())) for x in (output, P, *back, *auto)
+        ]
+    # The same as if the dead query had never been asked; and torch's answer.
+    q, k, v = Q[:, :, kept], K, V
+    output, P = dot_product.scaled_dot_product_attention(q, k, v, mask[:, :, kept])
+    rest = dot_product.attention_backward(O_bar[:, :, kept], q, k, v, P)
+    whole, P = dot_product.scaled_dot_product_attention(Q, K, V, dead)
+    back = dot_product.attention_backward(O_bar, Q, K, V, P)
+    peer = F.scaled_dot_product_attention(Q, K, V, dead)
+    pairs = [(whole[:, :, kept], output), (back.K, rest.K), (back.V, rest.V)]
+    pairs += [(whole, peer)]
+    return largest([*residuals, *(relative(a, b) for a, b in pairs)])
+
+
+@claim(
+    "A12",
+    "Attention as kernel regression",
+    equations=("eq-kernel-regression",),
+    kinds="E",
+    tolerance=1e-12,
+    source="Nadaraya, On estimating regression, 1964; Tsai et al., 2019, "
+    "arXiv:1908.11775",
+    assumptions="all keys have the same length",
+    subjects=(dot_product,),
+    mutants=(
+        Mutant("the keys differ in length", "K = K / K.norm(dim=-1, keepdim=True)",
+               "pass", module=__name__),
+        Mutant("the kernel is as wide as without the scale",
+               "2 * math.sqrt(D_KEY)", "2", module=__name__),
+        Mutant("not divided", "(Q / math.sqrt(Q.shape[-1])) @ K.mT", "Q @ K.mT"),
+    ),
+)  # fmt: skip
+def kernel_regression() -> float:
+    """A mean of the values, weighted by a Gaussian of the distance to the query."""
+    (Q, K, V), _, _ = example()
+    K = K / K.norm(dim=-1, keepdim=True)
+    squares = (Q[..., :, None, :] - K[..., None, :, :]).square().sum(-1)
+    kernel = torch.exp(-squares / (2 * math.sqrt(D_KEY)))
+    expected = (kernel @ V) / kernel.sum(-1, keepdim=True)
+    output, _ = dot_product.scaled_dot_product_attention(Q, K, V)
+    return relative(output, expected)

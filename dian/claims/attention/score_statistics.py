@@ -1,0 +1,109 @@
+"""Chapter 3: how scores are spread, and why they are divided by the square root."""
+
+import math
+
+import torch
+
+from dian.attention import dot_product, score_statistics
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest, normal
+
+VASWANI = (
+    "Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762, section 3.2.1"
+)
+
+
+@claim(
+    "A1",
+    "Variance of the score",
+    equations=("eq-score-variance", "eq-score-moments", "eq-score-dependent"),
+    kinds="E M",
+    tolerance=1e-10,
+    source=VASWANI + ", footnote 4",
+    assumptions="query and key are independent, but for the last equation, in which "
+    "they are Gaussian",
+    subjects=(score_statistics,),
+    mutants=(
+        Mutant("the means are forgotten", "mean_q @ cov_k @ mean_q", "0"),
+        Mutant("each mean meets its own covariance", "mean_q @ cov_k @ mean_q",
+               "mean_q @ cov_q @ mean_q"),
+        Mutant("the product of the traces", "(cov_q * cov_k.T).sum()",
+               "cov_q.trace() * cov_k.trace()"),
+        Mutant("only the diagonals are looked at", "(cov_q * cov_k.T).sum()",
+               "cov_q.diag() @ cov_k.diag()"),
+        Mutant("correlated entries count as independent",
+               "d * (1 - r) ** 2 + 2 * r * d * (1 - r) + r**2 * d**2", "d",
+               module=__name__),
+        Mutant("a key that is the query, as if it were another", "(d, 2 * d)",
+               "(0, d)", module=__name__),
+        Mutant("the variance of paired entries", "d * (1 + c**2)", "d",
+               module=__name__),
+    ),
+)  # fmt: skip
+def score_variance() -> float:
+    """Every pair of two finite sets; the closed forms; and 5 standard errors."""
+    n, m, d = 7, 11, 5
+    mean, mix, q, k = normal(0, (2, d), (2, d, d), (n, d), (m, d))
+    q, k = q @ mix[0] + mean[0], k @ mix[1] + mean[1]
+    # Each of the n queries meets each of the m keys: they are independent, exactly.
+    products = (q @ k.T).flatten()
+    covariances = [x.T.cov(correction=0) for x in (q, k)]
+    found = score_statistics.score_moments(q.mean(0), k.mean(0), *covariances)
+    expected = products.mean(), products.var(correction=0)
+    residuals = [abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True)]
+
+    d, r, c, n_draw = 64, 0.5, 0.6, 20_000
+    alike = (1 - r) * torch.eye(d).double() + r * torch.ones(d, d).double()
+    _, variance = score_statistics.score_moments(
+        *torch.zeros(2, d).double(), alike, alike
+    )
+    closed = d * (1 - r) ** 2 + 2 * r * d * (1 - r) + r**2 * d**2
+    residuals.append(abs(variance / closed - 1))
+
+    x, y = normal(1, (n_draw, d), (n_draw, d))
+    cases = [
+        (x, y, (0, d)),
+        (x, x, (d, 2 * d)),
+        (x, c * x + (1 - c**2) ** 0.5 * y, (c * d, d * (1 + c**2))),
+    ]
+    for q, k, (mean, variance) in cases:
+        s = (q * k).sum(1)
+        squares = (s - mean) ** 2
+        for sample, value in ((s, mean), (squares, variance)):
+            error = sample.std() / n_draw**0.5
+            residuals.append(holds(bool(abs(sample.mean() - value) < 5 * error)))
+    return largest(residuals)
+
+
+@claim(
+    "A2",
+    "Entropy of the weights",
+    equations=("eq-score-entropy",),
+    kinds="M",
+    tolerance=5e-3,
+    source=VASWANI,
+    assumptions="scores are independent and Gaussian, and their variance is far below "
+    "twice the logarithm of the number of keys",
+    subjects=(dot_product, score_statistics),
+    mutants=(
+        Mutant("divided by d", "math.sqrt(Q.shape[-1])) @ K.mT", "Q.shape[-1]) @ K.mT"),
+        Mutant("not divided", "(Q / math.sqrt(Q.shape[-1])) @ K.mT", "Q @ K.mT"),
+        Mutant("in bits", "-torch.xlogy(p, p)",
+               "-torch.xlogy(p, p) / torch.tensor(2.0).log()",
+               module=score_statistics),
+        Mutant("the whole variance is taken off", "variance / 2", "variance",
+               module=__name__),
+    ),
+)  # fmt: skip
+def weight_entropy() -> float:
+    """Gaussian queries and keys of unit variance, and of half of it."""
+    n_draw, n_key, d = 64, 4096, 67
+    Q, K, V = normal(0, (n_draw, 1, d), (n_draw, n_key, d), (n_draw, n_key, 1))
+    # A query of length sqrt(d) makes the scores exactly Gaussian, of variance 1.
+    Q = d**0.5 * Q / Q.norm(dim=-1, keepdim=True)
+    residuals = []
+    for variance in (1.0, 0.5):
+        _, P = dot_product.scaled_dot_product_attention(variance**0.5 * Q, K, V)
+        found = score_statistics.entropy(P).mean().item()
+        residuals.append(abs(found / (math.log(n_key) - variance / 2) - 1))
+    return largest(residuals)

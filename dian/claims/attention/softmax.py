@@ -1,0 +1,59 @@
+"""The softmax of the attention scores: its Jacobian and its backward pass."""
+
+import torch
+
+from dian.attention import softmax
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest, normal, relative
+
+
+@claim(
+    "A3",
+    "Jacobian of the softmax",
+    equations=("eq-softmax-jacobian", "eq-softmax-backward"),
+    kinds="G E H",
+    tolerance=1e-12,
+    source="Bridle, Probabilistic interpretation of feedforward classification network "
+    "outputs, 1990",
+    assumptions="rank n - 1 needs every weight above zero",
+    subjects=(softmax,),
+    mutants=(
+        Mutant(
+            "the outer product is forgotten", " - p.unsqueeze(-1) * p.unsqueeze(-2)", ""
+        ),
+        Mutant("p in place of its diagonal", "torch.diag_embed(p)", "p.unsqueeze(-1)"),
+        Mutant(
+            "the backward pass without its mean",
+            "s_bar.addcmul_(p, s_bar.sum(-1, keepdim=True), value=-1)",
+            "s_bar",
+        ),
+        Mutant(
+            "the mean is not weighted",
+            "s_bar.sum(-1, keepdim=True)",
+            "p_bar.mean(-1, keepdim=True)",
+        ),
+    ),
+)
+def softmax_jacobian() -> float:
+    """Autograd; symmetric, no negative eigenvalue, none above 1/2, rank n - 1."""
+    residuals = []
+    for n, spread in [(2, 1.0), (3, 0.1), (7, 1.0), (11, 3.0)]:
+        scores, p_bar = normal(n, (n,), (n,))
+        scores = spread * scores
+        p = scores.softmax(-1)
+        J = softmax.softmax_jacobian(p)
+        auto = torch.autograd.functional.jacobian(lambda s: s.softmax(-1), scores)
+        eigenvalues = torch.linalg.eigvalsh(J)
+        residuals += [
+            relative(J, auto),
+            relative(J, J.T),
+            relative(J.sum(-1), torch.zeros_like(p)),
+            relative(J.trace(), 1 - (p * p).sum()),
+            relative(softmax.softmax_backward(p, p_bar), auto @ p_bar),
+            holds(bool(eigenvalues[0] > -1e-12 and eigenvalues[-1] <= 0.5 + 1e-12)),
+            holds(int((eigenvalues > 1e-12).sum()) == n - 1),
+        ]
+    # The bound 1/2 is reached where two weights share everything, and only there.
+    even = softmax.softmax_jacobian(torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64))
+    residuals.append(relative(torch.linalg.eigvalsh(even)[-1], torch.tensor(0.5)))
+    return largest(residuals)

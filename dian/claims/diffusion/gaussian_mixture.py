@@ -1,0 +1,276 @@
+r"""Chapter 4: data for which the best network can be written down.
+
+Integrals over one dimension are sums over a fine grid, which for smooth densities that
+vanish at both ends are right to nearly all digits.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from dian.claims import Mutant, claim
+from dian.claims.compare import complex_step, holds, largest, normal, relative
+from dian.diffusion import gaussian_mixture, process
+from dian.diffusion import schedule as noise_schedule
+
+HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
+STEPS = (1, 10, 200, 500, 1000)
+
+
+def two(gaussian_mixture) -> tuple:
+    """Two Gaussians on a line that overlap a little, and are not alike."""
+    tensors = ([0.3, 0.7], [[-0.6], [0.5]], [0.02, 0.04])
+    return gaussian_mixture.Mixture(
+        *(torch.tensor(x, dtype=torch.float64) for x in tensors)
+    )
+
+
+def three(gaussian_mixture) -> tuple:
+    """Three Gaussians in space."""
+    weight, spread = torch.tensor([0.5, 0.2, 0.3]), torch.tensor([0.1, 0.4, 0.02])
+    [mean] = normal(3, (3, 3))
+    return gaussian_mixture.Mixture(weight.double(), mean, spread.double())
+
+
+def normal_density(x: Tensor, mean, variance) -> Tensor:
+    """The density of one Gaussian."""
+    return (
+        torch.exp(-((x - mean) ** 2) / (2 * variance)) / (2 * math.pi * variance) ** 0.5
+    )
+
+
+def clean_by_sums(data, x: Tensor, a: float) -> tuple[Tensor, Tensor]:
+    """Mean and variance of x_0 given x_t, by Bayes' rule on a grid of clean values."""
+    w, m, s2 = data
+    clean = torch.arange(-3, 3, 0.01, dtype=torch.float64)
+    prior = sum(w[k] * normal_density(clean, m[k], s2[k]) for k in range(len(w)))
+    likely = normal_density(x[:, None], math.sqrt(a) * clean, 1 - a)
+    weight = prior * likely
+    weight = weight / weight.sum(1, keepdim=True)
+    mean = weight @ clean
+    return mean, (weight * (clean - mean[:, None]) ** 2).sum(1)
+
+
+@claim(
+    "D13",
+    "The best prediction on a mixture",
+    equations=(
+        "eq-diffusion-best-epsilon",
+        "eq-diffusion-mixture-score",
+        "eq-diffusion-tweedie",
+    ),
+    kinds="C Q",
+    tolerance=1e-9,
+    source="calculated; Robbins, An empirical Bayes approach to statistics, 1956, for "
+    "the mean of x_0",
+    subjects=(gaussian_mixture,),
+    mutants=(
+        Mutant("the weights are forgotten", "mixture.weight.log() - 0.5", "-0.5"),
+        Mutant("the variance does not grow", "a * mixture.variance + 1 - a",
+               "mixture.variance + 1 - a"),
+        Mutant("the mean does not shrink", "a[..., None].sqrt() * mixture.mean",
+               "mixture.mean"),
+        Mutant("the densities are not normalised", "(square / v + normalised)",
+               "(square / v)"),
+        Mutant("the noise is not scaled", "-(1 - alpha_bar[..., None]).sqrt() * score",
+               "-(1 - alpha_bar[..., None]) * score"),
+        Mutant("every part gains as much", "* mixture.variance / v",
+               "* mixture.variance.mean() / v"),
+        Mutant("what lies between the parts is lost", "(variance_k + between)",
+               "variance_k"),
+        Mutant("half of the formula of Tweedie", "x + (1 - a) * slope",
+               "x + (1 - a) * slope / 2", module=__name__),
+    ),
+)  # fmt: skip
+def best_prediction() -> float:
+    """The slope of the log-density by complex steps; means by Bayes on a grid."""
+    schedule = noise_schedule.linear_schedule()
+    residuals = []
+    data = three(gaussian_mixture)
+    w, m, s2 = data
+    [points] = normal(1, (5, 3))
+    for t in STEPS:
+        a = schedule.alpha_bar[t].item()
+
+        def log_density(x: Tensor, a: float = a) -> Tensor:
+            v = a * s2 + 1 - a
+            square = ((x[..., None, :] - math.sqrt(a) * m) ** 2).sum(-1)
+            exponent = -square / (2 * v) - 1.5 * torch.log(2 * math.pi * v)
+            return torch.log((w * torch.exp(exponent)).sum(-1)).sum()
+
+        a_t = schedule.alpha_bar[t].expand(5)
+        slope = complex_step(log_density, math.sqrt(a) * points)
+        x = math.sqrt(a) * points
+        residuals += [
+            relative(gaussian_mixture.score(data, x, a_t), slope),
+            relative(
+                gaussian_mixture.optimal_epsilon(data, x, a_t),
+                -math.sqrt(1 - a) * slope,
+            ),
+            relative(
+                gaussian_mixture.posterior_x0(data, x, a_t).mean,
+                (x + (1 - a) * slope) / a**0.5,
+            ),
+            abs(
+                gaussian_mixture.log_parts(data, x, a_t).logsumexp(-1).sum()
+                - log_density(x)
+            ),
+        ]
+    line = two(gaussian_mixture)
+    x = torch.linspace(-1.5, 1.5, 31, dtype=torch.float64)
+    for t in (20, 200, 500, 1000):
+        a_t = schedule.alpha_bar[t]
+        mean, variance = clean_by_sums(line, x, a_t.item())
+        found = gaussian_mixture.posterior_x0(line, x[:, None], a_t.expand(31))
+        noise = (x - a_t.sqrt() * mean) / (1 - a_t).sqrt()
+        epsilon = gaussian_mixture.optimal_epsilon(line, x[:, None], a_t.expand(31))
+        residuals += [
+            relative(found.mean[:, 0], mean),
+            relative(found.variance, variance),
+            relative(epsilon[:, 0], noise),
+        ]
+    return largest(residuals)
+
+
+@claim(
+    "D13b",
+    "The floor under the loss",
+    equations=("eq-diffusion-floor", "eq-diffusion-excess"),
+    kinds="E Q M",
+    tolerance=1e-9,
+    source="calculated",
+    subjects=(gaussian_mixture,),
+    mutants=(
+        Mutant("the parts are drawn with equal chances",
+               "torch.multinomial(mixture.weight,",
+               "torch.multinomial(torch.ones_like(mixture.weight),"),
+        Mutant("the standard deviation is the variance",
+               "mixture.variance[part, None].sqrt() * z",
+               "mixture.variance[part, None] * z"),
+        Mutant("the noise is not scaled", "-(1 - alpha_bar[..., None]).sqrt() * score",
+               "-(1 - alpha_bar[..., None]) * score"),
+        Mutant("the spread of the means is not in the covariance",
+               "return mean, spread +", "return mean, 0 * spread +"),
+        Mutant("the floor without its one", "1 - (1 - a) * square", "(1 - a) * square",
+               module=__name__),
+    ),
+)  # fmt: skip
+def floor() -> float:
+    """Closed form for a Gaussian; for two, draws within 5 standard errors of it."""
+    schedule = noise_schedule.linear_schedule()
+    residuals = []
+    h = 0.002
+    x = torch.arange(-9, 9, h, dtype=torch.float64)[:, None]
+    one, line, n = gaussian_mixture.gaussian(0.4, 0.09), two(gaussian_mixture), 40_000
+    mean, covariance = gaussian_mixture.moments(line)
+    x_0 = gaussian_mixture.draw(line, n, torch.Generator().manual_seed(0))
+    residuals += [
+        holds(bool(abs(x_0.mean() - mean) < 5 * (covariance / n).sqrt())),
+        holds(bool(abs(x_0.var() / covariance - 1) < 5 * (2 / n) ** 0.5)),
+        abs(mean - 0.17),
+        abs(covariance - 0.2881),
+    ]
+    for t in STEPS:
+        a_t = schedule.alpha_bar[t]
+        a = a_t.item()
+        for data in (one, line):
+            everywhere = a_t.expand(len(x))
+            q = gaussian_mixture.log_parts(data, x, everywhere).logsumexp(-1).exp()
+            square = (
+                gaussian_mixture.score(data, x, everywhere)[:, 0] ** 2 * q
+            ).sum().item() * h
+            least = 1 - (1 - a) * square
+            if data is one:
+                residuals.append(abs(least - a * 0.09 / (a * 0.09 + 1 - a)))
+        # the best prediction loses the floor, any other as much more as it is off
+        noise = torch.randn(n, 1, generator=torch.Generator().manual_seed(t)).double()
+        x_t = a**0.5 * x_0 + (1 - a) ** 0.5 * noise
+        best = gaussian_mixture.optimal_epsilon(line, x_t, a_t.expand(n))
+        loss, other = (best - noise) ** 2, (best + 0.3 * x_t - noise) ** 2
+        excess = other - loss - (0.3 * x_t) ** 2
+        residuals += [
+            holds(bool(abs(loss.mean() - least) < 5 * loss.std() / n**0.5)),
+            holds(bool(abs(excess.mean()) < 5 * excess.std() / n**0.5)),
+        ]
+    return largest(residuals)
+
+
+@claim(
+    "D9",
+    "The best variance of a step back",
+    equations=("eq-diffusion-best-variance", "eq-diffusion-variance-bounds"),
+    kinds="E Q",
+    tolerance=1e-9,
+    source=f"{HO}, section 3.2; Bao et al., Analytic-DPM, 2022, arXiv:2201.06503",
+    assumptions="for the bounds: the variance of the data is at most 1 a coordinate",
+    subjects=(gaussian_mixture, process),
+    mutants=(
+        Mutant("the variance of x_0 is not reduced by what is seen",
+               "mixture.variance * (1 - alpha_bar[..., None]) / v",
+               "mixture.variance.expand_as(v)"),
+        Mutant("what lies between the parts is lost", "(variance_k + between)",
+               "variance_k"),
+        Mutant("the factor of the image is not squared", "c_0**2 * left",
+               "c_0 * left", module=__name__),
+        Mutant("beta in place of beta-tilde", "(1 - before) / noise * beta,", "beta,",
+               module=process),
+    ),
+)  # fmt: skip
+def best_variance() -> float:
+    """beta-tilde for a point, beta for N(0, I), more than beta for wide data."""
+    residuals = []
+    for T, first, last in [(1000, 1e-4, 0.02), (50, 2e-3, 0.4)]:
+        schedule = noise_schedule.linear_schedule(T, first, last)
+        c_0, _, beta_tilde = (table[1:] for table in process.posterior(schedule))
+        beta, alpha, a = (table[1:] for table in schedule)
+        x = torch.zeros(T, 2, dtype=torch.float64)
+        for m, s2 in [(0.3, 0.0), (0.0, 1.0), (0.2, 0.3), (0.0, 9.0)]:
+            left = gaussian_mixture.posterior_x0(
+                gaussian_mixture.gaussian(m, s2, d=2), x, a
+            ).variance
+            star = beta_tilde + c_0**2 * left
+            # the variance of x_{t-1} given x_t, of two Gaussians that are known
+            before = schedule.alpha_bar[:-1] * (s2 - 1) + 1
+            exact = before * beta / (alpha * before + beta)
+            residuals += [
+                relative(star, exact),
+                holds(bool((star >= beta_tilde - 1e-15).all())),
+                holds(bool((star <= beta + 1e-15).all()) == (s2 <= 1)),
+            ]
+            if s2 in (0, 1):
+                residuals.append(relative(star, beta_tilde if s2 == 0 else beta))
+        if T == 1000:
+            residuals.append(holds(bool(abs((star / beta).max() - 1.00498) < 5e-6)))
+        residuals += by_grid(gaussian_mixture, schedule, T // 5)
+    return largest(residuals)
+
+
+def by_grid(gaussian_mixture, schedule, t: int) -> list[float]:
+    """The mean variance of x_{t-1} given x_t, for two Gaussians, by sums."""
+    line, h = two(gaussian_mixture), 0.01
+    grid = torch.arange(-5, 5, h, dtype=torch.float64)
+    a_before, a = schedule.alpha_bar[t - 1].item(), schedule.alpha_bar[t].item()
+    beta = schedule.beta[t].item()
+    w, m, s2 = line
+    q_before = sum(
+        w[k]
+        * normal_density(grid, a_before**0.5 * m[k], a_before * s2[k] + 1 - a_before)
+        for k in range(2)
+    )
+    joint = normal_density(grid[:, None], (1 - beta) ** 0.5 * grid, beta) * q_before
+    q = joint.sum(1)
+    mean = joint @ grid / q
+    spread = (joint * (grid - mean[:, None]) ** 2).sum(1)
+    expected = spread.sum() * h * h
+    alpha_bar = schedule.alpha_bar[t].expand(len(grid))
+    unseen = (
+        (
+            gaussian_mixture.posterior_x0(line, grid[:, None], alpha_bar).variance * q
+        ).sum()
+        * h
+        * h
+    )
+    c_0 = a_before**0.5 * beta / (1 - a)
+    tilde = (1 - a_before) / (1 - a) * beta
+    return [abs(tilde + c_0**2 * unseen - expected).item() / expected.item()]

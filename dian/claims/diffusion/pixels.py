@@ -1,0 +1,50 @@
+"""Bytes and the range of the diffusion process."""
+
+import torch
+
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest
+from dian.claims.diffusion.process import HO
+from dian.diffusion import pixels, process
+from dian.diffusion import schedule as noise_schedule
+
+
+@claim(
+    "D16",
+    "From bytes to the interval, and back",
+    equations=("eq-diffusion-scaling",),
+    kinds="E M",
+    tolerance=1e-6,
+    source=f"{HO}, section 3.3",
+    subjects=(pixels, process),
+    mutants=(
+        Mutant("scaled to [0, 1]", "images / 127.5 - 1", "images / 255"),
+        Mutant("scaled twice", "images / 127.5 - 1", "2 * (images / 127.5 - 1) - 1"),
+        Mutant("cut off instead of rounded", ".round().to(torch.uint8)",
+               ".to(torch.uint8)"),
+        Mutant("wraps around where it should be cut off",
+               "x.clamp(-1, 1) + 1", "x + 1"),
+    ),
+)  # fmt: skip
+def scaling() -> float:
+    """All 256 bytes come back; what lies outside is cut off; zeros lose 1."""
+    every = torch.arange(256, dtype=torch.uint8)
+    scaled = pixels.from_bytes(every)
+    outside = pixels.to_bytes(torch.tensor([-3.0, -1.01, 1.01, 3.0]))
+    nudged = pixels.to_bytes(scaled + 0.9 / 255)
+    generator = torch.Generator().manual_seed(0)
+    loss = process.training_loss(
+        noise_schedule.linear_schedule(),
+        lambda x_t, t: torch.zeros_like(x_t),
+        scaled.expand(1000, 256),
+        generator=generator,
+    ).mean()
+    return largest(
+        [
+            (scaled.double() - (2 * every.double() / 255 - 1)).abs().max(),
+            holds(torch.equal(pixels.to_bytes(scaled), every)),
+            holds(torch.equal(nudged, every)),
+            holds(outside.tolist() == [0, 0, 255, 255]),
+            holds(bool(abs(loss.item() - 1) < 5 * (2 / 256_000) ** 0.5)),
+        ]
+    )

@@ -1,0 +1,198 @@
+r"""Chapter 4: the network, and the average of its weights.
+
+The network is computed a second time from its formulas alone: a convolution is a sum
+over nine shifted images, a normalisation divides by a deviation that is computed here,
+and an attention loops over its queries.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest, normal, relative
+from dian.diffusion import ema, unet
+
+HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
+SHAPE = {"channels": 2, "width": 6, "multipliers": (1, 2), "blocks": 1, "groups": 3}
+BATCH, ROW, COLUMN = 5, 4, 8
+
+
+def random_network(unet) -> nn.Module:
+    """A small network in float64, in which no weight is zero."""
+    network = unet.UNet(unet.UNetConfig(**SHAPE)).double()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=generator)
+    return network
+
+
+def swish(x: Tensor) -> Tensor:
+    """The activation, z / (1 + exp(-z))."""
+    return x / (1 + torch.exp(-x))
+
+
+def normalised(x: Tensor, norm: nn.Module) -> Tensor:
+    """Mean 0 and deviation 1 over the channels of a group, at all pixels."""
+    groups = x.reshape(len(x), SHAPE["groups"], -1)
+    mean = groups.mean(-1, keepdim=True)
+    variance = ((groups - mean) ** 2).mean(-1, keepdim=True)
+    scaled = ((groups - mean) / (variance + 1e-6).sqrt()).reshape(x.shape)
+    return scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+
+def convolved(x: Tensor, conv: nn.Module, stride: int = 1, before: int = 1) -> Tensor:
+    """A sum over shifted images, with zeros outside; ``before`` of them come first."""
+    size = conv.weight.shape[-1]
+    rows, columns = x.shape[2:]
+    wide = x.new_zeros(*x.shape[:2], rows + size - 1, columns + size - 1)
+    wide[:, :, before : before + rows, before : before + columns] = x
+    y = conv.bias[:, None, None]
+    for i in range(size):
+        for j in range(size):
+            at = wide[:, :, i : i + rows : stride, j : j + columns : stride]
+            y = y + torch.einsum("oc,bcij->boij", conv.weight[:, :, i, j], at)
+    return y
+
+
+def attended(x: Tensor, layer: nn.Module) -> Tensor:
+    """Each pixel asks all pixels of its image."""
+    pixels = normalised(x, layer.norm).flatten(2).transpose(1, 2)
+    out = torch.zeros_like(pixels)
+    for n, image in enumerate(pixels):
+        Q, K, V = (
+            image @ W.weight.T + W.bias for W in (layer.W_Q, layer.W_K, layer.W_V)
+        )
+        for i, query in enumerate(Q):
+            weight = torch.exp(K @ query / math.sqrt(len(query)))
+            out[n, i] = weight @ V / weight.sum()
+    out = out @ layer.W_O.weight.T + layer.W_O.bias
+    return x + out.transpose(1, 2).reshape(x.shape)
+
+
+def block(x: Tensor, e: Tensor, layer: nn.Module) -> Tensor:
+    """Two convolutions, around which the image also goes; then attention, or not."""
+    h = convolved(swish(normalised(x, layer.norm_1)), layer.conv_1)
+    h = h + (e @ layer.time.weight.T + layer.time.bias)[:, :, None, None]
+    h = convolved(swish(normalised(h, layer.norm_2)), layer.conv_2)
+    if isinstance(layer.shortcut, nn.Conv2d):
+        x = convolved(x, layer.shortcut, before=0)
+    attention = layer.attention
+    return x + h if isinstance(attention, nn.Identity) else attended(x + h, attention)
+
+
+def encoded(t: Tensor, w: int) -> Tensor:
+    """Sine and cosine of t - 1 at frequencies from 1 to 1/10000, both included."""
+    rows = []
+    for step in t.tolist():
+        angles = [(step - 1) * 1e4 ** (-i / (w // 2 - 1)) for i in range(w // 2)]
+        rows.append([f(a) for a in angles for f in (math.sin, math.cos)])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def by_hand(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+    """The whole network of two levels, written out."""
+    e = encoded(t, SHAPE["width"])
+    for layer in (network.time_1, network.time_2):
+        e = swish(e @ layer.weight.T + layer.bias)
+    one, shrink, two = network.down
+    a = convolved(x, network.first)
+    b = block(a, e, one)
+    c = convolved(b, shrink.conv, stride=2, before=0)
+    d = block(c, e, two)
+    first, second = network.middle
+    h = block(block(d, e, first), e, second)
+    up = list(network.up)
+    h = block(torch.cat([h, d], 1), e, up[0])
+    h = block(torch.cat([h, c], 1), e, up[1])
+    larger = torch.zeros(*h.shape[:2], *x.shape[2:], dtype=h.dtype)
+    for i in range(x.shape[2]):
+        for j in range(x.shape[3]):
+            larger[:, :, i, j] = h[:, :, i // 2, j // 2]
+    h = convolved(larger, up[2].conv)
+    h = block(torch.cat([h, b], 1), e, up[3])
+    h = block(torch.cat([h, a], 1), e, up[4])
+    return convolved(swish(normalised(h, network.norm)), network.last)
+
+
+@claim(
+    "D17",
+    "The network is what its formulas say",
+    equations=("eq-unet-block", "eq-unet-step"),
+    kinds="I E",
+    tolerance=1e-10,
+    source=f"{HO}, appendix B and the authors' code",
+    assumptions="no dropout, as in sampling",
+    subjects=(unet,),
+    mutants=(
+        Mutant("no step embedding",
+               "self.conv_1(silu(self.norm_1(x))) + self.time(e)[:, :, None, None]",
+               "self.conv_1(silu(self.norm_1(x)))"),
+        Mutant("steps counted from 1", "sinusoidal_encoding(t - 1,",
+               "sinusoidal_encoding(t,"),
+        Mutant("the last frequency left out", "10_000 ** (w / (w - 2))", "10_000.0"),
+        Mutant("the image does not go around", "self.shortcut(x) + self.conv_2(h)",
+               "self.conv_2(h)"),
+        Mutant("one pixel before instead of after", "x, [0, 1, 0, 1]",
+               "x, [1, 0, 1, 0]"),
+        Mutant("attention in place of the image, not added to it",
+               "return x + self.W_O", "return self.W_O"),
+        Mutant("nothing comes across", "torch.cat([h, across.pop()], 1)",
+               "torch.cat([h, 0 * across.pop()], 1)"),
+        Mutant("normalised after the convolution only",
+               "self.conv_1(silu(self.norm_1(x)))", "self.conv_1(silu(x))"),
+        Mutant("does not begin with zero", "nn.init.zeros_(self.last.weight)", "pass"),
+    ),
+)  # fmt: skip
+def network() -> float:
+    """Output by hand; begins with zero; 35,746,307 weights for 32 by 32 in colour."""
+    made = random_network(unet)
+    (x,) = normal(0, (BATCH, SHAPE["channels"], ROW, COLUMN))
+    t = torch.tensor([1, 2, 50, 999, 1000])
+    with torch.no_grad():
+        residual = relative(made(x, t), by_hand(made, x, t))
+        start = unet.UNet(unet.UNetConfig(**SHAPE)).double()(x, t)
+    paper = unet.UNet(unet.PRESETS["cifar10"])
+    n = sum(p.numel() for p in paper.parameters())
+    return largest([residual, holds(not start.any()), holds(n == 35_746_307)])
+
+
+@claim(
+    "D16b",
+    "The average of the weights",
+    equations=("eq-ema", "eq-ema-constant"),
+    kinds="E",
+    tolerance=1e-12,
+    source=f"{HO}, appendix B",
+    subjects=(ema,),
+    mutants=(
+        Mutant("the past and the present change places",
+               "torch._foreach_lerp(list(theta_bar), list(theta), 1 - mu)",
+               "torch._foreach_lerp(list(theta_bar), list(theta), mu)"),
+        Mutant("the weights as they are",
+               "torch._foreach_lerp(list(theta_bar), list(theta), 1 - mu)",
+               "theta"),
+        Mutant("it begins with zero", "p.detach().clone() for", "0 * p.detach() for"),
+        Mutant("it is the parameters themselves", "p.detach().clone() for",
+               "p.detach() for"),
+    ),
+)  # fmt: skip
+def average() -> float:
+    """From 0 on a constant 1; and as a sum over all steps, weights changed in place."""
+    mu, n = 0.9, 37
+    kept = ema.EMA([("w", torch.zeros(3, dtype=torch.float64))], mu)
+    constant = []
+    for step in range(1, n + 1):
+        kept.update([("w", torch.ones(3, dtype=torch.float64))])
+        constant.append((kept.average["w"] - (1 - mu**step)).abs().max())
+    (steps,) = normal(0, (n + 1, 5))
+    weights = steps[0].clone()
+    kept = ema.EMA([("w", weights)], mu)
+    for step in steps[1:]:
+        weights.copy_(step)
+        kept.update([("w", weights)])
+    expected = mu**n * steps[0]
+    for k in range(1, n + 1):
+        expected = expected + (1 - mu) * mu ** (n - k) * steps[k]
+    return largest([*constant, relative(kept.average["w"], expected)])

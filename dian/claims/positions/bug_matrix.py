@@ -1,0 +1,210 @@
+"""The bugs of chapter 2, and which of its properties notice which of them.
+
+A layer of attention with rotary embedding, written as it usually is, and the sinusoidal
+encoding are given one bug at a time; then every property is tried. What should come
+of it stands beside each bug.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dian.claims import Mutant
+from dian.claims.compare import normal, relative
+from dian.claims.verify import installed, mutated
+from dian.positions import rotary, sinusoidal
+from dian.positions.sinusoidal import frequencies
+
+N, D, AWAY = 7, 10, 1000
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A planted bug, and the properties that notice it."""
+
+    mutant: Mutant
+    seen: frozenset[str]
+
+
+def _bug(what: str, old: str, new: str, seen: str, module=None) -> Bug:
+    return Bug(Mutant(what, old, new, module), frozenset(seen.split()))
+
+
+_TABLES = """cos = torch.cat([table.real, table.real], dim=-1)
+    sin = torch.cat([table.imag, table.imag], dim=-1)"""
+_MIXED = """cos = table.real.repeat_interleave(2, dim=-1)
+    sin = table.imag.repeat_interleave(2, dim=-1)"""
+_ANGLES = "positions.double()[..., None] * omega.to(positions.device, torch.double)"
+_COARSE = "(positions.bfloat16()[..., None] * omega.bfloat16()).double()"
+_KEYS = "k = rotary.rotate_half_split(k, omega, offset=start)"
+
+ROTARY_BUGS = (
+    _bug("the cosine is used twice", "rot * sin", "rot * cos",
+         "norm zero relative group shift same golden"),
+    _bug("nothing is rotated, the halves stay", "torch.cat([-b, a], dim=-1)", "x",
+         "norm relative group shift same golden"),
+    _bug("the halves change places without the minus", "[-b, a]", "[b, a]",
+         "norm relative group shift same golden"),
+    _bug("table in one layout, rotation in the other", _TABLES, _MIXED,
+         "norm relative group shift same golden"),
+    _bug("queries in one layout, keys in the other", _KEYS,
+         "k = rotary.rotate(k, omega, offset=start)",
+         "relative shift same golden", __name__),
+    _bug("only the queries are rotated", _KEYS, "pass",
+         "relative shift same golden", __name__),
+    _bug("the values are rotated, too", "return q, k, v\n",
+         "return q, k, rotary.rotate_half_split(v, omega, offset=start)\n",
+         "shift", __name__),
+    _bug("both turn the wrong way", "angles.sin()", "angles.neg().sin()", "golden"),
+    _bug("frequencies of the whole width, not of one head", "omega = frequencies(D)",
+         "omega = frequencies(3 * D)[: D // 2]", "golden", __name__),
+    _bug("all positions start at 1", "torch.arange(offset, offset + n,",
+         "torch.arange(offset + 1, offset + n + 1,", "zero group"),
+    _bug("the queries start at 1", "q = rotary.rotate_half_split(q, omega, offset=start)",
+         "q = rotary.rotate_half_split(q, omega, offset=start + 1)",
+         "zero group same golden", __name__),
+    _bug("the angle is in bfloat16", _ANGLES, _COARSE,
+         "relative group shift cache golden"),
+    _bug("no offset while decoding", "v[m : m + 1], start=m", "v[m : m + 1], start=0",
+         "cache", __name__),
+)  # fmt: skip
+
+SINUSOIDAL_BUGS = (
+    _bug("the cosine is used twice", "[angles.sin(), ", "[angles.cos(), ",
+         "norm offset shift zero product golden"),
+    _bug("exponent i / d", "torch.arange(0, d, 2, dtype", "torch.arange(d // 2, dtype",
+         "shift product golden"),
+    _bug("another base", "base ** (", "(base / 10) ** (", "shift product golden"),
+    _bug("positions start at 1", "angles = positions.double()",
+         "angles = (positions + 1).double()", "zero golden"),
+    _bug("sine and cosine change places", "[angles.sin(), angles.cos()]",
+         "[angles.cos(), angles.sin()]", "shift zero golden"),
+    _bug("halves in place of pairs", "angles.cos()], dim=-1)",
+         "angles.cos()], dim=-2)", "shift zero golden"),
+    _bug("each column has a frequency of its own", "angles.cos()]",
+         "(angles * base ** (-1 / d)).cos()]", "norm offset shift product golden"),
+    _bug("the angle is in bfloat16",
+         "positions.device\n    )\n    pairs",
+         "positions.device\n    )\n    angles = angles.bfloat16().double()\n    pairs",
+         "offset shift product golden"),
+)  # fmt: skip
+
+
+def rotated(q: Tensor, k: Tensor, v: Tensor, start: int = 0):
+    """Queries, keys and values as a layer of attention uses them."""
+    omega = frequencies(D)
+    q = rotary.rotate_half_split(q, omega, offset=start)
+    k = rotary.rotate_half_split(k, omega, offset=start)
+    return q, k, v
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Average the values over the past, by how well the keys fit."""
+    n, m = len(q), len(k)
+    future = torch.ones(n, m).triu(m - n + 1).bool()
+    return (q @ k.T / D**0.5).masked_fill(future, -torch.inf).softmax(-1) @ v
+
+
+def decoded(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same, one position after the other; keys and values are kept."""
+    keys, values, outputs = [], [], []
+    for m in range(N):
+        part = rotated(q[m : m + 1], k[m : m + 1], v[m : m + 1], start=m)
+        keys.append(part[1])
+        values.append(part[2])
+        outputs.append(attend(part[0], torch.cat(keys), torch.cat(values)))
+    return torch.cat(outputs)
+
+
+def rotary_properties() -> dict[str, float]:
+    """How far each property is from what it should be, for these rotations."""
+    q, k, v = normal(0, (N, D), (N, D), (N, D))
+    (q0, k0, v0), (q1, k1, v1) = (rotated(q, k, v, s) for s in (0, AWAY))
+    one = tuple(x[:1] for x in (q, k, v))
+    twice = rotated(*rotated(*one, 300), 77)
+    once = rotated(*one, 377)
+    lengths = torch.stack([q, k]).norm(dim=2)
+    scores = torch.empty(N, N, dtype=torch.float64)
+    for m in range(N):
+        for n in range(N):
+            scores[m, n] = _score(q[m].tolist(), k[n].tolist(), m - n)
+    return {
+        "norm": relative(torch.stack([q1, k1]).norm(dim=2), lengths),
+        "zero": relative(torch.cat([q0[0], k0[0]]), torch.cat([q[0], k[0]])),
+        "relative": relative(q1 @ k1.T, q0 @ k0.T),
+        "group": relative(torch.cat(twice[:2]), torch.cat(once[:2])),
+        "shift": relative(attend(q1, k1, v1), attend(q0, k0, v0)),
+        "same": relative((q1 * k1).sum(1), (q * k).sum(1)),
+        "golden": relative(q0 @ k0.T, scores),
+        "cache": relative(decoded(q, k, v), attend(q0, k0, v0)),
+    }
+
+
+def _score(q: list[float], k: list[float], offset: int) -> float:
+    """The score in closed form, pair by pair; a pair has one feature of each half."""
+    total = 0.0
+    for i in range(D // 2):
+        a, b, c, e = q[i], q[i + D // 2], k[i], k[i + D // 2]
+        angle = offset * 10_000 ** (-2 * i / D)
+        total += (a * c + b * e) * math.cos(angle) + (a * e - b * c) * math.sin(angle)
+    return total
+
+
+def sinusoidal_properties() -> dict[str, float]:
+    """How far each property is from what it should be, for this encoding."""
+
+    def encoding(start: int) -> Tensor:
+        where = torch.arange(start, start + N)
+        return sinusoidal.sinusoidal_encoding(where, D, dtype=torch.float64)
+
+    here, there = encoding(0), encoding(AWAY)
+    omega = [10_000 ** (-2 * i / D) for i in range(D // 2)]
+    M = torch.zeros(D, D, dtype=torch.float64)
+    product = torch.zeros(N, N, dtype=torch.float64)
+    golden = torch.empty(N, D, dtype=torch.float64)
+    for i, w in enumerate(omega):
+        cos, sin = math.cos(AWAY * w), math.sin(AWAY * w)
+        pair = slice(2 * i, 2 * i + 2)
+        block = [[cos, sin], [-sin, cos]]
+        M[pair, pair] = torch.tensor(block, dtype=torch.float64)
+        for p in range(N):
+            golden[p, 2 * i], golden[p, 2 * i + 1] = math.sin(p * w), math.cos(p * w)
+            for q in range(N):
+                product[p, q] += math.cos((p - q) * w)
+    return {
+        "norm": relative(there.square().sum(1), torch.full((N,), D / 2).double()),
+        "offset": relative(there @ there.T, here @ here.T),
+        "shift": relative(there, here @ M.T),
+        "zero": relative(here[0], torch.tensor([0.0, 1.0] * (D // 2)).double()),
+        "product": relative(here @ here.T, product),
+        "golden": relative(here, golden),
+    }
+
+
+def seen(residuals: dict[str, float]) -> frozenset[str]:
+    """The names of the properties that do not hold; NaN does not hold either."""
+    return frozenset(name for name, r in residuals.items() if not r <= TOLERANCE)
+
+
+def matrix(bugs: tuple[Bug, ...]) -> dict[str, frozenset[str]]:
+    """Run each mutant, and return which properties detect it.
+
+    Parameters
+    ----------
+    bugs
+        Those of the rotation, or those of the sinusoidal encoding.
+    """
+    found = {}
+    for bug in bugs:
+        if bug in SINUSOIDAL_BUGS:
+            name, properties = sinusoidal.__name__, sinusoidal_properties
+        else:
+            name, properties = bug.mutant.module or rotary.__name__, rotary_properties
+        # In this module: below the list of bugs, which contains the same text.
+        after = "def rotated(" if name == __name__ else ""
+        with installed(mutated(name, bug.mutant, after)):
+            found[bug.mutant.what] = seen(properties())
+    return found

@@ -1,0 +1,338 @@
+r"""Chapter 2: rotary embedding, and in what precision its angles have to be.
+
+The width is even and otherwise prime, and positions, widths and numbers of vectors
+are distinct. Formulas are written pair by pair, with the complex numbers of Python.
+"""
+
+import cmath
+import math
+
+import mpmath
+import torch
+from torch import Tensor
+
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest, normal, relative
+from dian.claims.positions.bug_matrix import attend, decoded, rotated
+from dian.positions import rotary, sinusoidal
+
+SU = "Su et al., RoFormer, 2021, arXiv:2104.09864"
+N, D = 7, 22
+
+
+def omegas(d: int = D, base: float = 10_000) -> Tensor:
+    """The frequencies, from the formula."""
+    return torch.tensor(
+        [base ** (-2 * i / d) for i in range(d // 2)], dtype=torch.float64
+    )
+
+
+def complex_pairs(row: list[float]) -> list[complex]:
+    """Neighbours as one complex number."""
+    return [complex(a, b) for a, b in zip(row[::2], row[1::2], strict=True)]
+
+
+@claim(
+    "P8",
+    "Rotary embedding in three forms and two layouts",
+    equations=(
+        "eq-rotary-complex",
+        "eq-rotary-blocks",
+        "eq-rotary-halves",
+        "eq-rotary-layouts",
+    ),
+    kinds="I",
+    tolerance=1e-12,
+    source=f"{SU}, equations 13 to 15 and 34",
+    assumptions="d is even",
+    subjects=(rotary,),
+    mutants=(
+        Mutant("the cosine is used twice", "rot * sin", "rot * cos"),
+        Mutant("the halves stay where they are", "torch.cat([-b, a], dim=-1)", "x"),
+        Mutant("the halves change places without the minus", "[-b, a]", "[b, a]"),
+        Mutant("turned the wrong way", "angles.sin()", "angles.neg().sin()"),
+        Mutant("both sines of the matrix have one sign", "= -table.imag",
+               "= table.imag"),
+        Mutant("the halves are read as neighbours",
+               "else _turn_halves", "else _turn_pairs"),
+        Mutant("one half turns the other way",
+               "addcmul_(x[..., :n_pair], sin)",
+               "addcmul_(x[..., :n_pair], sin, value=-1)"),
+        Mutant("the permutation is its inverse", "view(-1, 2).T.flatten()",
+               "view(2, -1).T.flatten()"),
+        Mutant("the offset is lost", "torch.arange(offset, offset + n,",
+               "torch.arange(0, n,"),
+        Mutant("a width that does not fit goes through",
+               "x.ndim < 2 or x.shape[-1] != 2 * len(omega)", "x.ndim < 2",
+               raises="RuntimeError"),
+    ),
+)  # fmt: skip
+def forms() -> float:
+    """Each form and layout is the product of complex numbers, one pair at a time."""
+    (x,), omega, order = normal(0, (N, D)), omegas(), rotary.half_split_order(D)
+    residuals = []
+    for offset in (0, 257):
+        slow = torch.empty(N, D, dtype=torch.float64)
+        for m, row in enumerate(x.tolist()):
+            for i, z in enumerate(complex_pairs(row)):
+                z *= cmath.exp(1j * (m + offset) * omega[i].item())
+                slow[m, 2 * i], slow[m, 2 * i + 1] = z.real, z.imag
+        R = rotary.rotation_matrix(torch.arange(offset, offset + N), omega)
+        residuals += [
+            relative(rotary.rotate(x, omega, offset=offset), slow),
+            relative((R @ x[..., None])[..., 0], slow),
+            relative(
+                rotary.rotate(x[:, order], omega, offset=offset, layout="half"),
+                slow[:, order],
+            ),
+            relative(
+                rotary.rotate_half_split(x[:, order], omega, offset=offset),
+                slow[:, order],
+            ),
+        ]
+    mixed = rotary.rotate_half_split(x, omega) - rotary.rotate(x, omega)
+    refused = []
+    for width in (D - 2, D - 1):
+        try:
+            rotary.rotate(x[:, :width], omega)
+        except ValueError:
+            refused.append(width)
+    residuals.append(holds(mixed.abs().max() > 0.1 and len(refused) == 2))
+    return largest(residuals)
+
+
+@claim(
+    "P9",
+    "A rotation keeps norms",
+    equations=("eq-rotary-norm",),
+    kinds="E",
+    tolerance=1e-12,
+    source=f"{SU}, section 3.2.2",
+    subjects=(rotary,),
+    mutants=(
+        Mutant("the cosine is used twice", "rot * sin", "rot * cos"),
+        Mutant("table in one layout, rotation in the other",
+               "cos = torch.cat([table.real, table.real], dim=-1)",
+               "cos = table.real.repeat_interleave(2, dim=-1)"),
+        Mutant("sine and cosine of two angles", "angles.sin()", "(2 * angles).sin()"),
+    ),
+)  # fmt: skip
+def norms() -> float:
+    """Also of each pair for itself, and at large positions."""
+    (x,), omega = normal(0, (N, D)), omegas()
+    residuals = []
+    for offset in (0, 1000, 10**6):
+        for form in (rotary.rotate, rotary.rotate_half_split):
+            found = form(x, omega, offset=offset)
+            residuals.append(relative(found.norm(dim=1), x.norm(dim=1)))
+        pairs = rotary.rotate(x, omega, offset=offset).unflatten(1, (-1, 2))
+        expected = x.unflatten(1, (-1, 2)).norm(dim=2)
+        residuals.append(relative(pairs.norm(dim=2), expected))
+    return largest(residuals)
+
+
+@claim(
+    "P10",
+    "Rotations by position are a group",
+    equations=("eq-rotary-group",),
+    kinds="E I",
+    tolerance=1e-10,
+    source=f"{SU}, section 3.2.2",
+    subjects=(rotary,),
+    mutants=(
+        Mutant("positions start at 1", "angles = positions.double()",
+               "angles = (positions + 1).double()"),
+        Mutant("the angle is in bfloat16", "torch.double)\n", "torch.double)\n"
+               "    angles = angles.bfloat16().double()\n"),
+        Mutant("both sines of the matrix have one sign", "= -table.imag",
+               "= table.imag"),
+        Mutant("the wrong generator", "A[2 * i + 1, 2 * i] = w",
+               "A[2 * i + 1, 2 * i] = -w", module=__name__),
+    ),
+)  # fmt: skip
+def group() -> float:
+    """R_m R_n = R_{m+n}, R_0 = 1, R_{-m} = R_m^T, and R_m = exp(m A)."""
+    omega = omegas()
+    A = torch.zeros(D, D, dtype=torch.float64)
+    for i, w in enumerate(omega.tolist()):
+        A[2 * i + 1, 2 * i] = w
+        A[2 * i, 2 * i + 1] = -w
+
+    def R(m: int) -> Tensor:
+        return rotary.rotation_matrix(torch.tensor(m), omega)
+
+    eye = torch.eye(D, dtype=torch.float64)
+    residuals = [relative(R(0), eye)]
+    for m, n in [(3, 5), (-7, 300), (1000, 11)]:
+        residuals += [
+            relative(R(m) @ R(n), R(m + n)),
+            relative(R(-m), R(m).T),
+            relative(R(m) @ R(m).T, eye),
+            abs(torch.linalg.det(R(m)).item() - 1),
+        ]
+    residuals += [relative(R(m), torch.matrix_exp(m * A)) for m in (1, -3, 40)]
+    return largest(residuals)
+
+
+@claim(
+    "P11",
+    "Scores depend on the distance alone",
+    equations=("eq-rotary-relative", "eq-rotary-score"),
+    kinds="H E I",
+    tolerance=1e-10,
+    source=f"{SU}, equation 16",
+    assumptions="query and key are rotated in the same layout, the values not",
+    subjects=(rotary,),
+    mutants=(
+        Mutant("turned the wrong way", "angles.sin()", "angles.neg().sin()"),
+        Mutant("the angle is in bfloat16", "torch.double)\n", "torch.double)\n"
+               "    angles = angles.bfloat16().double()\n"),
+        Mutant("the halves change places without the minus", "[-b, a]", "[b, a]"),
+        Mutant("the offset is lost", "torch.arange(offset, offset + n,",
+               "torch.arange(0, n,"),
+        Mutant("n - m for m - n", "distance = m - n", "distance = n - m",
+               module=__name__),
+    ),
+)  # fmt: skip
+def relative_scores() -> float:
+    """Against the closed form, shifted by up to 1000, and decoded with a cache."""
+    q, k, v = normal(0, (N, D), (N, D), (N, D))
+    omega, residuals = omegas(), []
+    slow = torch.empty(N, N, dtype=torch.float64)
+    for m, row in enumerate(q.tolist()):
+        for n, column in enumerate(k.tolist()):
+            pairs = zip(complex_pairs(row), complex_pairs(column), strict=True)
+            distance = m - n
+            slow[m, n] = sum(
+                (a * b.conjugate() * cmath.exp(1j * distance * w)).real
+                for (a, b), w in zip(pairs, omega.tolist(), strict=True)
+            )
+    for shift in (0, 1, 257, 1000):
+        Q, K = (rotary.rotate(x, omega, offset=shift) for x in (q, k))
+        residuals.append(relative(Q @ K.T, slow))
+        R = rotary.rotation_matrix(torch.tensor(3 - 5), omega)
+        residuals.append(relative(Q[5] @ K[3], q[5] @ R @ k[3]))
+        residuals.append(relative((Q * K).sum(1), (q * k).sum(1)))  # m = n
+    q, k, v = (x[:, :10] for x in (q, k, v))
+    whole = attend(*rotated(q, k, v))
+    residuals.append(relative(attend(*rotated(q, k, v, start=1000)), whole))
+    residuals.append(relative(decoded(q, k, v), whole))
+    return largest(residuals)
+
+
+@claim(
+    "P12",
+    "The long-term decay is one of a bound",
+    equations=("eq-decay-abel", "eq-decay-bound"),
+    kinds="E H",
+    tolerance=1e-10,
+    source=f"{SU}, section 3.4.3, equations 35 to 37",
+    subjects=(rotary,),
+    mutants=(
+        Mutant("the first sum is left out", ".cumsum(-1).abs().mean(-1)",
+               ".cumsum(-1)[..., 1:].abs().mean(-1)"),
+        Mutant("turns are not summed", ".cumsum(-1).abs()", ".abs()"),
+        Mutant("the real part in place of the size", ".cumsum(-1).abs()",
+               ".cumsum(-1).real"),
+        Mutant("the last step of h is forgotten", "[*h, 0]", "[*h, h[-1]]",
+               module=__name__),
+        Mutant("the mean step in place of the largest", "max(steps)",
+               "sum(steps) / len(steps)", module=__name__),
+        Mutant("half of the pairs decay", "len(h) * B", "len(h) / 2 * B",
+               module=__name__),
+    ),
+)  # fmt: skip
+def decay() -> float:
+    """The identity and the bound over 2000 draws; it rises; and a score that stays."""
+    generator = torch.Generator().manual_seed(0)
+    residuals, d = [], 16
+    w = omegas(d).tolist()
+    distances = torch.randint(5000, (2000,), generator=generator)
+    draws = torch.randn(2000, 2, d // 2, 2, generator=generator, dtype=torch.float64)
+    draws = torch.view_as_complex(draws).tolist()
+    # two in which little is lost: all steps alike, and all in one
+    distances[:2], n = 0, d // 2
+    draws[:2] = [([n - i for i in range(n)], n * [1]), (n * [1], n * [1])]
+    bounds = rotary.decay_bound(distances, omegas(d)).tolist()
+    for distance, B, (q, k) in zip(distances.tolist(), bounds, draws, strict=True):
+        h = [a * b.conjugate() for a, b in zip(q, k, strict=True)]
+        turned = [cmath.exp(1j * distance * x) for x in w]
+        score = sum(a * b for a, b in zip(h, turned, strict=True))
+        S = [sum(turned[:i]) for i in range(1, len(h) + 1)]
+        after = [*h, 0]
+        changes = [after[i + 1] - after[i] for i in range(len(h))]
+        by_parts = -sum(s * c for s, c in zip(S, changes, strict=True))
+        steps = [abs(c) for c in changes]
+        residuals.append(abs(score - by_parts) / max(1, abs(score)))
+        residuals.append(holds(abs(score) <= max(steps) * len(h) * B * (1 + 1e-12)))
+    # d = 128: values, the first rise, and a query and a key on the slowest pair
+    omega = omegas(128)
+    B = rotary.decay_bound(torch.arange(5001), omega)
+    published = {0: "32.5", 10: "18", 100: "10.2", 1000: "4.47", 5000: "7.6"}
+    told = all(f"{B[x]:.3g}" == text for x, text in published.items())
+    rises = (B.diff() > 0).nonzero().flatten()
+    residuals.append(holds(told and rises[:1].tolist() == [18]))
+    slowest = torch.zeros(2, 128, dtype=torch.float64)
+    slowest[:, -2] = 1
+    q, k = rotary.rotate(slowest, omega, torch.tensor([1000, 0]))
+    residuals.append(abs((q @ k).item() - math.cos(1000 * omega[-1].item())))
+    residuals.append(holds((q @ k).item() > 0.993))
+    return largest(residuals)
+
+
+@claim(
+    "P13",
+    "In what precision angles have to be",
+    equations=("eq-angle-error",),
+    kinds="E I",
+    tolerance=0.0,
+    source="Higham, Accuracy and stability of numerical algorithms, 2002, section 2.2",
+    assumptions="the frequencies are those of a base of 10000",
+    subjects=(rotary, sinusoidal),
+    mutants=(
+        Mutant("angles in float32", "positions.double()[..., None] * omega.to("
+               "positions.device, torch.double)",
+               "(positions.float()[..., None] * omega.float()).double()"),
+        Mutant("positions in bfloat16", "positions.double()[..., None] * omega",
+               "positions.bfloat16()[..., None] * omega"),
+        Mutant("frequencies in float32", "dtype=torch.float64) / d",
+               "dtype=torch.float32) / d", module=sinusoidal),
+        Mutant("a bound that is too small", "3 * p * 2**-24", "p * 2**-24 / 10",
+               module=__name__),
+        Mutant("bfloat16 separates integers up to 1024", "256 if", "1024 if",
+               module=__name__),
+    ),
+)  # fmt: skip
+def precision() -> float:
+    """By how much bounds are exceeded: of float32 angles, and of our tables."""
+    d, residuals = 128, []
+    places = torch.tensor([1, 100, 257, 4096, 131_072, 1_000_000])
+    with mpmath.workdps(40):
+        powers = [mpmath.power(10_000, mpmath.mpf(-2 * i) / d) for i in range(d // 2)]
+        angles = [[p * w for w in powers] for p in places.tolist()]
+        exact = [
+            torch.tensor(
+                [[float(f(a)) for a in r] for r in angles], dtype=torch.float64
+            )
+            for f in (mpmath.cos, mpmath.sin)
+        ]
+        true = torch.tensor(
+            [[float(a) for a in r] for r in angles], dtype=torch.float64
+        )
+    table = rotary.rotation_factors(places, sinusoidal.frequencies(d), torch.complex64)
+    for part, right in zip((table.real, table.imag), exact, strict=True):
+        error = (part.double() - right).abs().max()
+        residuals.append((error - 2**-25 * 1.01).clamp(min=0))  # half a unit below 1
+        rounded = (part.bfloat16().double() - right).abs().max()
+        residuals.append((rounded - 2**-9 * 1.01).clamp(min=0))
+    usual = places.float()[:, None] / 10_000 ** (torch.arange(0, d, 2) / d)
+    for p, error in zip(places.tolist(), (usual - true).abs().amax(1), strict=True):
+        residuals.append((error - 3 * p * 2**-24).clamp(min=0))
+    for dtype in (torch.bfloat16, torch.float16):
+        last = 256 if dtype == torch.bfloat16 else 2048
+        whole = torch.arange(last + 2).to(dtype)
+        residuals.append(holds(bool((whole[: last + 1].diff() > 0).all())))
+        residuals.append(holds(bool(whole[last + 1] == whole[last])))
+    too_far = torch.tensor(131_072.0).half()
+    residuals.append(holds(bool(too_far.isinf() and too_far.cos().isnan())))
+    return largest(residuals)

@@ -1,0 +1,1 @@
+"""Claims about :mod:`dian.rnn`."""

@@ -1,0 +1,143 @@
+r"""Chapter 1: how the weights start."""
+
+import torch
+from torch import Tensor
+
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest, relative
+from dian.rnn import initialization
+
+GLOROT = "Glorot and Bengio, Understanding the difficulty of training deep feedforward "
+GLOROT += "neural networks, 2010, equation 16"
+N_IN, N_OUT, GAIN = 211, 307, 1.7
+
+
+def empty(*shape: int) -> Tensor:
+    """A matrix to be filled, in float64."""
+    return torch.empty(*shape, dtype=torch.float64)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    """A generator of its own."""
+    return torch.Generator().manual_seed(seed)
+
+
+@claim(
+    "R14a",
+    "Variances at the start",
+    equations=("eq-xavier", "eq-variance-forward"),
+    kinds="M",
+    tolerance=5.0,
+    source=GLOROT,
+    assumptions="weights independent of each other and of x, with mean zero. "
+    "The residual counts standard errors",
+    subjects=(initialization,),
+    mutants=(
+        Mutant("the gain is forgotten", "xavier_uniform_(W, gain, generator)",
+               "xavier_uniform_(W, 1.0, generator)"),
+        Mutant("normal in place of uniform", "xavier_uniform_(W, gain, generator)",
+               "xavier_normal_(W, gain, generator)"),
+        Mutant("by the inputs alone", "xavier_uniform_(W, gain, generator)",
+               "uniform_(W, -gain * (3 / len(W)) ** 0.5, gain * (3 / len(W)) ** 0.5)"),
+        Mutant("the Gaussian has the deviation 1 / n", "gain * W.shape[0] ** -0.5",
+               "gain * W.shape[0] ** -1"),
+        Mutant("torch's uniform by the inputs", "bound = W.shape[1] ** -0.5",
+               "bound = W.shape[0] ** -0.5"),
+        Mutant("the variance of x in place of its second moment", "(x @ x) / N_IN",
+               "x.var()", module=__name__),
+    ),
+)  # fmt: skip
+def variances() -> float:
+    """Of entries, and of what a product makes of an x whose mean is not zero."""
+    xavier = 2 * GAIN**2 / (N_IN + N_OUT)
+    residuals = []
+    for fill, variance, kurtosis in (
+        (lambda W: initialization.xavier_(W, GAIN, seeded()), xavier, 9 / 5),
+        (lambda W: initialization.gaussian_(W, GAIN, seeded()), GAIN**2 / N_IN, 3),
+        (lambda W: initialization.uniform_(W, seeded()), 1 / N_OUT / 3, 9 / 5),
+    ):
+        W = fill(empty(N_IN, N_OUT))
+        standard_error = variance * ((kurtosis - 1) / W.numel()) ** 0.5
+        residuals.append(abs(W.square().mean() - variance) / standard_error)
+        # kurtosis tells a uniform from a normal one; within a tenth
+        fourth = W.pow(4).mean() / W.square().mean() ** 2
+        residuals.append(holds(bool(abs(fourth / kurtosis - 1) < 0.1)))
+
+    generator = seeded(1)
+    x = 1 + torch.randn(N_IN, generator=generator, dtype=torch.float64)
+    many = torch.stack(
+        [
+            x @ initialization.xavier_(empty(N_IN, N_OUT), GAIN, generator)
+            for _ in range(20)
+        ]
+    )
+    expected = N_IN * xavier * ((x @ x) / N_IN)
+    standard_error = expected * (2 / many.numel()) ** 0.5
+    residuals.append(abs(many.square().mean() - expected) / standard_error)
+    return largest(residuals)
+
+
+@claim(
+    "R14b",
+    "Orthogonal start",
+    equations=("eq-orthogonal",),
+    kinds="E",
+    tolerance=1e-10,
+    source="Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep "
+    "linear neural networks, 2014, arXiv:1312.6120",
+    assumptions="W^T W = g^2 I needs at least as many rows as columns",
+    subjects=(initialization,),
+    mutants=(
+        Mutant("the gain is forgotten", "orthogonal_(W, gain, generator)",
+               "orthogonal_(W, 1.0, generator)"),
+        Mutant("columns of length 1, not orthogonal",
+               "nn.init.orthogonal_(W, gain, generator)",
+               "W.normal_(generator=generator).mul_(gain / W.norm(dim=0))"),
+        Mutant("the scale is forgotten", "eye_(W).mul_(scale)", "eye_(W)"),
+        Mutant("1 / n for every shape", "/ max(shape)", "/ shape[0]", module=__name__),
+    ),
+)  # fmt: skip
+def orthogonal() -> float:
+    """Every length is scaled by the gain; so the mean square entry is known."""
+    residuals = []
+    for shape in ((11, 11), (13, 7), (7, 13)):
+        W = initialization.orthogonal_(empty(*shape), GAIN, seeded())
+        gram = W.T @ W if shape[0] >= shape[1] else W @ W.T
+        residuals.append(relative(gram, GAIN**2 * torch.eye(len(gram)).double()))
+        residuals.append(abs(W.square().mean() - GAIN**2 / max(shape)))
+    W = initialization.orthogonal_(empty(11, 11), GAIN, seeded())
+    x = torch.randn(5, 11, generator=seeded(1), dtype=torch.float64)
+    residuals.append(relative((x @ W).norm(dim=1), GAIN * x.norm(dim=1)))
+    scaled = initialization.identity_(empty(11, 11), GAIN)
+    return largest([*residuals, relative(x @ scaled, GAIN * x)])
+
+
+@claim(
+    "R14c",
+    "Spectral radius and norm of a random start",
+    equations=("eq-circular-law",),
+    kinds="M",
+    tolerance=0.1,
+    source="Bai and Silverstein, Spectral Analysis of Large Dimensional Random "
+    "Matrices, 2010, chapters 5 and 11",
+    assumptions="square, independent entries of mean zero, and large: here 400",
+    subjects=(initialization,),
+    mutants=(
+        Mutant("Xavier with twice the gain", "xavier_uniform_(W, gain, generator)",
+               "xavier_uniform_(W, 2 * gain, generator)"),
+        Mutant("every column is the same", "bound, generator=generator)",
+               "bound, generator=generator).copy_(W[:, :1].clone())"),
+        Mutant("the norm is taken to be the radius", "2 * radius", "radius",
+               module=__name__),
+    ),
+)  # fmt: skip
+def spectrum() -> float:
+    """Torch's own start has radius 1 / sqrt 3 and norm 2 / sqrt 3; Xavier's 1 and 2."""
+    n, residuals = 400, []
+    for name, variance in (("uniform_", 1 / (3 * n)), ("xavier_", 1 / n)):
+        W = getattr(initialization, name)(empty(n, n), generator=seeded())
+        radius = (n * variance) ** 0.5
+        norm = torch.linalg.matrix_norm(W, 2)
+        residuals.append(abs(torch.linalg.eigvals(W).abs().max() / radius - 1))
+        residuals.append(abs(norm / (2 * radius) - 1))
+    return largest(residuals)

@@ -1,0 +1,442 @@
+r"""Chapter 1: the recurrent network, its loss, and backpropagation through time.
+
+Sizes are distinct primes, biases and start state are not zero, matrices are not
+symmetric and masks not uniform: a swapped axis or a lost term cannot pass by luck.
+"""
+
+import math
+
+import sympy
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dian.claims import Mutant, claim
+from dian.claims.compare import complex_step, holds, largest, normal, relative, worst
+from dian.rnn import networks, recurrence
+from dian.training import loss
+
+TIME, BATCH, D, H, Q = 7, 5, 3, 11, 2
+
+ELMAN = "Elman, Finding structure in time, 1990"
+WERBOS = "Werbos, Backpropagation through time, 1990"
+
+
+def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
+    """X, W_xh, W_hh, b_h, H_0, W_hq and b_q; labels; and a mask."""
+    tensors = normal(
+        seed, (TIME, BATCH, D), (D, H), (H, H), (H,), (BATCH, H), (H, Q), (Q,)
+    )
+    tensors[2] /= H**0.5  # else every tanh would be saturated
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(Q, (TIME, BATCH), generator=generator)
+    mask = torch.rand(TIME, BATCH, generator=generator) < 0.6
+    return tensors, labels, mask
+
+
+PLAIN = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "identity": lambda A: A,
+}
+
+
+def plain_states(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh) -> Tensor:
+    """The recurrence written for autograd to follow: H_1 to H_T."""
+    states = [H_0]
+    for X_t in X:
+        states.append(phi(X_t @ W_xh + states[-1] @ W_hh + b_h))
+    return torch.stack(states[1:])
+
+
+@claim(
+    "R1",
+    "Forward pass",
+    equations=("eq-rnn-forward",),
+    kinds="I",
+    tolerance=1e-12,
+    source=ELMAN,
+    subjects=(recurrence,),
+    mutants=(
+        Mutant("the bias is added twice", "addmm(b_h, rows", "addmm(2 * b_h, rows"),
+        Mutant(
+            "the state enters through the transposed matrix",
+            "addmm_(state, W_hh)",
+            "addmm_(state, W_hh.T)",
+        ),
+        Mutant("logistic in place of tanh", "torch.tanh_,", "torch.sigmoid_,"),
+        Mutant("the start state is forgotten", "H[0] = H_0", "H[0] = 0"),
+    ),
+)
+def forward() -> float:
+    """Our states are those of torch.nn.RNN, with its two biases adding up to ours."""
+    (X, W_xh, W_hh, b_h, H_0, W_hq, b_q), _, _ = example()
+    peer, head = nn.RNN(D, H).double(), nn.Linear(H, Q).double()
+    weights = peer.state_dict()
+    weights["weight_ih_l0"], weights["weight_hh_l0"] = W_xh.T, W_hh.T
+    weights["bias_ih_l0"], weights["bias_hh_l0"] = b_h - 1, torch.ones(H)
+    peer.load_state_dict(weights)
+    head.load_state_dict({"weight": W_hq.T, "bias": b_q})
+    with torch.no_grad():
+        expected, _ = peer(X, H_0[None])
+        outputs = head(expected)
+    states = recurrence.rnn_forward(X, W_xh, W_hh, b_h, H_0)
+    found = recurrence.output_forward(states[1:], W_hq, b_q)
+    return worst([states[0], states[1:], found], [H_0, expected, outputs])
+
+
+@claim(
+    "R2",
+    "Number of parameters",
+    equations=("eq-rnn-parameters",),
+    kinds="E",
+    tolerance=0.0,
+    source=ELMAN,
+    subjects=(networks,),
+    mutants=(
+        Mutant(
+            "one bias for all classes",
+            "torch.empty(width, q))\n        self.b_q = nn.Parameter(torch.zeros(q",
+            "torch.empty(width, q))\n        self.b_q = nn.Parameter(torch.zeros(1",
+        ),
+        Mutant(
+            "the two biases of torch are counted",
+            "h * (d + h + 1)",
+            "h * (d + h + 2)",
+            module=__name__,
+        ),
+    ),
+)
+def parameters() -> float:
+    """The formula counts our parameters; torch.nn.RNN has h more, a second bias."""
+    residuals = []
+    for d, h, q in [(28, 128, 10), (D, H, Q), (1, 1, 1)]:
+        expected = h * (d + h + 1) + q * (h + 1)
+        ours = sum(p.numel() for p in networks.RNNClassifier(d, h, q).parameters())
+        peer = [nn.RNN(d, h), nn.Linear(h, q)]
+        theirs = sum(p.numel() for module in peer for p in module.parameters())
+        residuals += [abs(ours - expected), abs(theirs - h - expected)]
+    return largest(residuals)
+
+
+@claim(
+    "R3",
+    "Cross-entropy, masked",
+    equations=("eq-cross-entropy",),
+    kinds="I",
+    tolerance=1e-12,
+    source="Goodfellow et al., Deep Learning, 2016, section 6.2.2",
+    assumptions="at least one position counts",
+    subjects=(loss,),
+    mutants=(
+        Mutant(
+            "divided by all positions, masked or not",
+            "return nll.mean()",
+            "return nll.sum() / (nll if mask is None else mask).numel()",
+        ),
+        Mutant(
+            "summed over time, averaged over the batch",
+            "return nll.mean()",
+            "return nll.sum(0).mean()",
+        ),
+        Mutant("the largest logit is not put back", ") + shift[..., 0]", ")"),
+    ),
+)
+def cross_entropy() -> float:
+    """Our loss is torch's, without a mask, with one, and for the last step alone."""
+    _, labels, mask = example()
+    (logits,) = normal(1, (TIME, BATCH, Q))
+    last = torch.zeros_like(mask)
+    last[-1] = True
+    residuals = []
+    for m in (None, mask, last):
+        ignored = labels if m is None else labels.where(m, -100)
+        expected = F.cross_entropy(logits.flatten(0, 1), ignored.flatten())
+        residuals.append(relative(loss.cross_entropy(logits, labels, m), expected))
+    # many-to-one is the same as never computing the other steps
+    expected = loss.cross_entropy(logits[-1], labels[-1])
+    residuals.append(relative(loss.cross_entropy(logits, labels, last), expected))
+    return largest(residuals)
+
+
+@claim(
+    "R4",
+    "Gradient of softmax and cross-entropy",
+    equations=(
+        "eq-softmax-gradient",
+        "eq-softmax-hessian",
+        "eq-smoothed-gradient",
+        "eq-weighted-gradient",
+    ),
+    kinds="S G C",
+    tolerance=1e-12,
+    source="Goodfellow et al., Deep Learning, 2016, section 6.2.2",
+    subjects=(loss,),
+    mutants=(
+        Mutant(
+            "the sign is lost", "softmax(logits) - target", "target - softmax(logits)"
+        ),
+        Mutant(
+            "divided by all positions, masked or not",
+            "gradient / mask.sum()",
+            "gradient / mask.numel()",
+        ),
+        Mutant(
+            "the softmax overflows",
+            "torch.exp(logits - shift)\n    return",
+            "torch.exp(logits)\n    return",
+        ),
+        Mutant(
+            "the Hessian without its second term",
+            "sympy.diag(*p) - p * p.T",
+            "sympy.diag(*p)",
+            module=__name__,
+        ),
+        Mutant(
+            "smoothing takes from the label and gives nothing to the others",
+            "torch.full_like(logits, even)",
+            "torch.zeros_like(logits)",
+        ),
+        Mutant(
+            "smoothing leaves the label out",
+            "even = smoothing / logits.shape[-1]",
+            "even = smoothing / (logits.shape[-1] - 1)",
+        ),
+        Mutant(
+            "class weights are divided by their number",
+            "w[labels].sum()",
+            "w.sum()",
+            module=__name__,
+        ),
+    ),
+)
+def softmax_gradient() -> float:
+    """P - y by symbols, autograd and complex step; finite for logits of 10,000."""
+    o = sympy.Matrix(sympy.symbols("o1:4", real=True))
+    p = o.applyfunc(sympy.exp) / sum(o.applyfunc(sympy.exp))
+    nll = -sympy.log(p[1])
+    y = sympy.Matrix([0, 1, 0])
+    gradient = sympy.Matrix([nll.diff(x) for x in o]) - (p - y)
+    hessian = sympy.hessian(nll, list(o)) - (sympy.diag(*p) - p * p.T)
+    symbolic = all(sympy.simplify(x) == 0 for x in [*gradient, *hessian])
+
+    _, labels, mask = example()
+    (logits,) = normal(1, (TIME, BATCH, Q))
+    found = loss.cross_entropy_backward(logits, labels, mask)
+    leaf = logits.clone().requires_grad_()
+    F.cross_entropy(leaf.flatten(0, 1), labels.where(mask, -100).flatten()).backward()
+    stepped = complex_step(lambda x: loss.cross_entropy(x, labels, mask), logits)
+    huge = loss.cross_entropy_backward(1e4 * logits, labels, mask)
+    return largest(
+        [
+            holds(symbolic),
+            *(relative(found, other) for other in (leaf.grad, stepped)),
+            relative(found.sum(-1), torch.zeros(TIME, BATCH, dtype=torch.float64)),
+            # no row of p - y is longer than the square root of 2
+            holds(huge.norm(dim=-1).max().item() * mask.sum().item() <= 2**0.5 + 1e-12),
+            # a guess that knows nothing loses log C; a shift of all logits nothing
+            abs(loss.cross_entropy(0 * logits, labels) - math.log(Q)),
+            relative(loss.cross_entropy_backward(logits + 3, labels, mask), found),
+            variants(loss, logits, labels, mask),
+        ]
+    )
+
+
+def variants(loss, logits: Tensor, labels: Tensor, mask: Tensor) -> float:
+    """The gradients with smoothed labels and with weighted classes, by autograd."""
+    leaf, ignored = logits.clone().requires_grad_(), labels.where(mask, -100)
+    flat = leaf.flatten(0, 1)
+    w = torch.linspace(0.3, 2, Q, dtype=torch.float64)
+    smooth = F.cross_entropy(flat, ignored.flatten(), label_smoothing=0.3)
+    weighted = F.cross_entropy(flat, labels.flatten(), w)
+    expected = [torch.autograd.grad(x, leaf)[0] for x in (smooth, weighted)]
+    one_hot = F.one_hot(labels, Q)
+    by_class = w[labels][..., None] * (loss.softmax(logits) - one_hot)
+    return largest(
+        [
+            relative(loss.cross_entropy(logits, labels, mask, 0.3), smooth.detach()),
+            relative(
+                loss.cross_entropy_backward(logits, labels, mask, 0.3), expected[0]
+            ),
+            relative(by_class / w[labels].sum(), expected[1]),
+        ]
+    )
+
+
+def by_hand(recurrence, loss, tensors, labels, mask) -> list[Tensor]:
+    """All seven gradients of the masked loss, from the formulas of the report."""
+    X, W_xh, W_hh, b_h, H_0, W_hq, b_q = tensors
+    states = recurrence.rnn_forward(X, W_xh, W_hh, b_h, H_0)
+    logits = recurrence.output_forward(states[1:], W_hq, b_q)
+    G = loss.cross_entropy_backward(logits, labels, mask)
+    out = recurrence.output_backward(G, states[1:], W_hq)
+    return [
+        *recurrence.rnn_backward(out.H, None, X, states, W_xh, W_hh),
+        out.W_hq,
+        out.b_q,
+    ]
+
+
+def by_autograd(tensors, labels, mask) -> list[Tensor]:
+    """The same from autograd, through a recurrence and a loss that are not ours."""
+    leaves = [x.clone().requires_grad_() for x in tensors]
+    *recurrent, W_hq, b_q = leaves
+    logits = plain_states(*recurrent) @ W_hq + b_q
+    ignored = labels.where(mask, -100)
+    F.cross_entropy(logits.flatten(0, 1), ignored.flatten()).backward()
+    return [x.grad for x in leaves]
+
+
+@claim(
+    "R5",
+    "Backpropagation through time",
+    equations=("eq-bptt-states", "eq-bptt-weights", "eq-bptt-output", "eq-bptt-inputs"),
+    kinds="G C E",
+    tolerance=1e-10,
+    source=WERBOS,
+    subjects=(recurrence, loss),
+    mutants=(
+        Mutant(
+            "the sign of the square is flipped",
+            "H, H, value=-1",
+            "H, H, value=1",
+        ),
+        Mutant(
+            "the slope of tanh is taken one step early",
+            "derivative(H[1:][part])",
+            "derivative(H[:-1][part])",
+        ),
+        Mutant(
+            "the slope is written with H where H squared belongs",
+            "torch.addcmul(H.new_ones(()), H, H, value=-1)",
+            "1 - H",
+        ),
+        Mutant(
+            "the slope is written with A where H belongs",
+            "torch.addcmul(H.new_ones(()), H, H, value=-1)",
+            "1 - torch.atanh(H) ** 2",
+        ),
+        Mutant("H_t for H_{t-1}", "addmm_(H[:-1][part]", "addmm_(H[1:][part]"),
+        Mutant(
+            "nothing is carried from the next step",
+            "torch.mm(delta_t, W_hh_T, out=Gamma)",
+            "Gamma.zero_()",
+        ),
+        Mutant(
+            "carried through the matrix that is not transposed",
+            "torch.mm(delta_t, W_hh_T, out=Gamma)",
+            "torch.mm(delta_t, W_hh, out=Gamma)",
+        ),
+        Mutant(
+            "the bias gets the mean",
+            "b_h_bar += rows.sum(0)",
+            "b_h_bar += rows.mean(0)",
+        ),
+        Mutant("the start state gets delta_1 itself", "H_0=Gamma", "H_0=delta[0]"),
+        Mutant(
+            "the loss of a masked batch is divided by all positions",
+            "gradient / mask.sum()",
+            "gradient / mask.numel()",
+            module=loss,
+        ),
+        Mutant(
+            "a start that is learned learns nothing",
+            "start.expand(X.shape[1], -1)",
+            "start.detach().expand(X.shape[1], -1)",
+        ),
+        Mutant(
+            "what the next chunk sends back is dropped",
+            "E is None else E.clone()",
+            "True else E.clone()",
+        ),
+    ),
+)
+def bptt() -> float:
+    """Seven gradients, three ways; and a sequence cut in two gives the same."""
+    tensors, labels, mask = example()
+    found = by_hand(recurrence, loss, tensors, labels, mask)
+    residuals = []
+    for m in (mask, torch.ones_like(mask)):
+        hand, auto = (
+            by_hand(recurrence, loss, tensors, labels, m),
+            by_autograd(tensors, labels, m),
+        )
+        residuals.append(worst(hand, auto))
+
+    X, W_xh, W_hh, b_h, H_0, W_hq, b_q = tensors
+
+    def loss_fn(W: Tensor) -> Tensor:
+        complex_ = [x.to(torch.complex128) for x in (X, W_xh, W, b_h, H_0, W_hq, b_q)]
+        states = recurrence.rnn_forward(*complex_[:5])
+        logits = recurrence.output_forward(states[1:], *complex_[5:])
+        return loss.cross_entropy(logits, labels, mask)
+
+    residuals.append(relative(found[2], complex_step(loss_fn, W_hh)))
+
+    (G,) = normal(2, (TIME, BATCH, H))
+    cut = 3
+    whole = recurrence.rnn_backward(
+        G, None, X, recurrence.rnn_forward(X, W_xh, W_hh, b_h, H_0), W_xh, W_hh
+    )
+    early = recurrence.rnn_forward(X[:cut], W_xh, W_hh, b_h, H_0)
+    late = recurrence.rnn_forward(X[cut:], W_xh, W_hh, b_h, early[-1])
+    second = recurrence.rnn_backward(G[cut:], None, X[cut:], late, W_xh, W_hh)
+    first = recurrence.rnn_backward(G[:cut], second.H_0, X[:cut], early, W_xh, W_hh)
+    residuals.append(relative(first.W_hh + second.W_hh, whole.W_hh))
+
+    layer = recurrence.RNN(D, H, learnable_h0=True).double()
+    (layer(X)[0] * G).sum().backward()
+    states = recurrence.rnn_forward(X, *parameters_of(layer), H_0.new_zeros(BATCH, H))
+    rows = recurrence.rnn_backward(G, None, X, states, *parameters_of(layer)[:2]).H_0
+    learned = layer.h_0.grad
+    if learned is None:  # autograd's way to say zero
+        learned = torch.zeros_like(layer.h_0)
+    residuals.append(relative(learned, rows.sum(0)))
+    return largest(residuals)
+
+
+def parameters_of(layer) -> list[Tensor]:
+    """W_xh, W_hh and b_h of a layer, as data."""
+    return [layer.W_xh.detach(), layer.W_hh.detach(), layer.b_h.detach()]
+
+
+@claim(
+    "R6",
+    "Many-to-one: only the last output is read",
+    equations=("eq-many-to-one",),
+    kinds="G E",
+    tolerance=1e-10,
+    source=WERBOS,
+    subjects=(recurrence, loss),
+    mutants=(
+        Mutant(
+            "carried through the matrix that is not transposed",
+            "torch.mm(delta_t, W_hh_T, out=Gamma)",
+            "torch.mm(delta_t, W_hh, out=Gamma)",
+        ),
+        Mutant(
+            "only the last step is differentiated",
+            "torch.mm(delta_t, W_hh_T, out=Gamma)",
+            "Gamma.zero_()",
+        ),
+    ),
+)
+def many_to_one() -> float:
+    """The short form equals autograd, and the long form with a mask on the rest."""
+    tensors, labels, _ = example()
+    last = torch.zeros_like(labels, dtype=torch.bool)
+    last[-1] = True
+    X, W_xh, W_hh, b_h, H_0, W_hq, b_q = tensors
+    states = recurrence.rnn_forward(X, W_xh, W_hh, b_h, H_0)
+    logits = recurrence.output_forward(states[-1], W_hq, b_q)
+    G = loss.cross_entropy_backward(logits, labels[-1])
+    out = recurrence.output_backward(G, states[-1], W_hq)
+    short = recurrence.rnn_backward(None, out.H, X, states, W_xh, W_hh)
+    found = [*short, out.W_hq, out.b_q]
+    return largest(
+        [
+            worst(found, by_autograd(tensors, labels, last)),
+            worst(found, by_hand(recurrence, loss, tensors, labels, last)),
+        ]
+    )

@@ -1,0 +1,444 @@
+r"""Chapter 1: how far back a gradient reaches, and what stopping it early costs.
+
+Sizes and checks are as in :mod:`dian.claims.rnn.recurrence`. Statements about all
+activations are checked for all four; bounds over gains and inputs that make them tight
+and loose.
+"""
+
+import math
+from functools import partial
+from itertools import product
+
+import sympy
+import torch
+from torch import Tensor
+from torch.autograd.functional import jacobian as by_autograd
+
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest, normal, relative
+from dian.claims.rnn.recurrence import BATCH, PLAIN, TIME, D, H, Q, plain_states
+from dian.rnn import initialization, recurrence, vanishing
+from dian.training import loss
+
+PASCANU = "Pascanu et al., On the difficulty of training recurrent neural networks, "
+PASCANU += "2013, arXiv:1211.5063"
+HOCHREITER = "Hochreiter, Untersuchungen zu dynamischen neuronalen Netzen, 1991"
+WILLIAMS = "Williams and Peng, An efficient gradient-based algorithm for on-line "
+WILLIAMS += "training of recurrent network trajectories, 1990"
+
+
+def unrolled(recurrence, activation: str, gain: float = 1.0, spread: float = 1.0):
+    """Arguments of a network, its states, and the derivatives at them."""
+    X, W_xh, W_hh, b_h, H_0 = normal(
+        0, (TIME, BATCH, D), (D, H), (H, H), (H,), (BATCH, H)
+    )
+    network = (spread * X, W_xh, gain / H**0.5 * W_hh, b_h, H_0)
+    states = recurrence.rnn_forward(*network, activation)
+    return network, states, recurrence.ACTIVATIONS[activation].derivative(states[1:])
+
+
+@claim(
+    "R7",
+    "Product of Jacobians",
+    equations=("eq-jacobian-product", "eq-gradient-terms"),
+    kinds="G E",
+    tolerance=1e-10,
+    source=f"{PASCANU}, equations 3 to 5",
+    subjects=(vanishing, recurrence),
+    mutants=(
+        Mutant("through the matrix that is not transposed", "W_hh.T @ product",
+               "W_hh @ product"),
+        Mutant("multiplied in the wrong order", "D_s[:, None] * (W_hh.T @ product)",
+               "product @ (D_s[:, None] * W_hh.T)"),
+        Mutant("the slope scales the columns", "D_s[:, None] *", "D_s *"),
+        Mutant("H_t for H_{t-1}", "H[:-1].transpose", "H[1:].transpose"),
+        Mutant("the slope of the last factor is forgotten", "delta = Gamma * derivatives",
+               "delta = Gamma"),
+        Mutant("one lag too far", "W_hh)[:-1].flip(0)", "W_hh)[1:].flip(0)"),
+    ),
+)  # fmt: skip
+def jacobians() -> float:
+    """Autograd gives the same Jacobian, and the same sum over all steps."""
+    (E,) = normal(1, (BATCH, H))
+    residuals = []
+    for activation, phi in PLAIN.items():
+        (X, W_xh, W_hh, b_h, H_0), states, derivatives = unrolled(
+            recurrence, activation
+        )
+        for k, t in [(0, 1), (2, 6), (0, TIME)]:
+
+            def last(h_k, k=k, t=t, phi=phi, network=(X, W_xh, W_hh, b_h)):
+                part = (network[0][k:t, :1], *network[1:])
+                return plain_states(*part, h_k[None], phi)[-1, 0]
+
+            found = vanishing.jacobian(derivatives[k:t, 0], W_hh)
+            residuals.append(relative(found, by_autograd(last, states[k, 0])))
+        Gamma = vanishing.gradient_by_lag(E, derivatives, W_hh)
+        whole = vanishing.jacobian(derivatives[:, 0], W_hh)
+        residuals.append(relative(Gamma[-1, 0], E[0] @ whole))
+        leaf = W_hh.clone().requires_grad_()
+        (plain_states(X, W_xh, leaf, b_h, H_0, phi)[-1] * E).sum().backward()
+        terms = vanishing.gradient_terms(E, derivatives, states, W_hh)
+        residuals.append(relative(terms.sum(0), leaf.grad))
+    return largest(residuals)
+
+
+def norms_by_lag(vanishing, derivatives: Tensor, W_hh: Tensor) -> Tensor:
+    """The norm of the Jacobian of the last state, for each lag from 0 on."""
+    parts = (derivatives[len(derivatives) - k :] for k in range(len(derivatives) + 1))
+    jacobians = torch.stack([vanishing.jacobian(part, W_hh) for part in parts])
+    return torch.linalg.matrix_norm(jacobians, 2)
+
+
+def excess(norms: Tensor, bound: Tensor) -> Tensor:
+    """By what share of a bound something is above it, at most; 0 if it never is."""
+    return ((norms - bound) / bound.clamp(min=1e-300)).max().clamp(min=0)
+
+
+@claim(
+    "R8",
+    "Upper bounds against lag",
+    equations=("eq-jacobian-bound",),
+    kinds="H E",
+    tolerance=1e-10,
+    source=f"{PASCANU}, section 2.1; {HOCHREITER}",
+    subjects=(vanishing, recurrence),
+    mutants=(
+        Mutant("the mean slope in place of the largest", "derivatives.amax(1)",
+               "derivatives.mean(1)"),
+        Mutant("from the first step on in place of the last",
+               "derivatives.amax(1)).flip(0).cumprod(0)", "derivatives.amax(1)).cumprod(0)"),
+        Mutant("the spectral radius in place of the norm",
+               "matrix_norm(W_hh, 2)\n    met", "eigvals(W_hh).abs().max()\n    met"),
+        Mutant("the Frobenius norm: a bound, but not this one",
+               "matrix_norm(W_hh, 2)\n    met", "matrix_norm(W_hh)\n    met"),
+        Mutant("gamma of the logistic function is too small", "H * (1 - H), 0.25",
+               "H * (1 - H), 0.2", module=recurrence),
+    ),
+)  # fmt: skip
+def bounds() -> float:
+    """Both hold at every lag; c Q reaches both; above 1 nothing need explode."""
+    residuals = []
+    for activation, gain, spread in product(PLAIN, (0.3, 1.0, 3.0), (0.01, 1.0)):
+        network, _, derivatives = unrolled(recurrence, activation, gain, spread)
+        W_hh, max_slope = network[2], recurrence.ACTIVATIONS[activation].max_slope
+        tight, loose = vanishing.lag_bounds(derivatives[:, 0], W_hh, max_slope)
+        norms = norms_by_lag(vanishing, derivatives[:, 0], W_hh)
+        residuals += [excess(norms, tight), excess(tight, loose)]
+        if (activation, gain, spread) == ("tanh", 1.0, 1.0):
+            # gamma sigma above 1 is not enough to explode
+            residuals.append(holds(bool(loose[1] > 1 and norms[-1] < 0.1)))
+
+    # c Q, and one slope for all units: each bound is reached where it can be.
+    rotation, _ = torch.linalg.qr(normal(1, (H, H))[0])
+    derivative = torch.linspace(0.5, 1, TIME, dtype=torch.float64)
+    tight, loose = vanishing.lag_bounds(
+        derivative[:, None].expand(-1, H), 1.3 * rotation, 1.0
+    )
+    for bound, factors in ((tight, derivative), (loose, torch.ones_like(derivative))):
+        norms = norms_by_lag(vanishing, factors[:, None].expand(-1, H), 1.3 * rotation)
+        residuals.append(relative(norms, bound))
+    return largest(residuals)
+
+
+@claim(
+    "R9",
+    "The linear network",
+    equations=("eq-linear-jacobian", "eq-power-norms", "eq-transient"),
+    kinds="E",
+    tolerance=1e-10,
+    source="Horn and Johnson, Matrix Analysis, 2013, section 5.6",
+    assumptions="equality needs a normal matrix, as c times an orthogonal one is",
+    subjects=(vanishing, recurrence),
+    mutants=(
+        Mutant("through the matrix that is not transposed", "W_hh.T @ product",
+               "W_hh @ product"),
+        Mutant("not linear", "Activation(lambda A: A,", "Activation(torch.tanh_,",
+               module=recurrence),
+        Mutant("its slope is not 1", "torch.ones_like, 1.0", "torch.zeros_like, 1.0",
+               module=recurrence),
+        Mutant("no transient: the corner decays like the diagonal",
+               "k * corner * a ** (k - 1)", "corner * a ** (k - 1)", module=__name__),
+    ),
+)  # fmt: skip
+def linear() -> float:
+    """The Jacobian is a power of the matrix; its norm may rise before it decays."""
+    (X, W_xh, W_hh, b_h, H_0), states, derivatives = unrolled(recurrence, "identity")
+    (change,) = normal(1, (BATCH, H))
+    moved = recurrence.rnn_forward(X, W_xh, W_hh, b_h, H_0 + change, "identity")
+    power = torch.linalg.matrix_power(W_hh, TIME)
+    residuals = [
+        relative(vanishing.jacobian(derivatives[:, 0], W_hh), power.T),
+        relative(moved[-1] - states[-1], change @ power),
+    ]
+    rho = torch.linalg.eigvals(W_hh).abs().max()
+    ks = torch.arange(TIME + 1)
+    norms = norms_by_lag(vanishing, derivatives[:, 0], W_hh)
+    residuals += [excess(rho**ks, norms), excess(norms, norms[1] ** ks)]
+    # The norm of a high power tells the spectral radius, and no longer the norm.
+    high = torch.linalg.matrix_norm(torch.linalg.matrix_power(W_hh / rho, 1000), 2)
+    residuals.append(holds(bool(abs(high ** (1 / 1000) - 1) < 0.01)))
+
+    a, corner = 0.5, 10.0
+    sheared = torch.tensor([[a, corner], [0.0, a]], dtype=torch.float64)
+    ones = torch.ones(10, 2, dtype=torch.float64)
+    for k in range(1, 11):
+        b = k * corner * a ** (k - 1)
+        # the norm of [[x, b], [0, x]], x = a^k
+        expected = (b + math.hypot(b, 2 * a**k)) / 2
+        found = torch.linalg.matrix_norm(vanishing.jacobian(ones[:k], sheared), 2)
+        residuals.append(abs(found - expected) / expected)
+    return largest(residuals)
+
+
+@claim(
+    "R10",
+    "Slopes of the activations",
+    equations=("eq-activation-slopes", "eq-tanh-logistic"),
+    kinds="S G",
+    tolerance=1e-10,
+    source="LeCun et al., Efficient BackProp, 1998, section 4.4",
+    subjects=(recurrence,),
+    mutants=(
+        Mutant("the slope of tanh for the logistic function", "H * (1 - H), 0.25",
+               "1 - H * H, 0.25"),
+        Mutant("gamma of the logistic function", "(1 - H), 0.25", "(1 - H), 1.0"),
+        Mutant("ReLU has a slope where it is 0", "(H > 0)", "(H >= 0)"),
+        Mutant("backward with tanh, whatever the activation",
+               "_activation(activation).derivative", "_activation('tanh').derivative"),
+        Mutant("half of the factor between tanh and logistic",
+               "4 * slope.subs", "2 * slope.subs", module=__name__),
+    ),
+)  # fmt: skip
+def derivatives() -> float:
+    """By symbols, and by autograd through each; none is steeper than said."""
+    a = sympy.symbols("a", real=True)
+    logistic = 1 / (1 + sympy.exp(-a))
+    tanh, slope = sympy.tanh(a), sympy.diff(logistic, a)
+    zeros = [
+        tanh.diff(a) - (1 - tanh**2),
+        slope - logistic * (1 - logistic),
+        # so it is 1/4 at most, and at 0 alone
+        sympy.Rational(1, 4) - slope - (logistic - sympy.Rational(1, 2)) ** 2,
+        tanh - (2 * logistic.subs(a, 2 * a) - 1),
+        tanh.diff(a) - 4 * slope.subs(a, 2 * a),
+    ]
+    symbolic = [sympy.simplify(x.rewrite(sympy.exp)) == 0 for x in zeros]
+    residuals = [holds(all(symbolic))]
+
+    A = torch.linspace(-20, 20, 401, dtype=torch.float64)
+    (G,) = normal(1, (TIME, BATCH, H))
+    for activation, phi in PLAIN.items():
+        ours, leaf = recurrence.ACTIVATIONS[activation], A.clone().requires_grad_()
+        phi(leaf).sum().backward()
+        found = ours.derivative(ours.apply_(A.clone()))
+        max_slope = torch.tensor(ours.max_slope, dtype=torch.float64)
+        residuals += [relative(found, leaf.grad), relative(found.max(), max_slope)]
+        network, states, _ = unrolled(recurrence, activation)
+        leaves = [x.clone().requires_grad_() for x in network]
+        auto = torch.autograd.grad(plain_states(*leaves, phi), leaves, G)
+        X, W_xh, W_hh, *_ = network
+        hand = recurrence.rnn_backward(G, None, X, states, W_xh, W_hh, activation)
+        residuals += map(relative, hand, auto)
+    return largest(residuals)
+
+
+@claim(
+    "R11a",
+    "A logistic network is a tanh network in other units",
+    equations=("eq-logistic-as-tanh",),
+    kinds="E",
+    tolerance=1e-12,
+    source="LeCun et al., Efficient BackProp, 1998, section 4.4",
+    subjects=(vanishing, recurrence),
+    mutants=(
+        Mutant("half the recurrent matrix", "U / 2, V / 4,", "U / 2, V / 2,"),
+        Mutant("the input matrix as it was", "U / 2, V / 4,", "U, V / 4,"),
+        Mutant("the bias does not know that h is 2 s - 1", "c / 2 + V.sum(0) / 4\n",
+               "c / 2\n"),
+        Mutant("the rows are summed", "V.sum(0)", "V.sum(1)"),
+    ),
+)  # fmt: skip
+def units() -> float:
+    """2 s - 1 of the one is h of the other, at every step."""
+    X, U, V, c, s_0 = normal(0, (TIME, BATCH, D), (D, H), (H, H), (H,), (BATCH, H))
+    s_0 = s_0.sigmoid()
+    s = recurrence.rnn_forward(X, U, V, c, s_0, "sigmoid")
+    h = recurrence.rnn_forward(
+        X, *vanishing.sigmoid_as_tanh(U, V, c), 2 * s_0 - 1, "tanh"
+    )
+    return relative(2 * s - 1, h)
+
+
+STARTS = {
+    "uniform_": {},
+    "xavier_": {},
+    "orthogonal_": {},
+    "orthogonal_ 5/3": {"gain": 5 / 3},
+    "gaussian_ 2": {"gain": 2.0},
+}
+STEPS, WIDTH, BACK = 60, 128, 40
+
+
+@claim(
+    "R11b",
+    "tanh does not keep the gradient: the law of its decay",
+    equations=("eq-growth-law",),
+    kinds="M",
+    tolerance=0.02,
+    source="Schoenholz et al., Deep information propagation, 2017, arXiv:1611.01232, "
+    "equation 8",
+    assumptions="a large random matrix, independent of the states; not the identity. "
+    "Tolerance: per step, of the mean over five matrices of width 128",
+    subjects=(vanishing, initialization, recurrence),
+    mutants=(
+        Mutant("the slope is not squared", "derivatives.square().mean()", "derivatives.mean()"),
+        Mutant("the number of units is forgotten", "/ len(W_hh) * derivatives", "* derivatives"),
+        Mutant("the gradient passes no slope", "(Gamma[-1] * D_t) @", "Gamma[-1] @"),
+        Mutant("the law without its half", ".gradient_variance_factor(derivatives, W_hh).log() / 2",
+               ".gradient_variance_factor(derivatives, W_hh).log()", module=__name__),
+        Mutant("the Jacobian of the step before", "Gamma[-1] * D_t) @ W_hh.T",
+               "Gamma[-1] * D_t.roll(1, -1).square()) @ W_hh.T"),
+    ),
+)  # fmt: skip
+def law() -> float:
+    """Ten networks decay or grow as the law says; the identity does not."""
+
+    def mean(start: str, spread: float) -> tuple[float, float]:
+        runs = [
+            decay(vanishing, initialization, recurrence, start, spread, seed)
+            for seed in range(5)
+        ]
+        return tuple(torch.tensor(runs).double().mean(0).tolist())
+
+    found = {key: mean(*key) for key in product(STARTS, (0.1, 1.0))}
+    measured, _ = found["orthogonal_", 1.0]
+    alone, expected = mean("identity_", 0.1)
+    return largest(
+        [
+            *(abs(slope - law) for slope, law in found.values()),
+            # sigma = 1 and tanh: in 40 steps a factor of about 10^8 is lost
+            holds(1e7 < math.exp(-40 * measured) < 1e9),
+            holds(abs(alone - expected) > 0.02),
+        ]
+    )
+
+
+def decay(
+    vanishing, initialization, recurrence, start: str, spread: float, seed: int
+) -> tuple:
+    """Fitted slope of the logarithm of the gradient a step, and what the law says."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
+    empty = torch.empty(WIDTH, WIDTH, dtype=torch.float64)
+    fill = getattr(initialization, start.split()[0])
+    W_hh = fill(empty, **STARTS.get(start, {}), generator=generator)
+    X, H_0 = spread * draw(STEPS, 16, WIDTH), empty.new_zeros(16, WIDTH)
+    I, b_h = torch.eye(WIDTH).double(), empty.new_zeros(WIDTH)  # noqa: E741
+    states = recurrence.rnn_forward(X, I, W_hh, b_h, H_0)
+    derivatives = recurrence.ACTIVATIONS["tanh"].derivative(states[1:])[-BACK:]
+    Gamma = vanishing.gradient_by_lag(draw(16, WIDTH), derivatives, W_hh)
+    size = Gamma.square().sum(-1).mean(-1).log() / 2
+    lag = torch.arange(BACK + 1).double() - BACK / 2
+    law = vanishing.gradient_variance_factor(derivatives, W_hh).log() / 2
+    return (lag @ size / lag.square().sum()).item(), law.item()
+
+
+@claim(
+    "R12",
+    "Truncated backpropagation through time",
+    equations=("eq-truncated", "eq-truncation-bias", "eq-truncated-chunks"),
+    kinds="G E H M",
+    tolerance=1e-10,
+    source=WILLIAMS,
+    assumptions="the bias falls with K if gamma sigma is below 1",
+    subjects=(vanishing, recurrence),
+    mutants=(
+        Mutant("the state is carried without detaching it", "state = last.detach()",
+               "state = last", module=__name__, raises="RuntimeError"),
+        Mutant("one step too many", "terms[-K:].sum(0)", "terms[-K - 1 :].sum(0)",
+               module=__name__),
+        Mutant("H_t for H_{t-1}", "H[:-1].transpose", "H[1:].transpose"),
+        Mutant("the bound is taken at another lag", "(n_time - k)", "(n_time - k + K)"),
+        Mutant("the spectral radius in place of the norm",
+               "matrix_norm(W_hh, 2)\n    k", "eigvals(W_hh).abs().max()\n    k"),
+        Mutant("every step sees the whole past", "start = (t - 1) // K * K",
+               "start = 0", module=__name__),
+    ),
+)  # fmt: skip
+def truncated() -> float:
+    """A detached state keeps the last terms; the rest is the bias, and bounded."""
+    residuals = []
+    (E,) = normal(1, (BATCH, H))
+    for gain, K in product((0.2, 1.0), (1, 3, TIME)):
+        (X, W_xh, W_hh, b_h, _), states, derivatives = unrolled(
+            recurrence, "tanh", gain
+        )
+        leaf = W_hh.clone().requires_grad_()
+        late = plain_states(X[TIME - K :], W_xh, leaf, b_h, states[TIME - K])
+        (late[-1] * E).sum().backward()
+        terms = vanishing.gradient_terms(E, derivatives, states, W_hh)
+        kept = terms[-K:].sum(0)
+        residuals.append(relative(kept, leaf.grad))
+        bound = vanishing.truncation_bound(E, states, W_hh, K, 1.0)
+        residuals.append(excess((terms.sum(0) - kept).norm(), bound))
+    whole = recurrence.rnn_backward(None, E, X, states, W_xh, W_hh).W_hh
+    residuals.append(relative(terms.sum(0), whole))  # K = T
+    others = (reached_bound, chunks, constant_bias)
+    return largest([*residuals, *(other(vanishing, recurrence) for other in others)])
+
+
+def reached_bound(vanishing, recurrence, K: int = 2) -> float:
+    """Without input, a multiple of the identity reaches the bound; shear does not."""
+    E, H_0 = torch.ones(2, 1, 2, dtype=torch.float64)
+    zero = torch.zeros(TIME, 1, 2, dtype=torch.float64)
+    gaps = []
+    for W_hh in ([[0.7, 0.0], [0.0, 0.7]], [[0.5, 10.0], [0.0, 0.5]]):
+        W = torch.tensor(W_hh, dtype=torch.float64)
+        states = recurrence.rnn_forward(
+            zero, zero[0, [0, 0]], W, zero[0, 0], H_0, "identity"
+        )
+        terms = vanishing.gradient_terms(E, torch.ones_like(zero), states, W)
+        bias = terms[:-K].sum(0).norm()
+        gaps.append(bias / vanishing.truncation_bound(E, states, W, K, 1.0) - 1)
+    return largest([abs(gaps[0]), gaps[1].clamp(min=0)])
+
+
+def chunks(vanishing, recurrence) -> float:
+    """Carrying a detached state keeps the pairs of steps that share a chunk."""
+    K, (G,) = 3, normal(2, (TIME, BATCH, H))
+    (X, W_xh, W_hh, b_h, H_0), states, derivatives = unrolled(recurrence, "tanh")
+    leaf, state = W_hh.clone().requires_grad_(), H_0
+    for chunk, part in zip(X.split(K), G.split(K), strict=True):
+        H_chunk, last = recurrence.rnn(chunk, W_xh, leaf, b_h, state)
+        (H_chunk * part).sum().backward()
+        state = last.detach()
+    kept = torch.zeros_like(W_hh)
+    for t in range(1, TIME + 1):
+        start = (t - 1) // K * K
+        terms = vanishing.gradient_terms(
+            G[t - 1], derivatives[:t], states[: t + 1], W_hh
+        )
+        kept += terms[start:].sum(0)
+    return relative(leaf.grad, kept)
+
+
+def constant_bias(vanishing, recurrence, n: int = 32, size: int = 64) -> float:
+    """More data do not average the bias away: it is many standard errors from 0."""
+    X, W_xh, W_hh, b_h, W_hq = normal(
+        3, (TIME, n * size, D), (D, H), (H, H), (H,), (H, Q)
+    )
+    W_hh /= H**0.5
+    states = recurrence.rnn_forward(X, W_xh, W_hh, b_h, X.new_zeros(n * size, H))
+    derivatives = recurrence.ACTIVATIONS["tanh"].derivative(states[1:])
+    G = loss.softmax(states[-1] @ W_hq)
+    G[:, 0] -= 1  # all of one class
+    parts = zip(derivatives.split(size, 1), states.split(size, 1), strict=True)
+    biases = torch.stack(
+        [
+            vanishing.gradient_terms(E, D_, S, W_hh)[:-1].sum(0)
+            for E, (D_, S) in zip((G @ W_hq.T).split(size), parts, strict=True)
+        ]
+    )
+    errors = biases.std(0) / n**0.5
+    return holds(bool((biases.mean(0).abs() / errors).max() > 10))

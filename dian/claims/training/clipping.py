@@ -1,0 +1,79 @@
+"""Chapter 1: clipping the gradient by its norm."""
+
+import torch
+from torch import Tensor, nn
+
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest, normal, relative
+from dian.training import clipping
+
+# Three tensors, as of a network: the norm is of all of them together.
+SHAPES = ((3, 11), (11, 11), (11,))
+
+
+def clipped(clipping, gradient: Tensor, theta: float) -> Tensor:
+    """Clip one long gradient that is spread over several parameters."""
+    parameters = [nn.Parameter(torch.zeros(shape).double()) for shape in SHAPES]
+    parts = gradient.split([parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.grad = part.reshape(parameter.shape).clone()
+    clipping.clip_by_norm(parameters, theta)
+    return torch.cat([parameter.grad.flatten() for parameter in parameters])
+
+
+@claim(
+    "R13",
+    "Clipping by norm",
+    equations=("eq-clipping",),
+    kinds="H E",
+    tolerance=1e-12,
+    source="Pascanu et al., On the difficulty of training recurrent neural networks, "
+    "2013, arXiv:1211.5063, algorithm 1",
+    assumptions="the norm is over all parameters together",
+    subjects=(clipping,),
+    mutants=(
+        Mutant("each tensor is clipped for itself",
+               "torch._foreach_mul_(gradients, max_norm / norm)",
+               "[g.mul_(min(1, max_norm / g.norm())) for g in gradients]"),
+        Mutant("each value is clipped", "torch._foreach_mul_(gradients, max_norm / norm)",
+               "[g.clamp_(-max_norm, max_norm) for g in gradients]"),
+        Mutant("as torch does, with 1e-6 added to the norm", "max_norm / norm)",
+               "max_norm / (norm + 1e-6))"),
+        Mutant("short gradients are made longer", "if norm > max_norm:", "if norm:"),
+        Mutant("the sum of the norms", "math.hypot(*norms)", "sum(norms)"),
+        Mutant("the squared norm", "max_norm / norm)", "max_norm / norm**2)"),
+    ),
+)  # fmt: skip
+def by_norm() -> float:
+    """Length, direction, twice is once, scale, and no two gradients move apart."""
+    n = sum(torch.Size(shape).numel() for shape in SHAPES)
+    directions = normal(0, *4 * [(n,)])
+    residuals = [clipped(clipping, torch.zeros(n).double(), 1.0).norm()]
+    for theta in 10.0 ** torch.arange(-6, 7, 3):
+        theta = theta.item()
+        for size in (1e-8, 0.5, 1.0, 2.0, 1e8):
+            g, other = (theta * size * v / v.norm() for v in directions[:2])
+            c, d = (clipped(clipping, x, theta) for x in (g, other))
+            unit = max(theta, torch.finfo(g.dtype).tiny)
+            length = min(g.norm().item(), theta)
+            residuals += [
+                abs(c.norm() - length) / length,
+                1 - torch.cosine_similarity(c, g, dim=0, eps=1e-300),
+                relative(clipped(clipping, c, theta) / unit, c / unit),
+                relative(clipped(clipping, 10 * g, 10 * theta) / unit, 10 * c / unit),
+                holds(bool((c - d).norm() <= (g - other).norm() * (1 + 1e-12))),
+                holds(size > 0.9 or torch.equal(c, g)),
+            ]
+    return largest([*residuals, peer()])
+
+
+def peer(theta: float = 1e-3) -> float:
+    """Torch's own adds 1e-6 to the norm, so clipping twice changes 1e-6 / theta."""
+    parameter = nn.Parameter(torch.zeros(11).double())
+    (gradient,) = normal(1, (11,))
+    parameter.grad = gradient.clone()
+    lengths = []
+    for _ in range(2):
+        nn.utils.clip_grad_norm_([parameter], theta)
+        lengths.append(parameter.grad.norm().item())
+    return holds(abs((1 - lengths[1] / lengths[0]) / (1e-6 / theta) - 1) < 0.01)

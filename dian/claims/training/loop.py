@@ -1,0 +1,77 @@
+"""Chapter 1: what must hold before a training is worth its time."""
+
+import math
+
+import numpy as np
+import torch
+
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest
+from dian.errors import DianError
+from dian.rnn import networks
+from dian.runs import record as records
+from dian.training import loop, loss, schedules
+
+SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
+
+
+@claim(
+    "R17",
+    "Start-up checks",
+    equations=("eq-start-loss",),
+    kinds="E T",
+    tolerance=0.5,
+    source="Karpathy, A recipe for training neural networks, 2019",
+    assumptions="small start weights. The residual is in nats, from the logarithm of "
+    "the number of classes",
+    subjects=(networks, loop, loss),
+    mutants=(
+        Mutant("the bias of the output does not start at zero",
+               "(width, q))\n        self.b_q = nn.Parameter(torch.zeros(q",
+               "(width, q))\n        self.b_q = nn.Parameter(torch.arange(1.0 * q"),
+        Mutant("the images do not reach the network",
+               "self.rnn(as_sequence(images, self.d))\n        read",
+               "self.rnn(as_sequence(0 * images, self.d))\n        read"),
+        Mutant("no step is made", "self.optimizer.step()", "None", module=loop),
+        Mutant("a loss that is not finite does not stop",
+               "if not math.isfinite(self.losses[-1])", "if False", module=loop),
+        Mutant("the loss is a sum", "return nll.mean()",
+               "return nll.sum()", module=loss),
+    ),
+)  # fmt: skip
+def start() -> float:
+    """It knows nothing at first, can learn one batch by heart, and stops at a NaN."""
+    generator = torch.Generator().manual_seed(0)
+    model = networks.RNNClassifier(SIDE, H, N_CLASS, generator=generator)
+    images = torch.rand(N_IMAGE, SIDE, SIDE, generator=generator)
+    labels = torch.randint(N_CLASS, (N_IMAGE,), generator=generator)
+
+    def fit(epochs: int, factor: float = 1.0) -> list[float]:
+        return loop.fit(
+            model,
+            lambda i: factor * loss.cross_entropy(model(images[i]), labels[i]),
+            N_IMAGE,
+            optimizer=torch.optim.Adam(model.parameters(), lr=1e-2),
+            schedule=schedules.SCHEDULES["constant"],
+            batch_size=N_IMAGE,
+            epochs=epochs,
+            generator=generator,
+        )
+
+    losses = fit(100)
+    try:
+        fit(1, factor=math.nan)
+        stopped = False
+    except DianError:
+        stopped = True
+    record = records.load("rnn-fashion-mnist").series
+    recorded = np.concatenate([v.ravel() for k, v in record.items() if "loss" in k])
+    return largest(
+        [
+            abs(losses[0] - math.log(N_CLASS)),
+            *abs(record["test/loss"][:, 0] - math.log(N_CLASS)),
+            holds(losses[-1] < 0.01),
+            holds(bool(np.isfinite(recorded).all())),
+            holds(stopped),
+        ]
+    )

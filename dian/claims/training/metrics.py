@@ -1,0 +1,165 @@
+"""Chapter 1: metrics from the confusion matrix, and what averaging them spoils."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from dian.claims import Mutant, claim
+from dian.claims.compare import holds, largest, relative
+from dian.errors import DianError
+from dian.training import metrics
+
+N_CLASS = 5
+SHARES = (0.55, 0.25, 0.15, 0.05)
+"""Of four classes, in the example of the batches."""
+
+
+def example(seed: int, n: int = 211) -> tuple[Tensor, Tensor]:
+    """Labels and predictions; the last class is neither present nor predicted."""
+    generator = torch.Generator().manual_seed(seed)
+    true = torch.randint(N_CLASS - 1, (n,), generator=generator)
+    guess = torch.randint(N_CLASS - 1, (n,), generator=generator)
+    right = torch.rand(n, generator=generator) < 0.6
+    return true, true.where(right, guess)
+
+
+@claim(
+    "R15",
+    "Metrics from the confusion matrix",
+    equations=("eq-confusion", "eq-precision-recall", "eq-f1", "eq-macro"),
+    kinds="I H",
+    tolerance=1e-12,
+    source="Sokolova and Lapalme, A systematic analysis of performance measures for "
+    "classification tasks, 2009, table 3",
+    assumptions="one label each; a class neither present nor predicted counts as 0",
+    subjects=(metrics,),
+    mutants=(
+        Mutant("rows are what was predicted", "true.long() * n_class + predicted",
+               "true.long() + n_class * predicted"),
+        Mutant("precision by the true class", "_ratio(C.diagonal(), C.sum(0))",
+               "_ratio(C.diagonal(), C.sum(1))"),
+        Mutant("recall by the predicted class", "_ratio(C.diagonal(), C.sum(1))",
+               "_ratio(C.diagonal(), C.sum(0))"),
+        Mutant("F1 without its 2", "_ratio(2 * C.diagonal()", "_ratio(C.diagonal()"),
+        Mutant("0/0 is 1", "part.double() /", "(part + (whole == 0)).double() /"),
+        Mutant("F1 of the means in place of the mean of F1", "f1(C).mean().item()",
+               "float(2 / (1 / precision(C).mean() + 1 / recall(C).mean()))"),
+        Mutant("an absent class has a recall in the mean", "(C.sum(1) > 0).sum()",
+               "(C.sum(1) >= 0).sum()"),
+    ),
+)  # fmt: skip
+def confusion() -> float:
+    """Those of scikit-learn; micro averages are accuracy; and batches add up."""
+    peer, residuals = scikit_learn(), []
+    for seed in range(5):
+        true, predicted = example(seed)
+        C = metrics.confusion_matrix(true, predicted, N_CLASS)
+        labels = list(range(N_CLASS))
+        options = {"labels": labels, "zero_division": 0}
+        by_class = peer.precision_recall_fscore_support(true, predicted, **options)
+        for found, expected in zip(
+            (metrics.precision(C), metrics.recall(C), metrics.f1(C), C.sum(1)),
+            by_class,
+            strict=True,
+        ):
+            residuals.append(relative(found.double(), torch.tensor(expected).double()))
+        summary, pair = metrics.summary(C), (true, predicted)
+        micro = peer.precision_recall_fscore_support(*pair, average="micro", **options)
+        balanced = metrics.balanced_accuracy(C).item()
+        residuals += [abs(x - summary["accuracy"]) for x in micro[:3]]
+        residuals.append(abs(balanced - peer.balanced_accuracy_score(*pair)))
+        residuals.append(abs(summary["f1"] - by_class[2].mean()))
+        parts = zip(true.split(13), predicted.split(13), strict=True)
+        added = sum(metrics.confusion_matrix(*part, N_CLASS) for part in parts)
+        residuals.append(relative(added.double(), C.double()))
+    return largest(residuals)
+
+
+def scikit_learn():
+    """Import the peer only where it is asked: the package does without it."""
+    try:
+        import sklearn.metrics as peer
+    except ModuleNotFoundError:
+        raise DianError(
+            "scikit-learn is not installed: pip install scikit-learn"
+        ) from None
+    return peer
+
+
+@claim(
+    "R16",
+    "Averaging F1 over batches gives another number",
+    equations=("eq-batch-average",),
+    kinds="H E M",
+    tolerance=1e-12,
+    source="Forman and Scholz, Apples-to-apples in cross-validation studies, 2010",
+    subjects=(metrics,),
+    mutants=(
+        Mutant("the whole set is averaged over its batches, too",
+               "return metrics.f1(sum(matrices)).mean()",
+               "return torch.stack([metrics.f1(C).mean() for C in matrices]).mean()",
+               module=__name__),
+        Mutant("0/0 is 1: what is absent is always right", "part.double() /",
+               "(part + (whole == 0)).double() /"),
+        Mutant("a class is in a batch as often as in one item of it",
+               "1 - math.comb(n - k, size) / math.comb(n, size)", "k / n",
+               module=__name__),
+        Mutant("accuracy is a sum", "_ratio(C.trace(), C.sum())", "C.trace()"),
+    ),
+)  # fmt: skip
+def batches() -> float:
+    """It hangs on the order of the data, and a perfect classifier does not score 1."""
+    n, size = 4096, 8
+    counts = [round(share * n) for share in SHARES]
+    true = torch.arange(len(SHARES)).repeat_interleave(torch.tensor(counts))
+    generator = torch.Generator().manual_seed(0)
+    wrong = torch.randint(len(SHARES), (len(true),), generator=generator)
+    right = torch.rand(len(true), generator=generator) < 0.8
+    predicted = true.where(right, wrong)
+
+    def both(order: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+        parts = zip(true[order].split(size), answer[order].split(size), strict=True)
+        matrices = [metrics.confusion_matrix(*p, len(SHARES)) for p in parts]
+        return whole(metrics, matrices), averaged(metrics, matrices)
+
+    orders = [torch.randperm(len(true), generator=generator) for _ in range(6)]
+    told = torch.tensor([both(order, predicted) for order in orders]).double()
+    in_order = both(torch.arange(len(true)), predicted)
+    perfect = torch.stack([both(order, true)[1] for order in orders])
+    expected, spread = present(counts, size), perfect.std() / len(perfect) ** 0.5
+    return largest(
+        [
+            told[:, 0].max() - told[:, 0].min(),
+            abs(in_order[0] - told[0, 0]),
+            holds(bool((told[:, 1] < told[:, 0] - 0.05).all())),
+            holds(bool(in_order[1] < told[:, 1].min() - 0.1)),
+            holds(bool(abs(perfect.mean() - expected) < 5 * spread)),
+            holds(bool(perfect.max() < 0.8)),
+            uneven(metrics),
+        ]
+    )
+
+
+def whole(metrics, matrices: list[Tensor]) -> Tensor:
+    """Macro-F1 of everything."""
+    return metrics.f1(sum(matrices)).mean()
+
+
+def averaged(metrics, matrices: list[Tensor]) -> Tensor:
+    """Macro-F1 of each batch, averaged: what this claim is about."""
+    return torch.stack([metrics.f1(C).mean() for C in matrices]).mean()
+
+
+def present(counts: list[int], size: int) -> float:
+    """The share of all classes that a batch holds, so what perfection scores there."""
+    n = sum(counts)
+    shares = [1 - math.comb(n - k, size) / math.comb(n, size) for k in counts]
+    return sum(shares) / len(shares)
+
+
+def uneven(metrics) -> float:
+    """Even accuracy: four right and one wrong, in batches of 4 and 1."""
+    C = torch.tensor([[4, 0], [0, 0]]), torch.tensor([[0, 1], [0, 0]])
+    mean = (metrics.accuracy(C[0]) + metrics.accuracy(C[1])) / 2
+    return largest([abs(mean - 0.5), abs(metrics.accuracy(C[0] + C[1]) - 0.8)])

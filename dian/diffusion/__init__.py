@@ -1,0 +1,1 @@
+"""Denoising diffusion: noise schedules, sampling, likelihood and the U-Net."""

@@ -1,0 +1,236 @@
+r"""Data whose best denoiser can be written down: mixtures of Gaussians.
+
+Noise turns a mixture of round Gaussians into another one. So everything that a network
+has to learn from samples has a closed form here: the density of :math:`x_t`, its score,
+the clean image to be expected, and the noise to be predicted. It is what the pages on
+diffusion measure networks and samplers with.
+
+Axis names: ``part`` are the Gaussians :math:`k`, and ``d`` the entries of one
+:math:`x`. ``alpha_bar`` is :math:`\bar\alpha_t`, one for all or one for each.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+
+class Mixture(NamedTuple):
+    r"""The distribution :math:`\sum_k w_k\, \mathcal N(m_k, s_k^2 I)`."""
+
+    weight: Float64[Tensor, "part"]
+    """:math:`w_k`, which sum to 1."""
+    mean: Float64[Tensor, "part d"]
+    """:math:`m_k`."""
+    variance: Float64[Tensor, "part"]
+    """:math:`s_k^2`; 0 makes a point."""
+
+
+def ring(n: int = 8, radius: float = 0.8, variance: float = 0.005) -> Mixture:
+    """Put ``n`` equal Gaussians in the plane, evenly on a circle.
+
+    >>> ring(4, radius=1.0).mean.round(decimals=3).abs().sum()
+    tensor(4., dtype=torch.float64)
+    """
+    angle = torch.arange(n, dtype=torch.float64) * 2 * math.pi / n
+    mean = radius * torch.stack([angle.cos(), angle.sin()], 1)
+    return Mixture(mean.new_full((n,), 1 / n), mean, mean.new_full((n,), variance))
+
+
+def gaussian(mean: float, variance: float, d: int = 1) -> Mixture:
+    """Return one Gaussian with the same mean and variance in every entry.
+
+    >>> gaussian(0.0, 1.0).mean
+    tensor([[0.]], dtype=torch.float64)
+    """
+    one = torch.ones(1, dtype=torch.float64)
+    return Mixture(one, mean * one.expand(1, d), variance * one)
+
+
+def draw(
+    mixture: Mixture, n: int, generator: torch.Generator | None = None
+) -> Float64[Tensor, "{n} d"]:
+    """Draw ``n`` independent samples.
+
+    >>> draw(gaussian(3.0, 0.0), 2)
+    tensor([[3.],
+            [3.]], dtype=torch.float64)
+    """
+    part = torch.multinomial(mixture.weight, n, replacement=True, generator=generator)
+    shape = n, mixture.mean.shape[1]
+    z = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return mixture.mean[part] + mixture.variance[part, None].sqrt() * z
+
+
+def moments(mixture: Mixture) -> tuple[Float64[Tensor, "d"], Float64[Tensor, "d d"]]:
+    """Return mean and covariance of the whole.
+
+    >>> mean, covariance = moments(ring(radius=1.0, variance=0.1))
+    >>> covariance.round(decimals=6)  # half of the squared radius, and the variance
+    tensor([[0.6000, 0.0000],
+            [0.0000, 0.6000]], dtype=torch.float64)
+    """
+    w, m, s2 = mixture
+    mean = w @ m
+    spread = (w[:, None] * (m - mean)).T @ (m - mean)
+    return mean, spread + (w @ s2) * torch.eye(len(mean)).to(m)
+
+
+def noised(
+    mixture: Mixture, alpha_bar: Float64[Tensor, "*batch"]
+) -> tuple[Float64[Tensor, "*batch part d"], Float64[Tensor, "*batch part"]]:
+    r"""Return means and variances of the mixture that :math:`x_t` follows.
+
+    .. math::
+
+        q_t(x) = \sum_k w_k\, \mathcal N(x; \sqrt{\bar\alpha_t}\, m_k, v_k I), \qquad
+        v_k = \bar\alpha_t s_k^2 + 1 - \bar\alpha_t
+
+    >>> noised(gaussian(2.0, 1.0), torch.tensor(0.25).double())
+    (tensor([[1.]], dtype=torch.float64), tensor([1.], dtype=torch.float64))
+    """
+    a = alpha_bar[..., None]
+    return a[..., None].sqrt() * mixture.mean, a * mixture.variance + 1 - a
+
+
+def log_parts(
+    mixture: Mixture,
+    x: Float64[Tensor, "*batch d"],
+    alpha_bar: Float64[Tensor, "#*batch"],
+) -> Float64[Tensor, "*batch part"]:
+    r"""Return :math:`\ln w_k\, \mathcal N(x; \sqrt{\bar\alpha_t}\, m_k, v_k I)`.
+
+    Their :func:`torch.logsumexp` is the log-density :math:`\ln q_t(x)`, their softmax
+    the probability :math:`r_k(x)` that :math:`x` comes from part :math:`k`.
+
+    >>> x = torch.zeros(1, 1).double()
+    >>> log_parts(gaussian(0.0, 1.0), x, torch.tensor([1.0]).double())
+    tensor([[-0.9189]], dtype=torch.float64)
+    """
+    m, v = noised(mixture, alpha_bar)
+    square = (x[..., None, :] - m).square().sum(-1)
+    normalised = x.shape[-1] * (2 * math.pi * v).log()
+    return mixture.weight.log() - 0.5 * (square / v + normalised)
+
+
+def score(
+    mixture: Mixture,
+    x: Float64[Tensor, "*batch d"],
+    alpha_bar: Float64[Tensor, "#*batch"],
+) -> Float64[Tensor, "*batch d"]:
+    r"""Return the slope of the log-density, :math:`\nabla \ln q_t(x)`.
+
+    .. math::
+
+        \nabla \ln q_t(x) = -\sum_k r_k(x)\, \frac{x - \sqrt{\bar\alpha_t}\, m_k}{v_k}
+
+    >>> x = torch.tensor([[3.0]]).double()
+    >>> score(gaussian(0.0, 1.0), x, torch.tensor([0.5]).double())
+    tensor([[-3.]], dtype=torch.float64)
+    """
+    m, v = noised(mixture, alpha_bar)
+    r = log_parts(mixture, x, alpha_bar).softmax(-1)
+    return -((r / v)[..., None] * (x[..., None, :] - m)).sum(-2)
+
+
+def optimal_epsilon(
+    mixture: Mixture,
+    x: Float64[Tensor, "*batch d"],
+    alpha_bar: Float64[Tensor, "#*batch"],
+) -> Float64[Tensor, "*batch d"]:
+    r"""Return the noise that a perfect network predicts.
+
+    .. math::
+
+        \epsilon^*(x, t) = \mathbb E[\epsilon \mid x_t = x]
+        = -\sqrt{1 - \bar\alpha_t}\, \nabla \ln q_t(x)
+
+    >>> x = torch.tensor([[3.0]]).double()
+    >>> optimal_epsilon(gaussian(0.0, 1.0), x, torch.tensor([0.75]).double())
+    tensor([[1.5000]], dtype=torch.float64)
+    """
+    return -(1 - alpha_bar[..., None]).sqrt() * score(mixture, x, alpha_bar)
+
+
+def optimal_denoiser(
+    mixture: Mixture, alpha_bar: Float64[Tensor, "n"]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    r"""Return :math:`\epsilon^*` as a model, to put in the place of a network.
+
+    Parameters
+    ----------
+    mixture
+        The data.
+    alpha_bar
+        The whole table of a schedule; index ``t`` is step :math:`t`.
+
+    Returns
+    -------
+    model
+        Takes :math:`x_t` and a step for each, from 0 to T, and raises a
+        :class:`ValueError` for others. (On a GPU steps are not looked at.)
+
+    Examples
+    --------
+    >>> model = optimal_denoiser(gaussian(0.0, 1.0), torch.tensor([1.0, 0.75]).double())
+    >>> model(torch.tensor([[3.0]]), torch.tensor([1]))
+    tensor([[1.5000]])
+    """
+    last = len(alpha_bar) - 1
+
+    def model(x: Tensor, t: Tensor) -> Tensor:
+        batch = x.shape[:-1]
+        if t.shape != batch:
+            raise ValueError(
+                f"t must be {tuple(batch)}, a step for each, got {tuple(t.shape)}"
+            )
+        if t.device.type == "cpu" and len(t) and not (t.min() >= 0 and t.max() <= last):
+            raise ValueError(
+                f"every t must be from 0 to {last}, got {t.min()} to {t.max()}"
+            )
+        return optimal_epsilon(mixture, x.double(), alpha_bar[t]).to(x)
+
+    return model
+
+
+class PosteriorX0(NamedTuple):
+    r"""What is known of :math:`x_0` when :math:`x_t` is."""
+
+    mean: Float64[Tensor, "*batch d"]
+    r""":math:`\mathbb E[x_0 \mid x_t]`."""
+    variance: Float64[Tensor, "*batch"]
+    r""":math:`\frac1d \operatorname{tr} \operatorname{Cov}(x_0 \mid x_t)`."""
+
+
+def posterior_x0(
+    mixture: Mixture,
+    x: Float64[Tensor, "*batch d"],
+    alpha_bar: Float64[Tensor, "#*batch"],
+) -> PosteriorX0:
+    r"""Return mean and variance of the clean image, given the noisy one.
+
+    In part :math:`k` both are those of a Gaussian,
+
+    .. math::
+
+        \mathbb E_k[x_0 \mid x] = m_k + \frac{\sqrt{\bar\alpha_t}\, s_k^2}{v_k}
+        (x - \sqrt{\bar\alpha_t}\, m_k), \qquad
+        \operatorname{Var}_k(x_0 \mid x) = \frac{s_k^2 (1 - \bar\alpha_t)}{v_k},
+
+    and the parts count as much as :math:`r_k(x)`.
+
+    >>> x = torch.tensor([[2.0]]).double()
+    >>> posterior_x0(gaussian(0.0, 1.0), x, torch.tensor([0.25]).double())
+    PosteriorX0(mean=tensor([[1.]], dtype=...), variance=tensor([0.7500], dtype=...))
+    """
+    m, v = noised(mixture, alpha_bar)
+    r = log_parts(mixture, x, alpha_bar).softmax(-1)
+    gain = alpha_bar[..., None].sqrt() * mixture.variance / v
+    mean_k = mixture.mean + gain[..., None] * (x[..., None, :] - m)
+    variance_k = mixture.variance * (1 - alpha_bar[..., None]) / v
+    mean = (r[..., None] * mean_k).sum(-2)
+    between = (mean_k - mean[..., None, :]).square().mean(-1)
+    return PosteriorX0(mean, (r * (variance_k + between)).sum(-1))

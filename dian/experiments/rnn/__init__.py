@@ -1,0 +1,1 @@
+"""Recorded experiments of the chapter on rnn."""

@@ -1,0 +1,1 @@
+"""Positional encodings: sinusoidal, learned, ALiBi and rotary."""

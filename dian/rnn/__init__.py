@@ -1,0 +1,1 @@
+"""Recurrent networks, with backpropagation through time derived by hand."""

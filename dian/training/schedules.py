@@ -1,0 +1,40 @@
+r"""Learning-rate schedules: a factor of the peak rate as a function of progress."""
+
+import math
+
+
+def cosine(progress: float) -> float:
+    r"""Fall from 1 to 0 along half a cosine: :math:`(1 + \cos \pi p) / 2`.
+
+    Loshchilov and Hutter, *SGDR*, 2017, arXiv:1608.03983, without restarts.
+
+    >>> [round(cosine(p), 3) for p in (0.0, 0.5, 1.0)]
+    [1.0, 0.5, 0.0]
+    """
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def one_cycle(progress: float) -> float:
+    r"""Rise from 1/25 to 1 in the first 30 %, then fall to 0, both along half a cosine.
+
+    Smith and Topin, *Super-convergence*, 2018, arXiv:1708.07120, with the shape and the
+    defaults of :class:`torch.optim.lr_scheduler.OneCycleLR`, but for the momentum,
+    which stays.
+
+    >>> [round(one_cycle(p), 3) for p in (0.0, 0.15, 0.3, 0.65, 1.0)]
+    [0.04, 0.52, 1.0, 0.5, 0.0]
+    """
+    if progress < 0.3:
+        return 1 - (1 - 1 / 25) * cosine(progress / 0.3)
+    return cosine((progress - 0.3) / 0.7)
+
+
+SCHEDULES = {
+    "constant": lambda progress: 1.0,
+    "cosine": cosine,
+    "one-cycle": one_cycle,
+}
+"""The schedules by their name in the settings of an experiment.
+
+:meta hide-value:
+"""

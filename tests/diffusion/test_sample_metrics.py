@@ -1,0 +1,172 @@
+"""`sample_metrics` against closed forms, loops, scipy and scikit-learn."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from sklearn.metrics.pairwise import polynomial_kernel
+from sklearn.neighbors import NearestNeighbors
+
+from dian.diffusion import sample_metrics
+from dian.diffusion.sample_metrics import (
+    frechet_distance,
+    in_manifold,
+    mmd2_unbiased,
+    nearest,
+    precision_recall,
+)
+
+N, M, D = 53, 71, 7
+
+
+@pytest.fixture
+def sets(generator):
+    """Two clouds of other shapes, and not around one point."""
+    X, Y = (
+        torch.randn(n, D, generator=generator, dtype=torch.float64)
+        @ torch.randn(D, D, generator=generator, dtype=torch.float64)
+        for n in (N, M)
+    )
+    return X, Y + 0.7
+
+
+@pytest.fixture(params=[1024, 10], ids=["at once", "in chunks"])
+def chunks(request, monkeypatch):
+    """Whatever is in memory at once, the result is the same."""
+    monkeypatch.setattr(sample_metrics, "_CHUNK", request.param)
+
+
+def test_frechet_equals_scipy(sets):
+    X, Y = sets
+    cov_x, cov_y = np.cov(X.numpy().T), np.cov(Y.numpy().T)
+    expected = (
+        np.sum((X.mean(0) - Y.mean(0)).numpy() ** 2)
+        + np.trace(cov_x)
+        + np.trace(cov_y)
+        - 2 * np.trace(sqrtm(cov_x @ cov_y)).real
+    )
+    for A, B in ((X, Y), (Y, X)):
+        assert frechet_distance(A, B).item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_frechet_in_closed_form(sets):
+    """A shift adds its square; a scaling by s changes each deviation by (s - 1)."""
+    X, _ = sets
+    assert frechet_distance(X, X).item() == pytest.approx(0, abs=1e-10)
+    shift = torch.arange(D, dtype=torch.float64)
+    assert frechet_distance(X, X + shift).item() == pytest.approx(
+        shift.square().sum().item()
+    )
+    grown = X.mean(0) + 3 * (X - X.mean(0))
+    spread = X.T.cov().trace().item()
+    assert frechet_distance(X, grown).item() == pytest.approx(4 * spread)
+    # Fewer items than features: the covariances are singular.
+    assert frechet_distance(X[:4], X[:4] + shift).item() == pytest.approx(
+        shift.square().sum().item()
+    )
+    rotated = torch.linalg.qr(sets[1][:D])[0]
+    assert frechet_distance(X @ rotated, sets[1] @ rotated).item() == pytest.approx(
+        frechet_distance(*sets).item()
+    )
+
+
+def test_kernel_distance_equals_scikit_learn(sets, chunks):
+    X, Y = (Z.numpy() for Z in sets)
+
+    def mean(A, B, skip):
+        K = polynomial_kernel(A, B, degree=3, gamma=1 / D, coef0=1)
+        if skip:
+            return (K.sum() - np.trace(K)) / (len(A) * (len(A) - 1))
+        return K.mean()
+
+    expected = mean(X, X, True) + mean(Y, Y, True) - 2 * mean(X, Y, False)
+    for A, B in (sets, sets[::-1]):
+        assert mmd2_unbiased(A, B).item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_kernel_distance_has_no_bias(generator):
+    """Its mean is 0 for two sets of one distribution, even if they are tiny."""
+    points = torch.randn(1000, 2, 3, D, generator=generator, dtype=torch.float64)
+    found = torch.stack([mmd2_unbiased(X, Y) for X, Y in points])
+    error = found.std() / len(found) ** 0.5
+    assert found.mean().abs() < 5 * error
+    assert found.min() < 0
+
+
+def test_neighbours_equal_scikit_learn(sets, chunks):
+    X, Y = sets
+    distance, index = nearest(X, Y, 5)
+    search = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(Y.numpy())
+    expected = search.kneighbors(X.numpy())
+    np.testing.assert_allclose(distance.numpy(), expected[0], rtol=1e-10)
+    assert np.array_equal(index.numpy(), expected[1])
+    # A copy is found at distance 0 exactly, in float32 too.
+    again, where = nearest(Y.float()[3:6] + 1000, Y.float() + 1000)
+    assert where.flatten().tolist() == [3, 4, 5]
+    assert not again.any()
+
+
+def test_coverage_as_its_definition_says(sets, chunks):
+    X, Y = sets
+    expected = []
+    for x in X:
+        inside = False
+        for j, y in enumerate(Y):
+            others = sorted((y - z).norm() for i, z in enumerate(Y) if i != j)
+            inside |= bool((x - y).norm() <= others[2])
+        expected.append(inside)
+    assert 0 < sum(expected) < N
+    assert in_manifold(X, Y, 3).tolist() == expected
+    precision, recall = precision_recall(X, Y[:N])
+    assert precision == in_manifold(X, Y[:N]).double().mean().item()
+    assert recall == in_manifold(Y[:N], X).double().mean().item()
+
+
+def test_precision_and_recall_tell_the_two_faults_apart(generator):
+    data = torch.randn(400, 2, generator=generator)
+    data[200:] += 20
+    fresh = torch.randn(400, 2, generator=generator)
+    both = fresh + 20 * (torch.arange(400) >= 200)[:, None]
+    precision, recall = precision_recall(both, data)
+    assert precision > 0.9
+    assert recall > 0.9
+    precision, recall = precision_recall(fresh, data)  # one half is never seen
+    assert precision > 0.9
+    assert 0.4 < recall < 0.5
+    precision, recall = precision_recall(20 * both, data)
+    assert precision < 0.05
+
+
+def test_errors(sets):
+    X, Y = sets
+    for distance in (frechet_distance, mmd2_unbiased):
+        for arguments, name in (((X[:1], Y), "X"), ((X, Y[:1]), "Y")):
+            with pytest.raises(ValueError, match=f"{name} must hold 2 .* got 1"):
+                distance(*arguments)
+    for k in (0, M + 1):
+        with pytest.raises(ValueError, match=f"k must be 1 to {M}, .* got {k}"):
+            nearest(X, Y, k)
+
+
+@pytest.mark.parametrize(
+    "function", [frechet_distance, mmd2_unbiased, nearest, in_manifold]
+)
+def test_sets_with_other_features(function):
+    X = torch.zeros(11, D)
+    for Y in (torch.zeros(11, D + 1), torch.zeros(11, D, 1)):
+        with pytest.raises(ValueError, match=r"the same features, got \(11, 7\) and"):
+            inspect.unwrap(function)(X, Y)
+
+
+def test_balls_of_neighbours_that_are_not_there(sets):
+    X, Y = sets
+    for k in (0, M):
+        with pytest.raises(ValueError, match=f"k must be 1 to {M - 1}, .* got {k}"):
+            in_manifold(X, Y, k)
+
+
+def test_as_many_samples_as_data():
+    with pytest.raises(ValueError, match="must be as many as data, 500, got 5"):
+        precision_recall(torch.zeros(5, D), torch.zeros(500, D))

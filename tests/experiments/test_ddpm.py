@@ -1,0 +1,274 @@
+"""The diffusion experiments: what they train, how they judge, and that they resume."""
+
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from dian.diffusion.schedule import linear_schedule
+from dian.diffusion.unet import PRESETS, UNet
+from dian.errors import DianError
+from dian.experiments.diffusion import ddpm, evaluation
+from dian.experiments.diffusion.evaluation import Evaluator
+from dian.experiments.diffusion.samplers import (
+    Sampler,
+    TrajectoryRecorder,
+    as_bytes,
+    to_images,
+)
+from dian.runs import record as records
+from dian.runs.checkpoint import Checkpoint
+from dian.training.clipping import clip_by_norm
+
+CPU = torch.device("cpu")
+NAMES = ddpm.EXPERIMENTS_BY_NAME
+TINY = replace(
+    ddpm.smoke_settings(ddpm.BASE, evaluation.read(True))[0],
+    network="tiny",
+    precision="float32",
+)
+
+
+@pytest.fixture(scope="module")
+def few():
+    """A handful of real images, and the networks that judge."""
+    return ddpm.smoke_settings(TINY, evaluation.read(True))[1]
+
+
+@pytest.fixture(scope="module")
+def outcome(few):
+    return ddpm.run(TINY, few, 0, CPU)
+
+
+def test_every_way_is_judged_and_everything_is_kept(outcome):
+    ways = ("all", "all-floor", "averaged", "floor", "raw", "beta_tilde", "no_clip")
+    for way in (*ways, "ddim-2", "ddim-5"):
+        for key in ("frechet", "kernel", "precision", "recall", "imbalance"):
+            assert math.isfinite(outcome.metrics[f"{way}/{key}"])
+    for variance in ("beta", "beta_tilde"):
+        assert 1 < outcome.metrics[f"bits/{variance}"] < 30
+        assert outcome.metrics[f"bits/{variance}_error"] > 0
+    assert len(outcome.losses) == 2 * 3
+    assert all(len(row) == TINY.epochs for row in outcome.series.values())
+    assert outcome.weights.keys() == UNet(PRESETS["tiny"]).state_dict().keys()
+    assert all(w.dtype == torch.float16 for w in outcome.weights.values())
+    arrays = outcome.arrays
+    assert arrays["samples"].shape == (8, 28, 28)
+    assert arrays["samples"].dtype == torch.uint8
+    assert arrays["progress"].shape == (2, 10, 28, 28)
+    assert arrays["path/x"].shape == arrays["path/x_0"].shape == (5, 5, 28, 28)
+    assert arrays["path/t"].tolist() == [5, 4, 3, 2, 1]
+    assert arrays["between"].shape == (5, 9, 28, 28)
+    assert arrays["rate"].shape == arrays["distortion"].shape == (TINY.T + 1,)
+    # The last thing on the way is the sample itself.
+    assert torch.equal(arrays["path/x"][-1][:5], arrays["samples"][:5])
+
+
+def test_the_bound_is_the_rate_of_all_and_falls_to_the_prior(outcome):
+    rate = outcome.arrays["rate"]
+    assert rate[0].item() == pytest.approx(outcome.metrics["bits/beta"], rel=1e-5)
+    assert rate[-1].item() == pytest.approx(outcome.metrics["bits/prior"], rel=1e-3)
+    assert (rate.diff() < 0).all()
+    assert outcome.arrays["distortion"][0] == 0
+
+
+def test_a_seed_decides_everything(few, outcome):
+    again = ddpm.run(TINY, few, 0, CPU)
+    other = ddpm.run(replace(TINY, variants=False, ddim=""), few, 1, CPU)
+    assert again.losses == outcome.losses
+    assert again.metrics == outcome.metrics
+    assert again.losses != other.losses
+    for name, w in outcome.weights.items():
+        assert torch.equal(again.weights[name], w)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_interrupted_training_goes_on_to_the_same_bits(few, tmp_path, precision):
+    """Order, flips, noise and steps, and the average of the weights."""
+    settings = replace(TINY, precision=precision, variants=False, ddim="")
+    whole = ddpm.run(settings, few, 0, CPU)
+    checkpoint = Checkpoint(tmp_path / "seed-0.checkpoint", {"seed": 0}, every=0.0)
+
+    def stop(done, total, loss):
+        if done == 5:  # in the middle of the second epoch
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ddpm.run(settings, few, 0, CPU, after_step=stop, checkpoint=checkpoint)
+    steps = []
+    resumed = ddpm.run(
+        settings,
+        few,
+        0,
+        CPU,
+        after_step=lambda done, *_: steps.append(done),
+        checkpoint=checkpoint,
+    )
+    assert steps == [5, 6]
+    assert resumed.losses == whole.losses
+    assert resumed.metrics == whole.metrics
+    assert resumed.series == whole.series
+    for name in whole.arrays.keys() | resumed.arrays.keys():
+        if not name.endswith("seconds"):
+            assert torch.equal(resumed.arrays[name], whole.arrays[name])
+    for name, w in whole.weights.items():
+        assert torch.equal(resumed.weights[name], w)
+
+
+def test_judging_that_was_interrupted_begins_again_without_training(
+    few, tmp_path, monkeypatch, outcome
+):
+    checkpoint = Checkpoint(tmp_path / "seed-0.checkpoint", {"seed": 0}, every=1e9)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ddpm, "evaluate_all", stop)
+        with pytest.raises(KeyboardInterrupt):
+            ddpm.run(TINY, few, 0, CPU, checkpoint=checkpoint)
+    again = Checkpoint(checkpoint.path, {"seed": 0}, every=1e9)
+    resumed = ddpm.run(TINY, few, 0, CPU, after_step=stop, checkpoint=again)
+    assert resumed.metrics == outcome.metrics
+    assert resumed.losses == outcome.losses
+
+
+@pytest.mark.parametrize("family", ["ddpm-ablation", "ddpm-ablation-small"])
+@pytest.mark.parametrize("choice", ddpm.CHOICES)
+def test_each_ablation_changes_one_thing_and_runs(few, family, choice, outcome):
+    reference = asdict(NAMES[f"{family}-reference"]) | {"variants": False}
+    settings = asdict(NAMES[f"{family}-{choice}"]) | {"variants": False}
+    changed = {key for key in settings if settings[key] != reference[key]}
+    expected = {
+        "reference": set(),
+        "epsilon-bound": {"weighting"},
+        "mu-bound": {"weighting", "target"},
+        "mu-simple": {"target"},
+        "no-warm-up": {"warm_up"},
+        "no-flips": {"flips"},
+    }
+    assert changed == expected[choice]
+    if family == "ddpm-ablation-small":
+        return  # the same code as the other family
+    trial = replace(TINY, **{key: settings[key] for key in changed}, ddim="")
+    found = ddpm.run(replace(trial, variants=False), few, 0, CPU)
+    assert all(map(math.isfinite, found.losses))
+    assert (found.losses == outcome.losses) == (not changed)
+
+
+def test_trials_are_smaller_and_nothing_else():
+    for experiment in ddpm.EXPERIMENTS:
+        full, quick = asdict(experiment.settings), asdict(experiment.quick)
+        changed = {key for key in full if full[key] != quick[key]}
+        small = "network epochs batch_size warm_up T beta_1 beta_T ddim ema samples"
+        assert changed <= {*small.split(), "others", "bound_images"}
+        assert quick["samples"] < full["samples"]
+
+
+def test_a_replay_is_in_float64_and_does_not_round_its_weights(few):
+    settings = replace(TINY, precision="bfloat16", variants=False, ddim="")
+    outcome = ddpm.run(settings, few, 0, CPU, dtype=torch.float64)
+    assert all(w.dtype == torch.float64 for w in outcome.weights.values())
+    exact = replace(settings, precision="float32")
+    assert outcome.losses == ddpm.run(exact, few, 0, CPU, dtype=torch.float64).losses
+
+
+def test_the_first_loss_is_one_and_the_average_lags_behind(few, outcome):
+    """A network that begins with 0 loses the variance of the noise."""
+    assert outcome.losses[0] == pytest.approx(1, abs=0.1)
+    frozen = ddpm.run(replace(TINY, ema=1 - 1e-9, variants=False, ddim=""), few, 0, CPU)
+    assert not frozen.weights["last.weight"].any()  # as it started
+    assert frozen.losses == outcome.losses
+
+
+def test_clipping_together_is_clipping(generator):
+    gradients = [torch.randn(7, 3, generator=generator), torch.randn(5)]
+    for theta in (0.5, 100.0):
+        ours, theirs = (
+            [torch.nn.Parameter(torch.zeros_like(g)) for g in gradients]
+            for _ in range(2)
+        )
+        for parameters in (ours, theirs):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+        found = ddpm.clip_together(ours, theta)
+        assert found == pytest.approx(clip_by_norm(theirs, theta))
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a.grad, b.grad)
+    ours[0].grad[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="the gradient is not finite: its norm is nan"):
+        ddpm.clip_together(ours, 1.0)
+
+
+def test_images_between_two_begin_and_end_at_them(few):
+    """With a model that is right, what is at the ends comes back."""
+    schedule = linear_schedule(T=20, beta_start=1e-3, beta_end=0.3)
+    x = 2 * few.test.images[:3, None] - 1
+    ends = torch.cat([x[0], x[1]])
+
+    def model(x_t, t):  # the nearer of two images
+        distance = torch.stack([(x_t[:, 0] - e).square().sum((1, 2)) for e in ends])
+        return ends[distance.argmin(0)][:, None]
+
+    sampler = Sampler(schedule, model, "x_0", 4, 0, CPU, torch.float32)
+    found = sampler.interpolate_pairs(x[:1], x[1:2], t=10, n=5)
+    assert found.shape == (1, 5, 28, 28)
+    for end, image in ((0, found[0, 0]), (1, found[0, -1])):
+        torch.testing.assert_close(image, few.test.images[end], rtol=0, atol=1e-6)
+
+
+def test_the_same_starts_for_every_way_and_every_size_of_a_part():
+    def model(x_t, t):
+        return torch.zeros_like(x_t)
+
+    schedule = linear_schedule(T=3, beta_start=0.1, beta_end=0.5)
+    common = (schedule, model, "epsilon")
+    parts = [
+        torch.cat(
+            [x for x, _ in Sampler(*common, 5, 0, CPU, torch.float32).parts(7, s)]
+        )
+        for s in (0, 0, 1)
+    ]
+    assert torch.equal(parts[0], parts[1])
+    assert not torch.equal(parts[0], parts[2])
+    sampler = Sampler(*common, 5, 0, CPU, torch.float32)
+    assert sampler.ddim(7, 2).shape == sampler.ddpm_sample(7).shape == (7, 28, 28)
+
+
+def test_judging_real_images_finds_them_real(few):
+    judge = Evaluator(few, CPU, torch.float64)
+    same = judge(judge.test)
+    assert same["frechet"] == pytest.approx(0, abs=1e-6)
+    assert same["precision"] == same["recall"] == 1.0
+    assert judge.floor(11) == judge(judge.train)
+    distance, index = judge.neighbours(judge.train[3:6])
+    assert index.tolist() == [3, 4, 5]
+    assert not distance.any()
+    assert judge.classes(judge.test).sum() == len(judge.test)
+
+
+def test_bytes_and_images_and_the_path():
+    grey = torch.arange(256) / 127.5 - 1
+    images = to_images(grey.view(1, 1, 16, 16), torch.float32)
+    assert as_bytes(images).flatten().tolist() == list(range(256))
+    path = TrajectoryRecorder(1000)
+    assert path.at == [1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
+
+
+def test_without_the_classifier_nothing_is_trained(monkeypatch):
+    monkeypatch.setattr(records, "names", lambda *_: [])
+    monkeypatch.setattr(evaluation, "read_images", lambda quick: ((), ()))
+    with pytest.raises(DianError, match="run: python -m dian train feature-classifier"):
+        evaluation.read(False)
+    assert evaluation.checksums() == {}
+
+
+def test_what_a_record_may_weigh():
+    """Weights in half precision and the arrays, each below 15 MiB."""
+    for settings in NAMES.values():
+        network = UNet(PRESETS[settings.network])
+        assert sum(p.numel() for p in network.parameters()) * 2 < 12 * 2**20
+        assert max(settings.samples, 0) >= settings.others > 0
+        assert np.prod([evaluation.KEPT, 28, 28]) < 2**20

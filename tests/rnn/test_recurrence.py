@@ -1,0 +1,395 @@
+"""`recurrence` against a readable loop, autograd, and torch's own network."""
+
+import inspect
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dian.rnn.recurrence import (
+    ACTIVATIONS,
+    RNN,
+    output_backward,
+    output_forward,
+    rnn,
+    rnn_backward,
+    rnn_forward,
+)
+from dian.training.clipping import clip_by_norm
+from dian.training.loss import cross_entropy_backward
+
+# Distinct primes: a swapped or merged axis cannot pass by luck.
+TIME, BATCH, D, H, Q = 7, 5, 3, 11, 2
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+
+
+@pytest.fixture
+def inputs(generator):
+    """X, W_xh, W_hh, b_h, H_0 in float64; nothing symmetric, nothing zero."""
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    return (
+        normal(TIME, BATCH, D),
+        normal(D, H),
+        normal(H, H) / H**0.5,
+        normal(H),
+        normal(BATCH, H),
+    )
+
+
+def states_by_loops(X, W_xh, W_hh, b_h, H_0):
+    """One number at a time, in plain Python arithmetic."""
+    states = [H_0.tolist()]
+    for X_t in X.tolist():
+        state = []
+        for row, last in zip(X_t, states[-1], strict=True):
+            new = []
+            for j in range(H):
+                a = b_h[j].item()
+                a += sum(row[i] * W_xh[i, j].item() for i in range(D))
+                a += sum(last[i] * W_hh[i, j].item() for i in range(H))
+                new.append(math.tanh(a))
+            state.append(new)
+        states.append(state)
+    return torch.tensor(states, dtype=torch.float64)
+
+
+PLAIN = {
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "identity": lambda A: A,
+}
+
+
+def differentiable(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh):
+    """The recurrence as autograd can follow it."""
+    states = [H_0]
+    for X_t in X:
+        states.append(phi(X_t @ W_xh + states[-1] @ W_hh + b_h))
+    return torch.stack(states[1:])
+
+
+def test_forward_equals_the_loop(inputs):
+    expected = states_by_loops(*inputs)
+    torch.testing.assert_close(rnn_forward(*inputs), expected, rtol=0, atol=1e-13)
+
+
+def test_the_comparison_can_fail(inputs):
+    X, W_xh, W_hh, b_h, H_0 = inputs
+    transposed = rnn_forward(X, W_xh, W_hh.T, b_h, H_0)
+    assert (transposed - states_by_loops(*inputs)).abs().max() > 1e-2
+
+
+def test_forward_equals_torch(inputs):
+    X, W_xh, W_hh, b_h, H_0 = inputs
+    theirs = nn.RNN(D, H).double()
+    with torch.no_grad():
+        theirs.weight_ih_l0.copy_(W_xh.T)
+        theirs.weight_hh_l0.copy_(W_hh.T)
+        # Only the sum of the two biases matters.
+        theirs.bias_ih_l0.copy_(b_h - 1)
+        theirs.bias_hh_l0.fill_(1)
+        output, last = theirs(X, H_0[None])
+    states = rnn_forward(*inputs)
+    torch.testing.assert_close(states[1:], output, rtol=0, atol=1e-14)
+    torch.testing.assert_close(states[-1], last[0], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("rows", [1, 2 * BATCH + 1, 10**6])
+def test_how_many_steps_are_worked_on_together_changes_nothing(
+    inputs, generator, monkeypatch, rows
+):
+    G = torch.randn(TIME, BATCH, H, generator=generator, dtype=torch.float64)
+    expected = rnn_backward(G, G[2], inputs[0], rnn_forward(*inputs), *inputs[1:3])
+    monkeypatch.setattr("dian.rnn.recurrence.ROWS", rows)
+    states = rnn_forward(*inputs)
+    torch.testing.assert_close(states, states_by_loops(*inputs), **EXACT)
+    found = rnn_backward(G, G[2], inputs[0], states, *inputs[1:3])
+    for ours, others in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, others, **EXACT)
+
+
+def test_inputs_may_lie_in_memory_batch_first(inputs, generator):
+    G = torch.randn(TIME, BATCH, H, generator=generator, dtype=torch.float64)
+    X, *others = inputs
+    states = rnn_forward(*inputs)
+    expected = rnn_backward(G, None, X, states, *others[:2])
+    turned = X.transpose(0, 1).contiguous().transpose(0, 1)
+    torch.testing.assert_close(rnn_forward(turned, *others), states, **EXACT)
+    found = rnn_backward(G, None, turned, states, *others[:2])
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, **EXACT)
+
+
+def test_forward_changes_none_of_its_arguments(inputs):
+    before = [x.clone() for x in inputs]
+    rnn_forward(*inputs)
+    assert all(torch.equal(a, b) for a, b in zip(before, inputs, strict=True))
+
+
+@pytest.mark.parametrize("activation", PLAIN)
+@pytest.mark.parametrize("reads", ["states", "last", "both"])
+def test_backward_equals_autograd(generator, inputs, reads, activation):
+    G = torch.randn(TIME, BATCH, H, generator=generator, dtype=torch.float64)
+    E = torch.randn(BATCH, H, generator=generator, dtype=torch.float64)
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    plain = differentiable(*leaves, PLAIN[activation])
+    loss = (plain * G).sum() * (reads != "last") + (plain[-1] * E).sum() * (
+        reads != "states"
+    )
+    expected = torch.autograd.grad(loss, leaves)
+
+    X, W_xh, W_hh, _, _ = inputs
+    kept = [x.clone() for x in (G, E)]
+    gradients = rnn_backward(
+        None if reads == "last" else G,
+        None if reads == "states" else E,
+        X,
+        rnn_forward(*inputs, activation),
+        W_xh,
+        W_hh,
+        activation,
+    )
+    for name, ours, theirs in zip(gradients._fields, gradients, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12, msg=name)
+    assert torch.equal(G, kept[0])
+    assert torch.equal(E, kept[1])
+
+
+@pytest.mark.parametrize("activation", PLAIN)
+def test_gradients_reach_autograd(inputs, activation):
+    """With tolerances that a gradient wrong by 0.05 % does not pass."""
+    leaves = [x.requires_grad_() for x in inputs]
+
+    def unrolled(*leaves):
+        return rnn(*leaves, activation)
+
+    assert torch.autograd.gradcheck(unrolled, leaves, rtol=1e-6, atol=1e-8)
+
+
+def test_data_get_no_gradient(inputs):
+    """It would be thrown away, and costs a product of all steps."""
+    X, W_xh, W_hh, *_ = inputs
+    H = rnn_forward(*inputs)
+    E = torch.ones_like(H[0])
+    without = rnn_backward(None, E, X, H, W_xh, W_hh, need_input_grad=False)
+    assert without.X is None
+    whole = rnn_backward(None, E, X, H, W_xh, W_hh)
+    assert all(torch.equal(a, b) for a, b in zip(without[1:], whole[1:], strict=True))
+
+
+def test_slopes_are_written_from_the_states():
+    A = torch.linspace(-5, 5, 101, dtype=torch.float64, requires_grad=True)
+    for name, (apply_, derivative, max_slope) in ACTIVATIONS.items():
+        expected = torch.autograd.grad(PLAIN[name](A).sum(), A)[0]
+        found = derivative(apply_(A.detach().clone()))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-14, msg=name)
+        assert found.max() == max_slope
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_ten_steps_of_descent_are_those_of_torch(activation):
+    """Our gradients, our loss and our clipping, against autograd through nn.RNN."""
+    generator = torch.Generator().manual_seed(0)
+    ours = RNN(D, H, activation=activation, generator=generator).double()
+    head = nn.Linear(H, Q).double()
+    theirs, peer = nn.RNN(D, H, nonlinearity=activation).double(), nn.Linear(H, Q)
+    peer.double().load_state_dict(head.state_dict())
+    W_hq = nn.Parameter(head.weight.detach().T.clone())
+    b_q = nn.Parameter(head.bias.detach().clone())
+    with torch.no_grad():
+        theirs.weight_ih_l0.copy_(ours.W_xh.T)
+        theirs.weight_hh_l0.copy_(ours.W_hh.T)
+        # Of the two biases of torch one stays at zero: else their sum would move twice.
+        theirs.bias_ih_l0.zero_()
+        theirs.bias_hh_l0.zero_().requires_grad_(False)
+    mine = [*ours.parameters(), W_hq, b_q]
+    other = [p for p in [*theirs.parameters(), *peer.parameters()] if p.requires_grad]
+    optimizers = [torch.optim.SGD(p, lr=0.5) for p in (mine, other)]
+    for _ in range(10):
+        X = torch.randn(TIME, BATCH, D, generator=generator, dtype=torch.float64)
+        labels = torch.randint(Q, (BATCH,), generator=generator)
+        _, last = ours(X)
+        G = cross_entropy_backward((last @ W_hq + b_q).detach(), labels)
+        out = output_backward(G, last.detach(), W_hq.detach())
+        W_hq.grad, b_q.grad = out.W_hq, out.b_q
+        ours.zero_grad()
+        last.backward(out.H)
+        clip_by_norm(mine, max_norm=0.3)
+        optimizers[0].step()
+
+        optimizers[1].zero_grad()
+        loss = nn.functional.cross_entropy(peer(theirs(X)[1][0]), labels)
+        loss.backward()
+        norm = torch.cat([p.grad.flatten() for p in other]).norm()
+        for parameter in other:
+            parameter.grad *= min(1.0, 0.3 / norm)
+        optimizers[1].step()
+    for found, expected in (
+        (ours.W_xh.T, theirs.weight_ih_l0),
+        (ours.W_hh.T, theirs.weight_hh_l0),
+        (ours.b_h, theirs.bias_ih_l0),
+        (W_hq.T, peer.weight),
+        (b_q, peer.bias),
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_a_detached_state_lets_no_gradient_cross_the_cut(generator, inputs):
+    """Truncated backpropagation: each chunk for itself, from the state it is handed."""
+    X, W_xh, W_hh, b_h, H_0 = inputs
+    whole = rnn_forward(*inputs)
+    leaf, state, cut = W_hh.clone().requires_grad_(), H_0, 3
+    expected = torch.zeros_like(W_hh)
+    for chunk, start in zip(X.split(cut), range(0, TIME, cut), strict=True):
+        states, last = rnn(chunk, W_xh, leaf, b_h, state)
+        assert torch.equal(states.detach(), whole[start + 1 : start + 1 + len(chunk)])
+        states.square().sum().backward()
+        state = last.detach()
+        again = W_hh.clone().requires_grad_()
+        part = differentiable(chunk, W_xh, again, b_h, whole[start])
+        part.square().sum().backward()
+        expected += again.grad
+    torch.testing.assert_close(leaf.grad, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("cut", [1, 3, TIME - 1])
+def test_a_cut_sequence_gives_the_whole_gradient(generator, inputs, cut):
+    X, W_xh, W_hh, b_h, H_0 = inputs
+    G = torch.randn(TIME, BATCH, H, generator=generator, dtype=torch.float64)
+    whole = rnn_backward(G, None, X, rnn_forward(*inputs), W_xh, W_hh)
+    first = rnn_forward(X[:cut], W_xh, W_hh, b_h, H_0)
+    second = rnn_forward(X[cut:], W_xh, W_hh, b_h, first[-1])
+    late = rnn_backward(G[cut:], None, X[cut:], second, W_xh, W_hh)
+    early = rnn_backward(G[:cut], late.H_0, X[:cut], first, W_xh, W_hh)
+    for name in ("W_xh", "W_hh", "b_h"):
+        together = getattr(early, name) + getattr(late, name)
+        torch.testing.assert_close(together, getattr(whole, name))
+    torch.testing.assert_close(torch.cat([early.X, late.X]), whole.X)
+    torch.testing.assert_close(early.H_0, whole.H_0)
+
+
+def test_the_layer_starts_at_zero_and_from_its_generator():
+    layers = [
+        RNN(D, H, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    ]
+    assert torch.equal(layers[0].W_hh, layers[1].W_hh)
+    assert not torch.equal(layers[0].W_hh, layers[2].W_hh)
+    X = torch.zeros(TIME, BATCH, D)
+    states, last = layers[0](X)
+    assert not states.any()
+    assert not last.any()
+    states, last = layers[0](X, torch.ones(BATCH, H))
+    assert torch.equal(states[-1], last)
+    assert last.any()
+
+
+def test_a_learned_start_gets_the_gradient_of_the_whole_batch(generator):
+    layer = RNN(D, H, learnable_h0=True, generator=generator).double()
+    nn.init.normal_(layer.h_0, generator=generator)
+    X = torch.randn(TIME, BATCH, D, generator=generator, dtype=torch.float64)
+    states, last = layer(X)
+    (states.square().sum() + last.sum()).backward()
+    leaf = layer.h_0.detach().clone().requires_grad_()
+    weights = [layer.W_xh.detach(), layer.W_hh.detach(), layer.b_h.detach()]
+    plain = differentiable(X, *weights, leaf.expand(BATCH, H))
+    (plain.square().sum() + plain[-1].sum()).backward()
+    torch.testing.assert_close(layer.h_0.grad, leaf.grad, rtol=0, atol=1e-12)
+    assert "h_0" in layer.state_dict()
+    assert "h_0" not in RNN(D, H).state_dict()
+
+
+def test_the_start_of_the_recurrent_matrix_is_an_argument(generator):
+    layer = RNN(D, H, init=nn.init.orthogonal_, generator=generator)
+    torch.testing.assert_close(layer.W_hh @ layer.W_hh.T, torch.eye(H))
+
+
+def test_an_unknown_activation(inputs):
+    message = "activation must be one of tanh, logistic, relu, identity, got 'sigmoid'"
+    with pytest.raises(ValueError, match=message):
+        RNN(D, H, activation="sigmoid")
+    with pytest.raises(ValueError, match=message):
+        rnn_forward(*inputs, "sigmoid")
+
+
+def test_the_order_of_time_in_memory_does_not_matter(generator, inputs):
+    """Images come with time as their second axis."""
+    X, *rest = inputs
+    swapped = X.transpose(0, 1).contiguous().transpose(0, 1)
+    assert not swapped.is_contiguous()
+    leaves = [x.clone().requires_grad_() for x in rest]
+    gradients = []
+    for x in (X, swapped):
+        states, _ = rnn(x, *leaves)
+        gradients.append(torch.autograd.grad(states.square().sum(), leaves))
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
+
+
+def wrong(inputs, position, value):
+    return [value if i == position else x for i, x in enumerate(inputs)]
+
+
+@pytest.mark.parametrize(
+    ("position", "shape", "message"),
+    [
+        (0, (TIME, BATCH), r"X must be \(time, batch, d\)"),
+        (0, (0, BATCH, D), "none empty"),
+        (0, (TIME, 0, D), "none empty"),
+        (1, (H, D), r"W_xh must have shape \(3, 11\) here, got \(11, 3\)"),
+        (2, (1, H), r"W_hh must have shape \(11, 11\)"),
+        (4, (1, H), r"H_0 must have shape \(5, 11\) here, got \(1, 11\)"),
+    ],
+)
+def test_shapes_that_disagree(inputs, position, shape, message):
+    # Without the shape checker that the tests wrap round every function of dian,
+    # so that this is the error that a user sees.
+    plain = inspect.unwrap(rnn_forward)
+    with pytest.raises(ValueError, match=message):
+        plain(*wrong(inputs, position, torch.zeros(shape, dtype=torch.float64)))
+
+
+def test_dtypes_that_disagree(inputs):
+    plain = inspect.unwrap(rnn_forward)
+    with pytest.raises(ValueError, match=r"b_h must have the dtype torch\.float64"):
+        plain(*wrong(inputs, 3, torch.zeros(H)))
+
+
+def test_devices_that_disagree(inputs):
+    plain = inspect.unwrap(rnn_forward)
+    elsewhere = torch.zeros(H, dtype=torch.float64, device="meta")
+    with pytest.raises(ValueError, match="b_h must have the device cpu of X, got meta"):
+        plain(*wrong(inputs, 3, elsewhere))
+
+
+@pytest.mark.parametrize("batch", [(BATCH,), (TIME, BATCH)])
+def test_output_backward_equals_autograd(generator, batch):
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    H_t, W_hq, b_q, G = normal(*batch, H), normal(H, Q), normal(Q), normal(*batch, Q)
+    leaves = [x.requires_grad_() for x in (H_t, W_hq, b_q)]
+    expected = torch.autograd.grad(output_forward(*leaves), leaves, G)
+    ours = output_backward(G, H_t.detach(), W_hq.detach())
+    for found, theirs in zip(ours, expected, strict=True):
+        torch.testing.assert_close(found, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("E", "none"), r"G must have shape \(\d+, \d+, \d+\) here"),
+        (("longer", "none"), "G must have shape"),
+        (("none", "longer"), "E must have shape"),
+    ],
+)
+def test_gradients_of_the_wrong_shape(inputs, given, message):
+    states = rnn_forward(*inputs)
+    of = {"none": None, "E": torch.ones_like(states[0]), "longer": states}
+    G, E = (of[name] for name in given)
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(rnn_backward)(G, E, inputs[0], states, *inputs[1:3])

@@ -1,0 +1,240 @@
+"""From an experiment to its record and back, with the real data and real edits."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dian.errors import DianError
+from dian.runs import record as records
+from dian.runs import train as runner
+
+NAME = "rnn-fashion-mnist"
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_quick_run_makes_a_whole_record(tmp_path):
+    steps = []
+    record = runner.train(
+        NAME,
+        tmp_path / NAME,
+        quick=True,
+        n_seed=2,
+        device="cpu",
+        commit="abc",
+        report=lambda *step: steps.append(step),
+    )
+    assert record.seeds == [0, 1]
+    assert record.command == f"python -m dian train {NAME} --quick --seeds 2"
+    assert record.commit == "abc"
+    assert len(steps) == 2 * 5 * 32
+    assert record.value("test/accuracy") > 0.5
+    assert record.arrays["predictions"].shape == (2, 500)
+    assert record.series["test/accuracy"].shape == (2, 6)
+    assert records.stale(record) == []
+    assert not torch.equal(
+        *(record.weights[key] for key in ("rnn.b_h", "rnn.b_h"))
+    ) or (record.weights["rnn.b_h"].any())
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    experiment = runner.find(NAME)
+    data = experiment.data(True)
+    first, second = (
+        runner.replay(experiment, experiment.quick, data) for _ in range(2)
+    )
+    assert first == second
+    assert len(first["losses"]) == 50
+
+
+def test_another_seed_gives_others():
+    experiment = runner.find(NAME)
+    data, cpu = experiment.data(True), torch.device("cpu")
+    first, second = (
+        experiment.run(*experiment.smoke_settings(experiment.quick, data), seed, cpu)
+        for seed in (0, 1)
+    )
+    assert first.losses != second.losses
+
+
+def test_an_unknown_name_lists_the_nearest(tmp_path):
+    with pytest.raises(
+        DianError, match=f"no experiment 'rnn-mnist'; nearest: .*{NAME}"
+    ):
+        runner.train("rnn-mnist", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda r: r["losses"].__setitem__(6, r["losses"][6] * (1 + 3e-5)), "step 7"),
+        (lambda r: r["metrics"].__setitem__("test/f1", r["metrics"]["test/f1"] + 0.01),
+         "metrics/test/f1"),
+        (lambda r: r["weights"]["W_hq"].__setitem__(1, 1.0), "projection of W_hq"),
+        (lambda r: r["losses"].pop(), "what it holds"),
+    ],
+)  # fmt: skip
+def test_a_replay_that_differs_is_told_where(change, where):
+    experiment = runner.find(NAME)
+    old = runner.replay(experiment, experiment.quick, experiment.data(True))
+    new = runner.replay(experiment, experiment.quick, experiment.data(True))
+    assert runner._difference(old, new)[1] == 0
+    change(new)
+    found, excess = runner._difference(old, new)
+    assert where in found
+    assert excess > 1
+
+
+def test_a_replay_is_a_whole_run_in_little():
+    """The whole schedule, a last batch that is smaller, and the judging after each."""
+    experiment = runner.find(NAME)
+    told = runner.replay(experiment, experiment.quick, experiment.data(True))
+    assert {f"test/f1 of epoch {n}" for n in (0, 1, 2)} <= told["metrics"].keys()
+    small, (train, _) = experiment.smoke_settings(
+        experiment.quick, experiment.data(True)
+    )
+    assert small.epochs == 2
+    assert len(train.images) % small.batch_size == small.batch_size - 1
+    assert len(train.images) // small.batch_size == 24
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_a_number_never_proves_anything(bad):
+    numbers = {"losses": [1.0], "metrics": {"f1": 0.5}, "weights": {"w": [1.0, 2.0]}}
+    for changed in ({"losses": [bad]}, {"metrics": {"f1": bad}}):
+        assert runner._difference(numbers, numbers | changed)[1] == float("inf")
+        assert runner._difference(numbers | changed, numbers | changed)[1] == float(
+            "inf"
+        )
+
+
+@pytest.fixture
+def checkout(tmp_path, real_data):
+    """A copy of the package, to be edited, and a way to run its command line."""
+    shutil.copytree(
+        ROOT / "dian", tmp_path / "dian", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for other in set(records.names()) - {NAME}:
+        shutil.rmtree(tmp_path / "dian" / "recorded" / other)
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "dian", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(tmp_path), "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+        )
+
+    def edit(module, old, new):
+        path = tmp_path / "dian" / module
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return run, edit
+
+
+def test_a_docstring_leaves_a_record_fresh(checkout):
+    run, edit = checkout
+    edit(
+        "rnn/recurrence.py",
+        "Unroll the recurrence over time",
+        "Run the recurrence over time",
+    )
+    assert run("audit").returncode == 0
+
+
+def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
+    run, edit = checkout
+    edit("rnn/recurrence.py", "delta_t", "late")
+    audit = run("audit")
+    assert audit.returncode == 1
+    assert re.search(rf"{NAME} +│ stale ", audit.stdout)
+    assert audit.stderr.startswith(
+        f"dian: record {NAME} is stale: dian.rnn.recurrence changed"
+    )
+    proved = run("revalidate", "--commit", "abc")  # all that are stale
+    assert proved.returncode == 0, proved.stderr
+    assert "is fresh: the replay agrees" in proved.stdout
+    assert run("audit").returncode == 0
+
+
+def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
+    run, edit = checkout
+    edit("rnn/recurrence.py", "addmm_(state, W_hh)", "addmm_(state, W_hh, beta=1.001)")
+    assert "is stale: dian.rnn.recurrence changed" in run("audit").stderr
+    refused = run("revalidate", NAME)
+    assert refused.returncode == 1
+    assert f"record {NAME}: the replay differs" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert run("audit").returncode == 1
+
+
+def test_another_metric_is_seen_by_the_replay(checkout):
+    run, edit = checkout
+    edit("training/metrics.py", "_ratio(2 * C.diagonal()", "_ratio(1.9 * C.diagonal()")
+    refused = run("revalidate", NAME)
+    assert refused.returncode == 1
+    assert "the replay differs from the record in metrics/test/f1" in refused.stderr
+
+
+def test_what_happens_late_is_replayed(checkout):
+    """A change of the end of the schedule is no refactoring."""
+    run, edit = checkout
+    edit(
+        "training.py", "return (1 + math.cos", "return progress > 0.9 or (1 + math.cos"
+    )
+    refused = run("revalidate", NAME)
+    assert refused.returncode == 1
+    assert f"record {NAME}: the replay differs" in refused.stderr
+
+
+def test_another_setting_cannot_be_replayed(checkout):
+    run, edit = checkout
+    edit("experiments/rnn/study.py", "epochs: int = 30", "epochs: int = 31")
+    refused = run("revalidate", NAME)
+    assert refused.returncode == 1
+    assert f"record {NAME}: setting epochs 30 -> 31; train it again" in refused.stderr
+
+
+def test_a_damaged_record_is_told_by_the_audit(checkout):
+    run, edit = checkout
+    edit(f"recorded/{NAME}/record.json", '"success"', '"Success"')
+    audit = run("audit")
+    assert audit.returncode == 1
+    assert re.search(rf"{NAME} +│ damaged ", audit.stdout)
+    assert "record.json was changed by hand" in audit.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "rnn-fashion-mnits"), f"nearest: {NAME}"),
+        (("train", NAME, "--device", "tpu"), "--device must be auto, cpu or cuda"),
+        (("train", NAME, "--device", "cuda"), "torch finds no CUDA GPU"),
+        (("train", NAME, "--quik"), "Possible options: --quick"),
+        (("train", NAME, "--quick", "--out", "dian/recorded"), "never overwrites"),
+        (("trian", NAME), "Did you mean 'train'?"),
+        (("revalidate", "rnn"), "nearest:|valid:"),
+        (("audit", "rnn-relux"), "no record 'rnn-relux'; nearest: rnn-relu"),
+    ],
+)
+def test_the_command_line_refuses_what_it_does_not_know(tmp_path, arguments, message):
+    (tmp_path / "dian").symlink_to(ROOT / "dian")
+    done = subprocess.run(
+        [sys.executable, "-m", "dian", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert re.search(message, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
