@@ -1,0 +1,1 @@
+"""Recorded runs: experiments, records, checkpoints and their verification."""
