@@ -21,7 +21,7 @@ def source_key(module: str | Path) -> dict[str, str]:
     Parameters
     ----------
     module
-        A module of the package, such as ``dian.rnn.recurrence``, or the path of any script.
+        A module of the package, such as ``dian.rnn.recurrence``, or the path of a script.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def source_key(module: str | Path) -> dict[str, str]:
     """
     if isinstance(module, Path):
         found = {module.name: module}
-        todo = list(_imports(module, package=None))
+        todo = list(_imports(_text(module), package=None))
     else:
         found, todo = {}, [module]
     while todo:
@@ -47,14 +47,25 @@ def source_key(module: str | Path) -> dict[str, str]:
         found[name] = path
         is_package = path.name == "__init__.py"
         package = name if is_package else name.rpartition(".")[0]
-        todo += _imports(path, package)
+        todo += _imports(_text(path), package)
         todo.append(name.rpartition(".")[0])  # a package is imported before its parts
     return {name: fingerprint(path) for name, path in sorted(found.items())}
 
 
 def fingerprint(path: Path) -> str:
     """Hash the syntax tree of a file, without its comments and docstrings."""
-    return _fingerprint(path.read_text(encoding="utf-8"))
+    return _fingerprint(_text(path))
+
+
+def _text(path: Path) -> str:
+    """Read a file; again only if its time or its size has changed."""
+    status = path.stat()
+    return _read(path, status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _read(path: Path, mtime_ns: int, size: int) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 @cache
@@ -91,13 +102,18 @@ def _canonical(node: object) -> str:
     return repr(node)
 
 
-def _imports(path: Path, package: str | None) -> Iterator[str]:
-    """Name what a file imports, wherever in the file it does so.
+@cache
+def _imports(text: str, package: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_imported(text, package)))
+
+
+def _imported(text: str, package: str | None) -> Iterator[str]:
+    """Name what some code imports, wherever in it.
 
     ``from dian import rnn`` may name a module or something in one: both are yielded,
     and what is not a module is dropped by the caller.
     """
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
