@@ -17,6 +17,7 @@ from dian.positions.registry import ENCODINGS, encoding
 from dian.positions.rotary import rotate
 from dian.positions.rotary_scaling import (
     ntk_aware,
+    position_interpolation,
     yarn,
     yarn_factor,
 )
