@@ -88,7 +88,7 @@ train: $(ENVIRONMENT) ## Train a recorded run again: make train NAME=rnn-fashion
 	@[ -n "$(NAME)" ] || { echo "make train NAME=..., one of:"; $(PY) -m dian list; exit 2; }
 	$(PY) -m dian train $(NAME)
 
-verify: $(ENVIRONMENT) ## Check every claim, and that each check catches its planted bugs
+verify: $(ENVIRONMENT) ## Check every claim, and that each check kills its mutants
 	$(PY) -m dian verify --mutants
 
 audit: $(ENVIRONMENT) ## Tell of every record and page whether it is fresh, stale or damaged

@@ -220,10 +220,12 @@ def _print_audit(found: list[Found], drawn: list[Page], *, replay: bool) -> None
 def verify(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(help="Claims (R5) or chapters (rnn). Default: all."),
+        typer.Argument(
+            help="Claims (R5), chapters (rnn) or equations (eq-mask, 17). Default: all."
+        ),
     ] = None,
     mutants: Annotated[
-        bool, typer.Option("--mutants", help="Plant the bugs, too.")
+        bool, typer.Option("--mutants", help="Run the mutants, too.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     results: Annotated[
@@ -235,7 +237,7 @@ def verify(
     if results and ids:
         raise DianError("--results keeps the results of all claims: name none of them")
     if results:
-        # What is kept includes the planted bugs.
+        # What is kept includes the mutants.
         reports = ledger.renew(results, lambda changed: _verify(changed, mutants=True))
     else:
         reports = _verify(ids or [], mutants=mutants)
@@ -250,7 +252,7 @@ def verify(
     if failed:
         raise DianError(f"claims that do not hold: {', '.join(failed)}")
     if survived:
-        raise DianError(f"planted bugs that were not caught: {', '.join(survived)}")
+        raise DianError(f"mutants that survived: {', '.join(survived)}")
 
 
 def _verify(names: Iterable[str], *, mutants: bool) -> list[dict]:
@@ -281,11 +283,11 @@ def _table(reports: list[dict]) -> str:
     console = Console()
     with console.capture() as drawn:
         console.print(table)
-    planted = [m["caught"] for r in reports for m in r["mutants"]]
+    killed = [m["caught"] for r in reports for m in r["mutants"]]
     held = sum(r["passed"] for r in reports)
     tally = f"{held} claims hold"
-    if planted:
-        tally += f", {sum(planted)} of {len(planted)} planted bugs were caught"
+    if killed:
+        tally += f", {sum(killed)} of {len(killed)} mutants were killed"
     return f"{drawn.get()}{tally}"
 
 

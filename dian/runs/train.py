@@ -16,7 +16,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 import dian.experiments
-from dian.runs import checkpoint as checkpoints, environment as machine, record as records, runlog
+from dian.runs import (
+    checkpoint as checkpoints,
+    environment as machine,
+    record as records,
+    runlog,
+)
 from dian.training import distributed
 from dian.runs.checkpoint import Checkpoint
 from dian.data import SAMPLE_CHECKSUMS

@@ -33,14 +33,14 @@ import torch
 
 from dian.claims import verify as verifier
 from dian.claims.positions import bug_matrix
-from dian.positions import rotary, sinusoidal
+from dian.positions import rotary
 from dian.positions.sinusoidal import frequencies
 
 generator = torch.Generator().manual_seed(0)
 q = torch.randn(24, 32, generator=generator, dtype=torch.float64)
 k = q + torch.randn(24, 32, generator=generator, dtype=torch.float64)
 first = bug_matrix.ROTARY_BUGS[0].mutant
-bugged = verifier.mutated("dian.positions.rotary", first)
+bugged = verifier.load_mutant("dian.positions.rotary", first)
 
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.5), layout="constrained")
 for ax, module, title in zip(
@@ -73,7 +73,7 @@ plt.show()
 # cache         decoding one by one is the same as doing all at once
 # ============  ==================================================================
 
-right = bug_matrix.rotary_properties(rotary)
+right = bug_matrix.rotary_properties()
 print("without a bug:", {name: f"{residual:.0e}" for name, residual in right.items()})
 assert not bug_matrix.seen(right)
 
@@ -154,7 +154,7 @@ assert set(alone) == {"shift", "golden", "cache"}
 # golden        each entry is the one of the formula
 # ============  ==================================================================
 
-right = bug_matrix.sinusoidal_properties(sinusoidal)
+right = bug_matrix.sinusoidal_properties()
 assert not bug_matrix.seen(right)
 found = bug_matrix.matrix(bug_matrix.SINUSOIDAL_BUGS)
 

@@ -33,7 +33,7 @@ from dian import data
 from dian.attention.transformer import RowTransformer, TokenTransformer
 from dian.claims import Mutant
 from dian.claims import verify as verifier
-from dian.claims.attention import blockwise, dot_product, multi_head
+from dian.claims.attention import blockwise, dot_product, masks, multi_head
 from dian.positions.registry import encoding
 from dian.training.loop import fit
 from dian.training.loss import cross_entropy
@@ -50,8 +50,8 @@ listed = [
     (dot_product.plain, "the softmax is taken over the queries"),
     (dot_product.plain, "keys and values change places"),
     (dot_product.plain, "the mask comes after the softmax"),
-    (dot_product.masks, "what may be read is hidden"),
-    (dot_product.masks, "the first query stands at the first key"),
+    (masks.masks_act_exactly, "what may be read is hidden"),
+    (masks.masks_act_exactly, "the first query stands at the first key"),
     (dot_product.dead_rows, "minus infinity, and no second fill"),
     (dot_product.backward, "the scores without the term D"),
     (dot_product.backward, "the keys without the scale"),
@@ -65,10 +65,10 @@ listed = [
 print(f"{'bug':50} check  apart    allowed")
 for check, what in listed:
     mutant = planted(check, what)
-    result = verifier.plant(check.claim, mutant)
+    result = verifier.run_mutant(check.claim, mutant)
     found = "error" if result.error else f"{result.residual:.0e}"
     print(f"{what:50} {check.claim.id:6} {found:8} {check.claim.tolerance:.0e}")
-    assert verifier.caught(mutant, result)
+    assert verifier.killed(mutant, result)
     # not within a million times what is allowed; what is not a number is not, either
     assert result.error or not result.residual <= 1e6 * check.claim.tolerance
 
@@ -103,11 +103,11 @@ in_heads = [
 ]
 modules = {"no bug": None}
 for name, bugs in (
-    ("dian.attention", in_attention),
+    ("dian.attention.dot_product", in_attention),
     ("dian.attention.multi_head", in_heads),
 ):
     for check, what in bugs:
-        modules[what] = verifier.mutated(name, planted(check, what))
+        modules[what] = verifier.load_mutant(name, planted(check, what))
 
 
 def classifier(what: str, generator: torch.Generator) -> RowTransformer:

@@ -41,7 +41,7 @@ from dian.claims import verify as verifier
 from dian.claims.diffusion import sampling as checks
 from dian.diffusion import sampling
 from dian.diffusion.gaussian_mixture import Mixture, gaussian, moments, optimal_denoiser
-from dian.diffusion.sampling import ddim_sample, evenly_spaced_timesteps
+from dian.diffusion.sampling import ddim_sample, ddpm_sample, evenly_spaced_timesteps
 from dian.diffusion.schedule import linear_schedule, signal_to_noise
 
 T, beta_1 = 50, 1e-4  # short: on a long chain an index that is off by one changes 1 %
@@ -62,13 +62,13 @@ def affine(walk: Callable) -> tuple[float, float, torch.Tensor]:
     return b.item(), (a - b).item(), torch.stack(c) - b
 
 
-def walk_on(data: Mixture, ddpm_sample=sample, variance: str = "beta") -> Callable:
+def walk_on(data: Mixture, sample=ddpm_sample, variance: str = "beta") -> Callable:
     """Algorithm 2 with the best prediction for some data."""
     model = optimal_denoiser(data, schedule.alpha_bar)
 
     def walk(x_T, noise):
         options = {"clip": None, "variance": variance, "noise": noise}
-        return ddpm_sample(schedule, model, x_T, **options)
+        return sample(schedule, model, x_T, **options)
 
     return walk
 
@@ -157,7 +157,7 @@ listed = [
 off, blind, nothing = {}, [], []
 print(f"{'bug':42} unit data  a point   samples needed")
 for what in listed:
-    wrong = verifier.mutated("dian.diffusion.sampling", planted[what]).ddpm_sample
+    wrong = verifier.load_mutant("dian.diffusion.sampling", planted[what]).ddpm_sample
     b, a, c = affine(walk_on(gaussian(0.0, 1.0), wrong))
     off[what] = (a**2 + (c**2).sum() - (1 - beta_1)).item()
     b, a, c = affine(walk_on(gaussian(0.3, 0.0), wrong))
@@ -202,7 +202,7 @@ def variance_on(chain, wrong) -> float:
 
 
 neighbour = "the model is asked about the step before"
-wrong = verifier.mutated("dian.diffusion.sampling", planted[neighbour]).ddpm_sample
+wrong = verifier.load_mutant("dian.diffusion.sampling", planted[neighbour]).ddpm_sample
 lengths = [25, 50, 100, 200, 400]
 errors = []
 for n in lengths:

@@ -30,10 +30,11 @@ import torch
 from dian import data
 from dian.claims import Mutant
 from dian.claims import verify as verifier
-from dian.claims.diffusion import likelihood, process, sampling
+from dian.claims.diffusion import likelihood, pixels, process, sampling
 from dian.diffusion.gaussian_mixture import draw, optimal_denoiser, ring
 from dian.diffusion.pixels import from_bytes, to_bytes
 from dian.diffusion.process import training_loss
+from dian.diffusion.sampling import ddpm_sample
 from dian.diffusion.schedule import linear_schedule
 from dian.training.clipping import clip_by_norm
 from dian.training.loss import cross_entropy
@@ -61,8 +62,8 @@ bugs += [
     (process.forward, "the schedule starts one step late"),
     (process.algorithm_1, "step 0 is drawn, and T is not"),
     (process.algorithm_1, "the model is shown the clean image"),
-    (process.scaling, "scaled twice"),
-    (process.scaling, "wraps around where it should be cut off"),
+    (pixels.scaling, "scaled twice"),
+    (pixels.scaling, "wraps around where it should be cut off"),
     (sampling.ddpm_sample, "clips below alone"),
     (sampling.ddim, "the noise of the prediction before it was clipped"),
     (likelihood.bound, "the divergence is taken the other way round"),
@@ -71,10 +72,10 @@ bugs += [
 print(f"{'bug':52} check  apart    allowed")
 for check, what in bugs:
     mutant = planted(check, what)
-    result = verifier.plant(check.claim, mutant)
+    result = verifier.run_mutant(check.claim, mutant)
     found = "error" if result.error else f"{result.residual:.0e}"
     print(f"{what:52} {check.claim.id:6} {found:8} {check.claim.tolerance:.0e}")
-    assert verifier.caught(mutant, result)
+    assert verifier.killed(mutant, result)
 
 # %%
 # The same checks on the code as it is find differences of the size of rounding errors.
@@ -124,7 +125,7 @@ points["no bug"] = drawn_by(ddpm_sample)
 for what in in_the_walk:
     mutant = planted(sampling.gaussian_oracle, what)
     points[what] = drawn_by(
-        verifier.mutated("dian.diffusion.sampling", mutant).ddpm_sample
+        verifier.load_mutant("dian.diffusion.sampling", mutant).ddpm_sample
     )
 share = {what: within(cloud) for what, cloud in points.items()}
 

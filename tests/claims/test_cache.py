@@ -5,9 +5,7 @@ import shutil
 
 import pytest
 
-import dian.claims
 from dian.claims import cache as ledger
-from dian.errors import DianError
 
 
 def report(chapter, *, passed=True, caught=True):
@@ -33,7 +31,6 @@ def check(checked):
 @pytest.fixture
 def keys(monkeypatch):
     keys = {"one": "a", "two": "b"}
-    monkeypatch.setattr(dian.claims, "EXPECTED", {"ONE": 2, "TWO": 2})
     monkeypatch.setattr(ledger, "chapter_keys", lambda: dict(keys))
     return keys
 
@@ -49,23 +46,12 @@ def test_only_what_changed_is_checked_again(tmp_path, keys, check, checked):
     assert checked == [["one", "two"], ["two"]]
 
 
-def test_a_chapter_that_is_gone_is_told(tmp_path, keys, check, checked):
+def test_a_chapter_that_is_gone_is_not_reported(tmp_path, keys, check, checked):
     file = tmp_path / "claims.json"
     ledger.renew(file, check)
     del keys["one"]
-    with pytest.raises(DianError, match="claim ONE is gone"):
-        ledger.renew(file, check)
-    assert checked == [["one", "two"]]
-    dian.claims.EXPECTED.pop("ONE")
     assert [one["chapter"] for one in ledger.renew(file, check)] == ["two"]
-
-
-def test_a_planted_bug_that_is_gone_is_told(tmp_path, keys, check):
-    file = tmp_path / "claims.json"
-    dian.claims.EXPECTED["TWO"] = 3
-    with pytest.raises(DianError, match="claim TWO has 2 mutants, expected 3"):
-        ledger.renew(file, check)
-    assert not file.exists()
+    assert checked == [["one", "two"]]
 
 
 @pytest.mark.parametrize("bad", [{"passed": False}, {"caught": False}])
@@ -102,14 +88,17 @@ def moved(before):
 @pytest.mark.parametrize(
     ("module", "chapters"),
     [
-        ("dian.training.loss", {"rnn", "memory", "training"}),
-        ("dian.claims.positions.sinusoidal", {"positions"}),
+        ("dian.training.loss", {"rnn.recurrence", "rnn.vanishing", "training.loop"}),
+        (
+            "dian.claims.positions.sinusoidal",
+            {"positions.sinusoidal", "positions.alibi"},
+        ),
     ],
 )
 def test_a_chapter_depends_on_every_byte_of_what_it_imports(
     monkeypatch, tmp_path, module, chapters
 ):
-    """Even on a comment: planted bugs replace text, and the site shows it."""
+    """Even on a comment: the site shows the code as it is written."""
     before, real = ledger.chapter_keys(), ledger.module_path
     changed = tmp_path / "changed.py"
     changed.write_bytes(real(module).read_bytes() + b"# a comment\n")
@@ -126,7 +115,7 @@ def test_a_chapter_depends_on_the_records_that_it_reads(monkeypatch, tmp_path):
     before = ledger.chapter_keys()
     with (folder / "rnn-fashion-mnist" / "record.json").open("a") as file:
         file.write("\n")
-    assert moved(before) == {"training"}
+    assert moved(before) == {"training.loop"}
 
 
 @pytest.mark.parametrize("package", ["torch", "scikit-learn", "sympy", "mpmath"])

@@ -18,8 +18,6 @@ from dian.training import dropout
 
 BATCH, HEADS, N_QUERY, N_KEY, D_KEY, D_VALUE = 2, 3, 5, 7, 11, 13
 VASWANI = "Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762, eq. 1"
-FILLS = """S = S.masked_fill(~mask, torch.finfo(S.dtype).min)
-        P = S.softmax(-1).masked_fill(~mask, 0.0)"""
 
 
 def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -60,18 +58,23 @@ def by_loops(Q, K, V, mask=None, bias=None) -> Tensor:
     source=VASWANI,
     subjects=(dot_product,),
     mutants=(
-        Mutant("divided by d", "math.sqrt(Q.shape[-1])) @ K.mT", "Q.shape[-1]) @ K.mT"),
+        Mutant("divided by d", "scaled_dot_product_attention",
+               "math.sqrt(Q.shape[-1])", "Q.shape[-1]"),
         Mutant("divided by the root of the number of keys",
-               "math.sqrt(Q.shape[-1])) @ K.mT", "math.sqrt(K.shape[-2])) @ K.mT"),
-        Mutant("the softmax is taken over the queries",
+               "scaled_dot_product_attention",
+               "Q.shape[-1]", "K.shape[-2]"),
+        Mutant("the softmax is taken over the queries", "scaled_dot_product_attention",
                "P = torch.softmax(S, -1, out=place)",
                "P = torch.softmax(S, -2, out=place)"),
-        Mutant("the bias is forgotten", "S = S + bias", "S = S"),
-        Mutant("the mask comes after the softmax",
+        Mutant("the bias is forgotten", "scaled_dot_product_attention",
+               "S = S + bias", "S = S"),
+        Mutant("the mask comes after the softmax", "scaled_dot_product_attention",
                "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)", "pass"),
-        Mutant("what may be read is hidden", "S.masked_fill(~mask, torch",
-               "S.masked_fill(mask, torch"),
-        Mutant("keys and values change places", "(P if Z is None else P * Z) @ V, P",
+        Mutant("what may be read is hidden", "scaled_dot_product_attention",
+               "S.masked_fill(~mask, torch.finfo(S.dtype).min)",
+               "S.masked_fill(mask, torch.finfo(S.dtype).min)"),
+        Mutant("keys and values change places", "scaled_dot_product_attention",
+               "(P if Z is None else P * Z) @ V, P",
                "(P if Z is None else P * Z) @ K, P"),
     ),
 )  # fmt: skip
@@ -145,21 +148,22 @@ def slopes(f, x: Tensor, h: float = 1e-5) -> Tensor:
     assumptions="the last identity needs keys that no rotation has turned",
     subjects=(dot_product,),
     mutants=(
-        Mutant("the scores without the term D", "S_bar = softmax_backward(P, P_bar)",
-               "S_bar = P * P_bar"),
+        Mutant("the scores without the term D", "attention_backward",
+               "S_bar = softmax_backward(P, P_bar)", "S_bar = P * P_bar"),
         Mutant("the weights in place of what dropout left of them",
+               "attention_backward",
                "V_bar = dropped.mT @ O_bar", "V_bar = P.mT @ O_bar"),
-        Mutant("dropout is not in the gradient of the weights",
-               "else (O_bar @ V.mT) * Z", "else O_bar @ V.mT"),
-        Mutant("the keys without the scale", "K=S_bar.mT @ (scale * Q)",
-               "K=S_bar.mT @ Q"),
-        Mutant("the queries divided by d", "Q=S_bar @ (scale * K)",
-               "Q=S_bar @ (scale**2 * K)"),
-        Mutant("the values with the weights not transposed",
+        Mutant("dropout is not in the gradient of the weights", "attention_backward",
+               "(O_bar @ V.mT) * Z", "O_bar @ V.mT"),
+        Mutant("the keys without the scale", "attention_backward", "scale * Q", "Q"),
+        Mutant("the queries divided by d", "attention_backward",
+               "scale * K", "scale**2 * K"),
+        Mutant("the values with the weights not transposed", "attention_backward",
                "V_bar = dropped.mT @ O_bar", "V_bar = dropped.flip(-1).mT @ O_bar"),
-        Mutant("what reaches the weights directly is forgotten",
+        Mutant("what reaches the weights directly is forgotten", "attention_backward",
                "P_bar = P_bar + G", "pass"),
         Mutant("the bias gets the mean of what it was spread over",
+               "_Attention.backward",
                "S_bar.sum_to_size(ctx.of_bias)",
                "S_bar.sum_to_size(ctx.of_bias) / len(S_bar)"),
     ),
@@ -229,13 +233,19 @@ def backward() -> float:
     source="our choice, and that of torch.nn.functional.scaled_dot_product_attention",
     subjects=(dot_product,),
     mutants=(
-        Mutant("minus infinity, and no second fill", FILLS,
+        Mutant("minus infinity, and no second fill", "scaled_dot_product_attention",
+               "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)\nP = "
+               "S.softmax(-1).masked_fill(~mask, 0.0)",
                "P = S.masked_fill(~mask, -torch.inf).softmax(-1)"),
-        Mutant("the row is not made zero", "softmax(-1).masked_fill(~mask, 0.0)",
-               "softmax(-1)"),
-        Mutant("a billion is taken off the scores", FILLS,
+        Mutant("the row is not made zero", "scaled_dot_product_attention",
+               "S.softmax(-1).masked_fill(~mask, 0.0)", "S.softmax(-1)"),
+        Mutant("a billion is taken off the scores", "scaled_dot_product_attention",
+               "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)\nP = "
+               "S.softmax(-1).masked_fill(~mask, 0.0)",
                "P = (S - (1e9 * ~mask).to(S.dtype)).softmax(-1)"),
-        Mutant("the scores are set to minus a billion", FILLS,
+        Mutant("the scores are set to minus a billion", "scaled_dot_product_attention",
+               "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)\nP = "
+               "S.softmax(-1).masked_fill(~mask, 0.0)",
                "P = S.float().masked_fill(~mask, -1e9).softmax(-1).to(S.dtype)"),
     ),
 )  # fmt: skip
@@ -282,11 +292,12 @@ def dead_rows() -> float:
     assumptions="all keys have the same length",
     subjects=(dot_product,),
     mutants=(
-        Mutant("the keys differ in length", "K = K / K.norm(dim=-1, keepdim=True)",
-               "pass", module=__name__),
-        Mutant("the kernel is as wide as without the scale",
+        Mutant("the keys differ in length", "kernel_regression",
+               "K = K / K.norm(dim=-1, keepdim=True)", "pass", module=__name__),
+        Mutant("the kernel is as wide as without the scale", "kernel_regression",
                "2 * math.sqrt(D_KEY)", "2", module=__name__),
-        Mutant("not divided", "(Q / math.sqrt(Q.shape[-1])) @ K.mT", "Q @ K.mT"),
+        Mutant("not divided", "scaled_dot_product_attention",
+               "(Q / math.sqrt(Q.shape[-1])) @ K.mT", "Q @ K.mT"),
     ),
 )  # fmt: skip
 def kernel_regression() -> float:

@@ -18,11 +18,13 @@ from dian.diffusion import schedule as noise_schedule
     source=f"{HO}, section 3.3",
     subjects=(pixels, process),
     mutants=(
-        Mutant("scaled to [0, 1]", "images / 127.5 - 1", "images / 255"),
-        Mutant("scaled twice", "images / 127.5 - 1", "2 * (images / 127.5 - 1) - 1"),
-        Mutant("cut off instead of rounded", ".round().to(torch.uint8)",
-               ".to(torch.uint8)"),
-        Mutant("wraps around where it should be cut off",
+        Mutant("scaled to [0, 1]", "from_bytes", "images / 127.5 - 1", "images / 255"),
+        Mutant("scaled twice", "from_bytes",
+               "images / 127.5 - 1", "2 * (images / 127.5 - 1) - 1"),
+        Mutant("cut off instead of rounded", "to_bytes",
+               "((x.clamp(-1, 1) + 1) * 127.5).round()",
+               "(x.clamp(-1, 1) + 1) * 127.5"),
+        Mutant("wraps around where it should be cut off", "to_bytes",
                "x.clamp(-1, 1) + 1", "x + 1"),
     ),
 )  # fmt: skip
