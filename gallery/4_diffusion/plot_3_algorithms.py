@@ -44,6 +44,7 @@ from torch import nn
 from dian.diffusion.gaussian_mixture import (
     draw,
     optimal_denoiser,
+    optimal_epsilon,
     posterior_x0,
     ring,
     score,
