@@ -57,7 +57,7 @@ def scaled_dot_product_attention(
         The :math:`B` that is added to the scores, finite. What must not be read is a
         matter of the mask.
     Z
-        What dropout leaves of each weight, as :func:`dropout_mask` draws it:
+        What dropout leaves of each weight, as :func:`~dian.training.dropout.dropout_mask` draws it:
         :math:`O = (P \odot Z) V`.
 
     Returns

@@ -62,7 +62,7 @@ def q_sample(
     ------
     TypeError, ValueError
         If the images are bytes, or there is not one step and one draw of noise for
-        each; and as :func:`check_steps`.
+        each; and as :func:`~dian.diffusion.schedule.check_steps`.
 
     Notes
     -----
@@ -200,7 +200,7 @@ def predict_x0(
     Raises
     ------
     TypeError, ValueError
-        As :func:`check_prediction` and :func:`check_steps`; if the target has another
+        As :func:`check_prediction` and :func:`~dian.diffusion.schedule.check_steps`; if the target has another
         name; or if a step is 0, where ``mu`` is not defined.
 
     Notes
@@ -253,7 +253,7 @@ def predict_epsilon(
     Raises
     ------
     TypeError, ValueError
-        As :func:`check_steps`, from 1 on; or if the two are of different shapes.
+        As :func:`~dian.diffusion.schedule.check_steps`, from 1 on; or if the two are of different shapes.
 
     Examples
     --------

@@ -148,7 +148,7 @@ def stub(module: Module, used: dict[str, list]) -> str:
     for kind, members in module.members.items():
         lines += ["", f"   .. rubric:: {kind}", "", "   .. autosummary::"]
         lines += ["      :nosignatures:", ""]
-        lines += [f"      ~{module.name}.{member}" for member in members]
+        lines += [f"      {member}" for member in members]
     if module.claims:
         lines += ["", ".. rubric:: Claims", ""]
         lines += [
