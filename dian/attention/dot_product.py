@@ -57,8 +57,8 @@ def scaled_dot_product_attention(
         The :math:`B` that is added to the scores, finite. What must not be read is a
         matter of the mask.
     Z
-        What dropout leaves of each weight, as :func:`~dian.training.dropout.dropout_mask` draws it:
-        :math:`O = (P \odot Z) V`.
+        What dropout leaves of each weight, :math:`O = (P \odot Z) V`; drawn by
+        :func:`~dian.training.dropout.dropout_mask`.
 
     Returns
     -------

@@ -200,8 +200,8 @@ def predict_x0(
     Raises
     ------
     TypeError, ValueError
-        As :func:`check_prediction` and :func:`~dian.diffusion.schedule.check_steps`; if the target has another
-        name; or if a step is 0, where ``mu`` is not defined.
+        As :func:`check_prediction` and
+        :func:`~dian.diffusion.schedule.check_steps`; if the target has another name; or if a step is 0, where ``mu`` is not defined.
 
     Notes
     -----
@@ -253,7 +253,8 @@ def predict_epsilon(
     Raises
     ------
     TypeError, ValueError
-        As :func:`~dian.diffusion.schedule.check_steps`, from 1 on; or if the two are of different shapes.
+        As :func:`~dian.diffusion.schedule.check_steps`, from 1 on; or if the two are
+        of different shapes.
 
     Examples
     --------

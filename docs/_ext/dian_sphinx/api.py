@@ -1,8 +1,8 @@
 """The API reference: an index by package, and one page for each module.
 
-Both are made of the modules that exist. They are found and read without importing them,
-so a build in which no module has changed does not wait for torch; that is why the stubs,
-which are not committed, are written here and not by ``autosummary_generate``.
+Both are made of the modules that exist. They are found and read without importing
+them, so a build in which no module has changed does not wait for torch; that is why the
+stubs, which are not committed, are written here and not by ``autosummary_generate``.
 
 A page has the docstring of the module, a summary table (:rst:dir:`autosummary`), all
 members, and the pages of the gallery that use one of them, as sphinx-gallery found out.
@@ -94,11 +94,11 @@ def _claim(node: ast.stmt) -> tuple[str, str] | None:
     return None
 
 
-# --- The page of a module ----------------------------------------------------------------
+# --- The page of a module -----------------------------------------------------------
 
 
 def write_stubs(app: Sphinx) -> None:
-    """Write the source of each page, if it is another now; remove those of no module."""
+    """Write the source of each page that has changed, and remove the others."""
     folder, known = Path(app.srcdir, FOLDER), [m for m in modules() if has_page(m)]
     folder.mkdir(exist_ok=True)
     used = _used(app, [module.name for module in known])
@@ -191,7 +191,7 @@ def write_factories(app: Sphinx, what, name, obj, options, arguments, returned):
     return arguments and arguments.replace("<factory>", "..."), returned
 
 
-# --- The index ------------------------------------------------------------------------------
+# --- The index ------------------------------------------------------------------------
 
 
 class Modules(SphinxDirective):
@@ -215,7 +215,7 @@ class Modules(SphinxDirective):
         self.state.document.note_implicit_target(section)
         lines = ["````{eval-rst}"]
         for module in members:
-            if not has_page(module):  # its docstring and its place in the index are here
+            if not has_page(module):  # then its docstring is here
                 lines += [f".. py:module:: {module.name}", "", module.doc, ""]
         lines += [".. list-table::", "   :widths: 45 55", "   :class: modules", ""]
         for module in members:
@@ -228,8 +228,8 @@ class Modules(SphinxDirective):
 def groups(every: list[Module]) -> dict[str, list[Module]]:
     """Group modules by package: the chapters as they are read, and then the others.
 
-    >>> every = [Module(f"dian.{name}", Path(), "") for name in ("data", "rnn.a", "x.b")]
-    >>> list(groups(every))
+    >>> names = "dian.data", "dian.rnn.a", "dian.x.b"
+    >>> list(groups([Module(name, Path(), "") for name in names]))
     ['dian.rnn', 'dian.x', 'dian']
     """
     root = code_hash.PACKAGE.name

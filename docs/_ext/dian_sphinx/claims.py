@@ -1,8 +1,8 @@
-"""Claims on the pages: a badge under each numbered equation, and the list of all claims.
+"""Claims on the pages: a badge under each numbered equation, and the list of claims.
 
-The prefix of an equation's label states its kind: ``def-...`` is a definition; any other
-label must be verified by a claim of ``dian/claims``. The build fails if one is not, if a
-claim verifies an equation that is on no page, or if a claim does not hold.
+The prefix of an equation's label states its kind: ``def-...`` is a definition; any
+other label must be verified by a claim of ``dian/claims``. The build fails if one is
+not, if a claim verifies an equation that is on no page, or if a claim does not hold.
 """
 
 import json
@@ -75,8 +75,8 @@ def add_badges(app: Sphinx, doctree: nodes.document) -> None:
 def reread_badges(app: Sphinx, env, added, changed, removed) -> set[str]:
     """Read the pages again on which a badge is another now."""
     badges = [
-        {(label, _summary(one)) for one in claims.values() for label in one["equations"]}
-        for claims in (env.claims_before, env.claims)
+        {(label, _summary(one)) for one in found.values() for label in one["equations"]}
+        for found in (env.claims_before, env.claims)
     ]
     pages = env.domains.math_domain.equations
     return {pages[label][0] for label, _ in badges[0] ^ badges[1] if label in pages}
@@ -218,7 +218,7 @@ class Count(SphinxRole):
 
 
 def counts(env: BuildEnvironment) -> dict[str, int]:
-    """Count the claims that hold, the mutants that were killed and the recorded runs."""
+    """Count the claims that hold, the killed mutants and the recorded runs."""
     claims = env.claims.values()
     return {
         "claims": sum(one["passed"] for one in claims),

@@ -9,7 +9,6 @@ This module imports matplotlib; the build itself imports it only for a PDF.
 """
 
 import json
-import re
 from html import unescape
 from pathlib import Path
 from unittest.mock import patch
@@ -76,6 +75,7 @@ def _words(axes: Axes) -> str:
 
 
 # --- Interactive figures in the PDF edition ------------------------------------------
+
 
 def draw_still(html: str, file: Path) -> str:
     """Draw an interactive figure into a file, and return its caption."""

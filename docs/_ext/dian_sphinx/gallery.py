@@ -1,4 +1,4 @@
-"""The pages whose code is run: which of them are out of date, and how they are run again.
+"""The pages whose code is run: which are out of date, and how they are run again.
 
 Sphinx-gallery runs a script again when the script has changed, and MyST-NB a cell when
 the page has. Here both also depend on the modules that the code imports, on the records
@@ -175,8 +175,9 @@ def remove_old(source: Path, target: Path) -> None:
         if not (source / page.relative_to(target).with_suffix(".py")).is_file():
             stem = page.stem
             made = [f"{stem}.*", f"images/*_{stem}_0*", f"images/thumb/*_{stem}_thumb*"]
-            for file in [file for pattern in made for file in page.parent.glob(pattern)]:
-                file.unlink()
+            for pattern in made:
+                for file in list(page.parent.glob(pattern)):
+                    file.unlink()
     for folder in {p.parent for p in target.rglob("index.rst")} - {target}:
         if not (source / folder.relative_to(target)).is_dir():
             shutil.rmtree(folder)
@@ -214,10 +215,16 @@ def run(scripts: list[Path], source: Path, target: Path, settings: dict) -> None
     for script in sorted(scripts, key=seconds, reverse=True):
         folder = target / script.relative_to(source).parent
         (folder / "images/thumb").mkdir(parents=True, exist_ok=True)
-        jobs.append(delayed(generate_file_rst)(script.name, folder, script.parent, settings))
+        job = script.name, folder, script.parent, settings
+        jobs.append(delayed(generate_file_rst)(*job))
     if jobs:
-        n_jobs = settings["parallel"]
-        Parallel(n_jobs=n_jobs, pre_dispatch="n_jobs", batch_size=1, backend="loky")(jobs)
+        pool = Parallel(
+            n_jobs=settings["parallel"],
+            pre_dispatch="n_jobs",
+            batch_size=1,
+            backend="loky",
+        )
+        pool(jobs)
     settings["parallel"] = False
 
 
@@ -241,7 +248,7 @@ def reread_cells(app: Sphinx, env, added, changed, removed) -> set[str]:
 def cells(page: str) -> str:
     r"""Return the Python of the cells of a page, without commands of IPython.
 
-    >>> cells("# Page\n\n```{code-cell} python\n---\ntags: []\n---\n%magic\nx = 1\n```\n")
+    >>> cells("Text.\n\n```{code-cell} python\n---\na: 1\n---\n%magic\nx = 1\n```\n")
     'x = 1\n'
     """
     code = "".join(CELL.findall(page))
@@ -291,7 +298,8 @@ def main() -> int:
     stale = [page for page in found if page["state"] == "stale"]
     for page in stale:
         reasons = ", ".join(page["reasons"])
-        print(f"page {page['name']} is stale: {reasons}; run: make html", file=sys.stderr)
+        told = f"page {page['name']} is stale: {reasons}; run: make html"
+        print(told, file=sys.stderr)
     return 1 if stale else 0
 
 

@@ -58,7 +58,7 @@ LOCK = Path(__file__).parents[3] / "package-lock.json"  # the version of KaTeX
 GENERATED = {"genindex", "py-modindex", "search", "404", "_modules/index"}
 
 
-# --- Accessibility ----------------------------------------------------------------------
+# --- Accessibility ------------------------------------------------------------------
 
 
 def mend_page(app: Sphinx, pagename, templatename, context, doctree) -> None:
@@ -96,7 +96,7 @@ def _as_blocks(match: re.Match) -> str:
     return f'{match[1]}<div class="parameters">{rows}</div>'
 
 
-# --- Assets -----------------------------------------------------------------------------
+# --- Assets -------------------------------------------------------------------------
 
 
 def joined(static: Path, names: list[str]) -> str:
@@ -181,7 +181,7 @@ def finish_style(app: Sphinx, exception: Exception | None) -> None:
         write_style(app)
 
 
-# --- Pages of earlier builds ------------------------------------------------------------
+# --- Pages of earlier builds --------------------------------------------------------
 
 
 def set_extension_key(app: Sphinx, config) -> None:

@@ -57,7 +57,7 @@ def plain(text: str) -> str:
 
 
 def numbered(texts: list[str]) -> list[str]:
-    r"""Number the equations of a notebook, in their order.
+    r"""Give the equations of a notebook numbers, in their order.
 
     >>> print(*numbered([":eq:`eq-x`:", r"\begin{align}:label: eq-x x = 1\end{align}"]))
     (1): \begin{align}\tag{1} x = 1\end{align}

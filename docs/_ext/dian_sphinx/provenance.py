@@ -1,8 +1,8 @@
 """One line under each figure that states its origin.
 
-The directive ``provenance`` names a record; ``live`` states that the figure was computed
-while the page was built. A gallery page that loads a record needs one of them under
-every figure; on a page that loads none, ``live`` is added automatically.
+The directive ``provenance`` names a record; ``live`` states that the figure was
+computed while the page was built. A gallery page that loads a record needs one of them
+under every figure; on a page that loads none, ``live`` is added automatically.
 
 The directive ``picture`` shows a figure of the gallery on another page, with its
 alternative text and its origin.
