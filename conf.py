@@ -94,7 +94,7 @@ html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sphinx = False
 html_sidebars = {
-    "**": ["site-logo.html", "search-button-field.html", "sbt-sidebar-nav.html"]
+    "**": ["site-logo.html", "search-button-field.html", "dian-sidebar-nav-bs.html"]
 }
 html_theme_options = {
     "extra_footer": f"<p>{project} {release}</p>",

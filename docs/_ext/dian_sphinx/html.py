@@ -1,7 +1,7 @@
 """What the HTML pages need beyond the theme.
 
-**Accessibility.** Names, roles and keyboard focus that readers with a screen reader or
-a keyboard need and that the theme leaves out.
+**Navigation and accessibility.** Names, roles and keyboard focus that readers with a
+screen reader or a keyboard need and that the theme leaves out.
 
 **Assets.** A browser shows nothing until it has every style sheet and every script of a
 page's head, and the theme and the extensions bring a dozen of each. Here the style
@@ -14,16 +14,20 @@ changed, and a page whose source is gone is removed.
 
 import hashlib
 import logging
+import posixpath
 import re
 import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+from bs4 import BeautifulSoup
 from fontTools import subset
 from myst_nb.sphinx_ext import add_global_html_resources
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.environment.collectors.toctree import TocTreeCollector
 from sphinx.util.index_entries import split_index_msg
+from sphinx.util.osutil import relative_uri
 
 from dian.runs.code_hash import module_path
 
@@ -58,21 +62,87 @@ LOCK = Path(__file__).parents[3] / "package-lock.json"  # the version of KaTeX
 GENERATED = {"genindex", "py-modindex", "search", "404", "_modules/index"}
 
 
-# --- Accessibility ------------------------------------------------------------------
+# --- Navigation and accessibility -----------------------------------------------------
 
 
 def mend_page(app: Sphinx, pagename, templatename, context, doctree) -> None:
-    """Name the buttons that unfold the sidebar, and give bibliography items a role."""
-    make_toctree = context.get("generate_toctree_html")
-    if make_toctree:
+    """Name the buttons that unfold the sidebar, and correct what is in the page."""
+    make_tree = context.get("generate_toctree_html")
+    if make_tree:
 
-        def named(*args, **kwargs) -> str:
-            tree = str(make_toctree(*args, **kwargs))
-            return SUMMARY.sub(r'\1\2\3 aria-label="\2">', tree)
+        def tree(**kwargs) -> str:
+            # A page that is shown at any address has its own way to write links.
+            if pagename == "404":
+                return _labelled(str(make_tree(**kwargs)))
+            if not hasattr(app, "sidebar"):
+                app.sidebar = Sidebar(_labelled(str(make_tree(**kwargs))), pagename)
+            return app.sidebar.of(pagename)
 
-        context["generate_toctree_html"] = named
+        context["generate_toctree_html"] = tree
     if "body" in context:
         context["body"] = mend_body(context["body"])
+
+
+def _labelled(tree: str) -> str:
+    return SUMMARY.sub(r'\1\2\3 aria-label="\2">', tree)
+
+
+class Sidebar:
+    """The tree of all pages, made once: the theme needs 0.1 s for each page.
+
+    It is the same on all pages, but for the addresses and for the current page.
+
+    Parameters
+    ----------
+    html
+        The tree as the theme makes it for a page.
+    page
+        The name of that page.
+    """
+
+    def __init__(self, html: str, page: str):
+        self.soup = BeautifulSoup(html, "html.parser")
+        folder = posixpath.dirname(page)
+        self.links = {
+            posixpath.normpath(posixpath.join(folder, link["href"])): link
+            for link in self.soup("a")
+            if link["href"] != "#"
+        }
+        if here := self.soup.find("a", href="#"):
+            self.links[f"{page}.html"] = here
+            self._mark(here, current=False)
+
+    def of(self, page: str) -> str:
+        """Return the tree for a page."""
+        address = f"{page}.html"
+        for target, link in self.links.items():
+            link["href"] = relative_uri(address, target)
+        here = self.links.get(address)
+        if here is None:
+            return str(self.soup)
+        here["href"] = "#"
+        self._mark(here, current=True)
+        html = str(self.soup)
+        self._mark(here, current=False)
+        return html
+
+    def _mark(self, here, *, current: bool) -> None:
+        """Mark a link and all that it is in as current, or undo that."""
+        for tag in (here, *here.parents):
+            if tag.name not in ("a", "ul", "li"):
+                continue
+            classes = [
+                c for c in tag.get("class", ()) if c not in ("current", "active")
+            ]
+            if current and tag.name == "li":
+                classes[1:1] = ["current", "active"]
+            elif current:
+                classes[:0] = ["current"]
+            tag["class"] = classes
+            if not classes:
+                del tag["class"]
+            if tag.name == "li" and tag.details:
+                tag.details.attrs = {"open": "open"} if current else {}
 
 
 def mend_body(body: str) -> str:
@@ -206,6 +276,21 @@ def write_navigation(app: Sphinx, env: BuildEnvironment) -> set[str]:
     return set(env.found_docs)
 
 
+def note_change(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
+    """Note that a page is read or gone."""
+    app.pages_changed = True
+
+
+def keep_numbers(app: Sphinx, env: BuildEnvironment) -> None:
+    """Keep Sphinx from reading every doctree to number equations that are the same."""
+    if not getattr(app, "pages_changed", False):
+        for listener in list(app.events.listeners["env-get-updated"]):
+            if isinstance(
+                getattr(listener.handler, "__self__", None), TocTreeCollector
+            ):
+                app.disconnect(listener.id)
+
+
 def index_terms(app: Sphinx, env: BuildEnvironment) -> None:
     """Give the search the index terms of every page, before any is written.
 
@@ -255,6 +340,8 @@ def connect(app: Sphinx) -> None:
     app.add_config_value("extension_key", "", "env", str)
     app.connect("config-inited", set_extension_key)
     app.connect("env-updated", index_terms)
+    app.connect("env-purge-doc", note_change)
+    app.connect("env-updated", keep_numbers)
     app.connect("env-get-updated", write_navigation)
     app.connect("html-collect-pages", keep_code_pages, priority=400)  # viewcode: 500
     app.connect("html-page-context", mend_page, priority=900)
