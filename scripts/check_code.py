@@ -15,10 +15,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 
 from dian.claims import cache
-from dian.runs.code_hash import content_hash, digest, versions
+from dian.runs.files import sha256
 from dian_sphinx.gallery import dependencies
 
 ROOT = Path(__file__).parents[1]
@@ -55,11 +56,11 @@ def doctests(text: str) -> str:
 def key(file: Path) -> str:
     """Hash everything that the outcome of a file's examples depends on."""
     text, examples = code_of(file)
-    parts = [dependencies("examples", examples), digest(text)]
-    if file.suffix == ".py":
-        parts.append(dependencies("module", text))
-    shared = [content_hash(ROOT / name) for name in SHARED]
-    return digest([parts, shared, versions("pytest", "sybil", "jaxtyping", "beartype")])
+    module = text if file.suffix == ".py" else ""
+    parts = [dependencies("examples", examples), dependencies("module", module), text]
+    shared = [(ROOT / name).read_text("utf-8") for name in SHARED]
+    versions = [version(name) for name in ("pytest", "sybil", "jaxtyping", "beartype")]
+    return sha256(json.dumps([parts, shared, versions]).encode())
 
 
 def run(commands: list[list[str]]) -> bool:
