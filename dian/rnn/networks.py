@@ -30,7 +30,8 @@ class StackedRNN(nn.Module):
         Whether to read in both directions: Schuster and Paliwal, *Bidirectional
         recurrent neural networks*, 1997.
     dropout
-        The rate of :func:`dropout` between the layers, in training.
+        The rate of :func:`~dian.training.dropout.dropout` between the layers, in
+        training.
     generator
         The source of the random start weights, and of what is dropped.
     options

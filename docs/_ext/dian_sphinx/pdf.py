@@ -1,22 +1,28 @@
-r"""What the PDF edition needs beyond what Sphinx writes of itself.
+r"""What the PDF edition needs beyond Sphinx's own LaTeX.
 
 Equations have the numbers of the site; the macros of the equations become macros of
-LaTeX; a line of provenance and a claim under an equation look like what they are; and
-where a figure can be moved on the site, its picture stands.
+LaTeX; a line of provenance and a claim under an equation have their own style; and an
+interactive figure is replaced by a picture.
 """
 
 import json
 import re
 from pathlib import Path
 
-import stills
 from docutils import nodes
-from order import OVERVIEW
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import wrap_displaymath
 
+from dian_sphinx.gallery import OVERVIEW
+
+INTERACTIVE = re.compile(
+    r'<figure class="interactive" data-figure="(\w+)"[^>]*>.*?'
+    r'<script type="application/json">(.*?)</script>.*?'
+    r"<figcaption>(.*?)</figcaption>",
+    re.DOTALL,
+)
 WRAPPED = {"provenance", "claim-badge"}
 ELSEWHERE = {
     OVERVIEW,  # cards of all pages, which the PDF has in full
@@ -90,7 +96,7 @@ def for_print(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             paragraph.replace_self(box)
             box += paragraph
     raws = doctree.findall(nodes.raw)
-    moved = [raw for raw in raws if stills.is_one(raw.astext())]
+    moved = [raw for raw in raws if INTERACTIVE.search(raw.astext())]
     for number, raw in enumerate(moved):
         raw.replace_self(still(app, raw, number))
     for start in list(doctree.findall(is_elsewhere)):
@@ -134,8 +140,11 @@ def without_number(section: nodes.section, level: int = 2) -> list[nodes.Node]:
 
 def still(app: Sphinx, raw: nodes.raw, number: int) -> nodes.container:
     """Return the picture that stands for a figure which can be moved."""
+    # Not above: figures imports matplotlib, which a build of the site does not need.
+    from dian_sphinx.figures import draw_still
+
     file = Path(app.outdir, f"still-{number}.pdf")
-    caption = stills.draw(raw.astext(), file)
+    caption = draw_still(raw.astext(), file)
     tex = rf"\begin{{center}}\sphinxincludegraphics{{{file.name}}}\end{{center}}"
     box = nodes.container(classes=["provenance"])
     box += nodes.paragraph("", caption)
@@ -159,12 +168,10 @@ def set_widths(table: nodes.table) -> None:
             column["colwidth"] = width
 
 
-def setup(app: Sphinx) -> dict:
+def connect(app: Sphinx) -> None:
     """Register what concerns LaTeX alone."""
-    app.setup_extension("katex_build")  # whose macros they are
     app.add_config_value("pdf_file", "", "env", str)
     app.add_directive("pdf-edition", PdfEdition)
     app.connect("config-inited", add_macros)
     app.add_node(nodes.math_block, override=True, latex=(visit_math_block, None))
     app.connect("doctree-resolved", for_print, priority=900)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

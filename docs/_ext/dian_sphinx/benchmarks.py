@@ -10,13 +10,12 @@ The directive ``builds`` does the same for a record of builds of the site.
 """
 
 from docutils import nodes
-from recorded import depend_on, names, read
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from dian.runs.record import Record
+from dian_sphinx.records import depend_on, names, read, row
 
-PAGE = "benchmarks"
 HEAD = ("Work", "Beside", "Ours", "Theirs", "Ratio", "Goal", "Met")
 PEERS = {
     "a-copy": "a copy",
@@ -50,9 +49,9 @@ class Benchmarks(SphinxDirective):
         depend_on(self.env, name)
         record = read(name)
         cases = [line for line in self.content if line] or cases_of(record)
-        rows = [_row(HEAD), _row("---" for _ in HEAD)]
+        rows = [row(HEAD), row("---" for _ in HEAD)]
         for case in cases:
-            rows += [_row(cells) for cells in rows_of(record, case)]
+            rows += [row(cells) for cells in rows_of(record, case)]
         return self.parse_text_to_nodes("\n".join(rows))
 
 
@@ -67,11 +66,11 @@ class Builds(SphinxDirective):
         if name not in names():
             return [nodes.paragraph("", NONE)]
         depend_on(self.env, name)
-        rows = [_row(BUILDS), _row("---" for _ in BUILDS)]
+        rows = [row(BUILDS), row("---" for _ in BUILDS)]
         for key, title in WHAT.items():
             path = f"{{result}}`{name}/{key}"
             cells = (f"{path}/{n}:.0f`" for n in ("seconds", "mib", "pages", "scripts"))
-            rows.append(_row([title, *cells]))
+            rows.append(row([title, *cells]))
         line = ["", f"```{{provenance}} {name}", "```"]
         return self.parse_text_to_nodes("\n".join([*rows, *line]))
 
@@ -125,21 +124,7 @@ def _form(record: Record, path: str) -> str:
     return ",.0f" if record.value(path) >= 1000 else ".3g"
 
 
-def _row(cells) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def watch_names(app: Sphinx, env, added, changed, removed) -> set[str]:
-    """Read the page again when a record is new or gone."""
-    old, env.benchmarked_names = getattr(env, "benchmarked_names", names()), names()
-    return {PAGE} & env.found_docs if old != env.benchmarked_names else set()
-
-
-def setup(app: Sphinx) -> dict:
-    """Register the directive."""
-    app.setup_extension("results")
-    app.setup_extension("provenance")
+def connect(app: Sphinx) -> None:
+    """Register the directives."""
     app.add_directive("benchmarks", Benchmarks)
     app.add_directive("builds", Builds)
-    app.connect("env-get-outdated", watch_names)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,8 +1,8 @@
-"""The notebooks that the gallery offers: what only the site understands is written out.
+"""The notebooks that the gallery offers, without the markup that only the site knows.
 
-Sphinx-gallery turns the text of a script into Markdown, but knows nothing of our role
-``result`` and our directives ``provenance`` and ``live``, nor of the numbers of
-equations, nor of links into the site.
+Sphinx-gallery converts the text of a script to Markdown, but not our role ``result``,
+our directives ``provenance`` and ``live``, the numbers of equations, or links into the
+site.
 """
 
 import json
@@ -10,9 +10,9 @@ import re
 import zipfile
 from pathlib import Path
 
-from recorded import read
-from results import written
 from sphinx.application import Sphinx
+
+from dian_sphinx.records import formatted, read
 
 RESULT = re.compile(r":result:`([^/`]+)/([^:`]+):?([^`]*)`")
 PROVENANCE = re.compile(r"^\.\. provenance:: (\S+)$", re.MULTILINE)
@@ -24,7 +24,9 @@ LINK = re.compile(r":(?:doc|ref|func|class|mod|data):`([^`<]+?)(?: <[^`]*>)?`")
 
 
 def write_out(app: Sphinx) -> None:
-    """Mend every notebook that was made, and the archive that it lies in."""
+    """Rewrite every notebook that was made, and the archive with it."""
+    if "sphinx_gallery.gen_gallery" not in app.extensions:
+        return
     gallery = Path(app.srcdir) / app.config.sphinx_gallery_conf["gallery_dirs"]
     for notebook in sorted(gallery.rglob("*.ipynb")):
         content = json.loads(notebook.read_text("utf-8"))
@@ -44,11 +46,11 @@ def write_out(app: Sphinx) -> None:
 
 
 def plain(text: str) -> str:
-    """Replace roles and directives of ours by what they show."""
+    """Replace our roles and directives by their text."""
 
     def value(match: re.Match) -> str:
         name, key, form = match.groups()
-        return written(read(name).value(key), form)
+        return formatted(read(name).value(key), form)
 
     text = LIVE.sub("", LINK.sub(r"\1", RESULT.sub(value, text)))
     return PROVENANCE.sub(lambda match: f"*{read(match[1]).provenance}*", text)
@@ -75,7 +77,6 @@ def numbered(texts: list[str]) -> list[str]:
     return [EQUATION.sub(name, LABEL.sub(tag, text)) for text in texts]
 
 
-def setup(app: Sphinx) -> dict:
-    """Come after the gallery has run its scripts, which is at priority 500."""
+def connect(app: Sphinx) -> None:
+    """Come after sphinx-gallery, which is at priority 500."""
     app.connect("builder-inited", write_out, priority=600)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -71,7 +71,6 @@ def _author(author: dict) -> str:
     return f"{author['family-names']}, {author['given-names']}"
 
 
-def setup(app: Sphinx) -> dict:
+def connect(app: Sphinx) -> None:
     """Register the directive."""
     app.add_directive("citation", Citation)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

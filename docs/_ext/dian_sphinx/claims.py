@@ -1,9 +1,8 @@
-"""Claims on the pages: a badge under each numbered equation, and the ledger of all.
+"""Claims on the pages: a badge under each numbered equation, and the list of claims.
 
-The label of an equation says what it is: ``def-...`` defines something and states
-nothing; any other label must be vouched for by a claim of ``dian/claims``. The build
-fails if one is not, if a claim vouches for an equation that is on no page, or if a
-claim does not hold.
+The prefix of an equation's label states its kind: ``def-...`` is a definition; any
+other label must be verified by a claim of ``dian/claims``. The build fails if one is
+not, if a claim verifies an equation that is on no page, or if a claim does not hold.
 """
 
 import json
@@ -17,13 +16,15 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from dian.claims import KINDS
-from dian.claims import cache as ledger
+from dian.claims import cache as kept_results
+from dian_sphinx import records
+from dian_sphinx.records import row
 
 log = logging.getLogger(__name__)
-LEDGER = "verification"  # the page with the directive
+PAGE = "verification"  # the page with the directive
 DEFINITION = "def-"
 CHAPTERS = "RPAD"  # how the names of claims begin, in the order of the chapters
 
@@ -34,23 +35,24 @@ def results_file(app: Sphinx) -> Path:
 
 
 def verify_all(app: Sphinx) -> None:
-    """Have the claims checked where the code changed; stop if one fails."""
+    """Verify the claims whose code changed; stop the build if one fails."""
     file = results_file(app)
-    kept = ledger.read(file)
-    if kept.keys() != ledger.chapter_keys().keys():
-        # Another process: torch must not have run in one that forks later.
+    kept = kept_results.read(file)
+    if kept.keys() != kept_results.chapter_keys().keys():
+        # In another process: torch must not have run in one that forks later.
         command = [sys.executable, "-m", "dian", "verify", "--results", str(file)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr.strip())
-        kept = ledger.read(file)
-    # On the environment, where directives and the forked readers find them.
+        kept = kept_results.read(file)
+    app.env.claims_before = getattr(app.env, "claims", {})
+    # On the environment, which directives and the forked readers have.
     app.env.claims = {one["id"]: one for reports in kept.values() for one in reports}
     app.env.claims_file = str(file)
 
 
-def vouching(env: BuildEnvironment, label: str) -> list[dict]:
-    """Find the claims that vouch for an equation."""
+def claims_of(env: BuildEnvironment, label: str) -> list[dict]:
+    """Find the claims that verify an equation."""
     return [one for one in env.claims.values() if label in one["equations"]]
 
 
@@ -60,15 +62,24 @@ def add_badges(app: Sphinx, doctree: nodes.document) -> None:
         label = equation.get("label")
         if not label:
             continue
-        app.env.note_dependency(app.env.claims_file)
         badge = nodes.paragraph(classes=["claim-badge"])
         if label.startswith(DEFINITION):
             badge += nodes.Text("Definition")
-        for one in vouching(app.env, label):
+        for one in claims_of(app.env, label):
             badge += _link(app, f"claim-{one['id']}", _summary(one))
         if badge.children:
             index = equation.parent.index(equation)
             equation.parent.insert(index + 1, badge)
+
+
+def reread_badges(app: Sphinx, env, added, changed, removed) -> set[str]:
+    """Read the pages again on which a badge is another now."""
+    badges = [
+        {(label, _summary(one)) for one in found.values() for label in one["equations"]}
+        for found in (env.claims_before, env.claims)
+    ]
+    pages = env.domains.math_domain.equations
+    return {pages[label][0] for label, _ in badges[0] ^ badges[1] if label in pages}
 
 
 def _summary(one: dict) -> str:
@@ -100,7 +111,7 @@ def check_labels(app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of every equation without a claim, and every claim without an equation."""
     equations = env.domains.math_domain.equations
     for label, (docname, _) in equations.items():
-        if not label.startswith(DEFINITION) and not vouching(env, label):
+        if not label.startswith(DEFINITION) and not claims_of(env, label):
             log.warning(
                 "equation %r has no claim: write its check in dian/claims, or name it "
                 "%s... if it defines something and states nothing",
@@ -112,7 +123,7 @@ def check_labels(app: Sphinx, env: BuildEnvironment) -> None:
         for label in one["equations"]:
             if label not in equations:
                 log.warning(
-                    "claim %s vouches for equation %r, which is on no page",
+                    "claim %s verifies equation %r, which is on no page",
                     one["id"],
                     label,
                 )
@@ -132,8 +143,8 @@ def write_numbers(app: Sphinx, exception: Exception | None) -> None:
     file.write_text(json.dumps(labels, indent=1, sort_keys=True), encoding="utf-8")
 
 
-class Ledger(SphinxDirective):
-    """All claims: what holds, how it was checked, and which bugs were caught."""
+class Claims(SphinxDirective):
+    """All claims: what holds, how it was checked, and which mutants were killed."""
 
     def run(self) -> list[nodes.Node]:
         """Return the table, and a section for each claim."""
@@ -157,25 +168,63 @@ class Ledger(SphinxDirective):
 
 
 class definition_count(nodes.General, nodes.Inline, nodes.Element):
-    """Stands for the number of definitions until all pages are read."""
+    """A placeholder for the number of definitions until all pages are read."""
 
 
 def definition_count_role(*_):
-    """Write how many numbered equations define and state nothing."""
+    """Write how many numbered equations are definitions."""
     return [definition_count()], []
 
 
 def count_definitions(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Replace the placeholder on the ledger by the number."""
+    """Replace the placeholder by the number."""
     for node in list(doctree.findall(definition_count)):
         labels = app.env.domains.math_domain.equations
         number = sum(label.startswith(DEFINITION) for label in labels)
         node.replace_self(nodes.Text(str(number)))
 
 
-def rewrite_ledger(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """Write the ledger again after every change of a page: it counts them all."""
-    return [LEDGER] if LEDGER in env.found_docs else []
+def write_renumbered(app: Sphinx, env: BuildEnvironment) -> set[str]:
+    """Write all pages again when equations have other numbers, or others are there.
+
+    Sphinx writes again only the pages *with* these equations. Any other page may refer
+    to them, and one counts them.
+    """
+    numbers = {
+        (page, id_): number
+        for page, found in env.toc_fignumbers.items()
+        for id_, number in found.get("displaymath", {}).items()
+    }
+    old, env.equation_numbers = getattr(env, "equation_numbers", numbers), numbers
+    return set() if old == numbers else set(env.found_docs)
+
+
+class Count(SphinxRole):
+    """The number of ``claims``, of ``bugs`` (mutants) or of recorded ``runs``."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the number as text."""
+        counted = counts(self.env)
+        if self.text not in counted:
+            log.warning(
+                "count %s: expected one of %s",
+                self.text,
+                ", ".join(counted),
+                location=self.get_location(),
+            )
+            return [nodes.problematic(self.rawtext, self.text)], []
+        self.env.note_dependency(self.env.claims_file)
+        return [nodes.inline(self.rawtext, str(counted[self.text]))], []
+
+
+def counts(env: BuildEnvironment) -> dict[str, int]:
+    """Count the claims that hold, the killed mutants and the recorded runs."""
+    claims = env.claims.values()
+    return {
+        "claims": sum(one["passed"] for one in claims),
+        "bugs": sum(m["caught"] for one in claims for m in one["mutants"]),
+        "runs": len(records.names()),
+    }
 
 
 def _place(one: dict) -> tuple[int, int, str]:
@@ -201,10 +250,10 @@ def _overview(claims: list[dict]) -> list[str]:
         "",
         *(f"- {kind}, {_count(kind, claims)}: {what}" for kind, what in KINDS.items()),
         "",
-        _row(head),
-        _row("---" for _ in head),
+        row(head),
+        row("---" for _ in head),
         *(
-            _row(
+            row(
                 [
                     f"{{ref}}`{one['id']} <claim-{one['id'].lower()}>`",
                     one["title"],
@@ -242,10 +291,10 @@ def _details(one: dict) -> list[str]:
         "```",
         ":::",
         "",
-        _row(("Planted bug", "In place of", "stands", "Caught")),
-        _row("---" for _ in range(4)),
+        row(("Planted bug", "In place of", "stands", "Caught")),
+        row("---" for _ in range(4)),
         *(
-            _row([m["what"], _code(m["old"]), _code(m["new"]), m["by"]])
+            row([m["what"], _code(m["old"]), _code(m["new"]), m["by"]])
             for m in one["mutants"]
         ),
     ]
@@ -257,19 +306,17 @@ def _code(text: str) -> str:
     return f"`{line}`" if line else "nothing"
 
 
-def _row(cells) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def setup(app: Sphinx) -> dict:
-    """Check first; then mark, compare and list."""
+def connect(app: Sphinx) -> None:
+    """Verify first; then mark, compare and list."""
     app.connect("builder-inited", verify_all, priority=50)
+    app.connect("env-get-outdated", reread_badges)
     app.connect("doctree-read", add_badges)
     app.connect("env-check-consistency", check_labels)
-    app.connect("env-updated", rewrite_ledger)
+    # After Sphinx itself has numbered the equations, which is at priority 500.
+    app.connect("env-get-updated", write_renumbered, priority=900)
     app.connect("build-finished", write_numbers)
     app.connect("doctree-resolved", count_definitions)
     app.add_node(definition_count)
     app.add_role("definitions", definition_count_role)
-    app.add_directive("claims", Ledger)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    app.add_role("count", Count())
+    app.add_directive("claims", Claims)

