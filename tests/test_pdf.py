@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[1]
 NAME = "rnn-fashion-mnist"
 sys.path[:0] = [str(ROOT / "docs/_ext"), str(ROOT / "scripts")]
 
-import check_pdf  # noqa: E402
 import recorded  # noqa: E402
+
+import check_pdf  # noqa: E402
 
 SETTINGS = {
     "extensions": ["myst_nb", "provenance", "order", "pdf"],

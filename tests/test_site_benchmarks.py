@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_site import Site
 
 from benchmarks import report, site
 from benchmarks.cases import Place
 from benchmarks.limits import Limits
 from benchmarks.timing import Against, Result
 from dian.runs import record as records
+from test_site import Site
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs/_ext"))
 
