@@ -85,7 +85,7 @@ train = data.sample("train")
 generator = torch.Generator().manual_seed(0)
 model = RNNClassifier(generator=generator).double()
 first = torch.arange(32)
-cross_entropy(model(train.images[first].double()), train.labels[first]).backward()
+cross_entropy(model(train[first].unit().double()), train.labels[first]).backward()
 gradient = [p.grad for p in model.parameters()]
 length = math.hypot(*(g.norm().item() for g in gradient))
 

@@ -35,7 +35,6 @@ from torch import Tensor
 
 from dian import data
 from dian.figures import plots
-from dian.rnn.networks import RNNClassifier
 from dian.runs.record import load
 from dian.training import metrics
 from dian.training.loss import softmax
@@ -306,10 +305,9 @@ assert carried_on[-1] < by_epoch[-1] - 0.01
 # which there are as many of each class, so that balanced accuracy, the mean recall of
 # the classes that are present, is the accuracy.
 
-model = RNNClassifier(h=record.settings["h"])
-model.load_state_dict(record.weights)
+model = record.model()
 with torch.no_grad():
-    p = softmax(model(test.images))
+    p = softmax(model(test.unit()))
 of_these = metrics.confusion_matrix(test.labels, p.argmax(1), n_class=10)
 print(f"accuracy            {metrics.accuracy(of_these):.3f}")
 print(f"balanced accuracy   {metrics.balanced_accuracy(of_these):.3f}")

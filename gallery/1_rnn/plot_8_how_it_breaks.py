@@ -137,7 +137,7 @@ def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float
     except DianError as error:  # the gradient is not finite
         print(f"{mutant.what}: stopped at", str(error).partition(":")[0])
     with torch.no_grad():
-        guessed = model(test.images).argmax(1)
+        guessed = model(test.unit()).argmax(1)
     return losses, (guessed == test.labels).double().mean().item()
 
 
@@ -159,7 +159,7 @@ def smooth(losses: list[float], window: int = 20) -> np.ndarray:
     return np.convolve(losses, np.ones(window) / window, mode="valid")
 
 
-n_step = epochs * len(train.images) // batch_size
+n_step = epochs * len(train) // batch_size
 shows = [mutant.what for _, mutant in in_the_layer[:4]]
 hidden = [what for what in runs if what not in ("no bug", *shows)]
 
@@ -195,7 +195,7 @@ def gradient(what: str, seed: int) -> torch.Tensor:
     mutant, clip = variants[what]
     generator = torch.Generator().manual_seed(seed)
     model = with_layer(RNNClassifier(h=width, generator=generator), mutant).double()
-    cross_entropy(model(train.images[:100].double()), train.labels[:100]).backward()
+    cross_entropy(model(train[:100].unit().double()), train.labels[:100]).backward()
     clip(model.parameters(), max_norm=1.0)
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
@@ -277,7 +277,7 @@ def layers_walked(last: torch.Tensor) -> int:
 
 
 layer = RNNClassifier(h=width, generator=torch.Generator().manual_seed(0)).rnn
-chunks = train.images[:25].transpose(0, 1).split(7)  # 4 chunks of 7 rows
+chunks = train[:25].unit().transpose(0, 1).split(7)  # 4 chunks of 7 rows
 for detach in (True, False):
     state, walked = torch.zeros(25, width), []
     for chunk in chunks:
@@ -346,7 +346,7 @@ for d in (28, 784):
     for _ in steps:
         pass
     with torch.no_grad():
-        accuracy = (model(test.images).argmax(1) == test.labels).double().mean().item()
+        accuracy = (model(test.unit()).argmax(1) == test.labels).double().mean().item()
     moved = (model.rnn.W_hh.detach() - start).norm().item()
     print(f"{784 // d:2} steps: accuracy {accuracy:.2f}, W_hh moved by {moved:.2f}")
     assert (moved == 0) == (d == 784)

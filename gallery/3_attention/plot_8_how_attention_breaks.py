@@ -146,7 +146,7 @@ def training(what: str, seed: int) -> tuple[list[float], float]:
     )
     losses = [step.loss for step in steps]
     with torch.no_grad():
-        right = model(test.images).argmax(1) == test.labels
+        right = model(test.unit()).argmax(1) == test.labels
     return losses, right.double().mean().item()
 
 

@@ -162,7 +162,7 @@ assert 0.45 < found["no-flips"]["frechet"] / found["reference"]["frechet"] < 0.5
 # to the left. Of which images is the mirror image nearer to a real one than they are
 # themselves? The real ones are the training images that are in the package.
 
-real = data.sample("train").images.flatten(1).numpy().astype(float)
+real = data.sample("train").unit().flatten(1).numpy().astype(float)
 
 
 def turned(images: np.ndarray) -> float:
@@ -178,7 +178,7 @@ def turned(images: np.ndarray) -> float:
 share = {
     RUNS[key]: turned(record.arrays["samples"][0] / 255) for key, record in runs.items()
 }
-share["test images"] = turned(data.sample("test").images.numpy().astype(float))
+share["test images"] = turned(data.sample("test").unit().numpy().astype(float))
 for name, value in share.items():
     print(f"{name:18} {value:.3f} are turned")
 flipped = [share[name] for key, name in RUNS.items() if key != "no-flips"]
