@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,6 @@ from dian.runs.checkpoint import Checkpoint
 PACKAGE = "dian.experiments"
 """Where experiments are found. It is imported by name, when it is asked for: this
 module and its package depend on no experiment, and so on no chapter."""
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """Anything whose state can be saved and restored."""
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return tensors and plain values."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> object:
-        """Restore what :meth:`state_dict` returned."""
 
 
 @dataclass
@@ -69,7 +58,7 @@ class Job:
     """Called with the seed and each step of the training loop."""
     checkpoint: Checkpoint | None = None
 
-    def follow(self, training: Any, **parts: Stateful) -> Iterator[Any]:
+    def follow(self, training: Any, **parts: Any) -> Iterator[Any]:
         """Yield the steps of a training loop that are not done yet.
 
         Parameters
@@ -77,8 +66,8 @@ class Job:
         training
             An iterable with a state, such as :class:`dian.training.loop.Training`.
         parts
-            Whatever else changes during the run: saved and restored with it. A step
-            and what the caller does after it are saved together.
+            Whatever else changes during the run and has a ``state_dict()``. It is saved
+            and restored, too; what the caller does after a step is saved with the step.
         """
         everything = {"training": training, **parts}
         if self.checkpoint is not None and (saved := self.checkpoint.load()):
@@ -101,7 +90,7 @@ class Job:
             ):
                 self.checkpoint.save(_states(everything))
 
-    def _failed(self, error: DianError, everything: dict[str, Stateful]) -> DianError:
+    def _failed(self, error: DianError, everything: dict[str, Any]) -> DianError:
         """Save the state that failed beside the last good one."""
         if self.checkpoint is None:
             return error
@@ -110,7 +99,7 @@ class Job:
         return DianError(f"{error}; the state that failed is in {failed.path}")
 
 
-def _states(everything: dict[str, Stateful]) -> dict[str, Any]:
+def _states(everything: dict[str, Any]) -> dict[str, Any]:
     return {name: part.state_dict() for name, part in everything.items()}
 
 

@@ -11,6 +11,8 @@ import torch
 from dian.runs.checkpoint import Checkpoint, Processes
 from dian.runs.experiment import Job, find
 from dian.training import distributed
+from dian.training.dropout import dropout
+from dian.training.loop import Training
 
 CHANGED = {
     # 50 steps of two epochs, and 51 of seventeen; each last batch is smaller.
@@ -50,6 +52,30 @@ def losses(name, path=None, stop=None) -> list[float]:
         return done
 
 
+def weight_with_dropout() -> float:
+    """Train where the shards differ in size, and so do the draws of dropout."""
+    generator = torch.Generator().manual_seed(0)
+    x, model = torch.rand(7, 3, generator=generator), torch.nn.Linear(3, 1)
+    training = Training(
+        model,
+        lambda x: model(dropout(x, 0.5, generator)).square().mean(),
+        (x,),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        batch_size=3,  # and a last batch of one item: a process has none
+        epochs=3,
+        generator=generator,
+    )
+    list(training)
+    return model.weight.double().sum().item()
+
+
+def gather(value) -> list:
+    """Return the values of all processes."""
+    found = [None] * distributed.world_size()
+    torch.distributed.all_gather_object(found, value)
+    return found
+
+
 def refuse_to_write(folder: Path) -> None:
     """End this process if it opens a file in the folder for writing, or makes one."""
 
@@ -71,8 +97,9 @@ def main(folder: Path) -> None:
         found = {name: losses(name) for name in CHANGED}
         losses(INTERRUPTED, folder / "several.checkpoint", stop=9)
         found["resumed"] = losses(INTERRUPTED, folder / "one.checkpoint")
-        value = distributed.broadcast_from_rank0(distributed.rank())
-        found["of rank 0"] = value
+        mine = distributed.broadcast_from_rank0(distributed.rank())
+        found["values"] = gather(mine)
+        found["weights with dropout"] = gather(weight_with_dropout())
     if distributed.rank() == 0:
         (folder / "losses.json").write_text(json.dumps(found))
 
