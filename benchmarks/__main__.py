@@ -25,6 +25,7 @@ CASES: dict[str, Callable[[Place], Case]] = {
     "rnn-pixels": partial(recurrent.step, time=784, batch=128, d=1, goal=1.5),
     "rotary": rotation.queries_and_keys,
     "rotary-halves": partial(rotation.queries_and_keys, layout="half"),
+    "rotary-in-place": rotation.in_place,
     "heads": partial(heads.step, weights=False, goal=1.05),
     "heads-weights": partial(heads.step, weights=True, goal=1.2),
     "metrics": counting.classification,

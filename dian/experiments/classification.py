@@ -99,7 +99,7 @@ def run(build: Build, settings: Any, split: Split, job: Job) -> Outcome:
         return images, labels
 
     def loss_fn(images: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(model(images), labels, smoothing=settings.smoothing)
+        return cross_entropy(model(images), labels, label_smoothing=settings.smoothing)
 
     optimizer = OPTIMIZERS[settings.optimizer]
     training = Training(
@@ -132,7 +132,9 @@ def _evaluate(
 ) -> Tensor:
     """Append loss and metrics to the series, and return the predictions."""
     loss, predicted = evaluate(model, images, labels)
-    C = metrics.confusion_matrix(labels, predicted, n_class=len(data.CLASSES))
+    C = metrics.confusion_matrix(
+        target=labels, preds=predicted, num_classes=len(data.CLASSES)
+    )
     for key, value in ({"loss": loss} | metrics.summary(C)).items():
         outcome.series.setdefault(f"{name}/{key}", []).append(value)
     outcome.arrays["confusion"] = C.int().cpu()

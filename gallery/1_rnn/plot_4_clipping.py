@@ -83,7 +83,7 @@ def clipped(cut, gradient: list[torch.Tensor], theta: float) -> list[torch.Tenso
 
 train = data.sample("train")
 generator = torch.Generator().manual_seed(0)
-model = RNNClassifier(generator=generator).double()
+model = RNNClassifier(28, 128, 10, generator=generator).double()
 first = torch.arange(32)
 cross_entropy(model(train[first].unit().double()), train.labels[first]).backward()
 gradient = [p.grad for p in model.parameters()]
@@ -206,7 +206,7 @@ rates, n_seed, n_step = [0.03, 0.1, 0.3, 1.0, 3.0], 5, 50
 def training(rate: float, seed: int, theta: float) -> tuple[float, list[float]]:
     """Train, and return the loss at the end and the norm of each gradient."""
     generator = torch.Generator().manual_seed(seed)
-    model = RNNClassifier(generator=generator)
+    model = RNNClassifier(28, 128, 10, generator=generator)
     steps = Training(
         model,
         lambda images, labels: cross_entropy(model(images), labels),

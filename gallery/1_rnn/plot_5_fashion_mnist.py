@@ -48,7 +48,7 @@ record = load("rnn-fashion-mnist")
 settings = record.settings
 
 generator = torch.Generator().manual_seed(0)
-model = RNNClassifier(h=settings["h"], generator=generator)
+model = RNNClassifier(28, settings["h"], 10, generator=generator)
 training = Training(
     model,
     lambda images, labels: cross_entropy(model(images), labels),
@@ -133,9 +133,9 @@ plt.show()
 #
 # The record holds the matrix, and the four numbers follow from it:
 
-summary = metrics.summary(torch.from_numpy(C))
+summary = metrics.summary(C)
 print({name: round(value, 4) for name, value in summary.items()})
-recall = metrics.recall(torch.from_numpy(C))
+recall = metrics.recall(C)
 hardest = data.CLASSES[recall.argmin()]
 print(f"hardest class: {hardest}, recall {recall.min():.3f}")
 
@@ -143,7 +143,7 @@ assert C.sum() == 10_000
 assert np.isclose(summary["f1"], record.metrics["test/f1"][0])
 shirt = data.CLASSES.index("Shirt")
 for of_run in record.arrays["confusion"]:  # the same in every run
-    assert metrics.recall(torch.from_numpy(of_run)).argmin() == shirt
+    assert metrics.recall(of_run).argmin() == shirt
     mistaken = [data.CLASSES[i] for i in of_run[shirt].argsort()[::-1] if i != shirt]
     assert set(mistaken[:3]) == {"T-shirt/top", "Pullover", "Coat"}
 

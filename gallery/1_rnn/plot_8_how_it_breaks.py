@@ -37,7 +37,7 @@ from dian.claims import verify as verifier
 from dian.claims.rnn import recurrence, vanishing
 from dian.claims.training import clipping, metrics
 from dian.errors import DianError
-from dian.rnn.networks import RNNClassifier
+from dian.rnn.networks import RNNClassifier, as_sequence
 from dian.training import loop
 from dian.training.clipping import clip_by_norm
 from dian.training.loop import Training
@@ -117,7 +117,7 @@ def with_layer(model: RNNClassifier, mutant: Mutant | None) -> RNNClassifier:
 def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float]:
     """Train a network with a bug, and return its losses and its test accuracy."""
     generator = torch.Generator().manual_seed(seed)
-    model = with_layer(RNNClassifier(h=width, generator=generator), mutant)
+    model = with_layer(RNNClassifier(28, width, 10, generator=generator), mutant)
     losses: list[float] = []
     steps = Training(
         model,
@@ -194,7 +194,9 @@ def gradient(what: str, seed: int) -> torch.Tensor:
     """All entries of the clipped gradient at the start, in double precision."""
     mutant, clip = variants[what]
     generator = torch.Generator().manual_seed(seed)
-    model = with_layer(RNNClassifier(h=width, generator=generator), mutant).double()
+    model = with_layer(
+        RNNClassifier(28, width, 10, generator=generator), mutant
+    ).double()
     cross_entropy(model(train[:100].unit().double()), train.labels[:100]).backward()
     clip(model.parameters(), max_norm=1.0)
     return torch.cat([p.grad.flatten() for p in model.parameters()])
@@ -276,7 +278,7 @@ def layers_walked(last: torch.Tensor) -> int:
     return sum("BackpropagationThroughTime" in node.name() for node in seen)
 
 
-layer = RNNClassifier(h=width, generator=torch.Generator().manual_seed(0)).rnn
+layer = RNNClassifier(28, width, 10, generator=torch.Generator().manual_seed(0)).rnn
 chunks = train[:25].unit().transpose(0, 1).split(7)  # 4 chunks of 7 rows
 for detach in (True, False):
     state, walked = torch.zeros(25, width), []
@@ -330,12 +332,14 @@ for n in (5, 10, 50):
 
 for d in (28, 784):
     generator = torch.Generator().manual_seed(0)
-    model = RNNClassifier(d=d, h=width, generator=generator)
+    sequences = as_sequence(train.images, d), as_sequence(test.images, d)
+    sequences = [as_sequence(part.unit(), d) for part in (train, test)]
+    model = RNNClassifier(d, width, 10, generator=generator)
     start = model.rnn.W_hh.detach().clone()
     steps = Training(
         model,
-        lambda images, labels, model=model: cross_entropy(model(images), labels),
-        (train.unit(), train.labels),
+        lambda x, labels, model=model: cross_entropy(model(x), labels),
+        (sequences[0], train.labels),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
         schedule="cosine",
         max_norm=1.0,
@@ -346,7 +350,7 @@ for d in (28, 784):
     for _ in steps:
         pass
     with torch.no_grad():
-        accuracy = (model(test.unit()).argmax(1) == test.labels).double().mean().item()
+        accuracy = (model(sequences[1]).argmax(1) == test.labels).double().mean().item()
     moved = (model.rnn.W_hh.detach() - start).norm().item()
     print(f"{784 // d:2} steps: accuracy {accuracy:.2f}, W_hh moved by {moved:.2f}")
     assert (moved == 0) == (d == 784)

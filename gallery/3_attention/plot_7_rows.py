@@ -229,12 +229,12 @@ h, gru_h = rnn.settings["h"], gru.settings["h"]
 table = {
     "recurrent network": (
         rnn,
-        RNNClassifier(h=h),
+        RNNClassifier(28, h, 10),
         28 * 2 * h * (28 + h) + 2 * h * 10,
     ),
     "torch.nn.GRU": (
         gru,
-        TorchClassifier("gru", h=gru_h),
+        TorchClassifier("gru", 28, gru_h, 10),
         3 * 28 * 2 * gru_h * (28 + gru_h) + 2 * gru_h * 10,
     ),
 }

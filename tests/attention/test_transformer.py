@@ -101,7 +101,7 @@ def test_a_learned_encoding_is_trained_and_saved(generator):
     options = encoding("learned", D, HEADS, n_position=N, generator=generator)
     model = Encoder(D, HEADS, LAYERS, **options)
     assert "encode.positions.P" in model.state_dict()
-    with pytest.raises(ValueError, match="from 0 to 6, the last that was learnt, got"):
+    with pytest.raises(ValueError, match="from 0 to 6, the last learned one, got"):
         model(torch.zeros(1, N + 1, D))
 
 

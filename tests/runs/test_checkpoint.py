@@ -195,7 +195,8 @@ class Interruption(Exception):
 def run(checkpoint=None, stop=None, bad_step=None) -> dict:
     """Train a small network that uses everything random, as far as ``stop`` steps."""
     generator = torch.Generator().manual_seed(0)
-    model = RNNClassifier(d=7, h=5, q=3, layers=2, dropout=0.3, generator=generator)
+    options = {"num_layers": 2, "dropout": 0.3, "generator": generator}
+    model = RNNClassifier(7, 5, 3, **options)
     images = torch.rand(11, 7, 7, generator=generator)
     labels = torch.randint(3, (11,), generator=generator)
     outcome = Outcome(series={"mean": []})

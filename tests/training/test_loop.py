@@ -223,10 +223,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(model):
 
 
 def test_an_image_that_is_not_finite_stops_before_the_loss():
-    model = RNNClassifier(h=11)
+    model = RNNClassifier(28, 11, 10)
     images = torch.zeros(3, 28, 28)
     images[1, 5, 7] = math.nan
-    with pytest.raises(ValueError, match=r"images must be finite, .* in image 1"):
+    with pytest.raises(ValueError, match=r"x must be finite, .* in x\[1\]"):
         list(training(model, lambda items: model(images).sum()))
 
 
@@ -246,7 +246,7 @@ def test_wrong_arguments_are_one_line(model, changed, told):
 def test_an_untrained_network_is_at_chance_and_can_overfit_one_batch():
     """Start-up checks: the loss begins near log 10, and can be brought to near 0."""
     generator = torch.Generator().manual_seed(0)
-    model = RNNClassifier(generator=generator)
+    model = RNNClassifier(28, 128, 10, generator=generator)
     images = torch.rand(16, 28, 28, generator=generator)
     labels = torch.randint(10, (16,), generator=generator)
     steps = Training(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dian.claims import Mutant
 from dian.claims.compare import normal, relative
-from dian.claims.verify import installed, load_mutant
+from dian.claims.verify import installed, mutated
 from dian.positions import rotary, sinusoidal
 from dian.positions.sinusoidal import frequencies
 
@@ -29,8 +29,8 @@ class Bug:
     seen: frozenset[str]
 
 
-def _bug(what: str, at: str, old: str, new: str, seen: str, module=None) -> Bug:
-    return Bug(Mutant(what, at, old, new, module), frozenset(seen.split()))
+def _bug(what: str, old: str, new: str, seen: str, module=None) -> Bug:
+    return Bug(Mutant(what, old, new, module), frozenset(seen.split()))
 
 
 ROTARY_BUGS = (
@@ -41,10 +41,8 @@ ROTARY_BUGS = (
     _bug("the halves change places without the minus", "rotate_half_split",
          "[-b, a]", "[b, a]", "norm relative group shift same golden"),
     _bug("table in one layout, rotation in the other", "rotate_half_split",
-         "cos = torch.cat([table.real, table.real], dim=-1)\nsin = "
-         "torch.cat([table.imag, table.imag], dim=-1)",
-         "cos = table.real.repeat_interleave(2, dim=-1)\nsin = "
-         "table.imag.repeat_interleave(2, dim=-1)",
+         "torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)",
+         "cos.repeat_interleave(2, -1), sin.repeat_interleave(2, -1)",
          "norm relative group shift same golden"),
     _bug("queries in one layout, keys in the other", "rotated",
          "k = rotary.rotate_half_split(k, omega, offset=start)",
@@ -69,7 +67,7 @@ ROTARY_BUGS = (
          "q = rotary.rotate_half_split(q, omega, offset=start)",
          "q = rotary.rotate_half_split(q, omega, offset=start + 1)",
          "zero group same golden", __name__),
-    _bug("the angle is in bfloat16", "rotation_factors",
+    _bug("the angle is in bfloat16", "_angles",
          "positions.double()[..., None] * omega.to(positions.device, torch.double)",
          "(positions.bfloat16()[..., None] * omega.bfloat16()).double()",
          "relative group shift cache golden"),
@@ -101,10 +99,8 @@ SINUSOIDAL_BUGS = (
          "angles.cos()", "(angles * base ** (-1 / d)).cos()",
          "norm offset shift product golden"),
     _bug("the angle is in bfloat16", "sinusoidal_encoding",
-         "angles = positions.double().unsqueeze(-1) * frequencies(d, "
-         "base).to(positions.device)",
-         "angles = positions.double().unsqueeze(-1) * frequencies(d, "
-         "base).to(positions.device)\nangles = angles.bfloat16().double()",
+         "angles = positions.double().unsqueeze(-1) * omega",
+         "angles = (positions.double().unsqueeze(-1) * omega).bfloat16().double()",
          "offset shift product golden"),
 )  # fmt: skip
 
@@ -219,6 +215,8 @@ def matrix(bugs: tuple[Bug, ...]) -> dict[str, frozenset[str]]:
             name, properties = sinusoidal.__name__, sinusoidal_properties
         else:
             name, properties = bug.mutant.module or rotary.__name__, rotary_properties
-        with installed(load_mutant(name, bug.mutant)):
+        # In this module: below the list of bugs, which contains the same text.
+        after = "def rotated(" if name == __name__ else ""
+        with installed(mutated(name, bug.mutant, after)):
             found[bug.mutant.what] = seen(properties())
     return found

@@ -84,7 +84,7 @@ class Evaluator:
 
     def __init__(self, data: Data, device: torch.device, dtype: torch.dtype):
         self.network = ConvNet()
-        self.reader = RNNClassifier(h=len(data.reader["rnn.b_h"]))
+        self.reader = RNNClassifier(28, len(data.reader["rnn.b_h"]), 10)
         self.network.load_state_dict(data.features)
         self.reader.load_state_dict(data.reader)
         for network in (self.network, self.reader):

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from dian.attention.transformer import TokenTransformer
 from dian.positions.registry import ENCODINGS, encoding
-from dian.positions.rotary import rotate
+from dian.positions.rotary import RotaryEmbedding
 from dian.positions.rotary_scaling import (
     ntk_aware,
     position_interpolation,
     yarn,
-    yarn_factor,
+    yarn_attention_factor,
 )
 from dian.positions.sinusoidal import frequencies
 from dian.runs.experiment import Experiment, Job, Outcome
@@ -173,7 +173,9 @@ def evaluate(
             "interpolated": position_interpolation,
             "ntk": ntk_aware,
             "yarn": partial(
-                yarn, original_max_positions=settings.length, fast=settings.fast
+                yarn,
+                original_max_positions=settings.length,
+                beta_fast=settings.fast,
             ),
         }
     omega = frequencies(settings.d_model // settings.n_head)
@@ -183,8 +185,8 @@ def evaluate(
         for factor in FACTORS:
             end = factor * settings.length
             if method is not None:
-                scale = yarn_factor(float(factor)) if name == "yarn" else 1.0
-                set_rope_frequencies(model, method(omega, scale=float(factor)), scale)
+                scale = yarn_attention_factor(float(factor)) if name == "yarn" else 1.0
+                set_rope_frequencies(model, method(omega, float(factor)), scale)
             hits, asked = hits_by_position(model, test, end)
             hits, asked = hits[:, begin:], asked[:, begin:]
             mean = hits.sum() / asked.sum()
@@ -197,9 +199,8 @@ def evaluate(
 def set_rope_frequencies(model: TokenTransformer, omega: Tensor, factor: float) -> None:
     """Make all layers rotate by these frequencies, and scale what they rotate."""
     for layer in model.encoder.layers:
-        layer.attention.rotate = lambda x, offset: (
-            factor * rotate(x, omega, offset=offset)
-        )
+        rotary = RotaryEmbedding(2 * len(omega), omega=omega, attention_factor=factor)
+        layer.attention.rotate = rotary.rotate
 
 
 @torch.no_grad()

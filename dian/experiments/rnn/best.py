@@ -42,8 +42,10 @@ def network(
 ) -> RNNClassifier:
     """Build the network."""
     return RNNClassifier(
-        h=settings.h,
-        layers=settings.layers,
+        28,
+        settings.h,
+        10,
+        num_layers=settings.layers,
         bidirectional=settings.bidirectional,
         activation=settings.activation,
         init=INITS[settings.init],

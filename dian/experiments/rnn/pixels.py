@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from dian.experiments.classification import Recipe, classifiers, smoke_settings
 from dian.rnn.initialization import INITS
-from dian.rnn.networks import RNNClassifier
+from dian.rnn.networks import RNNClassifier, as_sequence
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,22 @@ class Settings(Recipe):
     schedule: str = "cosine"
 
 
+class PixelClassifier(RNNClassifier):
+    """A classifier of images that reads one pixel at each step."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of each image."""
+        return super().forward(as_sequence(images, d=1))
+
+
 def network(
     settings: Settings, generator: torch.Generator | None = None
-) -> RNNClassifier:
-    """Build the network, which reads one pixel at each step."""
-    model = RNNClassifier(
-        d=1,
-        h=settings.h,
+) -> PixelClassifier:
+    """Build the network."""
+    model = PixelClassifier(
+        1,
+        settings.h,
+        10,
         activation=settings.activation,
         init=INITS[settings.init],
         generator=generator,

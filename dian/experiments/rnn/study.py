@@ -24,7 +24,7 @@ def network(
     settings: Settings, generator: torch.Generator | None = None
 ) -> RNNClassifier:
     """Build the network."""
-    return RNNClassifier(h=settings.h, generator=generator)
+    return RNNClassifier(28, settings.h, 10, generator=generator)
 
 
 EXPERIMENTS = classifiers(

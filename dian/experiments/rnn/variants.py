@@ -31,9 +31,11 @@ class Settings(Recipe):
 def network(settings: Settings, generator: torch.Generator | None = None) -> nn.Module:
     """Build the network: ours, or one with a layer of torch and its initialization."""
     if settings.cell != "dian":
-        return TorchClassifier(settings.cell, h=settings.h, generator=generator)
+        return TorchClassifier(settings.cell, 28, settings.h, 10, generator=generator)
     return RNNClassifier(
-        h=settings.h,
+        28,
+        settings.h,
+        10,
         activation=ACTIVATION_NAMES.get(settings.activation, settings.activation),
         init=INITS[settings.init],
         generator=generator,
