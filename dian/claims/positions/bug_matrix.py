@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dian.claims import Mutant
 from dian.claims.compare import normal, relative
-from dian.claims.verify import installed, mutated
+from dian.claims.verify import installed, load_mutant
 from dian.positions import rotary, sinusoidal
 from dian.positions.sinusoidal import frequencies
 
@@ -29,8 +29,8 @@ class Bug:
     seen: frozenset[str]
 
 
-def _bug(what: str, old: str, new: str, seen: str, module=None) -> Bug:
-    return Bug(Mutant(what, old, new, module), frozenset(seen.split()))
+def _bug(what: str, at: str, old: str, new: str, seen: str, module=None) -> Bug:
+    return Bug(Mutant(what, at, old, new, module), frozenset(seen.split()))
 
 
 ROTARY_BUGS = (
@@ -215,8 +215,6 @@ def matrix(bugs: tuple[Bug, ...]) -> dict[str, frozenset[str]]:
             name, properties = sinusoidal.__name__, sinusoidal_properties
         else:
             name, properties = bug.mutant.module or rotary.__name__, rotary_properties
-        # In this module: below the list of bugs, which contains the same text.
-        after = "def rotated(" if name == __name__ else ""
-        with installed(mutated(name, bug.mutant, after)):
+        with installed(load_mutant(name, bug.mutant)):
             found[bug.mutant.what] = seen(properties())
     return found
