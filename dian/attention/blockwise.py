@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dian.attention.dot_product import check_inputs
+from dian.errors import require
 
 
 class SoftmaxState(NamedTuple):
@@ -136,8 +137,7 @@ def blockwise_attention(
     >>> output, log_sum.exp()
     (tensor([[1.5000]]), tensor([4.]))
     """
-    if block < 1:
-        raise ValueError(f"block must be positive, got {block}")
+    require(block > 0, f"block must be positive, got {block}")
     check_inputs(Q, K, V, mask, bias)
     state = empty_state(Q, V)
     for keys in _blocks(K.shape[-2], block):

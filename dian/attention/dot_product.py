@@ -27,6 +27,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from dian.attention.softmax import softmax_backward
+from dian.errors import require
 
 
 def scaled_dot_product_attention(
@@ -298,36 +299,31 @@ def check_inputs(
     Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None, bias: Tensor | None
 ) -> None:
     """Raise an error that names the wrong input of an attention function."""
-    for what, a, b in (
-        ("Q and K must share d_key", Q.shape[-1], K.shape[-1]),
-        ("K and V must share n_key", K.shape[-2], V.shape[-2]),
-    ):
-        if a != b:
-            raise ValueError(f"{what}, got {a} and {b}")
-    if mask is not None and mask.dtype != torch.bool:
+    d_query, d_key, n_key, n_value = Q.shape[-1], K.shape[-1], K.shape[-2], V.shape[-2]
+    require(d_query == d_key, f"Q and K must share d_key, got {d_query} and {d_key}")
+    require(n_key == n_value, f"K and V must share n_key, got {n_key} and {n_value}")
+    scores = (*Q.shape[:-1], n_key)
+    if bias is not None:
+        got = f"got {tuple(bias.shape)}"
+        require(_broadcasts(bias, scores), f"bias must broadcast to {scores}, {got}")
+        require(_all_finite(bias), "bias must be finite (use mask to mask out keys)")
+    if mask is None:
+        return
+    if mask.dtype != torch.bool:
         raise TypeError(f"mask must be boolean (True = may attend), got {mask.dtype}")
-    scores = (*Q.shape[:-1], K.shape[-2])
-    for name, given in (("mask", mask), ("bias", bias)):
-        if given is not None and not _broadcasts(given.shape, scores):
-            shape = tuple(given.shape)
-            raise ValueError(f"{name} must broadcast to {scores}, got {shape}")
-    if mask is not None and mask.ndim not in (2, Q.ndim):
-        shape = tuple(mask.shape)  # is the first axis the batch, or the heads?
-        raise ValueError(f"mask must have 2 or {Q.ndim} axes, as Q has, got {shape}")
-    if bias is not None and not _all_finite(bias):
-        raise ValueError("bias must be finite (mask out keys by mask), got inf or NaN")
+    got = f"got {tuple(mask.shape)}"
+    require(_broadcasts(mask, scores), f"mask must broadcast to {scores}, {got}")
+    # With three axes for four of Q, is the first that of the batch or of the heads?
+    require(mask.ndim in (2, Q.ndim), f"mask must have 2 or {Q.ndim} axes, as Q, {got}")
     for name, given in zip("QKV", (Q, K, V), strict=True):
-        if mask is not None and not _all_finite(given):
-            raise ValueError(
-                f"{name} must be finite if a mask is given (a weight of 0 does not "
-                "remove NaN), got inf or NaN"
-            )
+        message = f"{name} must be finite if a mask is given: 0 * NaN is NaN"
+        require(_all_finite(given), message)
 
 
-def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
-    """Return whether a shape broadcasts to another without enlarging it."""
+def _broadcasts(x: Tensor, shape: tuple[int, ...]) -> bool:
+    """Return whether a tensor broadcasts to this shape, and not beyond it."""
     try:
-        return torch.broadcast_shapes(shape, to) == to
+        return torch.broadcast_shapes(x.shape, shape) == shape
     except RuntimeError:
         return False
 

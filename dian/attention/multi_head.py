@@ -19,6 +19,7 @@ from dian.attention.dot_product import (
     scaled_dot_product_attention,
 )
 from dian.attention.masks import causal_mask
+from dian.errors import require
 from dian.training.dropout import dropout_mask
 
 
@@ -62,8 +63,8 @@ def split_heads(
              [[2., 3.],
               [6., 7.]]]])
     """
-    if X.ndim != 3:  # the positions of an unbatched X would be taken for the batch
-        raise ValueError(f"X must be (batch, n, width), got {tuple(X.shape)}")
+    # Without a batch axis, the positions would be taken for the batch.
+    require(X.ndim == 3, f"X must be (batch, n, width), got {tuple(X.shape)}")
     return X.unflatten(-1, (n_head, -1)).transpose(1, 2)
 
 
@@ -246,7 +247,8 @@ class MultiHeadAttention(nn.Module):
     rotate
         A rotary position embedding, called as ``rotate(x, offset)`` on queries and on
         keys of shape ``(batch, head, n, d_head)``, of which the first is at position
-        ``offset``. A module, or a function (a lambda cannot be pickled).
+        ``offset``, such as :meth:`dian.positions.rotary.RotaryEmbedding.rotate`. A
+        function or a module (with a lambda, the layer cannot be pickled).
     attention_fn
         Computes the heads unless ``need_weights`` is set:
         :func:`dian.attention.dot_product.fused_attention`, or
@@ -290,8 +292,8 @@ class MultiHeadAttention(nn.Module):
             ("d_model must be a multiple of n_head", d_model, n_head),
             ("n_head must be a multiple of n_kv_head", n_head, n_kv_head),
         ):
-            if part < 1 or total % part:
-                raise ValueError(f"{what}, got {total} and {part}")
+            divides = part > 0 and total % part == 0
+            require(divides, f"{what}, got {total} and {part}")
         self.n_head, self.n_kv_head = n_head, n_kv_head
         self.rotate, self.attention_fn = rotate, attention_fn
         self.dropout, self.generator = dropout, generator
@@ -316,11 +318,12 @@ class MultiHeadAttention(nn.Module):
         True
         """
         W, b = layer.in_proj_weight, layer.in_proj_bias
-        if W is None or b is None or layer.bias_k is not None or layer.add_zero_attn:
-            raise ValueError(
-                "layer must have biases, kdim and vdim equal to embed_dim, and neither "
-                "add_bias_kv nor add_zero_attn"
-            )
+        plain = W is not None and layer.bias_k is None and not layer.add_zero_attn
+        require(
+            plain and b is not None,
+            "layer must have biases, kdim and vdim equal to embed_dim, and neither "
+            "add_bias_kv nor add_zero_attn",
+        )
         W_all = (x.T for x in (*W.chunk(3), layer.out_proj.weight))
         weights = Projections(*W_all, *b.chunk(3), layer.out_proj.bias)
         ours = cls(layer.embed_dim, layer.num_heads, dropout=layer.dropout).to(W)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dian.attention.dot_product import attention
 from dian.attention.multi_head import AttentionFn, MultiHeadAttention
+from dian.errors import require
 
 Encode = Callable[[Tensor], Tensor]
 """``encode(X)`` returns ``X`` of shape ``(batch, n, D)`` plus a positional encoding."""
@@ -276,8 +277,9 @@ class TokenTransformer(nn.Module):
 
     def _embed(self, tokens: Tensor) -> Tensor:
         # A negative index counts from the end. (On a GPU the check would synchronize.)
-        if not tokens.is_cuda and tokens.numel() and tokens.min() < 0:
-            raise ValueError(f"tokens must not be negative, got {tokens.min()}")
+        if not tokens.is_cuda and tokens.numel():
+            least = tokens.min()
+            require(least >= 0, f"tokens must not be negative, got {least}")
         return self.vectors[tokens]
 
 

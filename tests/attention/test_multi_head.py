@@ -256,7 +256,7 @@ ERRORS = {
     ),
     "a mask for each head": (
         partial(forward, X_5, mask=torch.ones(HEADS, N, N).bool()),
-        "mask must have 2 or 4 axes, as Q has, got (3, 5, 5)",
+        "mask must have 2 or 4 axes, as Q, got (3, 5, 5)",
     ),
     "a mask of other keys": (
         partial(forward, X_5, MEMORY_7, mask=torch.ones(N, N).bool()),

@@ -105,15 +105,6 @@ def test_a_learned_encoding_is_trained_and_saved(generator):
         model(torch.zeros(1, N + 1, D))
 
 
-def test_encodings_that_are_refused():
-    with pytest.raises(
-        ValueError, match=r"name must be one of none, learned, .* 'rope'"
-    ):
-        encoding("rope", D, HEADS)
-    with pytest.raises(ValueError, match="n_position must be given for learned"):
-        encoding("learned", D, HEADS)
-
-
 @pytest.mark.parametrize("name", ["none", "sinusoidal", "rotary"])
 def test_attention_weights_are_those_of_the_forward_pass(generator, name):
     """The output of the first layer follows from them."""
