@@ -396,10 +396,8 @@ def _tensorboard(folder: Path | None) -> Iterator[Report]:
 
         def write(seed: int, step: Step) -> None:
             writer.add_scalar(f"seed {seed}/loss", step.loss, step.number)
-            if step.epoch_loss is not None:
-                writer.add_scalar(
-                    f"seed {seed}/epoch loss", step.epoch_loss, step.epoch
-                )
+            if (mean := step.epoch_loss) is not None:
+                writer.add_scalar(f"seed {seed}/epoch loss", mean, step.epoch)
 
         yield write
 

@@ -47,21 +47,21 @@ def start() -> float:
     images = torch.rand(N_IMAGE, SIDE, SIDE, generator=generator)
     labels = torch.randint(N_CLASS, (N_IMAGE,), generator=generator)
 
-    def fit(epochs: int, factor: float = 1.0) -> list[float]:
-        return loop.fit(
+    def losses_of(epochs: int, factor: float = 1.0) -> list[float]:
+        training = loop.Training(
             model,
-            lambda i: factor * loss.cross_entropy(model(images[i]), labels[i]),
-            N_IMAGE,
+            lambda x, y: factor * loss.cross_entropy(model(x), y),
+            (images, labels),
             optimizer=torch.optim.Adam(model.parameters(), lr=1e-2),
-            schedule=schedules.SCHEDULES["constant"],
             batch_size=N_IMAGE,
             epochs=epochs,
             generator=generator,
         )
+        return [step.loss for step in training]
 
-    losses = fit(100)
+    losses = losses_of(100)
     try:
-        fit(1, factor=math.nan)
+        losses_of(1, factor=math.nan)
         stopped = False
     except DianError:
         stopped = True
