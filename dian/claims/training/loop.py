@@ -10,7 +10,7 @@ from dian.claims.compare import holds, largest
 from dian.errors import DianError
 from dian.rnn import networks
 from dian.runs import record as records
-from dian.training import loop, loss, schedules
+from dian.training import loop, loss
 
 SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
 
