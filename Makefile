@@ -6,7 +6,7 @@ PORT ?= 8000
 PY := .venv/bin/python
 ENVIRONMENT := .venv/.current
 KATEX := node_modules/.package-lock.json
-AXE := tests/site/node_modules/.package-lock.json
+AXE := tests/browser/node_modules/.package-lock.json
 CHECKED := build/.checked
 CHECK_CODE := PYTHONPATH=docs/_ext $(PY) scripts/check_code.py
 SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2
@@ -63,7 +63,7 @@ test: $(ENVIRONMENT) $(KATEX) ## Run all tests, the doctests included
 	@$(CHECK_CODE) --passed
 
 test-site: chromium html $(AXE) ## Look at the built site in a browser (needs Chromium)
-	$(PY) -m pytest -q -o addopts= -p no:cacheprovider tests/site
+	$(PY) -m pytest -q -o addopts= -p no:cacheprovider tests/browser
 
 # First of all, before minutes of building.
 chromium:
@@ -122,9 +122,9 @@ $(KATEX): package.json package-lock.json | $(ENVIRONMENT)
 	.venv/bin/npm ci
 	@touch $@
 
-$(AXE): tests/site/package.json tests/site/package-lock.json | $(ENVIRONMENT)
-	@.venv/bin/npm --prefix tests/site ci || { echo "make: npm did not bring axe-core," \
-	    "Lighthouse and MathJax; with a network: npm --prefix tests/site ci" >&2; exit 1; }
+$(AXE): tests/browser/package.json tests/browser/package-lock.json | $(ENVIRONMENT)
+	@.venv/bin/npm --prefix tests/browser ci || { echo "make: npm did not bring axe-core," \
+	    "Lighthouse and MathJax; with a network: npm --prefix tests/browser ci" >&2; exit 1; }
 	@touch $@
 
 # Everything that claims and examples may depend on; which of it matters, and whether

@@ -1,7 +1,7 @@
 """Figures that a reader can move: numbers in, and the browser draws.
 
-A script of the site draws them. Without it, in a terminal or without JavaScript, nothing
-is shown, so the static figures of a page must be complete on their own.
+A script of the site draws them. Without it, in a terminal or without JavaScript,
+nothing is shown, so the static figures of a page must be complete on their own.
 """
 
 import json

@@ -77,7 +77,7 @@ def jacobians() -> float:
 
             found = vanishing.jacobian(derivatives[k:t, 0], W_hh)
             residuals.append(relative(found, by_autograd(last, states[k, 0])))
-        Gamma = vanishing.gradient_by_lag(grad_last_state, derivatives, W_hh)
+        Gamma = vanishing.gradient_by_lag(E, derivatives, W_hh)
         whole = vanishing.jacobian(derivatives[:, 0], W_hh)
         residuals.append(relative(Gamma[-1, 0], E[0] @ whole))
         leaf = W_hh.clone().requires_grad_()

@@ -22,9 +22,11 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from dian.runs import code_hash
-from dian.runs import record as runs
 from dian.runs.code_hash import source_key
 from dian.runs.files import sha256
+from dian.runs.record import FOLDER as RECORDED
+from dian.runs.record import change, why_stale
+from dian.runs.record import names as record_names
 
 log = logging.getLogger(__name__)
 PACKAGES = ("torch", "numpy", "matplotlib", "sphinx-gallery")
@@ -37,7 +39,7 @@ CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(?:---\n.*?---\n)?(.*?)^```", re.M 
 # --- What a page depends on ---------------------------------------------------------
 
 
-def records_in(code: str, folder: Path = runs.FOLDER) -> set[str]:
+def records_in(code: str, folder: Path = RECORDED) -> set[str]:
     """Name the records that some Python code loads.
 
     Any string that is the name of a record counts, whichever function it is given to.
@@ -50,10 +52,10 @@ def records_in(code: str, folder: Path = runs.FOLDER) -> set[str]:
         for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    return strings & set(runs.names(folder))
+    return strings & set(record_names(folder))
 
 
-def dependencies(name: str, code: str, folder: Path = runs.FOLDER) -> dict[str, str]:
+def dependencies(name: str, code: str, folder: Path = RECORDED) -> dict[str, str]:
     """Hash some code, all that it imports from the library, and all that it reads.
 
     Parameters
@@ -94,7 +96,7 @@ def _imports(code: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def page_key(script: Path, folder: Path = runs.FOLDER) -> str:
+def page_key(script: Path, folder: Path = RECORDED) -> str:
     """Write down what a page depends on, for the file beside the built one."""
     parts = dependencies(script.name, script.read_text("utf-8"), folder)
     return json.dumps(parts, indent=1, sort_keys=True)
@@ -114,7 +116,7 @@ class Page(TypedDict):
     """The records that it shows; without one, all is computed while it is built."""
 
 
-def pages(root: Path, folder: Path = runs.FOLDER) -> Iterator[Page]:
+def pages(root: Path, folder: Path = RECORDED) -> Iterator[Page]:
     """Report the status of every page of the gallery.
 
     Parameters
@@ -125,7 +127,7 @@ def pages(root: Path, folder: Path = runs.FOLDER) -> Iterator[Page]:
         The folder of the records.
     """
     gallery = root / "gallery"
-    bad = {name for name in runs.names(folder) if runs.why_stale(name, folder)}
+    bad = {name for name in record_names(folder) if why_stale(name, folder)}
     for script in sorted(gallery.glob("*/plot_*.py")):
         name = script.relative_to(gallery).with_suffix("")
         state, reasons = _state(script, root / "docs/gallery" / name, folder)
@@ -145,7 +147,7 @@ def _state(script: Path, built: Path, folder: Path) -> tuple[str, list[str]]:
         return "stale", ["its dependencies are unknown"]
     today = json.loads(page_key(script, folder))
     reasons = [
-        f"{part} {runs.change(before.get(part), today.get(part))}"
+        f"{part} {change(before.get(part), today.get(part))}"
         for part in sorted(before | today)
         if before.get(part) != today.get(part)
     ]
@@ -183,10 +185,10 @@ def remove_old(source: Path, target: Path) -> None:
             shutil.rmtree(folder)
 
 
-def expire(copy: Path, script: Path) -> bool:
+def expire(copy: Path, script: Path, folder: Path = RECORDED) -> bool:
     """Return whether a script has to run, after dropping the mark that it was run."""
     stored, mark = copy.with_suffix(".key"), copy.with_suffix(".py.md5")
-    key = page_key(script, runs.FOLDER)
+    key = page_key(script, folder)
     if not stored.is_file() or stored.read_text() != key:
         # In this order: if the run fails, the mark is missing and it runs again.
         mark.unlink(missing_ok=True)
@@ -237,7 +239,7 @@ def reread_cells(app: Sphinx, env, added, changed, removed) -> set[str]:
     for page in env.found_docs:
         file = Path(env.doc2path(page))
         if file.suffix == ".md" and (code := cells(file.read_text("utf-8"))):
-            now[page] = dependencies(page, code)
+            now[page] = dependencies(page, code, RECORDED)
     before, env.cells = getattr(env, "cells", {}), now
     outdated = {page for page in now if now[page] != before.get(page)}
     if outdated:

@@ -23,11 +23,13 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from dian.errors import DianError
-from dian.runs import record as records
 from dian.runs.code_hash import source_key
+from dian.runs.record import FOLDER as RECORDED
+from dian.runs.record import Record, load, stale, why_stale
+from dian.runs.record import names as record_names
 
 log = logging.getLogger(__name__)
-FOLDER = records.FOLDER
+FOLDER = RECORDED
 PAGE = "reproducing"  # the page that lists all runs
 
 # A decimal number or a percentage. Whole numbers may be typed: "28 steps".
@@ -42,13 +44,13 @@ HEAD = ("Run", "Device", "Date", "Seeds", "Seconds", "Fresh")
 
 def names() -> list[str]:
     """List the recorded runs."""
-    return records.names(FOLDER)
+    return record_names(FOLDER)
 
 
 @functools.cache
-def read(name: str) -> records.Record:
+def read(name: str) -> Record:
     """Load and verify a record, once per process."""
-    return records.load(name, FOLDER)
+    return load(name, FOLDER)
 
 
 def files_of(name: str) -> list[Path]:
@@ -68,7 +70,7 @@ def verify_all(app: Sphinx, config) -> None:
     problems = [
         f"{problem} (shown by {', '.join(_pages_with(app, name)) or 'no page'})"
         for name in names()
-        if (problem := records.why_stale(name, FOLDER))
+        if (problem := why_stale(name, FOLDER))
     ]
     if problems:
         # An exception of Sphinx would bury these lines in a traceback.
@@ -201,7 +203,7 @@ class Runs(SphinxDirective):
         rows = [row(HEAD), row("---" for _ in HEAD), *map(_summary, every)]
         return [*self.parse_text_to_nodes("\n".join(rows)), *map(self.section, every)]
 
-    def section(self, record: records.Record) -> nodes.section:
+    def section(self, record: Record) -> nodes.section:
         """Return a section with the command, the settings and the environment."""
         title = nodes.title("", record.name)
         section = nodes.section("", title, names=[label(record.name)])
@@ -215,9 +217,9 @@ def row(cells) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _summary(record: records.Record) -> str:
+def _summary(record: Record) -> str:
     # A stale record stops the build, but this page does not rely on that.
-    reasons = records.stale(record)
+    reasons = stale(record)
     return row(
         [
             f"{{ref}}`{record.name} <{label(record.name)}>`",
@@ -230,7 +232,7 @@ def _summary(record: records.Record) -> str:
     )
 
 
-def _details(record: records.Record) -> list[str]:
+def _details(record: Record) -> list[str]:
     environment = record.content["environment"]
     return [
         "```console",
@@ -250,8 +252,8 @@ def _details(record: records.Record) -> list[str]:
     ]
 
 
-def _why_fresh(record: records.Record) -> str:
-    reasons = records.stale(record)
+def _why_fresh(record: Record) -> str:
+    reasons = stale(record)
     if reasons:
         return f"no: {', '.join(reasons)}"
     if not record.content["replay"]:

@@ -43,10 +43,10 @@ def _is_text(value: ast.expr) -> bool:
 
 
 @pytest.mark.parametrize("page", gallery_pages())
-def test_a_page_offers_the_script_that_the_tests_run(page):
+def test_a_page_offers_the_script_that_was_run(page):
     script = ROOT / "gallery" / page.removeprefix("gallery/").replace(".html", ".py")
     assert offered(page, "py").read_text("utf-8") == script.read_text("utf-8")
-    # test_gallery.py runs each script against the installed package: so runs this.
+    # The build ran the script: so runs the notebook, which has the same code.
     told = "\n".join(cells(page, "code"))
     assert code(told) == code(script.read_text("utf-8"))
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from built import HTML, MODES, page_names
 from PIL import Image
-
 from test_interactive import PAGES
 
 # Where a picture is drawn on nothing, the card under it shows through.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-CHECK = Path(__file__).parent.parent / "scripts/check_site.py"
+CHECK = Path(__file__).parents[2] / "scripts/check_site.py"
 GOOD = """<html><head><link rel="stylesheet" href="_static/style.css">
 <link rel="canonical" href="https://example.org/"></head><body id="top">
 <a href="#top">up</a> <a href="page.html#there">there</a> <a href="sub/">sub</a>

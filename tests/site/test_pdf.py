@@ -1,26 +1,20 @@
 """The PDF edition says what the site says, and its checks can fail."""
 
-import io
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
 
-ROOT = Path(__file__).parents[1]
+import check_pdf
+from dian_sphinx import records
+
+ROOT = Path(__file__).parents[2]
 NAME = "rnn-fashion-mnist"
-sys.path[:0] = [str(ROOT / "docs/_ext"), str(ROOT / "scripts")]
 
-import recorded  # noqa: E402
-
-import check_pdf  # noqa: E402
 
 SETTINGS = {
-    "extensions": ["myst_nb", "provenance", "order", "pdf"],
     "html_theme": "basic",
     "html_math_renderer": "mathjax",
     "katex_macros": str(ROOT / "docs/macros.json"),
@@ -54,10 +48,11 @@ def equation(label, tex="a = b"):
 
 
 @pytest.fixture
-def build(tmp_path, monkeypatch):
+def build(tmp_path, monkeypatch, sphinx_build, extension_of):
     """Build some pages in a format; return the warnings and the folder."""
-    shutil.copytree(recorded.FOLDER / NAME, tmp_path / "recorded" / NAME)
-    monkeypatch.setattr(recorded, "FOLDER", tmp_path / "recorded")
+    shutil.copytree(records.FOLDER / NAME, tmp_path / "recorded" / NAME)
+    monkeypatch.setattr(records, "FOLDER", tmp_path / "recorded")
+    ours = extension_of("records", "provenance", "gallery", "katex", "pdf")
 
     def build(form="latex", front=FRONT, one="", two="", **settings):
         source, built = tmp_path / "docs", tmp_path / form
@@ -67,14 +62,8 @@ def build(tmp_path, monkeypatch):
         (source / "two.md").write_text(f"# Two\n\n{two}")
         (source / "references.md").write_text("# References\n\nNone.\n")
         (source / "gallery/index.rst").write_text("Cards\n=====\n\nThe cards.\n")
-        warnings, given = io.StringIO(), SETTINGS | settings
-        with docutils_namespace():
-            Sphinx(
-                *(source, None, built, tmp_path / f"{form}-trees", form, given),
-                status=None,
-                warning=warnings,
-            ).build()
-        return warnings.getvalue(), built
+        given = SETTINGS | {"extensions": ["myst_nb", ours]} | settings
+        return sphinx_build(source, built, given, form), built
 
     return build
 

@@ -1,20 +1,12 @@
-"""A numbered equation is vouched for on the page, or there is no site."""
+"""A numbered equation is verified, and the page says by which claim."""
 
-import io
 import json
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "docs/_ext"))
-
-import claims  # noqa: E402
+from dian_sphinx import claims
 
 REPORT = {
     "id": "X1",
@@ -36,7 +28,6 @@ REPORT = {
     ],
 }
 SETTINGS = {
-    "extensions": ["myst_nb", "sphinx_design", "claims"],
     "html_theme": "basic",
     "html_math_renderer": "mathjax",
     "nb_execution_mode": "off",
@@ -55,27 +46,22 @@ def equation(label):
 
 
 @pytest.fixture
-def build(tmp_path, monkeypatch):
+def build(tmp_path, monkeypatch, sphinx_build, extension_of):
     """Build a page and the ledger with these claims; return warnings and pages."""
     (tmp_path / "docs").mkdir()
 
     def build(text, *reports):
         kept = {"one": list(reports)}
-        monkeypatch.setattr(claims.ledger, "read", lambda file: kept)
-        monkeypatch.setattr(claims.ledger, "chapter_keys", lambda: {"one": "key"})
+        monkeypatch.setattr(claims.kept_results, "read", lambda file: kept)
+        monkeypatch.setattr(claims.kept_results, "chapter_keys", lambda: {"one": "key"})
         toctree = "```{toctree}\nverification\n```\n"
         (tmp_path / "docs" / "page.md").write_text(f"# Page\n\n{text}\n\n{toctree}")
         (tmp_path / "docs" / "verification.md").write_text(LEDGER)
-        warnings, built = io.StringIO(), tmp_path / "built"
-        with docutils_namespace():
-            Sphinx(
-                *(tmp_path / "docs", None, built, built / "trees", "html"),
-                dict(SETTINGS),
-                status=None,
-                warning=warnings,
-            ).build()
-        pages = {p.stem: p.read_text("utf-8") for p in built.glob("*.html")}
-        return re.sub(r"\x1b\[[\d;]*m", "", warnings.getvalue()), pages
+        built = tmp_path / "built"
+        extensions = ["myst_nb", "sphinx_design", extension_of("claims")]
+        settings = SETTINGS | {"extensions": extensions}
+        warnings = sphinx_build(tmp_path / "docs", built, settings)
+        return warnings, {p.stem: p.read_text("utf-8") for p in built.glob("*.html")}
 
     return build
 
@@ -125,7 +111,7 @@ def test_an_equation_without_a_claim_is_a_warning_that_names_it(build):
 
 def test_a_claim_without_an_equation_is_a_warning_that_names_both(build):
     warnings, _ = build("No equation.", REPORT)
-    assert "claim X1 vouches for equation 'eq-two', which is on no page" in warnings
+    assert "claim X1 verifies equation 'eq-two', which is on no page" in warnings
 
 
 def test_an_equation_without_a_number_needs_no_claim(build):
@@ -134,13 +120,13 @@ def test_an_equation_without_a_number_needs_no_claim(build):
     assert pages["page"].count("claim-badge") == 1
 
 
-def test_claims_that_do_not_hold_stop_the_build_by_name(monkeypatch, build):
+def test_claims_that_do_not_hold_stop_the_build_by_name(monkeypatch):
     def failing(command, **_):
         said = "dian: claims that do not hold: R5 (residual 4.2e+01)\n"
         return subprocess.CompletedProcess(command, 1, "", said)
 
     monkeypatch.setattr(claims.subprocess, "run", failing)
-    monkeypatch.setattr(claims.ledger, "read", lambda file: {})
+    monkeypatch.setattr(claims.kept_results, "read", lambda file: {})
     app = type("App", (), {"confdir": "."})()
     with pytest.raises(SystemExit, match=r"do not hold: R5 \(residual"):
         claims.verify_all(app)

@@ -9,16 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import report, site
+from benchmarks import report
+from benchmarks import site as builds
 from benchmarks.cases import Place
 from benchmarks.limits import Limits
 from benchmarks.timing import Against, Result
 from dian.runs import record as records
-from test_site import Site
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "docs/_ext"))
-
-import recorded
 
 RESULTS = {
     "fast": Result("a fast case", "ms", 2.0, {"peer": Against(9.0, [4.5], 1.5, 0.0)}),
@@ -30,17 +26,6 @@ RESULTS = {
     ),
 }
 TABLE = "```{benchmarks} benchmarks-cpu\nslow\nfast\n```"
-
-
-@pytest.fixture
-def page(tmp_path, monkeypatch):
-    built = Site(tmp_path)
-    monkeypatch.setattr(recorded, "FOLDER", built.records)
-    monkeypatch.setitem(sys.modules["test_site"].SETTINGS, "extensions", EXTENSIONS)
-    return built
-
-
-EXTENSIONS = ["myst_nb", "benchmarked", "provenance", "katex_build"]
 
 
 def write(folder: Path) -> records.Record:
@@ -57,12 +42,12 @@ def write(folder: Path) -> records.Record:
     )
 
 
-def test_each_row_has_its_mark_and_no_number_is_typed(page):
-    write(page.records)
-    assert page.build(TABLE) == ""
+def test_each_row_has_its_mark_and_no_number_is_typed(site):
+    write(site.records)
+    assert site.build(TABLE) == ""
     rows = [
         [re.sub("<.*?>", "", cell).strip() for cell in re.findall("<td.*?</td>", row)]
-        for row in re.findall("<tr.*?</tr>", page.html.replace("\n", ""))
+        for row in re.findall("<tr.*?</tr>", site.html.replace("\n", ""))
     ]
     assert rows[1:] == [
         ["a slow case", "peer", "8 MiB", "4 MiB", "0.50 (0.50 to 0.50)",
@@ -73,38 +58,38 @@ def test_each_row_has_its_mark_and_no_number_is_typed(page):
     ]  # fmt: skip
 
 
-def test_without_names_all_cases_are_shown(page):
-    write(page.records)
-    assert page.build("```{benchmarks} benchmarks-cpu\n```") == ""
-    assert page.html.count("<tr") == 4
+def test_without_names_all_cases_are_shown(site):
+    write(site.records)
+    assert site.build("```{benchmarks} benchmarks-cpu\n```") == ""
+    assert site.html.count("<tr") == 4
 
 
-def test_a_record_that_is_not_there_is_said_to_be_missing(page):
-    assert page.build(TABLE) == ""
-    assert "Not measured yet." in page.html
+def test_a_record_that_is_not_there_is_said_to_be_missing(site):
+    assert site.build(TABLE) == ""
+    assert "Not measured yet." in site.html
 
 
-def test_an_unknown_case_is_a_warning(page):
-    write(page.records)
+def test_an_unknown_case_is_a_warning(site):
+    write(site.records)
     with pytest.raises(Exception, match="no value 'settings/quick'"):
-        page.build("```{benchmarks} benchmarks-cpu\nquick\n```")
+        site.build("```{benchmarks} benchmarks-cpu\nquick\n```")
 
 
-def test_the_builds_are_shown(page, capsys):
-    assert page.build("```{builds} benchmarks-site\n```") == ""
-    assert "Not measured yet." in page.html
+def test_the_builds_are_shown(site, capsys):
+    assert site.build("```{builds} benchmarks-site\n```") == ""
+    assert "Not measured yet." in site.html
     metrics = {
         f"{build}/{number}": [float(10 * i + j)]
-        for i, build in enumerate(site.BUILDS)
+        for i, build in enumerate(builds.BUILDS)
         for j, number in enumerate(("seconds", "mib", "pages", "scripts"))
     }
     environment = report.environment(Place(torch.device("cpu")))
-    site.write(page.records, datetime.now(UTC), metrics, environment)
-    assert str(page.records) in capsys.readouterr().out
-    assert page.build("Now it is there.\n\n```{builds} benchmarks-site\n```") == ""
-    found = re.findall(r'class="result">(\d+)<', page.html)
+    builds.write(site.records, datetime.now(UTC), metrics, environment)
+    assert str(site.records) in capsys.readouterr().out
+    assert site.build("Now it is there.\n\n```{builds} benchmarks-site\n```") == ""
+    found = re.findall(r'class="result">(\d+)<', site.html)
     assert found == [str(10 * i + j) for i in range(5) for j in range(4)]
-    assert 'class="provenance"' in page.html
+    assert 'class="provenance"' in site.html
 
 
 def test_a_build_is_watched_and_counted(tmp_path):
@@ -112,26 +97,25 @@ def test_a_build_is_watched_and_counted(tmp_path):
         "x = bytearray(60 << 20); import time; time.sleep(1);"
         "print('2 added, 3 changed, 0 removed'); print('executed 4 out of 9')"
     )
-    one = site.build(tmp_path, [sys.executable, "-c", code])
+    one = builds.build(tmp_path, [sys.executable, "-c", code])
     assert (one.pages, one.scripts) == (5, 4)
     assert one.seconds > 1
     assert one.mib > 60
     with pytest.raises(SystemExit, match=r"no luck\s+.*the build failed"):
-        site.build(tmp_path, [sys.executable, "-c", "import sys; sys.exit('no luck')"])
+        builds.build(tmp_path, [sys.executable, "-c", "raise SystemExit('no luck')"])
 
 
-def test_every_edit_of_the_site_changes_a_file(tmp_path):
-    for name in ("docs", "gallery/1_rnn", "dian"):
+def test_every_edit_of_the_site_changes_a_file(root, tmp_path):
+    for name in ("docs", "gallery/1_rnn", "dian/figures"):
         (tmp_path / name).mkdir(parents=True)
     paths = (
         "docs/installation.md",
         "gallery/1_rnn/plot_1_forward.py",
         "dian/figures/plots.py",
     )
-    root = Path(__file__).parents[1]
     for path in paths:
         shutil.copy(root / path, tmp_path / path)
-    for edit in site.BUILDS.values():
+    for edit in builds.BUILDS.values():
         edit(tmp_path)
     for path in paths:
         before, after = (root / path).read_text(), (tmp_path / path).read_text()

@@ -1,8 +1,6 @@
 """What others need to cite the report, and what the report cites."""
 
-import ast
 import re
-import sys
 import tomllib
 from pathlib import Path
 
@@ -10,13 +8,9 @@ import pytest
 import yaml
 from pybtex.database import parse_file
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs/_ext"))
+from dian_sphinx.citation import bibtex, licensed
 
-import shown_on  # noqa: E402
-from citation import bibtex, licensed  # noqa: E402
-from layers import layers  # noqa: E402
-
+ROOT = Path(__file__).parents[2]
 CFF = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
 SETTINGS = (ROOT / "pyproject.toml").read_text("utf-8")
 PROJECT = tomllib.loads(SETTINGS)["project"]
@@ -95,28 +89,3 @@ def test_what_is_in_the_bibliography_is_cited():
     text = "".join(page.read_text("utf-8") for page in pages)
     cited = set(re.findall(r"\w+\d{4}\w+", text))
     assert set(ENTRIES) <= cited
-
-
-def modules():
-    listed = {name for layer in layers(SETTINGS) for name in layer} - {"__main__"}
-    return sorted(name for name in listed if (ROOT / f"dian/{name}.py").is_file())
-
-
-@pytest.mark.parametrize("module", modules())
-def test_every_public_name_says_what_it_is(module):
-    """The API page shows a name only if it is described."""
-    body = ast.parse((ROOT / f"dian/{module}.py").read_text("utf-8")).body
-    named = [n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-    mute = [n.name for n in named if n.name[0] != "_" and not ast.get_docstring(n)]
-    assert mute == []
-
-
-def test_pages_that_use_a_function_are_found():
-    script = ROOT / "gallery/1_rnn/plot_5_fashion_mnist.py"
-    assert script in shown_on.scripts()
-    used = shown_on.used_in(script)
-    assert {
-        "dian.training.clipping.clip_by_norm",
-        "dian.figures.plots.confusion",
-    } <= used
-    assert "dian.rnn.recurrence.rnn_backward" not in used

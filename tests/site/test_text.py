@@ -1,11 +1,11 @@
-"""The pages of text are put together as they are meant: no box swallows a section."""
+"""The Markdown of the pages: no fence swallows a section, and examples run."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"\s*(:{3,}|`{3,})(.*)")
 
@@ -68,3 +68,9 @@ def test_each_problem_is_found(text, said):
 )
 def test_good_fences_pass(text):
     assert problems(text) == []
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    exec("".join(blocks), {})
+    assert "test accuracy" in capsys.readouterr().out
