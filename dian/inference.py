@@ -9,7 +9,7 @@ from torch import Tensor
 from dian.data import sample
 from dian.diffusion.pixels import to_bytes
 from dian.diffusion.process import standard_normal
-from dian.diffusion.sampling import ddim_sample, evenly_spaced_timesteps
+from dian.diffusion.sampling import Denoiser, ddim_sample
 from dian.diffusion.schedule import linear_schedule
 from dian.errors import DianError
 from dian.runs.record import Record, load, record_names
@@ -58,15 +58,9 @@ def generate(
     schedule = linear_schedule(settings["T"], settings["beta_1"], settings["beta_T"])
     generator = torch.Generator(device).manual_seed(seed)
     x_T = standard_normal(torch.empty(n, 1, 28, 28, device=device), generator)
+    denoiser = Denoiser(record.model(device=device), settings["target"])
     x_0 = ddim_sample(
-        schedule.to(device),
-        record.model(device=device),
-        x_T,
-        steps=evenly_spaced_timesteps(settings["T"], steps),
-        eta=eta,
-        clip=1.0,
-        target=settings["target"],
-        generator=generator,
+        schedule.to(device), denoiser, x_T, steps=steps, eta=eta, generator=generator
     )
     return to_bytes(x_0).cpu()
 

@@ -248,9 +248,8 @@ def draw_training_noise(
     generator: torch.Generator | None = None,
 ) -> tuple[Int[Tensor, "batch"], Float[Tensor, "batch *x"]]:
     r"""Draw :math:`t` and :math:`\epsilon` of :func:`training_loss` for each image."""
-    T = len(schedule.beta) - 1
-    place = x_0.device if generator is None else generator.device
-    # 2-3: t ~ Uniform({1, ..., T}), one for each image
+    T, place = schedule.T, x_0.device if generator is None else generator.device
+    # 3: t ~ Uniform({1, ..., T}), for each image x_0 ~ q(x_0) of line 2
     t = torch.randint(1, T + 1, x_0.shape[:1], generator=generator, device=place)
     # 4: epsilon ~ N(0, I)
     epsilon = standard_normal(x_0, generator)

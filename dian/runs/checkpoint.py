@@ -7,10 +7,9 @@ with ``weights_only=True``, so that no code in it is ever executed.
 
 import fcntl
 import io
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +23,6 @@ from dian.runs.files import atomic_write, sha256
 
 MAGIC = "dian checkpoint 2"
 """The first words of every file; the number is that of the format."""
-
-DAMAGED = "remove it, and the run starts this seed again"
 
 
 @dataclass(frozen=True)
@@ -108,8 +105,8 @@ class Checkpoint:
 
     def load(self) -> Any:
         """Return the state that was saved last, or None if there is none."""
-        mine = None if self.processes.rank else _read(self.path)
-        content = self.processes.broadcast(mine)
+        mine = self.processes.rank == 0 and self.path.exists()
+        content = self.processes.broadcast(self.path.read_bytes() if mine else None)
         if content is None:
             return None
         found = parse(content, self.path)
@@ -146,9 +143,9 @@ def parse(content: bytes, path: Path) -> Any:
     head, _, body = content.partition(b"\n")
     if head != f"{MAGIC} {sha256(body)}".encode():
         raise DianError(
-            f"{path}: expected a file of {MAGIC!r} with its checksum in the first "
-            f"line, found {len(content)} bytes that are damaged or of another format; "
-            f"{DAMAGED}"
+            f"{path}: expected {MAGIC!r} and its checksum in the first line, found "
+            f"{len(content)} bytes that are damaged or of another format; remove it, "
+            "and the run starts this seed again"
         )
     return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
 
@@ -175,35 +172,16 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
     The system releases the lock when the process ends, however it ends.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise DianError(
-            f"{folder}: cannot be written ({error.strerror}); choose another --out"
-        ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for half_written in folder.glob(".*.checkpoint.*"):
-            half_written.unlink()
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((folder / "lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for half_written in folder.glob(".*.checkpoint.*"):
+                half_written.unlink()
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror})"
+            if isinstance(error, BlockingIOError):
+                reason = "another process is training this; wait for it"
+            raise DianError(f"{folder}: {reason}, or choose another --out") from None
         yield
-    except BlockingIOError:
-        raise DianError(
-            f"{folder}: another process is training this; wait for it, or choose "
-            "another --out"
-        ) from None
-    finally:
-        os.close(handle)
-
-
-def _read(path: Path) -> bytes | None:
-    """Return the content of a file, or None if there is no file."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise DianError(
-            f"{path}: expected a checkpoint, found a file that cannot be read "
-            f"({error.strerror}); {DAMAGED}"
-        ) from None

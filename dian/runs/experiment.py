@@ -69,38 +69,30 @@ class Job:
             Whatever else changes during the run and has a ``state_dict()``. It is saved
             and restored, too; what the caller does after a step is saved with the step.
         """
-        everything = {"training": training, **parts}
-        if self.checkpoint is not None and (saved := self.checkpoint.load()):
-            for name, part in everything.items():
+        parts["training"] = training
+
+        def save(checkpoint: Checkpoint) -> None:
+            checkpoint.save({name: part.state_dict() for name, part in parts.items()})
+
+        if self.checkpoint and (saved := self.checkpoint.load()):
+            for name, part in parts.items():
                 part.load_state_dict(saved[name])
-        steps = iter(training)
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration:
-                return
-            except DianError as error:
-                raise self._failed(error, everything) from None
-            yield step
-            if self.report is not None:
-                self.report(self.seed, step)
-            # The evaluation after the last step can take minutes: save before it.
-            if self.checkpoint is not None and (
-                step.number == step.total or self.checkpoint.due()
-            ):
-                self.checkpoint.save(_states(everything))
-
-    def _failed(self, error: DianError, everything: dict[str, Any]) -> DianError:
-        """Save the state that failed beside the last good one."""
-        if self.checkpoint is None:
-            return error
-        failed = self.checkpoint.beside(".failed.checkpoint")
-        failed.save(_states(everything))
-        return DianError(f"{error}; the state that failed is in {failed.path}")
-
-
-def _states(everything: dict[str, Any]) -> dict[str, Any]:
-    return {name: part.state_dict() for name, part in everything.items()}
+        try:
+            for step in training:
+                yield step
+                if self.report:
+                    self.report(self.seed, step)
+                # The evaluation after the last step can take minutes.
+                last = step.number == step.total
+                if self.checkpoint and (last or self.checkpoint.due()):
+                    save(self.checkpoint)
+        except FloatingPointError as error:
+            told = str(error)
+            if self.checkpoint:
+                failed = self.checkpoint.beside(".failed.checkpoint")
+                save(failed)
+                told += f"; the state that failed is in {failed.path}"
+            raise DianError(told) from None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from dian.runs.environment import (
     select_device,
 )
 from dian.runs.experiment import Experiment, Job, Outcome, find
-from dian.runs.freshness import changes
 from dian.runs.record import FORMAT, RECORDED, Record, add_proof, load, save
 
 TOLERANCE = 1e-5
@@ -81,24 +80,22 @@ def train(
     content = _description(experiment, settings, device, options)
     working, first = working_folder(out), processes.rank == 0
     with lock_folder(working) if first else nullcontext():
-        if first and not options.resume:
-            _refuse_interrupted(working)
+        if first and not options.resume and [*working.glob("seed-*.checkpoint")]:
+            raise DianError(
+                f"{working}: an interrupted training run is here; resume it with "
+                "--resume, or remove the folder to start again"
+            )
         with processes.group(device):
-            identity = _identity(content, device, processes)
             runs = []
             for seed in content["seeds"]:
-                file = working / f"seed-{seed}.checkpoint"
-                checkpoint = Checkpoint(
-                    file, identity | {"seed": seed}, options.interval_s, processes
-                )
-                job = Job(seed, device, checkpoint=checkpoint)
-                job.report = options.report if first else None
-                runs.append((_run(experiment, settings, data, job), checkpoint))
+                job = _job(seed, device, out, content, options)
+                runs.append((_run(experiment, settings, data, job), job.checkpoint))
         if not first:
             return None
         content["replay"] = replay(experiment, settings, data)
         _write(out, content, runs)
-        _remove(working)
+        # If this fails, complete runs are left: they do no harm, and can be resumed.
+        shutil.rmtree(working, ignore_errors=True)
     return load(out.name, out.parent)
 
 
@@ -116,72 +113,61 @@ def _description(
 ) -> dict[str, Any]:
     """Return the fields of the record that are known before training."""
     n = options.processes.world_size
+    start = "python" if n == 1 else f"torchrun --nproc-per-node={n}"
+    seeds = "" if options.n_seed is None else f" --seeds {options.n_seed}"
     used = describe_environment(device)
-    used |= {"device": used["device"] if n == 1 else f"{n} x {used['device']}"}
-    command = "python" if n == 1 else f"torchrun --nproc-per-node={n}"
-    command += f" -m dian train {experiment.name}{' --quick' * options.quick}"
-    if options.n_seed is not None:
-        command += f" --seeds {options.n_seed}"
     checksums = experiment.quick_checksums if options.quick else experiment.checksums
     plain = asdict(settings)
     return {
         "format": FORMAT,
         "name": experiment.name,
         "status": "success",
-        "command": command,
+        "command": f"{start} -m dian train {experiment.name}"
+        f"{' --quick' * options.quick}{seeds}",
         "module": experiment.module,
         "settings": plain,
         "seeds": list(range(options.n_seed or experiment.n_seed)),
         "commit": options.commit or git_commit(),
-        "environment": used | {"processes": n},
+        "environment": used
+        | {"device": f"{n} x {used['device']}" if n > 1 else used["device"]}
+        | {"processes": n},
         "proofs": [],
         "key": record_key(experiment.module, plain, dict(checksums)),
     }
 
 
-def _identity(
-    content: dict[str, Any], device: torch.device, processes: Processes
-) -> dict[str, Any]:
-    """Return what a checkpoint must be of, the same in all processes.
-
-    Another device or version of torch would not give the same numbers, and the record
-    names one.
-    """
-    used = {
-        "processor": device_name(device),
-        "torch": content["environment"]["torch"],
-    }
+def _job(
+    seed: int,
+    device: torch.device,
+    out: Path,
+    content: dict[str, Any],
+    options: Options,
+) -> Job:
+    """Return the job of one seed, with the checkpoint that it resumes from."""
     identity = {key: content[key] for key in ("name", "settings", "key")}
-    identity |= {"environment": used}
-    if other := differences(identity, processes.broadcast(identity)):
-        raise DianError(
-            f"process {processes.rank} differs from process 0: {'; '.join(other)}; "
-            "start all of them with the same code, options, data and kind of device"
-        )
-    return identity
-
-
-def _refuse_interrupted(working: Path) -> None:
-    if left := sorted(working.glob("seed-*.checkpoint")):
-        raise DianError(
-            f"{working}: an interrupted training run is here ({left[-1].name}); resume "
-            "it with --resume, or remove the folder to start again"
-        )
+    # Another device or version of torch would not give the same numbers.
+    identity["processor"] = device_name(device)
+    identity["torch"] = content["environment"]["torch"]
+    checkpoint = Checkpoint(
+        working_folder(out) / f"seed-{seed}.checkpoint",
+        identity | {"seed": seed},
+        options.interval_s,
+        options.processes,
+    )
+    report = None if options.processes.rank else options.report
+    return Job(seed, device, report=report, checkpoint=checkpoint)
 
 
 def _run(experiment: Experiment, settings: Any, data: Any, job: Job) -> Outcome:
-    """Run one seed, or return its outcome if it is complete."""
-    saved = job.checkpoint.load()
-    if saved and "complete" in saved:
+    """Run one seed, unless its outcome is already saved."""
+    if (saved := job.checkpoint.load()) and "complete" in saved:
         return Outcome(**saved["complete"])
     try:
         outcome = experiment.run(settings, data, job)
     except torch.OutOfMemoryError as error:
         raise DianError(
-            f"seed {job.seed}: expected memory for a batch on "
-            f"{device_name(job.device)}, found too little "
-            f"({str(error).partition('.')[0]}); free some or share the batch among "
-            "several devices with torchrun, and use --resume"
+            f"seed {job.seed}: {str(error).partition('.')[0]}; free some memory or "
+            "share each batch among several devices with torchrun, and use --resume"
         ) from None
     job.checkpoint.save({"complete": outcome.state_dict()})
     return outcome
@@ -192,36 +178,24 @@ def _write(
 ) -> None:
     """Write the record of complete runs, one for each seed."""
     outcomes, checkpoints = zip(*runs, strict=True)
+
+    def collect(part: str) -> dict[str, list[Any]]:
+        rows = [getattr(outcome, part) for outcome in outcomes]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
     content |= {
         "started": checkpoints[0].began,
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ended": _now(),
         "seconds": round(sum(checkpoint.elapsed for checkpoint in checkpoints), 1),
-        "series": _collect([outcome.series for outcome in outcomes]),
-        "metrics": _collect([outcome.metrics for outcome in outcomes]),
+        "series": collect("series"),
+        "metrics": collect("metrics"),
     }
-    arrays = _collect([outcome.arrays for outcome in outcomes])
-    arrays = {key: torch.stack(parts) for key, parts in arrays.items()}
+    arrays = {key: torch.stack(parts) for key, parts in collect("arrays").items()}
     files = {
         "arrays.safetensors": to_bytes(arrays),
         "weights.safetensors": to_bytes(outcomes[0].weights),
     }
     save(out, content, files)
-
-
-def _collect(parts: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Collect the values of all seeds under each name."""
-    return {key: [part[key] for part in parts] for key in parts[0]}
-
-
-def _remove(working: Path) -> None:
-    """Remove the checkpoints, now that the record is written."""
-    try:
-        shutil.rmtree(working)
-    except OSError as error:
-        raise DianError(
-            f"{working}: the record is written, but this folder cannot be removed "
-            f"({error.strerror}); remove it before the next training run"
-        ) from None
 
 
 def replay(experiment: Experiment, settings: Any, data: Any) -> dict[str, Any]:
@@ -261,20 +235,21 @@ def revalidate(
             f"record {name}: it holds times, which cannot be replayed; run: "
             f"{record.command}"
         )
-    again = f"train it again: {record.command}"
-    if other := changed(record):
-        raise DianError(f"record {name}: {', '.join(other)}; {again}")
     module = find(name).module  # an experiment may have moved
     # Before the replay: the hashes are those of the code that runs.
     modules, commit = source_key(module), commit or git_commit()
-    where, residual = compare(record)
-    if not residual <= 1:
-        raise DianError(
-            f"record {name}: the replay differs from the record in {where}, by "
-            f"{residual:.3g} times the tolerance; {again}"
-        )
+    if not (reasons := changed(record)):
+        where, residual = compare(record)
+        if not residual <= 1:
+            reasons = [
+                f"the replay differs from the record in {where}, by {residual:.3g} "
+                "times the tolerance"
+            ]
+    if reasons:
+        again = f"train it again: {record.command}"
+        raise DianError(f"record {name}: {', '.join(reasons)}; {again}")
     proof = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": _now(),
         "commit": commit,
         "residual": residual * TOLERANCE,
         "environment": describe_environment(torch.device("cpu")),
@@ -291,14 +266,12 @@ def changed(record: Record) -> list[str]:
     []
     """
     experiment = find(record.name)
-    today = json.loads(json.dumps(asdict(experiment.settings)))  # tuples become lists
-    settings = [
-        f"setting {key} {record.settings.get(key)} -> {today.get(key)}"
-        for key in sorted(today | record.settings)
-        if today.get(key) != record.settings.get(key)
-    ]
-    files = changes(record.content["key"]["data"], experiment.checksums)
-    return settings + [f"data file {change}" for change in files]
+    today = {
+        "setting": json.loads(json.dumps(asdict(experiment.settings))),  # tuples: lists
+        "data file": dict(experiment.checksums),
+    }
+    before = {"setting": record.settings, "data file": record.content["key"]["data"]}
+    return differences(before, today)
 
 
 def compare(record: Record) -> tuple[str, float]:
@@ -313,6 +286,10 @@ def compare(record: Record) -> tuple[str, float]:
     make_deterministic()
     new = replay(experiment, experiment.settings, experiment.data(False))
     return _difference(record.replay, new)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, float]:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dian.errors import DianError
 from dian.training import distributed
 from dian.training.clipping import clip_by_norm
 from dian.training.schedules import SCHEDULES
@@ -52,7 +51,7 @@ class Training:
     Everything that the remaining steps depend on is in :meth:`state_dict`. A training
     run that is given that state continues, and gives the same bits as one that was
     never interrupted. If a loss or a gradient is not finite, the iteration raises a
-    :class:`~dian.errors.DianError` before the step is taken.
+    :class:`FloatingPointError` before the step is taken.
 
     Examples
     --------
@@ -84,7 +83,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     """Its learning rates are the peak rates."""
     epochs: int
-    batch_size: int | None = None
+    batch_size: int = 64
     """The last batch of an epoch may be smaller. A loader has its own."""
     generator: torch.Generator = field(default_factory=torch.Generator)
     """The source of the order of the items, on the CPU."""
@@ -122,8 +121,6 @@ class Training:
                     f"data must be tensors of the same number of items, at least one, "
                     f"got {lengths}"
                 )
-            if self.batch_size is None:
-                raise ValueError("batch_size must be given with tensors, got None")
         self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     @property
@@ -184,14 +181,14 @@ class Training:
         recent = self.losses[-self.steps_per_epoch :]
         return replace(step, epoch_loss=sum(recent) / len(recent))
 
-    def _failure(self, reason: str) -> DianError:
+    def _failure(self, reason: str) -> FloatingPointError:
         """Return an error that names the step, the epoch and the items."""
         where = f"step {len(self.losses)} (epoch {self.epoch}"
         if self.order is not None:
             index = self.order.split(self.batch_size)[self.done].tolist()
             items = ", ".join(map(str, index[:8])) + (", …" if len(index) > 8 else "")
             where += f", items {items}"
-        return DianError(f"{where}): {reason}")
+        return FloatingPointError(f"{where}): {reason}")
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the remaining steps depend on."""

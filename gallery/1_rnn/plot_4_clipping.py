@@ -37,7 +37,6 @@ import torch
 from torch import nn
 
 from dian import data
-from dian.errors import DianError
 from dian.rnn.networks import RNNClassifier
 from dian.training.clipping import clip_by_norm
 from dian.training.loop import Training
@@ -222,7 +221,7 @@ def training(rate: float, seed: int, theta: float) -> tuple[float, list[float]]:
         for step in steps:
             losses.append(step.loss)
             norms.append(step.grad_norm)
-    except DianError:  # the loss is not finite any more
+    except FloatingPointError:  # the loss is not finite any more
         return math.inf, norms
     return float(np.mean(losses[-10:])), norms
 

@@ -36,7 +36,6 @@ from dian.claims import Mutant
 from dian.claims import verify as verifier
 from dian.claims.rnn import recurrence, vanishing
 from dian.claims.training import clipping, metrics
-from dian.errors import DianError
 from dian.rnn.networks import RNNClassifier, as_sequence
 from dian.training import loop
 from dian.training.clipping import clip_by_norm
@@ -134,7 +133,7 @@ def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float
         with patch.object(loop, "clip_by_norm", clip):
             for step in steps:
                 losses.append(step.loss)
-    except DianError as error:  # the gradient is not finite
+    except FloatingPointError as error:  # the gradient is not finite
         print(f"{mutant.what}: stopped at", str(error).partition(":")[0])
     with torch.no_grad():
         guessed = model(test.unit()).argmax(1)
@@ -332,8 +331,7 @@ for n in (5, 10, 50):
 
 for d in (28, 784):
     generator = torch.Generator().manual_seed(0)
-    sequences = as_sequence(train.images, d), as_sequence(test.images, d)
-    sequences = [as_sequence(part.unit(), d) for part in (train, test)]
+    sequences = as_sequence(train.unit(), d), as_sequence(test.unit(), d)
     model = RNNClassifier(d, width, 10, generator=generator)
     start = model.rnn.W_hh.detach().clone()
     steps = Training(

@@ -11,7 +11,7 @@ import torch
 from dian.runs.checkpoint import Checkpoint, Processes
 from dian.runs.experiment import Job, find
 from dian.training import distributed
-from dian.training.dropout import dropout
+from dian.training.dropout import dropout_mask
 from dian.training.loop import Training
 
 CHANGED = {
@@ -58,7 +58,7 @@ def weight_with_dropout() -> float:
     x, model = torch.rand(7, 3, generator=generator), torch.nn.Linear(3, 1)
     training = Training(
         model,
-        lambda x: model(dropout(x, 0.5, generator)).square().mean(),
+        lambda x: model(x * dropout_mask(x, 0.5, generator)).square().mean(),
         (x,),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         batch_size=3,  # and a last batch of one item: a process has none
