@@ -101,7 +101,7 @@ def app(tmp_path):
         found_docs={"index"},
         titles={"index": SimpleNamespace(astext=lambda: "Front")},
         toctree_includes={},
-        _viewcode_modules={"dian.errors": ("code", {}, {}, "api")},
+        _viewcode_modules={"dian.errors": ("code", {}, {"f": "api"}, "api")},
     )
     return SimpleNamespace(
         outdir=tmp_path,
@@ -126,10 +126,13 @@ def test_built_pages_without_a_source_go(app, tmp_path):
 def test_the_code_of_a_module_is_written_again_only_if_it_is_newer(app, tmp_path):
     html.keep_code_pages(app)
     assert app.env._viewcode_modules == {"dian.errors": False}
-    app.env._viewcode_modules = {"dian.errors": ("code", {}, {}, "api")}
+    app.env._viewcode_modules = {"dian.errors": ("code", {}, {"f": "api"}, "api")}
     os.utime(tmp_path / "_modules/dian/errors.html", (0, 0))
     html.keep_code_pages(app)
     assert app.env._viewcode_modules["dian.errors"]
+    app.env._viewcode_modules = {"dian.errors": ("code", {}, {}, "api")}
+    html.keep_code_pages(app)
+    assert app.env._viewcode_modules == {}
 
 
 def test_all_pages_are_written_again_when_the_navigation_changes(app, tmp_path):

@@ -310,7 +310,10 @@ def index_terms(app: Sphinx, env: BuildEnvironment) -> None:
 def keep_code_pages(app: Sphinx) -> list:
     """Keep viewcode from importing torch to find out that no module has changed."""
     modules = getattr(app.env, "_viewcode_modules", {})
-    for name, entry in modules.items():
+    for name, entry in list(modules.items()):
+        if entry and not entry[2]:
+            del modules[name]  # no page links to it; viewcode would drop it later
+            continue
         source, page = module_path(name), _code_page(app, name)
         if not (entry and source and page.is_file()):
             continue
