@@ -390,7 +390,7 @@ def _tensorboard(folder: Path | None) -> Iterator[Report]:
     except ImportError:
         raise DianError(
             "--tensorboard needs the package tensorboard, which is not installed; "
-            "run: pip install 'dian[tensorboard]'"
+            "run: pip install tensorboard (the extra dian[tensorboard])"
         ) from None
     with SummaryWriter(folder) as writer:
 

@@ -171,7 +171,7 @@ def test_a_record_of_times_is_stale_when_what_was_timed_has_changed(record):
     path.write_bytes(to_json(content))
     told = why_stale("benchmarks-cpu", record.folder.parent)
     assert told.endswith("is stale: dian.rnn.recurrence changed; run: make bench")
-    with pytest.raises(DianError, match="no replay gives again; run: make bench"):
+    with pytest.raises(DianError, match="cannot be replayed; run: make bench"):
         runner.revalidate("benchmarks-cpu", record.folder.parent)
 
 
