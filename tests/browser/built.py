@@ -47,11 +47,17 @@ def started():
 
 
 def page_names() -> list[str]:
-    """List every page of the built site."""
+    """List the pages of the built site, and of the code of modules the first.
+
+    All pages of code have one form, a heading and a listing; their links are checked
+    by scripts/check_site.py.
+    """
     if not (HTML / "index.html").exists():
         pytest.exit("the site is not built; run: make html", returncode=2)
     found = (path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html"))
-    return sorted(name for name in found if not name.startswith("_static/"))
+    pages = sorted(name for name in found if not name.startswith("_static/"))
+    code = [name for name in pages if name.startswith("_modules/dian/")]
+    return [name for name in pages if name not in code[1:]]
 
 
 def gallery_pages() -> list[str]:

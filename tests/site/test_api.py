@@ -50,28 +50,39 @@ def module(tmp_path):
 
 
 def test_a_module_is_read_without_being_imported(module):
-    assert module.summary == "What it is."
+    assert module.row[1] == "     - What it is."
     assert module.members == {
-        "Data": ["LIMIT", "width"],
-        "Functions": ["f"],
-        "Classes": ["Thing"],
+        "Data": {"LIMIT": "A number.", "width": "Another."},
+        "Functions": {"f": "Compute."},
+        "Classes": {"Thing": "A thing."},
     }
     assert module.claims == [("X1", "Two and two")]
 
 
 def test_a_page_has_tables_claims_and_the_pages_that_use_the_module(module):
     used = {"dian.a.f": [["plot_x.py", "gallery", "docs/gallery", "Intro", "Title"]]}
-    page = api.stub(module, used)
+    page = api.stub(module, used, [])
     assert page.startswith("``dian.a``\n==========\n")
     assert ".. automodule:: dian.a\n" in page
     assert re.findall(r"\.\. rubric:: (\w+)", page) == [
-        *("Data", "Functions", "Classes", "Claims")
+        *("Functions", "Classes", "Data", "Claims")
     ]
+    assert "* - :py:data:`LIMIT`\n        - A number." in page
     assert ":ref:`X1 <claim-x1>`: Two and two" in page
     assert ".. minigallery::\n\n   dian.a.f\n" in page
     used["dian.a.f"][0][-1] = "Another title"
-    assert api.stub(module, used) != page
-    assert "minigallery" not in api.stub(module, {})
+    assert api.stub(module, used, []) != page
+    assert "minigallery" not in api.stub(module, {}, [])
+
+
+def test_the_page_of_a_package_lists_its_modules(module):
+    package = api.Module("dian", Path(), "The package.")
+    inner = api.Module("dian.x", Path(), "Nothing but a docstring.")
+    page = api.stub(package, {}, [module, inner])
+    assert ":no-members:" in page
+    assert ".. py:module:: dian.x\n\nNothing but a docstring.\n" in page
+    assert "* - :py:mod:`dian.a`\n     - What it is." in page
+    assert page.endswith(":hidden:\n\n   dian.a </api/dian.a>\n")
 
 
 def test_every_module_has_its_place():
@@ -79,7 +90,8 @@ def test_every_module_has_its_place():
     names = {module.name for module in walked} - {"dian.__main__"}
     assert MODULES.keys() == names
     grouped = api.groups(list(MODULES.values()))
-    assert sorted(m.name for group in grouped.values() for m in group) == sorted(names)
+    inside = [m.name for group in grouped.values() for m in group]
+    assert sorted([*inside, *grouped]) == sorted([*names, "dian"])
     assert list(grouped)[:4] == [
         *("dian.rnn", "dian.positions", "dian.attention", "dian.diffusion")
     ]
@@ -100,9 +112,10 @@ def test_every_public_name_says_what_it_is(name):
 @pytest.fixture
 def app(tmp_path, monkeypatch, module):
     """An application whose library has one module, which a page uses."""
-    package = api.Module("dian.b", tmp_path, "A package.")
-    monkeypatch.setattr(api, "modules", lambda: iter([module, package]))
-    entries = {"dian.a.f": [["plot_x.py", "", "", "", ""]], "dian.a2.f": [[]]}
+    bare = api.Module("dian.b", tmp_path, "Nothing but a docstring.")
+    monkeypatch.setattr(api, "modules", lambda: iter([module, bare]))
+    # The second is a guess of sphinx-gallery, the third another module.
+    entries = {key: [[]] for key in ("dian.a.f", "dian.a.guess", "dian.a2.f")}
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / api.BACKREFERENCES).write_text(json.dumps(entries))
     settings = {"backreferences_dir": "used"}
@@ -128,12 +141,13 @@ def test_the_index_shows_packages_and_links_to_modules(
 ):
     (tmp_path / "docs").mkdir()
     package = api.Module("dian.b", Path(__file__), "A package.")
-    inside = api.Module("dian.b.c", Path(__file__), "A module.", {"Functions": ["f"]})
+    members = {"Functions": {"f": "Compute."}}
+    inside = api.Module("dian.b.c", Path(__file__), "A module.", members)
     monkeypatch.setattr(api, "modules", lambda: iter([module, package, inside]))
     monkeypatch.setattr(api, "write_stubs", lambda app: None)
-    stub = "{0}\n========\n\n.. py:module:: {0}\n"
+    stub = ":orphan:\n\n{0}\n========\n\n.. py:module:: {0}\n"
     (tmp_path / "docs/api").mkdir()
-    for name in ("dian.a", "dian.b.c"):
+    for name in ("dian.a", "dian.b", "dian.b.c"):
         (tmp_path / f"docs/api/{name}.rst").write_text(stub.format(name))
     text = "# API\n\n{mod}`dian.b`\n\n```{modules}\n```\n"
     (tmp_path / "docs/api.md").write_text(text)
@@ -144,4 +158,4 @@ def test_the_index_shows_packages_and_links_to_modules(
     page = (tmp_path / "built/api.html").read_text()
     assert 'href="api/dian.b.c.html#module-dian.b.c"' in page
     assert page.index("dian.b") < page.index("A package.") < page.index("A module.")
-    assert 'href="#module-dian.b"' in page
+    assert 'href="api/dian.b.html#module-dian.b"' in page

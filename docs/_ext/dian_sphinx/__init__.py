@@ -16,6 +16,7 @@ PARTS = (
     "api",
     "katex",
     "html",
+    "incremental",
     "pdf",
     "benchmarks",
     "citation",

@@ -11,7 +11,7 @@ members, and the pages of the gallery that use one of them, as sphinx-gallery fo
 import ast
 import json
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from dian.runs.files import sha256
 
 FOLDER = "api"  # in docs/
 READING_ORDER = ("rnn", "positions", "attention", "diffusion", "training", "runs")
+BACKREFERENCES = "backreferences_all.json"
+TABLE = (".. list-table::", "   :widths: 45 55", "   :class: modules")
 ATTRIBUTES = {"attribute", "data", "property"}
 
 
@@ -34,15 +36,25 @@ class Module:
     name: str
     path: Path
     doc: str
-    members: dict[str, list[str]] = field(default_factory=dict)
-    """Public names with a docstring, in their order: Functions, Classes and Data."""
+    members: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Of Functions, Classes and Data: each public name, and its docstring."""
     claims: list[tuple[str, str]] = field(default_factory=list)
     """ID and title of each claim in it; their checks are no part of the API."""
 
     @property
-    def summary(self) -> str:
-        """The first line of the docstring."""
-        return self.doc.partition("\n")[0]
+    def short(self) -> str:
+        """The name within its package of the first level."""
+        return ".".join(self.name.split(".")[2:]) or self.name
+
+    @property
+    def row(self) -> list[str]:
+        """A row of a table: a link, and the first line of the docstring."""
+        return [f"   * - :py:mod:`{self.name}`", f"     - {first_line(self.doc)}"]
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a docstring, or the first paragraph if it is longer."""
+    return " ".join(text.strip().partition("\n\n")[0].split())
 
 
 def modules() -> Iterator[Module]:
@@ -68,22 +80,25 @@ def read(name: str, path: Path) -> Module:
         if claim := _claim(node):
             module.claims.append(claim)
             continue
-        kind, member = _documented(node, following)
-        if member and not member.startswith("_"):
-            module.members.setdefault(kind, []).append(member)
+        kind, member, doc = _documented(node, following)
+        if doc and not member.startswith("_"):
+            module.members.setdefault(kind, {})[member] = doc
     return module
 
 
-def _documented(node: ast.stmt, following: ast.stmt | None) -> tuple[str, str | None]:
-    """Return kind and name of a statement if it defines something with a docstring."""
+def _documented(
+    node: ast.stmt, following: ast.stmt | None
+) -> tuple[str, str, str | None]:
+    """Return kind, name and docstring of what a statement defines, if it does."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         kind = "Classes" if isinstance(node, ast.ClassDef) else "Functions"
-        return kind, node.name if ast.get_docstring(node) else None
+        return kind, node.name, ast.get_docstring(node)
     target = node.targets[0] if isinstance(node, ast.Assign) else None
     target = node.target if isinstance(node, ast.AnnAssign) else target
     text = following.value if isinstance(following, ast.Expr) else None
-    is_text = isinstance(text, ast.Constant) and isinstance(text.value, str)
-    return "Data", target.id if isinstance(target, ast.Name) and is_text else None
+    if isinstance(target, ast.Name) and isinstance(text, ast.Constant):
+        return "Data", target.id, text.value if isinstance(text.value, str) else None
+    return "Data", "", None
 
 
 def _claim(node: ast.stmt) -> tuple[str, str] | None:
@@ -94,44 +109,50 @@ def _claim(node: ast.stmt) -> tuple[str, str] | None:
     return None
 
 
-# --- The page of a module -----------------------------------------------------------
+# --- The pages ------------------------------------------------------------------------
 
 
 def write_stubs(app: Sphinx) -> None:
     """Write the source of each page that has changed, and remove the others."""
-    folder, known = Path(app.srcdir, FOLDER), [m for m in modules() if has_page(m)]
+    folder, every = Path(app.srcdir, FOLDER), list(modules())
     folder.mkdir(exist_ok=True)
-    used = _used(app, [module.name for module in known])
+    inside = groups(every)
+    known = [module for module in every if has_page(module, inside)]
+    used = _used(app, known)
     for module in known:
-        file, text = folder / f"{module.name}.rst", stub(module, used[module.name])
+        text = stub(module, used[module.name], inside.get(module.name, []))
+        file = folder / f"{module.name}.rst"
         if not file.is_file() or file.read_text("utf-8") != text:
             file.write_text(text, "utf-8")
     for file in set(folder.glob("*.rst")) - {folder / f"{m.name}.rst" for m in known}:
         file.unlink()
 
 
-def has_page(module: Module) -> bool:
-    """Return whether there is more to say of a module than the index does."""
-    return bool(module.members or module.claims)
+def has_page(module: Module, inside: dict[str, list[Module]]) -> bool:
+    """Return whether a module has members, claims or modules of its own to show."""
+    return bool(module.members or module.claims or module.name in inside)
 
 
-def _used(app: Sphinx, names: list[str]) -> dict[str, dict]:
-    """Return what pages of the gallery use of each module, as sphinx-gallery found."""
+def _used(app: Sphinx, known: list[Module]) -> dict[str, dict]:
+    """Return what pages of the gallery use of each module, as sphinx-gallery found.
+
+    It also guesses shorter names for what a script imports; these are no members.
+    """
     settings = getattr(app.config, "sphinx_gallery_conf", {})
     file = Path(app.srcdir, settings.get("backreferences_dir") or "", BACKREFERENCES)
     found = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    used: dict[str, dict] = {name: {} for name in names}
-    for key, pages in sorted(found.items()):
-        owners = [n for n in names if key == n or key.startswith(f"{n}.")]
-        if owners:
-            used[max(owners, key=len)][key] = pages
+    used: dict[str, dict] = {module.name: {} for module in known}
+    for module in known:
+        names = {m for members in module.members.values() for m in members}
+        for key, pages in sorted(found.items()):
+            member = key.removeprefix(f"{module.name}.").partition(".")[0]
+            is_member = key.startswith(f"{module.name}.") and member in names
+            if is_member or key == module.name:
+                used[module.name][key] = pages
     return used
 
 
-BACKREFERENCES = "backreferences_all.json"
-
-
-def stub(module: Module, used: dict[str, list]) -> str:
+def stub(module: Module, used: dict[str, list], inside: list[Module]) -> str:
     """Write the page of a module in reStructuredText.
 
     Parameters
@@ -140,27 +161,55 @@ def stub(module: Module, used: dict[str, list]) -> str:
         The module.
     used
         What pages of the gallery use of it: to each name, sphinx-gallery's entries.
+    inside
+        If it is a package, the modules in it.
     """
     title = f"``{module.name}``"
     lines = [title, "=" * len(title), "", f".. automodule:: {module.name}"]
     if not module.members:
         lines += ["   :no-members:"]
-    for kind, members in module.members.items():
-        lines += ["", f"   .. rubric:: {kind}", "", "   .. autosummary::"]
-        lines += ["      :nosignatures:", ""]
-        lines += [f"      {member}" for member in members]
+    for kind in ("Functions", "Classes", "Data"):
+        lines += [f"   {line}" for line in _summary(kind, module.members.get(kind, {}))]
     if module.claims:
         lines += ["", ".. rubric:: Claims", ""]
-        lines += [
-            f"- :ref:`{id_} <claim-{id_.lower()}>`: {title}"
-            for id_, title in module.claims
-        ]
+        claims = module.claims
+        lines += [f"- :ref:`{id_} <claim-{id_.lower()}>`: {t}" for id_, t in claims]
+    lines += ["", *_contents(inside)] if inside else []
     if used:
         # The directive notes no dependency: the page changes when its entries do.
         entries = sha256(json.dumps(used, sort_keys=True).encode())
         lines += ["", f".. {entries}", "", "Used on these pages", "-" * 19, ""]
         lines += [".. minigallery::", "", *(f"   {key}" for key in used)]
     return "\n".join([*lines, ""])
+
+
+def _summary(kind: str, members: dict[str, str]) -> list[str]:
+    """Write the table of members of one kind."""
+    if not members:
+        return []
+    lines = ["", f".. rubric:: {kind}", ""]
+    if kind == "Data":  # autosummary would show the docstring of their type
+        lines += [*TABLE, ""]
+        for name, doc in members.items():
+            lines += [f"   * - :py:data:`{name}`", f"     - {first_line(doc)}"]
+        return lines
+    return [*lines, ".. autosummary::", "   :nosignatures:", "", *_indented(members)]
+
+
+def _contents(inside: list[Module]) -> list[str]:
+    """Write the table of the modules of a package, and its table of contents."""
+    found = {module.name: module for module in inside}
+    pages = [module for module in inside if module.members or module.claims]
+    lines = []
+    for name in sorted(found.keys() - {module.name for module in pages}):
+        lines += [f".. py:module:: {name}", "", found[name].doc, ""]
+    lines += [*TABLE, "", *(line for module in pages for line in module.row)]
+    lines += ["", ".. toctree::", "   :hidden:", ""]
+    return [*lines, *_indented(f"{m.short} </{FOLDER}/{m.name}>" for m in pages)]
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"   {line}" for line in lines]
 
 
 def skip_checks(app: Sphinx, what, name, obj, skip, options) -> bool | None:
@@ -202,46 +251,47 @@ class Modules(SphinxDirective):
         every = list(modules())
         for module in every:
             self.env.note_dependency(str(module.path))
-        pages = [f"{FOLDER}/{module.name}" for module in every if has_page(module)]
-        tree = ["```{toctree}", ":hidden:", "", *pages, "```"]
-        found = groups(every)
-        sections = [self.section(package, found[package]) for package in found]
-        return [*sections, *self.parse_text_to_nodes("\n".join(tree))]
+        inside = groups(every)
+        root = code_hash.PACKAGE.name
+        alone = inside.pop(root)
+        tree = [f"{package} </{FOLDER}/{package}>" for package in inside]
+        tree += [f"{m.name} </{FOLDER}/{m.name}>" for m in alone]
+        packages = {module.name: module for module in every}
+        sections = [self.section(packages[p], inside[p]) for p in inside]
+        sections.append(self.section(Module(root, Path(), ""), alone))
+        toctree = ["```{toctree}", ":hidden:", "", *tree, "```"]
+        return [*sections, *self.parse_text_to_nodes("\n".join(toctree))]
 
-    def section(self, package: str, members: list[Module]) -> nodes.section:
+    def section(self, package: Module, inside: list[Module]) -> nodes.section:
         """Return the section of a package."""
-        title = nodes.title("", "", nodes.literal("", package))
-        section = nodes.section("", title, names=[package])
+        title = nodes.title("", "", nodes.literal("", package.name))
+        section = nodes.section("", title, names=[package.name])
         self.state.document.note_implicit_target(section)
-        lines = ["````{eval-rst}"]
-        for module in members:
-            if not has_page(module):  # then its docstring is here
-                lines += [f".. py:module:: {module.name}", "", module.doc, ""]
-        lines += [".. list-table::", "   :widths: 45 55", "   :class: modules", ""]
-        for module in members:
-            if has_page(module):
-                lines += [f"   * - :py:mod:`{module.name}`", f"     - {module.summary}"]
-        section += self.parse_text_to_nodes("\n".join([*lines, "````"]))
+        lines = [*TABLE, "", *package.row] if package.doc else [*TABLE, ""]
+        shown = (module for module in inside if module.members or module.claims)
+        lines += [line for module in shown for line in module.row]
+        text = "\n".join(["````{eval-rst}", *lines, "````"])
+        section += self.parse_text_to_nodes(text)
         return section
 
 
 def groups(every: list[Module]) -> dict[str, list[Module]]:
-    """Group modules by package: the chapters as they are read, and then the others.
+    """Return the modules in each package: the chapters as they are read come first.
 
-    >>> names = "dian.data", "dian.rnn.a", "dian.x.b"
-    >>> list(groups([Module(name, Path(), "") for name in names]))
-    ['dian.rnn', 'dian.x', 'dian']
+    >>> names = "dian.data", "dian.x", "dian.x.b", "dian.rnn", "dian.rnn.a"
+    >>> found = groups([Module(name, Path(), "") for name in names])
+    >>> {package: [m.name for m in inside] for package, inside in found.items()}
+    {'dian.rnn': ['dian.rnn.a'], 'dian.x': ['dian.x.b'], 'dian': ['dian.data']}
     """
     root = code_hash.PACKAGE.name
-    packages = {m.name.rpartition(".")[0] for m in every} - {root}
-    top = {f"{root}.{name.split('.')[1]}" for name in packages}
-    order = [f"{root}.{name}" for name in READING_ORDER]
-    found: dict[str, list[Module]] = {name: [] for name in order if name in top}
-    found |= {name: [] for name in sorted(top)}
-    found[root] = []
+    top = {".".join(m.name.split(".")[:2]) for m in every if m.name.count(".") > 1}
+    first = [f"{root}.{name}" for name in READING_ORDER]
+    found: dict[str, list[Module]] = {name: [] for name in first if name in top}
+    found |= {name: [] for name in sorted(top)} | {root: []}
     for module in every:
-        first = ".".join(module.name.split(".")[:2])
-        found[first if first in top else root].append(module)
+        package = ".".join(module.name.split(".")[:2])
+        if module.name not in top:
+            found[package if package in top else root].append(module)
     return found
 
 
