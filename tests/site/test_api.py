@@ -60,7 +60,7 @@ def test_a_module_is_read_without_being_imported(module):
 
 
 def test_a_page_has_tables_claims_and_the_pages_that_use_the_module(module):
-    used = {"dian.a.f": [["plot_x.py", "gallery", "docs/gallery", "Intro", "Title"]]}
+    used = {"dian.a.f": [["plot_x.py", "gallery/1", "docs/1", "Intro", "Title"]]}
     page = api.stub(module, used, [])
     assert page.startswith("``dian.a``\n==========\n")
     assert ".. automodule:: dian.a\n" in page
@@ -70,6 +70,7 @@ def test_a_page_has_tables_claims_and_the_pages_that_use_the_module(module):
     assert "* - :py:data:`LIMIT`\n        - A number." in page
     assert ":ref:`X1 <claim-x1>`: Two and two" in page
     assert ".. minigallery::\n\n   dian.a.f\n" in page
+    assert page.endswith(".. only:: not html\n\n   - :doc:`/gallery/1/plot_x`\n")
     used["dian.a.f"][0][-1] = "Another title"
     assert api.stub(module, used, []) != page
     assert "minigallery" not in api.stub(module, {}, [])
@@ -115,7 +116,9 @@ def app(tmp_path, monkeypatch, module):
     bare = api.Module("dian.b", tmp_path, "Nothing but a docstring.")
     monkeypatch.setattr(api, "modules", lambda: iter([module, bare]))
     # The second is a guess of sphinx-gallery, the third another module.
-    entries = {key: [[]] for key in ("dian.a.f", "dian.a.guess", "dian.a2.f")}
+    entries = {
+        key: [list("abcde")] for key in ("dian.a.f", "dian.a.guess", "dian.a2.f")
+    }
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / api.BACKREFERENCES).write_text(json.dumps(entries))
     settings = {"backreferences_dir": "used"}

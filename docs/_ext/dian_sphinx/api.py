@@ -25,7 +25,7 @@ from dian.runs.files import sha256
 FOLDER = "api"  # in docs/
 READING_ORDER = ("rnn", "positions", "attention", "diffusion", "training", "runs")
 BACKREFERENCES = "backreferences_all.json"
-TABLE = (".. list-table::", "   :widths: 45 55", "   :class: modules")
+TABLE = (".. list-table::", "   :widths: 55 45", "   :class: modules")
 ATTRIBUTES = {"attribute", "data", "property"}
 
 
@@ -175,12 +175,24 @@ def stub(module: Module, used: dict[str, list], inside: list[Module]) -> str:
         claims = module.claims
         lines += [f"- :ref:`{id_} <claim-{id_.lower()}>`: {t}" for id_, t in claims]
     lines += ["", *_contents(inside)] if inside else []
-    if used:
-        # The directive notes no dependency: the page changes when its entries do.
-        entries = sha256(json.dumps(used, sort_keys=True).encode())
-        lines += ["", f".. {entries}", "", "Used on these pages", "-" * 19, ""]
-        lines += [".. minigallery::", "", *(f"   {key}" for key in used)]
+    lines += _users(used) if used else []
     return "\n".join([*lines, ""])
+
+
+def _users(used: dict[str, list]) -> list[str]:
+    """Write the pages that use a module: as cards, and in the PDF as a list.
+
+    The directive notes no dependency: a comment changes when one of its entries does.
+    """
+    entries = sha256(json.dumps(used, sort_keys=True).encode())
+    lines = ["", f".. {entries}", "", "Used on these pages", "-" * 19, ""]
+    lines += [".. minigallery::", "", *_indented(used), "", ".. only:: not html", ""]
+    pages = {
+        f"/gallery/{Path(folder).name}/{Path(script).stem}"
+        for found in used.values()
+        for script, _, folder, *_ in found
+    }
+    return lines + [f"   - :doc:`{page}`" for page in sorted(pages)]
 
 
 def _summary(kind: str, members: dict[str, str]) -> list[str]:
