@@ -13,10 +13,9 @@ import torch
 
 from dian import __main__ as command_line
 from dian.errors import DianError
+from dian.runs import record as records
 from dian.runs import train as runner
 from dian.runs.experiment import Job, find
-from dian.runs.freshness import stale
-from dian.runs.record import record_names
 from dian.training.loop import Step
 
 NAME = "rnn-fashion-mnist"
@@ -40,7 +39,7 @@ def test_a_quick_run_makes_a_whole_record(tmp_path):
     assert record.value("test/accuracy") > 0.5
     assert record.arrays["predictions"].shape == (2, 500)
     assert record.series["test/accuracy"].shape == (2, 6)
-    assert stale(record) == []
+    assert records.stale(record) == []
     network = find(NAME).build(find(NAME).quick)
     network.load_state_dict(record.weights)
     images = find(NAME).data(True)[1].unit()
@@ -122,7 +121,7 @@ def checkout(tmp_path, real_data):
     shutil.copytree(
         ROOT / "dian", tmp_path / "dian", ignore=shutil.ignore_patterns("__pycache__")
     )
-    for other in set(record_names()) - {NAME}:
+    for other in set(records.names()) - {NAME}:
         shutil.rmtree(tmp_path / "dian" / "recorded" / other)
 
     def run(*arguments):
@@ -153,6 +152,7 @@ def test_a_docstring_leaves_a_record_fresh(checkout):
     assert run("audit").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     run, edit = checkout
     edit("rnn/recurrence.py", "delta_t", "late")
@@ -168,6 +168,7 @@ def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     assert run("audit").returncode == 0
 
 
+@pytest.mark.slow
 def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     run, edit = checkout
     edit("rnn/recurrence.py", "addmm_(state, W_hh)", "addmm_(state, W_hh, beta=1.001)")
@@ -179,6 +180,7 @@ def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     assert run("audit").returncode == 1
 
 
+@pytest.mark.slow
 def test_another_metric_is_seen_by_the_replay(checkout):
     run, edit = checkout
     edit("training/metrics.py", "_ratio(2 * C.diagonal()", "_ratio(1.9 * C.diagonal()")
@@ -187,6 +189,7 @@ def test_another_metric_is_seen_by_the_replay(checkout):
     assert "the replay differs from the record in metrics/test/f1" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_happens_late_is_replayed(checkout):
     """A change of the end of the schedule is no refactoring."""
     run, edit = checkout
