@@ -22,7 +22,6 @@ from sphinx.util.docutils import docutils_namespace
 from torch import nn
 
 from dian import data
-from dian.claims import cache as ledger
 from dian.errors import DianError
 from dian.runs import checkpoint as checkpoints
 from dian.runs import experiment as registry
@@ -210,24 +209,6 @@ def test_whichever_operation_of_storing_a_proof_fails(tmp_path, monkeypatch, kno
         assert ((out / "record.json").read_bytes() != before) == replaced, name
 
 
-def test_whichever_operation_of_keeping_results_fails(tmp_path, monkeypatch):
-    file = tmp_path / "claims.json"
-    monkeypatch.setattr(ledger, "chapter_keys", dict)
-    monkeypatch.setattr(ledger, "require_expected", lambda found: None)
-
-    def keep():
-        ledger._keep({}, file)
-
-    names = operations(monkeypatch, keep)
-    for n, name in enumerate(names, start=1):
-        file.write_text("before")
-        told = told_when(monkeypatch, n, keep)
-        assert re.search(r"cannot be written \(No space .* with --results$", told)
-        replaced = "replace" in names[: n - 1]
-        assert file.read_text() == ("{}" if replaced else "before"), name
-        assert list(tmp_path.iterdir()) == [file]
-
-
 def test_a_second_training_of_the_same_run_is_refused(tmp_path, known):
     out = tmp_path / NAME
     with (
@@ -369,6 +350,7 @@ print(json.dumps(runner.replay(experiment, experiment.quick, experiment.data(Tru
 """
 
 
+@pytest.mark.slow
 def test_clock_language_hash_seed_and_threads_change_nothing():
     import json
 

@@ -154,6 +154,7 @@ def test_a_docstring_leaves_a_record_fresh(checkout):
     assert run("audit").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     run, edit = checkout
     edit("rnn/recurrence.py", "delta_t", "late")
@@ -169,6 +170,7 @@ def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     assert run("audit").returncode == 0
 
 
+@pytest.mark.slow
 def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     run, edit = checkout
     edit("rnn/recurrence.py", "addmm_(state, W_hh)", "addmm_(state, W_hh, beta=1.001)")
@@ -180,6 +182,7 @@ def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     assert run("audit").returncode == 1
 
 
+@pytest.mark.slow
 def test_another_metric_is_seen_by_the_replay(checkout):
     run, edit = checkout
     edit("training/metrics.py", "_ratio(2 * C.diagonal()", "_ratio(1.9 * C.diagonal()")
@@ -188,6 +191,7 @@ def test_another_metric_is_seen_by_the_replay(checkout):
     assert "the replay differs from the record in metrics/test/f1" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_happens_late_is_replayed(checkout):
     """A change of the end of the schedule is no refactoring."""
     run, edit = checkout
@@ -215,7 +219,7 @@ def test_a_damaged_record_is_told_by_the_audit(checkout):
     audit = run("audit")
     assert audit.returncode == 1
     assert re.search(rf"{NAME} +│ damaged ", audit.stdout)
-    assert "record.json was changed by hand" in audit.stderr
+    assert "record.json is not as it was written" in audit.stderr
 
 
 @pytest.mark.parametrize(
@@ -233,7 +237,7 @@ def test_a_damaged_record_is_told_by_the_audit(checkout):
 )
 def test_a_wrong_command_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(records, "FOLDER", tmp_path / "recorded")
+    monkeypatch.setattr(command_line, "RECORDED", tmp_path / "recorded")
     monkeypatch.setattr(sys, "argv", ["dian", *arguments])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as ended:
