@@ -381,6 +381,7 @@ print(json.dumps(runner.replay(experiment, experiment.quick, experiment.data(Tru
 """
 
 
+@pytest.mark.slow
 def test_clock_language_hash_seed_and_threads_change_nothing():
     import json
 

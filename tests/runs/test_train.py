@@ -152,6 +152,7 @@ def test_a_docstring_leaves_a_record_fresh(checkout):
     assert run("audit").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     run, edit = checkout
     edit("rnn/recurrence.py", "delta_t", "late")
@@ -167,6 +168,7 @@ def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     assert run("audit").returncode == 0
 
 
+@pytest.mark.slow
 def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     run, edit = checkout
     edit("rnn/recurrence.py", "addmm_(state, W_hh)", "addmm_(state, W_hh, beta=1.001)")
@@ -178,6 +180,7 @@ def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     assert run("audit").returncode == 1
 
 
+@pytest.mark.slow
 def test_another_metric_is_seen_by_the_replay(checkout):
     run, edit = checkout
     edit("training/metrics.py", "_ratio(2 * C.diagonal()", "_ratio(1.9 * C.diagonal()")
@@ -186,6 +189,7 @@ def test_another_metric_is_seen_by_the_replay(checkout):
     assert "the replay differs from the record in metrics/test/f1" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_happens_late_is_replayed(checkout):
     """A change of the end of the schedule is no refactoring."""
     run, edit = checkout
