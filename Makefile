@@ -6,9 +6,9 @@ PORT ?= 8000
 PY := .venv/bin/python
 ENVIRONMENT := .venv/.current
 KATEX := node_modules/.package-lock.json
-AXE := tests/site/node_modules/.package-lock.json
-CLAIMS := build/.verified
-DOCTESTS := build/.doctests
+AXE := tests/browser/node_modules/.package-lock.json
+CHECKED := build/.checked
+CHECK_CODE := PYTHONPATH=docs/_ext $(PY) scripts/check_code.py
 SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2
 
 SHELL := /bin/sh
@@ -33,9 +33,9 @@ html pdf test: export OMP_NUM_THREADS := 1
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-html: $(ENVIRONMENT) $(KATEX) $(CLAIMS) $(DOCTESTS) ## Verify, run the doctests, and build the site
-	@# Warnings show only while a page is read: after a build that failed or was
-	@# interrupted, all are read again.
+html: $(ENVIRONMENT) $(KATEX) $(CHECKED) ## Verify, run the examples, and build the site
+	@# Warnings are shown only while a page is read: after a build that failed or was
+	@# interrupted, all pages are read again.
 	@[ -e build/.complete ] || rm -rf build/doctrees
 	@rm -f build/.complete
 	$(SPHINX) -d build/doctrees -b html docs build/html
@@ -43,7 +43,7 @@ html: $(ENVIRONMENT) $(KATEX) $(CLAIMS) $(DOCTESTS) ## Verify, run the doctests,
 	$(PY) scripts/check_site.py build/html
 	@echo "The site is in build/html; open file://$(CURDIR)/build/html/index.html"
 
-pdf: $(ENVIRONMENT) $(CLAIMS) ## Build the whole report as one PDF (needs XeLaTeX)
+pdf: $(ENVIRONMENT) $(CHECKED) ## Build the whole report as one PDF (needs XeLaTeX)
 	@sh scripts/pdf_tools.sh
 	@# From nothing: what was left by a build that failed must not be taken for whole.
 	@rm -rf build/pdf-doctrees build/latex build/dian.pdf
@@ -60,10 +60,10 @@ test: $(ENVIRONMENT) $(KATEX) ## Run all tests, the doctests included
 	@# Without the data all tests run, and only those that need them fail, and say so.
 	-$(PY) scripts/get_data.py
 	$(PY) -m pytest -q
-	@mkdir -p build && touch $(DOCTESTS)
+	@$(CHECK_CODE) --passed
 
 test-site: chromium html $(AXE) ## Look at the built site in a browser (needs Chromium)
-	$(PY) -m pytest -q -o addopts= -p no:cacheprovider tests/site
+	$(PY) -m pytest -q -o addopts= -p no:cacheprovider tests/browser
 
 # First of all, before minutes of building.
 chromium:
@@ -88,11 +88,12 @@ train: $(ENVIRONMENT) ## Train a recorded run again: make train NAME=rnn-fashion
 	@[ -n "$(NAME)" ] || { echo "make train NAME=..., one of:"; $(PY) -m dian list; exit 2; }
 	$(PY) -m dian train $(NAME)
 
-verify: $(ENVIRONMENT) ## Check every claim, and that each check catches its planted bugs
+verify: $(ENVIRONMENT) ## Check every claim, and that each check kills its mutants
 	$(PY) -m dian verify --mutants
 
-audit: $(ENVIRONMENT) ## Tell of every record and page whether it is fresh, stale or damaged
-	$(PY) -m dian audit
+audit: $(ENVIRONMENT) ## Report whether each record and each gallery page is fresh
+	@status=0; $(PY) -m dian audit || status=1; \
+	    PYTHONPATH=docs/_ext $(PY) -m dian_sphinx.gallery || status=1; exit $$status
 
 bench: $(ENVIRONMENT) ## Time the library beside others on two CPU cores, and record it
 	$(PY) -m benchmarks
@@ -111,7 +112,7 @@ lock: ## Renew constraints.txt, the exact versions
 	sh scripts/lock.sh
 
 clean: ## Remove what was built; .venv and node_modules stay
-	rm -rf build docs/gallery
+	rm -rf build docs/gallery docs/api
 
 $(ENVIRONMENT): pyproject.toml constraints.txt scripts/environment.sh
 	@sh scripts/environment.sh
@@ -121,23 +122,17 @@ $(KATEX): package.json package-lock.json | $(ENVIRONMENT)
 	.venv/bin/npm ci
 	@touch $@
 
-$(AXE): tests/site/package.json tests/site/package-lock.json | $(ENVIRONMENT)
-	@.venv/bin/npm --prefix tests/site ci || { echo "make: npm did not bring axe-core," \
-	    "Lighthouse and MathJax; with a network: npm --prefix tests/site ci" >&2; exit 1; }
+$(AXE): tests/browser/package.json tests/browser/package-lock.json | $(ENVIRONMENT)
+	@.venv/bin/npm --prefix tests/browser ci || { echo "make: npm did not bring axe-core," \
+	    "Lighthouse and MathJax; with a network: npm --prefix tests/browser ci" >&2; exit 1; }
 	@touch $@
 
-RECORDS := $(wildcard dian/recorded/*/*)
-LIBRARY := $(shell find dian -name "*.py")
-EXAMPLES := $(shell find dian docs -path docs/gallery -prune -o -type f \
-    -not -name '*.pyc' -not -path '*/_static/*' -not -path '*/_templates/*' -print)
+# Everything that claims and examples may depend on; which of it matters, and whether
+# anything has to run, is for the script to find out.
+SOURCES := $(shell find dian docs conftest.py tests/conftest.py pyproject.toml \
+    scripts/check_code.py \( -path docs/gallery -o -path docs/api -o -path docs/_static \
+    -o -name __pycache__ \) -prune -o -type f -print)
 
-# First of all: a wrong formula is told by the name of its claim, a record that cannot
-# be shown by its own.
-$(CLAIMS): $(ENVIRONMENT) $(LIBRARY) $(RECORDS)
-	$(PY) -m dian verify --results build/claims.json
-	$(PY) -m dian audit --records
+$(CHECKED): $(ENVIRONMENT) $(SOURCES)
+	$(CHECK_CODE)
 	@touch $@
-
-$(DOCTESTS): $(ENVIRONMENT) pyproject.toml $(EXAMPLES)
-	$(PY) -m pytest -q dian docs
-	@mkdir -p build && touch $@

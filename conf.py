@@ -1,4 +1,4 @@
-"""Settings of the site; what needs code is in docs/_ext.
+"""Settings of the site; everything that needs code is in docs/_ext/dian_sphinx.
 
 Built as ``sphinx-build -c . docs build/html``. Paths of extensions for the gallery
 are relative to docs/, the others to this file.
@@ -21,33 +21,14 @@ html_title = project
 extensions = [
     "myst_nb",  # brings the MyST parser
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
     "sphinxcontrib.bibtex",
     "sphinx_copybutton",
     "sphinx_design",
-    # ours, in docs/_ext: one concept each
-    "accessibility",
-    "assets",
-    "benchmarked",
-    "citation",
-    "claims",
-    "counts",
-    "docstrings",
-    "freshness",
-    "katex_build",
-    "layers",
-    "notebooks",
-    "order",
-    "pdf",
-    "pictures",
-    "provenance",
-    "recorded",
-    "results",
-    "runs",
-    "search_terms",
-    "shown_on",
+    "dian_sphinx",  # ours, in docs/_ext
 ]
 exclude_patterns = ["_ext", "_templates", "gallery/**.ipynb", "gallery/**/*.ipynb"]
 
@@ -63,6 +44,7 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 # --- API: what is not ours has no page here, and nothing is fetched to link to it ----
+autosummary_generate = False  # dian_sphinx.api writes the stubs
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -78,6 +60,7 @@ nitpick_ignore_regex = [
 
 # --- What runs while the site is built ------------------------------------------------
 nb_execution_mode = "cache"
+nb_execution_cache_path = str(Path(__file__).parent / "build/jupyter_cache")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 sphinx_gallery_conf = {
@@ -86,8 +69,10 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "parallel": 2,  # other processes: torch must not have run in one that forks
-    "reset_modules": ("figures.reset",),
-    "image_scrapers": ("figures.scrape",),
+    "backreferences_dir": "gallery/backreferences",
+    "doc_module": ("dian",),  # the API pages show which pages use a module
+    "reset_modules": ("dian_sphinx.figures.reset",),
+    "image_scrapers": ("dian_sphinx.figures.scrape",),
     "image_srcset": ["2x"],
     "ignore_repr_types": r"matplotlib\.",
     "remove_config_comments": True,
@@ -109,7 +94,7 @@ html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sphinx = False
 html_sidebars = {
-    "**": ["site-logo.html", "search-button-field.html", "sbt-sidebar-nav.html"]
+    "**": ["site-logo.html", "search-button-field.html", "dian-sidebar-nav-bs.html"]
 }
 html_theme_options = {
     "extra_footer": f"<p>{project} {release}</p>",

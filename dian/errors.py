@@ -1,5 +1,7 @@
 """Errors: the one that the command line prints, and the check of an argument."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -10,6 +12,18 @@ class DianError(Exception):
     do. The command line prints that line alone. A wrong *argument* of a function is a
     :class:`ValueError` or a :class:`TypeError`, as everywhere in Python.
     """
+
+
+def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
+    """List the valid names nearest to a wrong one, or all of them if none is near.
+
+    >>> did_you_mean("rnn-bets", ["rnn-best", "rows-none"])
+    'nearest: rnn-best'
+    """
+    near = difflib.get_close_matches(wrong, list(valid), n=3, cutoff=0.5)
+    return (
+        f"nearest: {', '.join(near)}" if near else f"valid: {', '.join(sorted(valid))}"
+    )
 
 
 def require(condition: object, message: str) -> None:

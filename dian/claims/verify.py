@@ -1,20 +1,28 @@
-"""Run the checks of the claims, and the planted bugs that they must reject."""
+"""Run the checks of the claims, and the mutants that they must kill."""
 
 import importlib
 import inspect
+import json
 import math
 import pkgutil
+import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 import dian.claims
-from dian.claims import Claim, Mutant, require_expected
+from dian.claims import Claim, Mutant
+from dian.claims.mutation import mutate
 from dian.errors import DianError
 from dian.runs.record import did_you_mean
+
+EQUATIONS = Path("build/equations.json")
+"""Labels of the equations by their numbers on the site; its build writes the file."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,7 @@ def claims() -> dict[str, Claim]:
     Raises
     ------
     DianError
-        If an ID is used twice, a claim has no mutant, or claims or mutants are not
-        those of :data:`dian.claims.EXPECTED`.
+        If an ID is used twice, or a claim has no mutant.
 
     Examples
     --------
@@ -59,14 +66,13 @@ def claims() -> dict[str, Claim]:
             if found.get(one.id) is one:
                 continue  # one function under two names
             if one.id in found:
-                raise DianError(f"claim {one.id} stands twice; give one another ID")
+                raise DianError(f"two claims have the ID {one.id}; rename one of them")
             if not one.mutants:
                 raise DianError(
-                    f"claim {one.id} has no mutant: nobody has seen it fail; plant a "
-                    "bug that its check must reject"
+                    f"claim {one.id} has no mutant, so its check has never been seen "
+                    "to fail; add one that it must kill"
                 )
             found[one.id] = one
-    require_expected({name: len(one.mutants) for name, one in found.items()})
     return found
 
 
@@ -76,34 +82,55 @@ def find(names: Iterable[str]) -> list[Claim]:
     Parameters
     ----------
     names
-        IDs such as ``R5``, or chapters such as ``rnn`` for all of their claims.
+        IDs such as ``R5``, chapters such as ``rnn``, files such as ``rotary``, labels
+        of equations such as ``eq-mask``, or their numbers on the site, such as ``17``.
 
     Raises
     ------
     DianError
-        If there is no such claim and no such chapter; the nearest are listed.
+        If nothing has such a name; the nearest are listed.
 
     Examples
     --------
-    >>> [one.id for one in find(["clipping", "R5"])]
+    >>> [one.id for one in find(["clipping", "eq-bptt-states"])]
     ['R13', 'R5']
     """
     known = claims()
+    by_name = defaultdict(list)
+    for one in known.values():
+        parts = chapter(one).split(".")
+        for name in {one.id, chapter(one), *parts, *one.equations}:
+            by_name[name].append(one)
     wanted: dict[str, Claim] = {}
     for name in names:
-        named = {
-            id_: one
-            for id_, one in known.items()
-            if name in (id_, chapter(one), *chapter(one).split("."))
-        }
-        if not named:
-            raise DianError(f"no claim {name!r}; {did_you_mean(name, known)}")
-        wanted |= named
+        numbered = re.fullmatch(r"\(?(\d+)\)?", name)
+        label = _label(numbered[1]) if numbered else name
+        if label.startswith("def-"):
+            raise DianError(f"equation {label} is a definition, which needs no claim")
+        if label not in by_name:
+            is_label = label.startswith("eq-")
+            alike = [name for name in by_name if name.startswith("eq-") == is_label]
+            raise DianError(f"no claim {label!r}; {did_you_mean(label, alike)}")
+        wanted |= {one.id: one for one in by_name[label]}
     return list(wanted.values()) or list(known.values())
 
 
+def _label(number: str) -> str:
+    """Return the label of the equation that has a number on the site."""
+    try:
+        labels = json.loads(EQUATIONS.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DianError(
+            f"no {EQUATIONS}: equation numbers are known after `make html`; labels "
+            "(eq-mask) and IDs (R5) always are"
+        ) from None
+    if number not in labels:
+        raise DianError(f"no equation ({number}): the site has {len(labels)}")
+    return labels[number]
+
+
 def chapter(claim: Claim) -> str:
-    """Return the module below ``dian.claims`` that holds a claim: ``rnn.recurrence``."""
+    """Return where a claim is defined below ``dian.claims``: ``rnn.recurrence``."""
     return claim.check.__module__.removeprefix("dian.claims.")
 
 
@@ -113,34 +140,30 @@ def verify(claim: Claim) -> Result:
     residual, error, raised = math.nan, None, None
     try:
         residual = float(claim.check())
-    except Exception as stop:  # whatever a check or a bug may raise is a failure
+    except Exception as stop:  # whatever a check or a mutant may raise is a failure
         error, raised = _one_line(stop), type(stop).__name__
     return Result(claim, residual, time.perf_counter() - begin, error, raised)
 
 
-def plant(claim: Claim, mutant: Mutant) -> Result:
-    """Run the check of a claim on code with a planted bug; it should be :func:`caught`.
+def run_mutant(claim: Claim, mutant: Mutant) -> Result:
+    """Run the check of a claim on mutated code, which it should have :func:`killed`.
 
     Raises
     ------
     DianError
-        If the source does not hold what the mutant replaces exactly once, or is no
-        module any more with the bug.
+        If the mutant does not fit the code; see :func:`load_mutant`.
     """
     module = mutant.module or claim.subjects[0]
     name = module if isinstance(module, str) else module.__name__
-    # A mutant of the check itself is declared above it, in the same file.
-    own = name == claim.check.__module__
-    after = f"def {claim.check.__name__}(" if own else ""
-    with installed(mutated(name, mutant, after)):
+    with installed(load_mutant(name, mutant)):
         return verify(claim)
 
 
-def caught(mutant: Mutant, result: Result) -> bool:
-    """Say whether the check noticed the planted bug itself.
+def killed(mutant: Mutant, result: Result) -> bool:
+    """Return whether the check detected the mutant.
 
     It did if the residual is too large or NaN. An error counts only if it is the one
-    that the mutant announces: any other may come from a mutant that has rotted.
+    that the mutant declares: any other may mean that the mutant is outdated.
     """
     if result.error is None:
         return not result.passed
@@ -148,14 +171,14 @@ def caught(mutant: Mutant, result: Result) -> bool:
 
 
 def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
-    """Check a claim, and tell all about it in plain values.
+    """Verify a claim, and return the outcome in values that JSON can hold.
 
     Parameters
     ----------
     claim
-        To check.
+        To verify.
     mutants
-        Whether to plant its bugs, too.
+        Whether to run its mutants, too.
     """
     result = verify(claim)
     return {
@@ -174,19 +197,19 @@ def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
         "error": result.error or _why_not_finite(result.residual),
         "passed": result.passed,
         "seconds": result.seconds,
-        "mutants": [_planted(claim, m) for m in claim.mutants] if mutants else [],
+        "mutants": [_report_mutant(claim, m) for m in claim.mutants] if mutants else [],
     }
 
 
-def _planted(claim: Claim, mutant: Mutant) -> dict[str, Any]:
-    """Plant a bug and tell what came of it; one that does not fit was not caught."""
-    told = {"what": mutant.what, "old": mutant.old, "new": mutant.new}
+def _report_mutant(claim: Claim, mutant: Mutant) -> dict[str, Any]:
+    """Run a mutant and report the outcome; one that does not fit was not killed."""
+    told = {"what": mutant.what, "at": mutant.at, "old": mutant.old, "new": mutant.new}
     try:
-        bugged = plant(claim, mutant)
+        result = run_mutant(claim, mutant)
     except DianError as error:
         return told | {"caught": False, "by": str(error)}
-    by = bugged.error or f"residual {bugged.residual:.1e}"
-    return told | {"caught": caught(mutant, bugged), "by": by}
+    by = result.error or f"residual {result.residual:.1e}"
+    return told | {"caught": killed(mutant, result), "by": by}
 
 
 def _code(check: Callable[..., float]) -> str:
@@ -200,44 +223,44 @@ def _why_not_finite(residual: float) -> str | None:
     return None if math.isfinite(residual) else f"the residual is {residual}"
 
 
-def mutated(name: str, mutant: Mutant, after: str = "") -> ModuleType:
-    """Load a second copy of a module, with one expression replaced.
+def load_mutant(name: str, mutant: Mutant) -> ModuleType:
+    """Load a second copy of a module, with one piece of code replaced.
+
+    The syntax tree is compared, without docstrings: neither line breaks nor quotes,
+    comments or redundant parentheses matter.
 
     Parameters
     ----------
     name
         Of the module.
     mutant
-        What to replace.
-    after
-        Look for it only behind this text: a mutant that is declared in the module
-        itself holds the expression too.
+        What to replace, and in which definition.
+
+    Raises
+    ------
+    DianError
+        If the mutant does not fit the module, changes nothing, or cannot be loaded.
 
     Examples
     --------
     >>> from dian.claims import Mutant
-    >>> bugged = mutated("dian.runs.files", Mutant("", "b.sha256", "b.md5"))
-    >>> len(bugged.sha256(b""))
+    >>> weak = Mutant("a weak hash", "sha256", "hashlib.sha256", "hashlib.md5")
+    >>> len(load_mutant("dian.runs.files", weak).sha256(b""))
     32
     """
     original = importlib.import_module(name)
-    source = inspect.getsource(original)
-    head, start, body = source.partition(after) if after else ("", "", source)
-    times = body.count(mutant.old)
-    if times != 1:
-        raise DianError(
-            f"the mutant {mutant.what!r} replaces {mutant.old!r} in {name}, which "
-            f"holds it {times} times, expected once"
-        )
+    try:
+        source = mutate(inspect.getsource(original), mutant.at, mutant.old, mutant.new)
+    except DianError as error:
+        raise DianError(f"mutant {mutant.what!r} of {name}: {error}") from None
     copy = ModuleType(name)
     copy.__file__ = original.__file__
     copy.__package__ = original.__package__
-    bugged = head + start + body.replace(mutant.old, mutant.new)
     try:
-        exec(compile(bugged, f"<{name}, bugged>", "exec"), vars(copy))
-    except Exception as error:  # a mutant may be any text
+        exec(compile(source, f"<mutant of {name}>", "exec"), vars(copy))
+    except Exception as error:  # a mutant may be any code
         raise DianError(
-            f"the mutant {mutant.what!r} leaves no module {name}: {_one_line(error)}"
+            f"mutant {mutant.what!r} of {name} cannot be loaded: {_one_line(error)}"
         ) from None
     return copy
 
@@ -246,20 +269,21 @@ def mutated(name: str, mutant: Mutant, after: str = "") -> ModuleType:
 def installed(mutant: ModuleType) -> Iterator[None]:
     """Let the whole process compute with a mutated module, until the block ends.
 
-    The code of each function of the original is exchanged, not the function: so the
-    mutant is also what runs where a name was imported before, in other modules and in
-    the networks of the recorded runs.
+    The code of each function is exchanged, not the function. So the mutant also runs
+    where the function was imported before: in other modules, and in the networks of the
+    recorded runs.
 
     Parameters
     ----------
     mutant
-        A copy of an imported module, as :func:`mutated` returns it.
+        A copy of an imported module, as :func:`load_mutant` returns it.
 
     Examples
     --------
     >>> from dian.claims import Mutant
     >>> from dian.runs.files import sha256
-    >>> with installed(mutated("dian.runs.files", Mutant("", "b.sha256", "b.md5"))):
+    >>> weak = Mutant("a weak hash", "sha256", "hashlib.sha256", "hashlib.md5")
+    >>> with installed(load_mutant("dian.runs.files", weak)):
     ...     len(sha256(b""))
     32
     >>> len(sha256(b""))
@@ -269,13 +293,14 @@ def installed(mutant: ModuleType) -> Iterator[None]:
     ours, theirs = _functions(original), _functions(mutant)
     before = {name: function.__code__ for name, function in ours.items()}
     constants = dict(vars(original))
-    for name, function in theirs.items():
-        if name in ours:
-            ours[name].__code__ = function.__code__
-    for name, value in vars(mutant).items():
-        if not (name.startswith("__") or callable(value) or inspect.ismodule(value)):
-            setattr(original, name, value)
     try:
+        for name in ours.keys() & theirs.keys():
+            if len(ours[name].__closure__ or ()) != len(theirs[name].__closure__ or ()):
+                raise DianError(f"the mutant of {name} needs another closure (super?)")
+            ours[name].__code__ = theirs[name].__code__
+        for name, value in vars(mutant).items():
+            if not (name[:2] == "__" or callable(value) or inspect.ismodule(value)):
+                setattr(original, name, value)
         yield
     finally:
         for name, code in before.items():

@@ -64,6 +64,7 @@ def gaussian_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Matr
     return W.normal_(0, gain * W.shape[0] ** -0.5, generator=generator)
 
 
+@torch.no_grad()
 def orthogonal_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Matrix:
     r"""Fill with a uniformly distributed orthogonal matrix times ``gain``.
 
@@ -75,7 +76,13 @@ def orthogonal_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Ma
     >>> torch.allclose(W.T @ W, 4 * torch.eye(3), atol=1e-5)
     True
     """
-    return nn.init.orthogonal_(W, gain, generator)
+    wide = W.shape[0] < W.shape[1]
+    draws = torch.empty_like(W).normal_(generator=generator)
+    # In float64, and rounded at the end: in float32 the QR decomposition has another
+    # last digit on another processor, and training amplifies it.
+    Q, R = torch.linalg.qr(draws.double().T if wide else draws.double())
+    Q *= R.diagonal().sign()  # without it, not uniformly distributed
+    return W.copy_(Q.T if wide else Q).mul_(gain)
 
 
 @torch.no_grad()

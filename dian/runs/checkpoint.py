@@ -131,14 +131,11 @@ def write(path: Path, content: Any) -> None:
             f"a checkpoint holds tensors and plain values only, got {', '.join(wrong)}"
         )
     body = buffer.getvalue()
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(f"{MAGIC} {sha256(body)}\n".encode() + body)
-    except OSError as error:
-        raise DianError(
-            f"{path}: cannot be written ({error.strerror}); the previous checkpoint is "
-            "intact: free some space or choose another folder, and use --resume"
-        ) from None
+    remedy = (
+        "the previous checkpoint is intact: free some space or choose another folder, "
+        "and use --resume"
+    )
+    atomic_write(path, f"{MAGIC} {sha256(body)}\n".encode() + body, remedy)
 
 
 def parse(content: bytes, path: Path) -> Any:

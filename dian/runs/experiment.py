@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dian.errors import DianError
+from dian.errors import DianError, did_you_mean
 from dian.runs.checkpoint import Checkpoint
-from dian.runs.record import did_you_mean
 
 PACKAGE = "dian.experiments"
 """Where experiments are found. It is imported by name, when it is asked for: this

@@ -15,8 +15,6 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from dian.errors import DianError
-from dian.runs import environment
-from dian.runs import record as records
 from dian.runs.checkpoint import (
     ONE_PROCESS,
     Checkpoint,
@@ -24,8 +22,16 @@ from dian.runs.checkpoint import (
     differences,
     lock_folder,
 )
-from dian.runs.code_hash import source_key
+from dian.runs.code_hash import record_key, source_key
+from dian.runs.environment import (
+    describe_environment,
+    device_name,
+    git_commit,
+    make_deterministic,
+    select_device,
+)
 from dian.runs.experiment import Experiment, Job, Outcome, find
+from dian.runs.record import FORMAT, RECORDED, Record, add_proof, load, save
 
 TOLERANCE = 1e-5
 """The largest relative difference between a replayed number and the recorded one."""
@@ -55,7 +61,7 @@ class Options:
 
 def train(
     experiment: Experiment, out: Path, options: Options = Options()
-) -> records.Record | None:
+) -> Record | None:
     """Train an experiment with every seed, and write its record.
 
     Checkpoints are kept in a hidden folder beside ``out`` until the record is written.
@@ -66,10 +72,10 @@ def train(
     record
         In process 0; None in the others, which write nothing.
     """
-    device, processes = environment.device(options.device), options.processes
+    device, processes = select_device(options.device), options.processes
     settings = experiment.quick if options.quick else experiment.settings
     data = experiment.data(options.quick)
-    environment.make_deterministic()
+    make_deterministic()
     # Now, before anybody edits the code that is running.
     content = _description(experiment, settings, device, options)
     working, first = working_folder(out), processes.rank == 0
@@ -90,7 +96,7 @@ def train(
         _write(out, content, runs)
         # If this fails, complete runs are left: they do no harm, and can be resumed.
         shutil.rmtree(working, ignore_errors=True)
-    return records.load(out.name, out.parent)
+    return load(out.name, out.parent)
 
 
 def working_folder(out: Path) -> Path:
@@ -109,11 +115,11 @@ def _description(
     n = options.processes.world_size
     start = "python" if n == 1 else f"torchrun --nproc-per-node={n}"
     seeds = "" if options.n_seed is None else f" --seeds {options.n_seed}"
-    used = environment.describe(device)
+    used = describe_environment(device)
     checksums = experiment.quick_checksums if options.quick else experiment.checksums
     plain = asdict(settings)
     return {
-        "format": records.FORMAT,
+        "format": FORMAT,
         "name": experiment.name,
         "status": "success",
         "command": f"{start} -m dian train {experiment.name}"
@@ -121,12 +127,12 @@ def _description(
         "module": experiment.module,
         "settings": plain,
         "seeds": list(range(options.n_seed or experiment.n_seed)),
-        "commit": options.commit or environment.commit(),
+        "commit": options.commit or git_commit(),
         "environment": used
         | {"device": f"{n} x {used['device']}" if n > 1 else used["device"]}
         | {"processes": n},
         "proofs": [],
-        "key": records.make_key(experiment.module, plain, dict(checksums)),
+        "key": record_key(experiment.module, plain, dict(checksums)),
     }
 
 
@@ -140,7 +146,7 @@ def _job(
     """Return the job of one seed, with the checkpoint that it resumes from."""
     identity = {key: content[key] for key in ("name", "settings", "key")}
     # Another device or version of torch would not give the same numbers.
-    identity["processor"] = environment.name(device)
+    identity["processor"] = device_name(device)
     identity["torch"] = content["environment"]["torch"]
     checkpoint = Checkpoint(
         working_folder(out) / f"seed-{seed}.checkpoint",
@@ -189,7 +195,7 @@ def _write(
         "arrays.safetensors": to_bytes(arrays),
         "weights.safetensors": to_bytes(outcomes[0].weights),
     }
-    records.save(out, content, files)
+    save(out, content, files)
 
 
 def replay(experiment: Experiment, settings: Any, data: Any) -> dict[str, Any]:
@@ -214,7 +220,7 @@ def replay(experiment: Experiment, settings: Any, data: Any) -> dict[str, Any]:
 
 
 def revalidate(
-    name: str, folder: Path = records.FOLDER, commit: str | None = None
+    name: str, folder: Path = RECORDED, commit: str | None = None
 ) -> dict[str, Any]:
     """Replay a record with today's code, and store the proof if the numbers agree.
 
@@ -223,15 +229,15 @@ def revalidate(
     proof
         Date, commit, residual and the hashes of the modules that it holds for.
     """
-    record = records.load(name, folder)
-    if not record.content["replay"]:
+    record = load(name, folder)
+    if not record.replay:
         raise DianError(
             f"record {name}: it holds times, which cannot be replayed; run: "
             f"{record.command}"
         )
     module = find(name).module  # an experiment may have moved
     # Before the replay: the hashes are those of the code that runs.
-    modules, commit = source_key(module), commit or environment.commit()
+    modules, commit = source_key(module), commit or git_commit()
     if not (reasons := changed(record)):
         where, residual = compare(record)
         if not residual <= 1:
@@ -246,17 +252,17 @@ def revalidate(
         "date": _now(),
         "commit": commit,
         "residual": residual * TOLERANCE,
-        "environment": environment.describe(torch.device("cpu")),
+        "environment": describe_environment(torch.device("cpu")),
         "modules": modules,
     }
-    records.add_proof(record, proof, module)
+    add_proof(record, proof, module)
     return proof
 
 
-def changed(record: records.Record) -> list[str]:
+def changed(record: Record) -> list[str]:
     """List the settings and data files of a record that are different today.
 
-    >>> changed(records.load("rnn-fashion-mnist"))
+    >>> changed(load("rnn-fashion-mnist"))
     []
     """
     experiment = find(record.name)
@@ -268,7 +274,7 @@ def changed(record: records.Record) -> list[str]:
     return differences(before, today)
 
 
-def compare(record: records.Record) -> tuple[str, float]:
+def compare(record: Record) -> tuple[str, float]:
     """Replay a record with today's code; nothing is written.
 
     Returns
@@ -277,9 +283,9 @@ def compare(record: records.Record) -> tuple[str, float]:
         The number that differs most, and by how much, in units of the tolerance.
     """
     experiment = find(record.name)
-    environment.make_deterministic()
+    make_deterministic()
     new = replay(experiment, experiment.settings, experiment.data(False))
-    return _difference(record.content["replay"], new)
+    return _difference(record.replay, new)
 
 
 def _now() -> str:

@@ -59,7 +59,7 @@ def run(activation: str, fill, spread: float, seed: int = 0):
 
 # %%
 # The derivatives
-# ----------
+# ---------------
 # .. math::
 #    :label: eq-activation-slopes
 #

@@ -8,7 +8,7 @@ What of it stays, what is lost if it is cut in another way, and how much does it
 **Answer.** Cut by its norm over all parameters together, the gradient keeps its
 direction exactly; cut tensor by tensor or entry by entry, it turns. In fifty steps at a
 learning rate of 0.3 all of five trainings end worse than a network that knows nothing,
-and with clipping none does. It is no cure: at a rate of 1 all fail with clipping, too.
+and with clipping none does. It is no cure: at a rate of 1 most fail with clipping, too.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013, algorithm 1 (arXiv:1211.5063). **Cost.** Seconds on a CPU, no download:
@@ -84,7 +84,7 @@ train = data.sample("train")
 generator = torch.Generator().manual_seed(0)
 model = RNNClassifier(28, 128, 10, generator=generator).double()
 first = torch.arange(32)
-cross_entropy(model(train.images[first].double()), train.labels[first]).backward()
+cross_entropy(model(train[first].unit().double()), train.labels[first]).backward()
 gradient = [p.grad for p in model.parameters()]
 length = math.hypot(*(g.norm().item() for g in gradient))
 
@@ -273,7 +273,7 @@ print(f"best mean: {best[math.inf]:.2f} nats without, {best[1.0]:.2f} with clipp
 assert failed[math.inf][0] == failed[1.0][0] == 0
 assert failed[math.inf][2] == 5
 assert failed[1.0][2] == 0
-assert (failed[1.0][3:] == 5).all()
+assert (failed[1.0][3:] >= 4).all()
 assert cut_share[2] > 0.8
 assert abs(best[math.inf] - best[1.0]) < 0.3
 

@@ -28,13 +28,13 @@ import torch
 from dian import data
 from dian.figures import plots
 from dian.rnn.networks import RNNClassifier
-from dian.runs import record as records
+from dian.runs.record import load
 from dian.training import metrics
 from dian.training.loop import Training
 from dian.training.loss import cross_entropy
 
 train, test = data.sample("train"), data.sample("test")
-print(f"{len(train.images)} + {len(test.images)} images of {train.images[0].shape}")
+print(train, test, sep="\n")
 
 # %%
 # One epoch, live
@@ -44,7 +44,7 @@ print(f"{len(train.images)} + {len(test.images)} images of {train.images[0].shap
 # gradient runs back through all 28 steps, and is shortened to length 1 when it is
 # longer; then follows a step of stochastic gradient descent, without momentum.
 
-record = records.load("rnn-fashion-mnist")
+record = load("rnn-fashion-mnist")
 settings = record.settings
 
 generator = torch.Generator().manual_seed(0)
@@ -154,10 +154,9 @@ for of_run in record.arrays["confusion"]:  # the same in every run
 # bundled test images, and each prediction is the recorded one, which was made where
 # the run was trained.
 
-trained = RNNClassifier(28, settings["h"], 10)
-trained.load_state_dict(record.weights)
+trained = record.model()
 with torch.no_grad():
-    after = trained(test.images).argmax(1).numpy()
+    after = trained(test.unit()).argmax(1).numpy()
 recorded = {
     when: record.arrays[key][0][test.index]
     for when, key in [("before", "predictions_before"), ("after", "predictions")]
@@ -171,7 +170,7 @@ for when, predicted in recorded.items():
     fig.suptitle(f"{when} training")
     plots.predictions(
         axes,
-        test.images[shown].numpy(),
+        test[shown].unit().numpy(),
         test.labels[shown].numpy(),
         predicted[shown],
         data.CLASSES,

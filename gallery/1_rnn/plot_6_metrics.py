@@ -35,12 +35,11 @@ from torch import Tensor
 
 from dian import data
 from dian.figures import plots
-from dian.rnn.networks import RNNClassifier
-from dian.runs import record as records
+from dian.runs.record import load
 from dian.training import metrics
 from dian.training.loss import softmax
 
-record = records.load("rnn-fashion-mnist")
+record = load("rnn-fashion-mnist")
 test = data.sample("test")
 preds = torch.from_numpy(record.arrays["predictions"][0]).long()
 of_sample = metrics.confusion_matrix(target=test.labels, preds=preds[test.index])
@@ -306,10 +305,9 @@ assert carried_on[-1] < by_epoch[-1] - 0.01
 # which there are as many of each class, so that balanced accuracy, the mean recall of
 # the classes that are present, is the accuracy.
 
-model = RNNClassifier(28, record.settings["h"], 10)
-model.load_state_dict(record.weights)
+model = record.model()
 with torch.no_grad():
-    p = softmax(model(test.images))
+    p = softmax(model(test.unit()))
 of_these = metrics.confusion_matrix(target=test.labels, preds=p.argmax(1))
 print(f"accuracy            {metrics.accuracy(of_these):.3f}")
 print(f"balanced accuracy   {metrics.balanced_accuracy(of_these):.3f}")

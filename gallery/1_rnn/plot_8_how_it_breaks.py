@@ -37,7 +37,6 @@ from dian.claims import verify as verifier
 from dian.claims.rnn import recurrence, vanishing
 from dian.claims.training import clipping, metrics
 from dian.rnn.networks import RNNClassifier, as_sequence
-from dian.rnn.recurrence import RNN
 from dian.training import loop
 from dian.training.clipping import clip_by_norm
 from dian.training.loop import Training
@@ -51,8 +50,9 @@ def planted(check, what: str) -> Mutant:
 
 slope_of_A = Mutant(
     what="1 - A² in place of 1 - H²",
-    old="H, H, value=-1",
-    new="H.atanh(), H.atanh(), value=-1",
+    at="ACTIVATIONS",
+    old="torch.addcmul(H.new_ones(()), H, H, value=-1)",
+    new="1 - H.atanh() ** 2",
 )
 of_the_checks = [
     (recurrence.bptt, "the slope is written with H where H squared belongs"),
@@ -79,10 +79,10 @@ bugs = [
 ]
 print(f"{'bug':52} check  apart    allowed")
 for check, mutant in bugs:
-    result = verifier.plant(check.claim, mutant)
+    result = verifier.run_mutant(check.claim, mutant)
     found = "error" if result.error else f"{result.residual:.0e}"
     print(f"{mutant.what:52} {check.claim.id:6} {found:8} {check.claim.tolerance:.0e}")
-    assert verifier.caught(mutant, result)
+    assert verifier.killed(mutant, result)
     assert result.error or result.residual > 1e6 * check.claim.tolerance
 
 # %%
@@ -107,7 +107,7 @@ width, epochs, batch_size, n_seed = 64, 6, 25, 3
 def with_layer(model: RNNClassifier, mutant: Mutant | None) -> RNNClassifier:
     """Swap the recurrent layer for one with a bug, and keep its weights."""
     if mutant is not None:
-        layer = verifier.mutated("dian.rnn.recurrence", mutant).RNN(28, width)
+        layer = verifier.load_mutant("dian.rnn.recurrence", mutant).RNN(28, width)
         layer.load_state_dict(model.rnn.state_dict())
         model.rnn = layer
     return model
@@ -136,11 +136,11 @@ def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float
     except FloatingPointError as error:  # the gradient is not finite
         print(f"{mutant.what}: stopped at", str(error).partition(":")[0])
     with torch.no_grad():
-        guessed = model(test.images).argmax(1)
+        guessed = model(test.unit()).argmax(1)
     return losses, (guessed == test.labels).double().mean().item()
 
 
-per_tensor = verifier.mutated("dian.training.clipping", each_tensor).clip_by_norm
+per_tensor = verifier.load_mutant("dian.training.clipping", each_tensor).clip_by_norm
 variants = {"no bug": (None, clip_by_norm)}
 variants |= {mutant.what: (mutant, clip_by_norm) for _, mutant in in_the_layer}
 variants[each_tensor.what] = (None, per_tensor)
@@ -158,7 +158,7 @@ def smooth(losses: list[float], window: int = 20) -> np.ndarray:
     return np.convolve(losses, np.ones(window) / window, mode="valid")
 
 
-n_step = epochs * len(train.images) // batch_size
+n_step = epochs * len(train) // batch_size
 shows = [mutant.what for _, mutant in in_the_layer[:4]]
 hidden = [what for what in runs if what not in ("no bug", *shows)]
 
@@ -196,7 +196,7 @@ def gradient(what: str, seed: int) -> torch.Tensor:
     model = with_layer(
         RNNClassifier(28, width, 10, generator=generator), mutant
     ).double()
-    cross_entropy(model(train.images[:100].double()), train.labels[:100]).backward()
+    cross_entropy(model(train[:100].unit().double()), train.labels[:100]).backward()
     clip(model.parameters(), max_norm=1.0)
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
@@ -277,8 +277,8 @@ def layers_walked(last: torch.Tensor) -> int:
     return sum("BackpropagationThroughTime" in node.name() for node in seen)
 
 
-layer = RNN(28, width, generator=torch.Generator().manual_seed(0))
-chunks = train.images[:25].transpose(0, 1).split(7)  # 4 chunks of 7 rows
+layer = RNNClassifier(28, width, 10, generator=torch.Generator().manual_seed(0)).rnn
+chunks = train[:25].unit().transpose(0, 1).split(7)  # 4 chunks of 7 rows
 for detach in (True, False):
     state, walked = torch.zeros(25, width), []
     for chunk in chunks:
@@ -304,7 +304,7 @@ else:
 # that count, and more and more that do not. The right loss does not change; the wrong
 # one shrinks, as if the network had learnt, and with it every step.
 
-wrong_loss = verifier.mutated("dian.training.loss", masked).cross_entropy
+wrong_loss = verifier.load_mutant("dian.training.loss", masked).cross_entropy
 generator = torch.Generator().manual_seed(0)
 logits = torch.randn(50, 10, generator=generator)
 labels = torch.randint(10, (50,), generator=generator)

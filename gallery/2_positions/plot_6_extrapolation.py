@@ -43,7 +43,7 @@ from dian.positions.rotary_scaling import (
     yarn_attention_factor,
 )
 from dian.positions.sinusoidal import frequencies
-from dian.runs import record as records
+from dian.runs.record import Record, load
 
 N_TOKEN, SHARE_MARKED, BACK = 16, 1 / 8, 3
 Texts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -89,18 +89,18 @@ print(f"latest, by the token itself alone: {reads_itself:.1%}")
 
 runs = {
     "latest": {
-        "none": records.load("latest-none"),
-        "learned": records.load("latest-learned"),
-        "sinusoidal": records.load("latest-sinusoidal"),
-        "rotary": records.load("latest-rotary"),
-        "ALiBi": records.load("latest-alibi"),
+        "none": load("latest-none"),
+        "learned": load("latest-learned"),
+        "sinusoidal": load("latest-sinusoidal"),
+        "rotary": load("latest-rotary"),
+        "ALiBi": load("latest-alibi"),
     },
     "offset": {
-        "none": records.load("offset-none"),
-        "learned": records.load("offset-learned"),
-        "sinusoidal": records.load("offset-sinusoidal"),
-        "rotary": records.load("offset-rotary"),
-        "ALiBi": records.load("offset-alibi"),
+        "none": load("offset-none"),
+        "learned": load("offset-learned"),
+        "sinusoidal": load("offset-sinusoidal"),
+        "rotary": load("offset-rotary"),
+        "ALiBi": load("offset-alibi"),
     },
 }
 FACTORS = (1, 2, 4, 8)
@@ -108,7 +108,7 @@ L = 64
 LINES = (":", "--", "-.", "-", (0, (5, 1, 1, 1)))
 
 
-def right_in(record: records.Record, way: str = "plain") -> np.ndarray:
+def right_in(record: Record, way: str = "plain") -> np.ndarray:
     """Return the share of right answers, one row a seed, one column a stretch."""
     return np.stack([record.metrics[f"{way}/accuracy/{f}"] for f in FACTORS], 1)
 

@@ -40,7 +40,7 @@ generator = torch.Generator().manual_seed(0)
 q = torch.randn(24, 32, generator=generator, dtype=torch.float64)
 k = q + torch.randn(24, 32, generator=generator, dtype=torch.float64)
 first = bug_matrix.ROTARY_BUGS[0].mutant
-bugged = verifier.mutated("dian.positions.rotary", first)
+bugged = verifier.load_mutant("dian.positions.rotary", first)
 
 fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.5), layout="constrained")
 for ax, module, title in zip(

@@ -64,10 +64,10 @@ listed = [
 print(f"{'bug':50} check  apart    allowed")
 for check, what in listed:
     mutant = planted(check, what)
-    result = verifier.plant(check.claim, mutant)
+    result = verifier.run_mutant(check.claim, mutant)
     found = "error" if result.error else f"{result.residual:.0e}"
     print(f"{what:50} {check.claim.id:6} {found:8} {check.claim.tolerance:.0e}")
-    assert verifier.caught(mutant, result)
+    assert verifier.killed(mutant, result)
     # not within a million times what is allowed; what is not a number is not, either
     assert result.error or not result.residual <= 1e6 * check.claim.tolerance
 
@@ -106,7 +106,7 @@ for name, bugs in (
     ("dian.attention.multi_head", in_heads),
 ):
     for check, what in bugs:
-        modules[what] = verifier.mutated(name, planted(check, what))
+        modules[what] = verifier.load_mutant(name, planted(check, what))
 
 
 def classifier(what: str, generator: torch.Generator) -> RowTransformer:
@@ -146,7 +146,7 @@ def training(what: str, seed: int) -> tuple[list[float], float]:
     )
     losses = [step.loss for step in steps]
     with torch.no_grad():
-        right = model(test.images).argmax(1) == test.labels
+        right = model(test.unit()).argmax(1) == test.labels
     return losses, right.double().mean().item()
 
 

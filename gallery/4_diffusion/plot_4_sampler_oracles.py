@@ -161,7 +161,7 @@ listed = [
 off, blind, nothing = {}, [], []
 print(f"{'bug':42} unit data  a point   samples needed")
 for what in listed:
-    wrong = verifier.mutated("dian.diffusion.sampling", planted[what])
+    wrong = verifier.load_mutant("dian.diffusion.sampling", planted[what])
     with verifier.installed(wrong):
         _, a, c = affine(walk_on(gaussian(0.0, 1.0)))
         off[what] = (a**2 + (c**2).sum() - (1 - beta_1)).item()
@@ -206,7 +206,7 @@ def variance_on(chain) -> float:
 
 
 neighbour = "the model is asked about the step before"
-wrong = verifier.mutated("dian.diffusion.sampling", planted[neighbour])
+wrong = verifier.load_mutant("dian.diffusion.sampling", planted[neighbour])
 lengths = [25, 50, 100, 200, 400]
 errors = []
 for n in lengths:

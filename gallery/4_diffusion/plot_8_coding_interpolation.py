@@ -71,7 +71,7 @@ from dian.diffusion.process import posterior, q_sample, standard_normal
 from dian.diffusion.sampling import Denoiser, ddpm_sample, interpolate
 from dian.diffusion.schedule import linear_schedule, signal_to_noise
 from dian.figures import plots
-from dian.runs import record as records
+from dian.runs.record import load
 
 T, s2 = 100, 0.25
 schedule = linear_schedule(T, 0.1 / T, 20 / T)
@@ -284,7 +284,7 @@ assert abs(ends[100, True][1] - 1 / 8) < 5 * (7 / 64 / n) ** 0.5
 # squared error of the image that the network has in mind then, :math:`\hat x_0`, in
 # grey values from 0 to 255.
 
-record = records.load("ddpm-fashion-mnist-small")
+record = load("ddpm-fashion-mnist-small")
 rate = record.arrays["rate"][0]
 distortion = 127.5 * record.arrays["distortion"][0]
 

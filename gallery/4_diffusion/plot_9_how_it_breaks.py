@@ -72,10 +72,10 @@ bugs += [
 print(f"{'bug':52} check  apart    allowed")
 for check, what in bugs:
     mutant = planted(check, what)
-    result = verifier.plant(check.claim, mutant)
+    result = verifier.run_mutant(check.claim, mutant)
     found = "error" if result.error else f"{result.residual:.0e}"
     print(f"{what:52} {check.claim.id:6} {found:8} {check.claim.tolerance:.0e}")
-    assert verifier.caught(mutant, result)
+    assert verifier.killed(mutant, result)
 
 # %%
 # The same checks on the code as it is find differences of the size of rounding errors.
@@ -123,7 +123,7 @@ points = {"the data": draw(eight, n, torch.Generator().manual_seed(0))}
 points["no bug"] = drawn()
 for what in in_the_walk:
     mutant = planted(sampling.gaussian_oracle, what)
-    with verifier.installed(verifier.mutated("dian.diffusion.sampling", mutant)):
+    with verifier.installed(verifier.load_mutant("dian.diffusion.sampling", mutant)):
         points[what] = drawn()
 share = {what: within(cloud) for what, cloud in points.items()}
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peers import diffusers_unet, from_diffusers
 from torch import nn
 
 from dian.diffusion.unet import (
@@ -16,6 +15,7 @@ from dian.diffusion.unet import (
     UNetConfig,
     Upsample,
 )
+from peers import diffusers_unet, from_diffusers
 
 # No two of the sizes are equal; two levels are enough to have every kind of layer.
 SMALL = UNetConfig(channels=5, width=12, multipliers=(1, 3), blocks=2, groups=3)

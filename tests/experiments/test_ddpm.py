@@ -14,8 +14,10 @@ from dian.diffusion.unet import UNet
 from dian.errors import DianError
 from dian.experiments.diffusion import ddpm, evaluation
 from dian.experiments.diffusion.evaluation import Evaluator
-from dian.experiments.diffusion.samplers import Sampler, TrajectoryRecorder
-from dian.runs import record as records
+from dian.experiments.diffusion.samplers import (
+    Sampler,
+    TrajectoryRecorder,
+)
 from dian.runs.checkpoint import Checkpoint
 from dian.runs.experiment import Job
 

@@ -16,9 +16,9 @@ from torch import nn
 from dian.errors import DianError
 from dian.rnn.networks import RNNClassifier
 from dian.runs import checkpoint as checkpoints
-from dian.runs import record as records
 from dian.runs.checkpoint import Checkpoint, Processes
 from dian.runs.experiment import Job, Outcome
+from dian.runs.record import load
 from dian.training.loop import Training
 
 STATE = {
@@ -329,8 +329,7 @@ def test_killed_twenty_times_it_ends_with_the_same_bits(tmp_path):
         done = subprocess.run(call, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     whole, killed = (
-        records.load("rnn-fashion-mnist", tmp_path / folder)
-        for folder in ("whole", "killed")
+        load("rnn-fashion-mnist", tmp_path / folder) for folder in ("whole", "killed")
     )
     for part in ("arrays.safetensors", "weights.safetensors"):
         assert whole.content["files"][part] == killed.content["files"][part]

@@ -1,90 +1,119 @@
-"""The built site in a real browser: the system's Chromium, driven by Playwright.
+"""Small sites of one or a few pages, built with some parts of the extension."""
 
-Not a part of ``make test``, which needs nothing but pip; ``make test-site`` runs it.
-"""
-
-import functools
-import gzip
-import threading
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
+import io
+import json
+import re
+import shutil
+import sys
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from built import HTML, PACKED, started
-from survey import survey
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
+from dian.runs import record as runs
+from dian_sphinx import records
 
-@functools.cache
-def packed(path: Path) -> bytes:
-    """Pack a file, once."""
-    return gzip.compress(path.read_bytes(), 6)
-
-
-class Handler(SimpleHTTPRequestHandler):
-    """A static server that packs texts, as those that host sites do."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        """Say nothing."""
-
-    def send_head(self):
-        """Pack a file if it is a text and the browser can unpack it."""
-        path = Path(self.translate_path(self.path))
-        packs = "gzip" in self.headers.get("Accept-Encoding", "")
-        if not (packs and path.is_file() and path.suffix in PACKED):
-            return super().send_head()
-        body = packed(path)
-        self.send_response(200)
-        self.send_header("Content-Type", self.guess_type(str(path)))
-        self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "max-age=600")
-        self.end_headers()
-        return BytesIO(body)
+ROOT = Path(__file__).parents[2]
+NAME = "rnn-fashion-mnist"
+SETTINGS = {
+    "html_theme": "basic",
+    "html_math_renderer": "katex",
+    "katex_package": str(ROOT / "node_modules/katex"),
+    "katex_macros": str(ROOT / "docs/macros.json"),
+    "myst_enable_extensions": {"dollarmath"},
+    "nb_execution_mode": "off",
+    "master_doc": "page",
+}
 
 
 @pytest.fixture(scope="session")
-def origin():
-    """Serve the site on this machine, and give its address."""
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Handler, directory=str(HTML))
-    )
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def root():
+    """The folder of the project."""
+    return ROOT
 
 
-@pytest.fixture(scope="session")
-def surveys(origin):
-    """What was seen of every page, in each colour mode."""
-    return survey(origin)
+@pytest.fixture
+def extension_of(monkeypatch):
+    """Return a function that makes an extension of some parts of dian_sphinx."""
+
+    def make(*names: str) -> str:
+        def setup(app: Sphinx) -> None:
+            for name in names:
+                import_module(f"dian_sphinx.{name}").connect(app)
+
+        extension = ModuleType("_".join(names))
+        extension.setup = setup
+        monkeypatch.setitem(sys.modules, extension.__name__, extension)
+        return extension.__name__
+
+    return make
 
 
-@pytest.fixture(scope="session")
-def browser():
-    """Start the browser once."""
-    with started() as browser:
-        yield browser
+def build(source: Path, built: Path, settings: dict, form: str = "html") -> str:
+    """Build what is in a folder, and return the warnings."""
+    warnings = io.StringIO()
+    with docutils_namespace():
+        Sphinx(
+            *(source, None, built, built.with_name(f"{built.name}-trees"), form),
+            dict(settings),
+            status=None,
+            warning=warnings,
+        ).build()
+    return re.sub(r"\x1b\[[\d;]*m", "", warnings.getvalue())
 
 
-@pytest.fixture(scope="session")
-def opened(browser):
-    """Return a context manager that opens a tab of some width and colour mode."""
+@pytest.fixture
+def sphinx_build():
+    """Return the function that builds a folder."""
+    return build
 
-    @contextmanager
-    def open_tab(mode="light", width=1280, **options):
-        context = browser.new_context(
-            color_scheme=mode, viewport={"width": width, "height": 900}, **options
-        )
-        try:
-            yield context.new_page()
-        finally:
-            context.close()
 
-    return open_tab
+class Site:
+    """A site of one page, and a copy of the record that it shows."""
+
+    def __init__(self, folder: Path, extension: str):
+        self.source, self.built = folder / "docs", folder / "built"
+        self.source.mkdir()
+        self.records = folder / "recorded"
+        shutil.copytree(runs.RECORDED / NAME, self.records / NAME)
+        self.settings = SETTINGS | {"extensions": ["myst_nb", extension]}
+
+    def build(self, text: str | None = None, **files: str) -> str:
+        """Build the page, and return the warnings."""
+        if text is not None:
+            (self.source / "page.md").write_text(f"# Page\n\n{text}\n")
+        for name, content in files.items():
+            (self.source / name.replace("_", ".")).write_text(content)
+        return build(self.source, self.built, self.settings)
+
+    @property
+    def html(self) -> str:
+        """The built page."""
+        return (self.built / "page.html").read_text("utf-8")
+
+    def rewrite_record(self, **metrics: float) -> None:
+        """Write other metrics into the record, with a checksum that fits."""
+        path = self.records / NAME / "record.json"
+        content = json.loads(path.read_text())
+        for name, value in metrics.items():
+            content["metrics"][name] = [value for _ in content["seeds"]]
+        content["checksum"] = runs.checksum(content)
+        path.write_bytes(runs._text(content))
+
+    def edit_record(self) -> None:
+        """Change one number of the record by hand."""
+        path = self.records / NAME / "record.json"
+        content = json.loads(path.read_text())
+        content["metrics"]["test/accuracy"][0] += 0.01
+        path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch, extension_of):
+    """A site with the parts that read records."""
+    made = Site(tmp_path, extension_of("records", "provenance", "benchmarks", "katex"))
+    monkeypatch.setattr(records, "FOLDER", made.records)
+    return made

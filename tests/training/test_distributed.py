@@ -11,7 +11,6 @@ import several_processes
 import torch
 from several_processes import CHANGED, INTERRUPTED, losses
 
-from dian.runs import record as records
 from dian.runs import train as runner
 from dian.runs.experiment import find
 from dian.training import distributed
@@ -89,7 +88,7 @@ def test_the_command_writes_one_record(tmp_path):
     assert done.stdout.count("written to runs/") == 1
     assert done.stderr.count("step 160 of 160") == 1
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [name]
-    record = records.load(name, tmp_path / "runs")
+    record = load(name, tmp_path / "runs")
     assert record.value("test/accuracy") > 0.5
     assert record.device.startswith("2 x ")
     assert record.content["environment"]["processes"] == 2

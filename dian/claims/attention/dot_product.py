@@ -18,8 +18,6 @@ from dian.training import dropout
 
 BATCH, HEADS, N_QUERY, N_KEY, D_KEY, D_VALUE = 2, 3, 5, 7, 11, 13
 VASWANI = "Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762, eq. 1"
-FILLS = """S = S.masked_fill(~mask, torch.finfo(S.dtype).min)
-        P = S.softmax(-1).masked_fill(~mask, 0.0)"""
 
 
 def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -60,18 +58,22 @@ def by_loops(Q, K, V, mask=None, bias=None) -> Tensor:
     source=VASWANI,
     subjects=(dot_product,),
     mutants=(
-        Mutant("divided by d", "math.sqrt(Q.shape[-1])) @ K.mT", "Q.shape[-1]) @ K.mT"),
+        Mutant("divided by d", "scaled_dot_product_attention",
+               "math.sqrt(Q.shape[-1])", "Q.shape[-1]"),
         Mutant("divided by the square root of the number of keys",
-               "math.sqrt(Q.shape[-1])) @ K.mT", "math.sqrt(K.shape[-2])) @ K.mT"),
-        Mutant("the softmax is taken over the queries",
+               "scaled_dot_product_attention",
+               "Q.shape[-1]", "K.shape[-2]"),
+        Mutant("the softmax is taken over the queries", "scaled_dot_product_attention",
                "P = torch.softmax(S, -1, out=out)",
                "P = torch.softmax(S, -2, out=out)"),
-        Mutant("the bias is missing", "S = S + bias", "S = S"),
-        Mutant("the mask is applied after the softmax",
+        Mutant("the bias is missing", "scaled_dot_product_attention",
+               "S = S + bias", "S = S"),
+        Mutant("the mask is applied after the softmax", "scaled_dot_product_attention",
                "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)", "pass"),
-        Mutant("the mask is inverted", "S.masked_fill(~mask, torch",
-               "S.masked_fill(mask, torch"),
-        Mutant("keys are averaged, not values",
+        Mutant("the mask is inverted", "scaled_dot_product_attention",
+               "S.masked_fill(~mask, torch.finfo(S.dtype).min)",
+               "S.masked_fill(mask, torch.finfo(S.dtype).min)"),
+        Mutant("keys are averaged, not values", "scaled_dot_product_attention",
                "(P if dropout_mask is None else P * dropout_mask) @ V",
                "(P if dropout_mask is None else P * dropout_mask) @ K"),
     ),
@@ -146,21 +148,21 @@ def central_differences(f, x: Tensor, h: float = 1e-5) -> Tensor:
     assumptions="the last identity holds for keys without rotary embedding",
     subjects=(dot_product,),
     mutants=(
-        Mutant("the scores without the term D", "S_bar = softmax_backward(P, P_bar)",
-               "S_bar = P * P_bar"),
-        Mutant("the gradient of the values ignores dropout",
+        Mutant("the scores without the term D", "attention_backward",
+               "S_bar = softmax_backward(P, P_bar)", "S_bar = P * P_bar"),
+        Mutant("the gradient of the values ignores dropout", "attention_backward",
                "V_bar = dropped.mT @ O_bar", "V_bar = P.mT @ O_bar"),
-        Mutant("the gradient of the weights ignores dropout",
+        Mutant("the gradient of the weights ignores dropout", "attention_backward",
                "(O_bar @ V.mT) * dropout_mask", "O_bar @ V.mT"),
-        Mutant("the keys without the scale", "K=S_bar.mT @ (scale * Q)",
-               "K=S_bar.mT @ Q"),
-        Mutant("the queries divided by d", "Q=S_bar @ (scale * K)",
-               "Q=S_bar @ (scale**2 * K)"),
-        Mutant("the weights of the last key for the first",
+        Mutant("the keys without the scale", "attention_backward", "scale * Q", "Q"),
+        Mutant("the queries divided by d", "attention_backward",
+               "scale * K", "scale**2 * K"),
+        Mutant("the weights of the last key for the first", "attention_backward",
                "V_bar = dropped.mT @ O_bar", "V_bar = dropped.flip(-1).mT @ O_bar"),
-        Mutant("the direct gradient of the weights is missing",
+        Mutant("the direct gradient of the weights is missing", "attention_backward",
                "P_bar = P_bar + G", "pass"),
         Mutant("the gradient of the bias is averaged over broadcast axes",
+               "_Attention.backward",
                "S_bar.sum_to_size(ctx.bias_shape)",
                "S_bar.sum_to_size(ctx.bias_shape) / len(S_bar)"),
     ),
@@ -247,13 +249,20 @@ def without_autograd(Q, K, V, mask, bias, O_bar) -> float:
     source="our choice, and that of torch.nn.functional.scaled_dot_product_attention",
     subjects=(dot_product,),
     mutants=(
-        Mutant("minus infinity, and no second fill", FILLS,
+        Mutant("minus infinity, and no second fill", "scaled_dot_product_attention",
+               "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)\nP = "
+               "S.softmax(-1).masked_fill(~mask, 0.0)",
                "P = S.masked_fill(~mask, -torch.inf).softmax(-1)"),
-        Mutant("the row is not made zero", "softmax(-1).masked_fill(~mask, 0.0)",
-               "softmax(-1)"),
-        Mutant("a billion is subtracted from the scores", FILLS,
+        Mutant("the row is not made zero", "scaled_dot_product_attention",
+               "S.softmax(-1).masked_fill(~mask, 0.0)", "S.softmax(-1)"),
+        Mutant("a billion is subtracted from the scores",
+               "scaled_dot_product_attention",
+               "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)\nP = "
+               "S.softmax(-1).masked_fill(~mask, 0.0)",
                "P = (S - (1e9 * ~mask).to(S.dtype)).softmax(-1)"),
-        Mutant("the scores are set to minus a billion", FILLS,
+        Mutant("the scores are set to minus a billion", "scaled_dot_product_attention",
+               "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)\nP = "
+               "S.softmax(-1).masked_fill(~mask, 0.0)",
                "P = S.float().masked_fill(~mask, -1e9).softmax(-1).to(S.dtype)"),
     ),
 )  # fmt: skip
@@ -302,11 +311,12 @@ def fully_masked() -> float:
     assumptions="all keys have the same norm",
     subjects=(dot_product,),
     mutants=(
-        Mutant("the keys differ in norm", "K = K / K.norm(dim=-1, keepdim=True)",
-               "pass", module=__name__),
-        Mutant("the width of the kernel without the scale",
+        Mutant("the keys differ in norm", "kernel_regression",
+               "K = K / K.norm(dim=-1, keepdim=True)", "pass", module=__name__),
+        Mutant("the width of the kernel without the scale", "kernel_regression",
                "2 * math.sqrt(D_KEY)", "2", module=__name__),
-        Mutant("not divided", "(Q / math.sqrt(Q.shape[-1])) @ K.mT", "Q @ K.mT"),
+        Mutant("not divided", "scaled_dot_product_attention",
+               "(Q / math.sqrt(Q.shape[-1])) @ K.mT", "Q @ K.mT"),
     ),
 )  # fmt: skip
 def kernel_regression() -> float:

@@ -18,22 +18,17 @@ from dian.claims.compare import holds, largest, normal, relative
     assumptions="rank n - 1 requires positive weights",
     subjects=(softmax,),
     mutants=(
-        Mutant(
-            "the outer product is missing", " - p.unsqueeze(-1) * p.unsqueeze(-2)", ""
-        ),
-        Mutant("p in place of its diagonal", "torch.diag_embed(p)", "p.unsqueeze(-1)"),
-        Mutant(
-            "the backward pass without its mean",
-            "s_bar.addcmul_(p, s_bar.sum(-1, keepdim=True), value=-1)",
-            "s_bar",
-        ),
-        Mutant(
-            "the mean is not weighted",
-            "s_bar.sum(-1, keepdim=True)",
-            "p_bar.mean(-1, keepdim=True)",
-        ),
+        Mutant("the outer product is missing", "softmax_jacobian",
+               "torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)",
+               "torch.diag_embed(p)"),
+        Mutant("p in place of its diagonal", "softmax_jacobian",
+               "torch.diag_embed(p)", "p.unsqueeze(-1)"),
+        Mutant("the backward pass without its mean", "softmax_backward",
+               "s_bar.addcmul_(p, s_bar.sum(-1, keepdim=True), value=-1)", "s_bar"),
+        Mutant("the mean is not weighted", "softmax_backward",
+               "s_bar.sum(-1, keepdim=True)", "p_bar.mean(-1, keepdim=True)"),
     ),
-)
+)  # fmt: skip
 def softmax_jacobian() -> float:
     """Equals autograd; symmetric, eigenvalues in [0, 1/2], rank n - 1."""
     residuals = []

@@ -19,12 +19,6 @@ from dian.diffusion import schedule as noise_schedule
 HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
 SONG = "Song, Meng and Ermon, Denoising Diffusion Implicit Models, 2021, "
 SONG += "arXiv:2010.02502"
-NOISE = "_, noise = signal_and_noise(schedule, t, x_t, first=1)"
-NOISE_OF_THE_STEP_BEFORE = (
-    "noise = at_step((1 - schedule.alpha_bar.roll(1))"
-    ".clamp(min=schedule.beta[1].item()).sqrt(), t, x_t)"
-)
-UNCLIPPED = "predict_x0(schedule, x_t, t, prediction, self.prediction_type)"
 SHORT = 50, 1e-4, 0.2  # on a long chain an index that is off by one changes 1 %
 
 
@@ -61,21 +55,28 @@ def sampler_for(sampling, schedule, data, **options) -> Callable:
     source=f"{HO}, Algorithm 2; the clipping is in the authors' code alone",
     subjects=(sampling,),
     mutants=(
-        Mutant("the root of alpha is lost",
+        Mutant("the root of alpha is lost", "reverse_mean",
                "(x_t - beta / noise * epsilon) / alpha**0.5",
                "x_t - beta / noise * epsilon"),
-        Mutant("alpha-bar of the step before",
-               NOISE, NOISE_OF_THE_STEP_BEFORE),
-        Mutant("the root is lost under the noise", "beta / noise * epsilon",
-               "beta / noise**2 * epsilon"),
-        Mutant("stops one step early", "range(T, 0, -1)", "range(T, 1, -1)"),
-        Mutant("clips at half of what was asked", "x_0.clamp(-self.clip, self.clip)",
+        Mutant("alpha-bar of the step before", "reverse_mean",
+               "_, noise = signal_and_noise(schedule, t, x_t, first=1)",
+               "noise = at_step((1 - "
+               "schedule.alpha_bar.roll(1)).clamp(min=schedule.beta[1].item()).sqrt()"
+               ", t, x_t)"),
+        Mutant("the root is lost under the noise", "reverse_mean",
+               "beta / noise * epsilon", "beta / noise**2 * epsilon"),
+        Mutant("stops one step early", "ddpm_sample",
+               "range(T, 0, -1)", "range(T, 1, -1)"),
+        Mutant("clips at half of what was asked", "Denoiser.__call__",
+               "x_0.clamp(-self.clip, self.clip)",
                "x_0.clamp(-self.clip / 2, self.clip / 2)"),
-        Mutant("clips below alone", "x_0.clamp(-self.clip, self.clip)",
-               "x_0.clamp(-self.clip)"),
-        Mutant("shows the image before it is clipped", "Denoised(x_0, predict_epsilon",
-               f"Denoised({UNCLIPPED}, predict_epsilon"),
-        Mutant("begins at T whatever was asked",
+        Mutant("clips below alone", "Denoiser.__call__",
+               "x_0.clamp(-self.clip, self.clip)", "x_0.clamp(-self.clip)"),
+        Mutant("shows the image before it is clipped", "Denoiser.__call__",
+               "Denoised(x_0, predict_epsilon(schedule, x_t, t, x_0))",
+               "Denoised(predict_x0(schedule, x_t, t, prediction, "
+               "self.prediction_type), predict_epsilon(schedule, x_t, t, x_0))"),
+        Mutant("begins at T whatever was asked", "ddpm_sample",
                "schedule.T if start is None else start", "schedule.T"),
     ),
 )  # fmt: skip
@@ -151,14 +152,15 @@ def by_hand(
     source=f"{SONG}, equations 7, 12 and 16",
     subjects=(sampling,),
     mutants=(
-        Mutant("the new noise is not taken from the old", "max(1 - a_s - variance, 0)",
-               "max(1 - a_s, 0)"),
-        Mutant("eta is not squared", "eta**2 *", "eta *"),
-        Mutant("the noise of the prediction before it was clipped",
+        Mutant("the new noise is not taken from the old", "ddim_sample",
+               "max(1 - a_s - variance, 0)", "max(1 - a_s, 0)"),
+        Mutant("eta is not squared", "ddim_sample", "eta**2", "eta"),
+        Mutant("the noise of the prediction before it was clipped", "Denoiser.__call__",
                "predict_epsilon(schedule, x_t, t, x_0)",
-               f"predict_epsilon(schedule, x_t, t, {UNCLIPPED})"),
-        Mutant("walks on neighbouring steps", "alpha_bar[s], alpha_bar[t]",
-               "alpha_bar[t - 1], alpha_bar[t]"),
+               "predict_epsilon(schedule, x_t, t, predict_x0(schedule, x_t, t, "
+               "prediction, self.prediction_type))"),
+        Mutant("walks on neighbouring steps", "ddim_sample",
+               "alpha_bar[s], alpha_bar[t]", "alpha_bar[t - 1], alpha_bar[t]"),
     ),
 )  # fmt: skip
 def ddim() -> float:
@@ -229,13 +231,12 @@ def clipped_noise(sampling, schedule, x_t: Tensor) -> float:
     assumptions="the model is the best for its data",
     subjects=(sampling,),
     mutants=(
-        Mutant("the last steps are the nearest to the end",
-               "round(i * T / n) for i in range(1, n + 1)",
-               "T - n + i for i in range(1, n + 1)"),
-        Mutant("the last step back is left out", "pairwise([0, *steps])])",
-               "pairwise(steps)])"),
-        Mutant("noise where there should be none", "eta**2 *", "(eta + 0.1)**2 *"),
-        Mutant("the model is asked about the step before",
+        Mutant("the last steps are the nearest to the end", "evenly_spaced_timesteps",
+               "round(i * T / n)", "T - n + i"),
+        Mutant("the last step back is left out", "ddim_sample", "[0, *steps]", "steps"),
+        Mutant("noise where there should be none", "ddim_sample",
+               "eta**2", "(eta + 0.1)**2"),
+        Mutant("the model is asked about the step before", "Denoiser.__call__",
                "as_steps(t, x_t)", "as_steps(t, x_t) - 1"),
     ),
 )  # fmt: skip
@@ -274,25 +275,31 @@ def few_steps() -> float:
     assumptions="Gaussian data, and the best model for them",
     subjects=(sampling,),
     mutants=(
-        Mutant("the model is asked about the step before",
+        Mutant("the model is asked about the step before", "Denoiser.__call__",
                "as_steps(t, x_t)", "as_steps(t, x_t) - 1"),
-        Mutant("alpha-bar of the step before", NOISE, NOISE_OF_THE_STEP_BEFORE),
-        Mutant("no time embedding", "as_steps(t, x_t)",
-               "0 * as_steps(t, x_t) + schedule.T // 2"),
-        Mutant("the root under the noise is lost", "beta / noise * epsilon",
-               "beta / noise**2 * epsilon"),
-        Mutant("the root of alpha is lost",
+        Mutant("alpha-bar of the step before", "reverse_mean",
+               "_, noise = signal_and_noise(schedule, t, x_t, first=1)",
+               "noise = at_step((1 - "
+               "schedule.alpha_bar.roll(1)).clamp(min=schedule.beta[1].item()).sqrt()"
+               ", t, x_t)"),
+        Mutant("no time embedding", "Denoiser.__call__",
+               "as_steps(t, x_t)", "0 * as_steps(t, x_t) + schedule.T // 2"),
+        Mutant("the root under the noise is lost", "reverse_mean",
+               "beta / noise * epsilon", "beta / noise**2 * epsilon"),
+        Mutant("the root of alpha is lost", "reverse_mean",
                "(x_t - beta / noise * epsilon) / alpha**0.5",
                "x_t - beta / noise * epsilon"),
-        Mutant("variance in place of deviation",
+        Mutant("variance in place of deviation", "ddpm_sample",
                "reverse_variance(schedule, variance).sqrt()",
                "reverse_variance(schedule, variance)"),
-        Mutant("the variance of the whole noise", "return schedule.beta",
-               "return 1 - schedule.alpha_bar"),
-        Mutant("noise at the last step too", "noise(t) if t > 1 else 0", "noise(t)"),
-        Mutant("stops one step early", "range(T, 0, -1)", "range(T, 1, -1)"),
-        Mutant("beta-tilde where beta was asked for", "return schedule.beta",
-               "return posterior(schedule).beta_tilde"),
+        Mutant("the variance of the whole noise", "reverse_variance",
+               "return schedule.beta", "return 1 - schedule.alpha_bar"),
+        Mutant("noise at the last step too", "ddpm_sample",
+               "noise(t) if t > 1 else 0", "noise(t)"),
+        Mutant("stops one step early", "ddpm_sample",
+               "range(T, 0, -1)", "range(T, 1, -1)"),
+        Mutant("beta-tilde where beta was asked for", "reverse_variance",
+               "return schedule.beta", "return posterior(schedule).beta_tilde"),
     ),
 )  # fmt: skip
 def gaussian_oracle() -> float:
@@ -352,13 +359,14 @@ def grid_moments(sampling, schedule, data, variance: str) -> tuple[float, float]
     assumptions="the best model for the data; no clipping",
     subjects=(sampling,),
     mutants=(
-        Mutant("beta-tilde where beta was asked for", "return schedule.beta",
+        Mutant("beta-tilde where beta was asked for", "reverse_variance",
+               "return schedule.beta",
                "return posterior(schedule).beta_tilde.clamp(min=5e-4)"),
-        Mutant("the root of alpha is lost",
+        Mutant("the root of alpha is lost", "reverse_mean",
                "(x_t - beta / noise * epsilon) / alpha**0.5",
                "x_t - beta / noise * epsilon"),
-        Mutant("the noise of another step", "for table in schedule[:2]",
-               "for table in (schedule.beta.roll(1), schedule.alpha)"),
+        Mutant("the noise of another step", "reverse_mean",
+               "schedule[:2]", "(schedule.beta.roll(1), schedule.alpha)"),
     ),
 )  # fmt: skip
 def mixture_oracle() -> float:

@@ -22,12 +22,14 @@ from dian.diffusion.schedule import NoiseSchedule
     "section 3.1",
     subjects=(noise_schedule,),
     mutants=(
-        Mutant("a ratio of amplitudes", "alpha_bar / (1 - schedule.alpha_bar)",
-               "alpha_bar.sqrt() / (1 - schedule.alpha_bar).sqrt()"),
-        Mutant("alpha in place of its product", "return schedule.alpha_bar / (",
-               "return schedule.alpha / ("),
-        Mutant("a schedule in float32", "T, dtype=torch.float64",
-               "T, dtype=torch.float32"),
+        Mutant("a ratio of amplitudes", "signal_to_noise",
+               "schedule.alpha_bar / (1 - schedule.alpha_bar)",
+               "schedule.alpha_bar.sqrt() / (1 - schedule.alpha_bar).sqrt()"),
+        Mutant("alpha in place of its product", "signal_to_noise",
+               "schedule.alpha_bar / (1 - schedule.alpha_bar)",
+               "schedule.alpha / (1 - schedule.alpha_bar)"),
+        Mutant("a schedule in float32", "linear_schedule",
+               "torch.float64", "torch.float32"),
     ),
 )  # fmt: skip
 def snr() -> float:
@@ -65,14 +67,18 @@ LEFT = {
     source="the definition; schedule of Ho et al., 2020, section 4",
     subjects=(noise_schedule,),
     mutants=(
-        Mutant("the schedule ends at half", "torch.linspace(beta_start, beta_end, T",
-               "torch.linspace(beta_start, beta_end / 2, T"),
-        Mutant("a geometric schedule", "torch.linspace(beta_start, beta_end, T",
-               "torch.logspace(math.log10(beta_start), math.log10(beta_end), T"),
-        Mutant("one step too few", "torch.linspace(beta_start, beta_end, T",
-               "torch.linspace(beta_start, beta_end, T - 1"),
-        Mutant("the divergence without its logarithm", "- a - log(1 - a)", "- a",
-               module=__name__),
+        Mutant("the schedule ends at half", "linear_schedule",
+               "torch.linspace(beta_start, beta_end, T, dtype=torch.float64)",
+               "torch.linspace(beta_start, beta_end / 2, T, dtype=torch.float64)"),
+        Mutant("a geometric schedule", "linear_schedule",
+               "torch.linspace(beta_start, beta_end, T, dtype=torch.float64)",
+               "torch.logspace(math.log10(beta_start), math.log10(beta_end), T, "
+               "dtype=torch.float64)"),
+        Mutant("one step too few", "linear_schedule",
+               "torch.linspace(beta_start, beta_end, T, dtype=torch.float64)",
+               "torch.linspace(beta_start, beta_end, T - 1, dtype=torch.float64)"),
+        Mutant("the divergence without its logarithm", "left",
+               "a * square - a - log(1 - a)", "a * square - a", module=__name__),
     ),
 )  # fmt: skip
 def left() -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dian.claims import Mutant
 from dian.claims.compare import normal, relative
-from dian.claims.verify import installed, mutated
+from dian.claims.verify import installed, load_mutant
 from dian.positions import rotary, sinusoidal
 from dian.positions.sinusoidal import frequencies
 
@@ -29,63 +29,76 @@ class Bug:
     seen: frozenset[str]
 
 
-def _bug(what: str, old: str, new: str, seen: str, module=None) -> Bug:
-    return Bug(Mutant(what, old, new, module), frozenset(seen.split()))
+def _bug(what: str, at: str, old: str, new: str, seen: str, module=None) -> Bug:
+    return Bug(Mutant(what, at, old, new, module), frozenset(seen.split()))
 
-
-_TABLES = "torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)"
-_MIXED = "cos.repeat_interleave(2, -1), sin.repeat_interleave(2, -1)"
-_ANGLES = "positions.double()[..., None] * omega.to(positions.device, torch.double)"
-_COARSE = "(positions.bfloat16()[..., None] * omega.bfloat16()).double()"
-_KEYS = "k = rotary.rotate_half_split(k, omega, offset=start)"
 
 ROTARY_BUGS = (
-    _bug("the cosine is used twice", "rot * sin", "rot * cos",
-         "norm zero relative group shift same golden"),
-    _bug("nothing is rotated, the halves stay", "torch.cat([-b, a], dim=-1)", "x",
+    _bug("the cosine is used twice", "rotate_half_split",
+         "rot * sin", "rot * cos", "norm zero relative group shift same golden"),
+    _bug("nothing is rotated, the halves stay", "rotate_half_split",
+         "torch.cat([-b, a], dim=-1)", "x", "norm relative group shift same golden"),
+    _bug("the halves change places without the minus", "rotate_half_split",
+         "[-b, a]", "[b, a]", "norm relative group shift same golden"),
+    _bug("table in one layout, rotation in the other", "rotate_half_split",
+         "torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)",
+         "cos.repeat_interleave(2, -1), sin.repeat_interleave(2, -1)",
          "norm relative group shift same golden"),
-    _bug("the halves change places without the minus", "[-b, a]", "[b, a]",
-         "norm relative group shift same golden"),
-    _bug("table in one layout, rotation in the other", _TABLES, _MIXED,
-         "norm relative group shift same golden"),
-    _bug("queries in one layout, keys in the other", _KEYS,
-         "k = rotary.rotate(k, omega, offset=start)",
+    _bug("queries in one layout, keys in the other", "rotated",
+         "k = rotary.rotate_half_split(k, omega, offset=start)",
+         "k = rotary.rotate(k, omega, offset=start)", "relative shift same golden",
+         __name__),
+    _bug("only the queries are rotated", "rotated",
+         "k = rotary.rotate_half_split(k, omega, offset=start)", "pass",
          "relative shift same golden", __name__),
-    _bug("only the queries are rotated", _KEYS, "pass",
-         "relative shift same golden", __name__),
-    _bug("the values are rotated, too", "return q, k, v\n",
-         "return q, k, rotary.rotate_half_split(v, omega, offset=start)\n",
-         "shift", __name__),
-    _bug("both turn the wrong way", "angles.sin()", "angles.neg().sin()", "golden"),
-    _bug("frequencies of the whole width, not of one head", "omega = frequencies(D)",
-         "omega = frequencies(3 * D)[: D // 2]", "golden", __name__),
-    _bug("all positions start at 1", "torch.arange(offset, offset + n,",
-         "torch.arange(offset + 1, offset + n + 1,", "zero group"),
-    _bug("the queries start at 1",
+    _bug("the values are rotated, too", "rotated",
+         "q, k, v", "q, k, rotary.rotate_half_split(v, omega, offset=start)", "shift",
+         __name__),
+    _bug("both turn the wrong way", "rotation_factors",
+         "angles.sin()", "angles.neg().sin()", "golden"),
+    _bug("frequencies of the whole width, not of one head", "rotated",
+         "omega = frequencies(D)", "omega = frequencies(3 * D)[: D // 2]", "golden",
+         __name__),
+    _bug("all positions start at 1", "consecutive_rotation_factors",
+         "torch.arange(offset, offset + n, k, device=omega.device)",
+         "torch.arange(offset + 1, offset + n + 1, k, device=omega.device)",
+         "zero group"),
+    _bug("the queries start at 1", "rotated",
          "q = rotary.rotate_half_split(q, omega, offset=start)",
          "q = rotary.rotate_half_split(q, omega, offset=start + 1)",
          "zero group same golden", __name__),
-    _bug("the angle is in bfloat16", _ANGLES, _COARSE,
+    _bug("the angle is in bfloat16", "_angles",
+         "positions.double()[..., None] * omega.to(positions.device, torch.double)",
+         "(positions.bfloat16()[..., None] * omega.bfloat16()).double()",
          "relative group shift cache golden"),
-    _bug("no offset while decoding", "v[m : m + 1], start=m", "v[m : m + 1], start=0",
-         "cache", __name__),
+    _bug("no offset while decoding", "decoded",
+         "rotated(q[m : m + 1], k[m : m + 1], v[m : m + 1], start=m)",
+         "rotated(q[m : m + 1], k[m : m + 1], v[m : m + 1], start=0)", "cache",
+         __name__),
 )  # fmt: skip
 
 SINUSOIDAL_BUGS = (
-    _bug("the cosine is used twice", "[angles.sin(), ", "[angles.cos(), ",
-         "norm offset shift zero product golden"),
-    _bug("exponent i / d", "torch.arange(0, d, 2, dtype", "torch.arange(d // 2, dtype",
+    _bug("the cosine is used twice", "sinusoidal_encoding",
+         "angles.sin()", "angles.cos()", "norm offset shift zero product golden"),
+    _bug("exponent i / d", "frequencies",
+         "torch.arange(0, d, 2, dtype=torch.float64)",
+         "torch.arange(d // 2, dtype=torch.float64)", "shift product golden"),
+    _bug("another base", "frequencies",
+         "base ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)",
+         "(base / 10) ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)",
          "shift product golden"),
-    _bug("another base", "base ** (", "(base / 10) ** (", "shift product golden"),
-    _bug("positions start at 1", "angles = positions.double()",
-         "angles = (positions + 1).double()", "zero golden"),
-    _bug("sine and cosine change places", "[angles.sin(), angles.cos()]",
-         "[angles.cos(), angles.sin()]", "shift zero golden"),
-    _bug("halves in place of pairs", "angles.cos()], dim=-1)",
-         "angles.cos()], dim=-2)", "shift zero golden"),
-    _bug("each column has a frequency of its own", "angles.cos()]",
-         "(angles * base ** (-1 / d)).cos()]", "norm offset shift product golden"),
-    _bug("the angle is in bfloat16",
+    _bug("positions start at 1", "sinusoidal_encoding",
+         "positions.double()", "(positions + 1).double()", "zero golden"),
+    _bug("sine and cosine change places", "sinusoidal_encoding",
+         "[angles.sin(), angles.cos()]", "[angles.cos(), angles.sin()]",
+         "shift zero golden"),
+    _bug("halves in place of pairs", "sinusoidal_encoding",
+         "torch.stack([angles.sin(), angles.cos()], dim=-1)",
+         "torch.stack([angles.sin(), angles.cos()], dim=-2)", "shift zero golden"),
+    _bug("each column has a frequency of its own", "sinusoidal_encoding",
+         "angles.cos()", "(angles * base ** (-1 / d)).cos()",
+         "norm offset shift product golden"),
+    _bug("the angle is in bfloat16", "sinusoidal_encoding",
          "angles = positions.double().unsqueeze(-1) * omega",
          "angles = (positions.double().unsqueeze(-1) * omega).bfloat16().double()",
          "offset shift product golden"),
@@ -202,8 +215,6 @@ def matrix(bugs: tuple[Bug, ...]) -> dict[str, frozenset[str]]:
             name, properties = sinusoidal.__name__, sinusoidal_properties
         else:
             name, properties = bug.mutant.module or rotary.__name__, rotary_properties
-        # In this module: below the list of bugs, which contains the same text.
-        after = "def rotated(" if name == __name__ else ""
-        with installed(mutated(name, bug.mutant, after)):
+        with installed(load_mutant(name, bug.mutant)):
             found[bug.mutant.what] = seen(properties())
     return found

@@ -59,16 +59,16 @@ def plain_states(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh) -> Tensor:
     source=ELMAN,
     subjects=(recurrence,),
     mutants=(
-        Mutant("the bias is added twice", "addmm(b_h, rows", "addmm(2 * b_h, rows"),
-        Mutant(
-            "the state enters through the transposed matrix",
-            "addmm_(state, W_hh)",
-            "addmm_(state, W_hh.T)",
-        ),
-        Mutant("logistic in place of tanh", "torch.tanh_,", "torch.sigmoid_,"),
-        Mutant("the start state is forgotten", "H[0] = H_0", "H[0] = 0"),
+        Mutant("the bias is added twice", "rnn_forward",
+               "torch.addmm(b_h, rows, W_xh, out=H[1:][part].view(len(rows), -1))",
+               "torch.addmm(2 * b_h, rows, W_xh, out=H[1:][part].view(len(rows), -1))"),
+        Mutant("the state enters through the transposed matrix", "rnn_forward",
+               "A.addmm_(state, W_hh)", "A.addmm_(state, W_hh.T)"),
+        Mutant("logistic in place of tanh", "ACTIVATIONS",
+               "torch.tanh_", "torch.sigmoid_"),
+        Mutant("the start state is forgotten", "rnn_forward", "H[0] = H_0", "H[0] = 0"),
     ),
-)
+)  # fmt: skip
 def forward() -> float:
     """Our states are those of torch.nn.RNN, with its two biases adding up to ours."""
     (X, W_xh, W_hh, b_h, H_0, W_hq, b_q), _, _ = example()
@@ -95,19 +95,12 @@ def forward() -> float:
     source=ELMAN,
     subjects=(networks,),
     mutants=(
-        Mutant(
-            "one bias for all classes",
-            "self.b_q = nn.Parameter(torch.zeros(num_classes))\n        nn.init",
-            "self.b_q = nn.Parameter(torch.zeros(1))\n        nn.init",
-        ),
-        Mutant(
-            "the two biases of torch are counted",
-            "h * (d + h + 1)",
-            "h * (d + h + 2)",
-            module=__name__,
-        ),
+        Mutant("one bias for all classes", "RNNClassifier.__init__",
+               "torch.zeros(num_classes)", "torch.zeros(1)"),
+        Mutant("the two biases of torch are counted", "parameters",
+               "h * (d + h + 1)", "h * (d + h + 2)", module=__name__),
     ),
-)
+)  # fmt: skip
 def parameters() -> float:
     """The formula counts our parameters; torch.nn.RNN has h more, a second bias."""
     residuals = []
@@ -130,19 +123,16 @@ def parameters() -> float:
     assumptions="at least one position counts",
     subjects=(loss,),
     mutants=(
-        Mutant(
-            "divided by all positions, masked or not",
-            "return nll.mean()",
-            "return nll.sum() / (nll if mask is None else mask).numel()",
-        ),
-        Mutant(
-            "summed over time, averaged over the batch",
-            "return nll.mean()",
-            "return nll.sum(0).mean()",
-        ),
-        Mutant("the largest logit is not put back", ") + shift[..., 0]", ")"),
+        Mutant("divided by all positions, masked or not", "cross_entropy",
+               "return nll.mean()",
+               "return nll.sum() / (nll if mask is None else mask).numel()"),
+        Mutant("summed over time, averaged over the batch", "cross_entropy",
+               "return nll.mean()", "return nll.sum(0).mean()"),
+        Mutant("the largest logit is not put back", "cross_entropy",
+               "torch.log(torch.exp(logits - shift).sum(-1)) + shift[..., 0]",
+               "torch.log(torch.exp(logits - shift).sum(-1))"),
     ),
-)
+)  # fmt: skip
 def cross_entropy() -> float:
     """Our loss is torch's, without a mask, with one, and for the last step alone."""
     _, labels, mask = example()
@@ -174,41 +164,23 @@ def cross_entropy() -> float:
     source="Goodfellow et al., Deep Learning, 2016, section 6.2.2",
     subjects=(loss,),
     mutants=(
-        Mutant("the sign is lost", "softmax(logits) - y", "y - softmax(logits)"),
-        Mutant(
-            "divided by all positions, masked or not",
-            "gradient / mask.sum()",
-            "gradient / mask.numel()",
-        ),
-        Mutant(
-            "the softmax overflows",
-            "torch.exp(logits - shift)\n    return",
-            "torch.exp(logits)\n    return",
-        ),
-        Mutant(
-            "the Hessian without its second term",
-            "sympy.diag(*p) - p * p.T",
-            "sympy.diag(*p)",
-            module=__name__,
-        ),
-        Mutant(
-            "smoothing takes from the label and gives nothing to the others",
-            "torch.full_like(logits, even)",
-            "torch.zeros_like(logits)",
-        ),
-        Mutant(
-            "smoothing leaves the label out",
-            "even = label_smoothing / logits.shape[-1]",
-            "even = label_smoothing / (logits.shape[-1] - 1)",
-        ),
-        Mutant(
-            "class weights are divided by their number",
-            "w[labels].sum()",
-            "w.sum()",
-            module=__name__,
-        ),
+        Mutant("the sign is lost", "cross_entropy_backward",
+               "softmax(logits) - y", "y - softmax(logits)"),
+        Mutant("divided by all positions, masked or not", "cross_entropy_backward",
+               "gradient / mask.sum()", "gradient / mask.numel()"),
+        Mutant("the softmax overflows", "softmax", "logits - shift", "logits"),
+        Mutant("the Hessian without its second term", "softmax_gradient",
+               "sympy.diag(*p) - p * p.T", "sympy.diag(*p)", module=__name__),
+        Mutant("smoothing takes from the label and gives nothing to the others",
+               "cross_entropy_backward",
+               "torch.full_like(logits, even)", "torch.zeros_like(logits)"),
+        Mutant("smoothing leaves the label out", "cross_entropy_backward",
+               "even = label_smoothing / logits.shape[-1]",
+               "even = label_smoothing / (logits.shape[-1] - 1)"),
+        Mutant("class weights are divided by their number", "variants",
+               "w[labels].sum()", "w.sum()", module=__name__),
     ),
-)
+)  # fmt: skip
 def softmax_gradient() -> float:
     """P - y by symbols, autograd and complex step; finite for logits of 10,000."""
     o = sympy.Matrix(sympy.symbols("o1:4", real=True))
@@ -299,61 +271,36 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
     source=WERBOS,
     subjects=(recurrence, loss),
     mutants=(
-        Mutant(
-            "the sign of the square is flipped",
-            "H, H, value=-1",
-            "H, H, value=1",
-        ),
-        Mutant(
-            "the slope of tanh is taken one step early",
-            "derivative(H[1:][part])",
-            "derivative(H[:-1][part])",
-        ),
-        Mutant(
-            "the slope is written with H where H squared belongs",
-            "torch.addcmul(H.new_ones(()), H, H, value=-1)",
-            "1 - H",
-        ),
-        Mutant(
-            "the slope is written with A where H belongs",
-            "torch.addcmul(H.new_ones(()), H, H, value=-1)",
-            "1 - torch.atanh(H) ** 2",
-        ),
-        Mutant("H_t for H_{t-1}", "addmm_(H[:-1][part]", "addmm_(H[1:][part]"),
-        Mutant(
-            "nothing is carried from the next step",
-            "torch.mm(delta_t, W_hh_T, out=Gamma)",
-            "Gamma.zero_()",
-        ),
-        Mutant(
-            "carried through the matrix that is not transposed",
-            "torch.mm(delta_t, W_hh_T, out=Gamma)",
-            "torch.mm(delta_t, W_hh, out=Gamma)",
-        ),
-        Mutant(
-            "the bias gets the mean",
-            "grad_b_h += rows.sum(0)",
-            "grad_b_h += rows.mean(0)",
-        ),
-        Mutant("the start state gets delta_1 itself", "H_0=Gamma", "H_0=delta[0]"),
-        Mutant(
-            "the loss of a masked batch is divided by all positions",
-            "gradient / mask.sum()",
-            "gradient / mask.numel()",
-            module=loss,
-        ),
-        Mutant(
-            "a start that is learned learns nothing",
-            "h_0.expand(X.shape[1], -1)",
-            "h_0.detach().expand(X.shape[1], -1)",
-        ),
-        Mutant(
-            "what the next chunk sends back is dropped",
-            "Gamma += grad_last_state",
-            "pass",
-        ),
+        Mutant("the sign of the square is flipped", "ACTIVATIONS",
+               "torch.addcmul(H.new_ones(()), H, H, value=-1)",
+               "torch.addcmul(H.new_ones(()), H, H, value=1)"),
+        Mutant("the slope of tanh is taken one step early", "rnn_backward",
+               "derivative(H[1:][part])", "derivative(H[:-1][part])"),
+        Mutant("the slope is written with H where H squared belongs", "ACTIVATIONS",
+               "torch.addcmul(H.new_ones(()), H, H, value=-1)", "1 - H"),
+        Mutant("the slope is written with A where H belongs", "ACTIVATIONS",
+               "torch.addcmul(H.new_ones(()), H, H, value=-1)",
+               "1 - torch.atanh(H) ** 2"),
+        Mutant("H_t for H_{t-1}", "rnn_backward", "H[:-1]", "H[1:]"),
+        Mutant("nothing is carried from the next step", "rnn_backward",
+               "torch.mm(delta_t, W_hh_T, out=Gamma)", "Gamma.zero_()"),
+        Mutant("carried through the matrix that is not transposed", "rnn_backward",
+               "torch.mm(delta_t, W_hh_T, out=Gamma)",
+               "torch.mm(delta_t, W_hh, out=Gamma)"),
+        Mutant("the bias gets the mean", "rnn_backward",
+               "grad_b_h += rows.sum(0)", "grad_b_h += rows.mean(0)"),
+        Mutant("the start state gets delta_1 itself", "rnn_backward",
+               "RNNGradients(grad_X, grad_W_xh, grad_W_hh, grad_b_h, H_0=Gamma)",
+               "RNNGradients(grad_X, grad_W_xh, grad_W_hh, grad_b_h, H_0=delta[0])"),
+        Mutant("the loss of a masked batch is divided by all positions",
+               "cross_entropy_backward",
+               "gradient / mask.sum()", "gradient / mask.numel()", module=loss),
+        Mutant("a start that is learned learns nothing", "RNN.forward",
+               "h_0.expand(X.shape[1], -1)", "h_0.detach().expand(X.shape[1], -1)"),
+        Mutant("what the next chunk sends back is dropped", "rnn_backward",
+               "Gamma += grad_last_state", "pass"),
     ),
-)
+)  # fmt: skip
 def bptt() -> float:
     """Seven gradients, three ways; and a sequence cut in two gives the same."""
     tensors, labels, mask = example()
@@ -412,18 +359,13 @@ def parameters_of(layer) -> list[Tensor]:
     source=WERBOS,
     subjects=(recurrence, loss),
     mutants=(
-        Mutant(
-            "carried through the matrix that is not transposed",
-            "torch.mm(delta_t, W_hh_T, out=Gamma)",
-            "torch.mm(delta_t, W_hh, out=Gamma)",
-        ),
-        Mutant(
-            "only the last step is differentiated",
-            "torch.mm(delta_t, W_hh_T, out=Gamma)",
-            "Gamma.zero_()",
-        ),
+        Mutant("carried through the matrix that is not transposed", "rnn_backward",
+               "torch.mm(delta_t, W_hh_T, out=Gamma)",
+               "torch.mm(delta_t, W_hh, out=Gamma)"),
+        Mutant("only the last step is differentiated", "rnn_backward",
+               "torch.mm(delta_t, W_hh_T, out=Gamma)", "Gamma.zero_()"),
     ),
-)
+)  # fmt: skip
 def many_to_one() -> float:
     """The short form equals autograd, and the long form with a mask on the rest."""
     tensors, labels, _ = example()

@@ -24,7 +24,7 @@ from dian.errors import DianError
 from dian.experiments.classification import load_splits
 from dian.experiments.diffusion.samplers import SHOWN, Sampler, TrajectoryRecorder
 from dian.rnn.networks import RNNClassifier
-from dian.runs import record as records
+from dian.runs.record import load, record_names
 
 FEATURES = "feature-classifier"
 """The record of the classifier in whose features samples are compared with data."""
@@ -48,14 +48,14 @@ def read(quick: bool) -> Data:
     train, test = load_splits(quick)
     if quick:
         features = ConvNet(generator=torch.Generator().manual_seed(0)).state_dict()
-    elif FEATURES in records.names():
-        features = records.load(FEATURES).weights
+    elif FEATURES in record_names():
+        features = load(FEATURES).weights
     else:
         raise DianError(
             f"no record {FEATURES!r}, in whose features samples are compared; run: "
             f"python -m dian train {FEATURES}"
         )
-    return Data(train, test, features, records.load(READER).weights)
+    return Data(train, test, features, load(READER).weights)
 
 
 def checksums() -> dict[str, str]:
@@ -64,7 +64,7 @@ def checksums() -> dict[str, str]:
     for name in (FEATURES, READER):
         # One that is missing or damaged is reported by `read`, when it is needed.
         with suppress(DianError):
-            files = records.load(name).content["files"]
+            files = load(name).content["files"]
             found[f"{name}/weights.safetensors"] = files["weights.safetensors"]
     return found
 

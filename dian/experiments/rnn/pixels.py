@@ -38,7 +38,7 @@ class Settings(Recipe):
 
 
 class PixelClassifier(RNNClassifier):
-    """Classify images, of which it reads one pixel at each step."""
+    """A classifier of images that reads one pixel at each step."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each image."""

@@ -1,0 +1,30 @@
+"""The Sphinx extension of this report; each module is one concept of the site.
+
+A part imports what it needs of Sphinx and of the library, and registers itself in its
+function ``connect``. They are imported by :func:`setup` alone: a process that runs a
+script of the gallery imports ``dian_sphinx.figures`` and nothing else.
+"""
+
+from importlib import import_module
+
+PARTS = (
+    "records",
+    "provenance",
+    "claims",
+    "gallery",
+    "notebooks",
+    "api",
+    "katex",
+    "html",
+    "incremental",
+    "pdf",
+    "benchmarks",
+    "citation",
+)
+
+
+def setup(app) -> dict:
+    """Register every part."""
+    for name in PARTS:
+        import_module(f"{__name__}.{name}").connect(app)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,130 @@
+"""The directive ``benchmarks``: cases of a record of times, with their goals.
+
+It names a record, and its content the cases, one a line, in the order of the rows::
+
+    ```{benchmarks} benchmarks-cpu
+    rnn-256
+    ```
+
+The directive ``builds`` does the same for a record of builds of the site.
+"""
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from dian.runs.record import Record
+from dian_sphinx.records import depend_on, names, read, row
+
+HEAD = ("Work", "Beside", "Ours", "Theirs", "Ratio", "Goal", "Met")
+PEERS = {
+    "a-copy": "a copy",
+    "the-network-alone": "the network alone",
+    "the-plain-formula": "the plain formula",
+    "transformers-tables-given": "transformers, tables given",
+}
+"""Sides that are called otherwise than in the record."""
+BUILDS = ("Build", "Seconds", "Peak memory, MiB", "Pages read", "Scripts run")
+WHAT = {
+    "cold": "cold",
+    "warm": "nothing changed",
+    "prose-edit": "a sentence in a page",
+    "gallery-edit": "a sentence in a script of the gallery",
+    "library-edit": "a line in a module of the library",
+}
+NONE = "Not measured yet."
+
+
+class Benchmarks(SphinxDirective):
+    """A table: a row for each side that ours was timed beside."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table, or say that there is no such record."""
+        name = self.arguments[0]
+        if name not in names():
+            return [nodes.paragraph("", NONE)]
+        depend_on(self.env, name)
+        record = read(name)
+        cases = [line for line in self.content if line] or cases_of(record)
+        rows = [row(HEAD), row("---" for _ in HEAD)]
+        for case in cases:
+            rows += [row(cells) for cells in rows_of(record, case)]
+        return self.parse_text_to_nodes("\n".join(rows))
+
+
+class Builds(SphinxDirective):
+    """A table: a row for each build, and under it where the numbers are from."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return both, or say that there is no such record."""
+        name = self.arguments[0]
+        if name not in names():
+            return [nodes.paragraph("", NONE)]
+        depend_on(self.env, name)
+        rows = [row(BUILDS), row("---" for _ in BUILDS)]
+        for key, title in WHAT.items():
+            path = f"{{result}}`{name}/{key}"
+            cells = (f"{path}/{n}:.0f`" for n in ("seconds", "mib", "pages", "scripts"))
+            rows.append(row([title, *cells]))
+        line = ["", f"```{{provenance}} {name}", "```"]
+        return self.parse_text_to_nodes("\n".join([*rows, *line]))
+
+
+def cases_of(record: Record) -> list[str]:
+    """Name the cases of a record."""
+    return sorted({key.partition("/")[0] for key in record.metrics} - {"limits"})
+
+
+def peers_of(record: Record, case: str) -> list[str]:
+    """Name the sides beside ours, those with a goal first."""
+    found = [
+        key.split("/")[1]
+        for key in record.metrics
+        if key.startswith(f"{case}/") and key.endswith("/ratio")
+    ]
+    return sorted(found, key=lambda peer: f"{case}/{peer}/goal" not in record.metrics)
+
+
+def rows_of(record: Record, case: str):
+    """Yield the cells of each row; every number is a role ``result``."""
+    title = record.value(f"settings/{case}")
+    what, _, unit = title.rpartition(" (")
+    unit = unit.removesuffix(")")
+    for peer in peers_of(record, case):
+        key = f"{case}/{peer}"
+
+        def value(path: str, form: str) -> str:
+            return f"{{result}}`{record.name}/{path}:{form}`"
+
+        goal = mark = ""
+        if f"{key}/goal" in record.metrics:
+            goal = f"at least {value(f'{key}/goal', '.3g')}"
+            met = record.value(f"{key}/ratio") >= record.value(f"{key}/goal")
+            mark = "✓" if met else "✗"
+        low, high = (value(f"{key}/{end}", ".2f") for end in ("low", "high"))
+        yield (
+            what,
+            PEERS.get(peer, peer),
+            f"{value(f'{case}/ours', _form(record, f'{case}/ours'))} {unit}",
+            f"{value(f'{key}/theirs', _form(record, f'{key}/theirs'))} {unit}",
+            f"{value(f'{key}/ratio', '.2f')} ({low} to {high})",
+            goal,
+            mark,
+        )
+        what = ""
+
+
+def _form(record: Record, path: str) -> str:
+    """Write large numbers without an exponent."""
+    return ",.0f" if record.value(path) >= 1000 else ".3g"
+
+
+def connect(app: Sphinx) -> None:
+    """Register the directives."""
+    app.add_directive("benchmarks", Benchmarks)
+    app.add_directive("builds", Builds)

@@ -1,0 +1,322 @@
+"""Claims on the pages: a badge under each numbered equation, and the list of claims.
+
+The prefix of an equation's label states its kind: ``def-...`` is a definition; any
+other label must be verified by a claim of ``dian/claims``. The build fails if one is
+not, if a claim verifies an equation that is on no page, or if a claim does not hold.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from dian.claims import KINDS
+from dian.claims import cache as kept_results
+from dian_sphinx import records
+from dian_sphinx.records import row
+
+log = logging.getLogger(__name__)
+PAGE = "verification"  # the page with the directive
+DEFINITION = "def-"
+CHAPTERS = "RPAD"  # how the names of claims begin, in the order of the chapters
+
+
+def results_file(app: Sphinx) -> Path:
+    """Where the results are kept from one build to the next."""
+    return Path(app.confdir) / "build" / "claims.json"
+
+
+def verify_all(app: Sphinx) -> None:
+    """Verify the claims whose code changed; stop the build if one fails."""
+    file = results_file(app)
+    kept = kept_results.read(file)
+    if kept.keys() != kept_results.chapter_keys().keys():
+        # In another process: torch must not have run in one that forks later.
+        command = [sys.executable, "-m", "dian", "verify", "--results", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr.strip())
+        kept = kept_results.read(file)
+    app.env.claims_before = getattr(app.env, "claims", {})
+    # On the environment, which directives and the forked readers have.
+    app.env.claims = {one["id"]: one for reports in kept.values() for one in reports}
+    app.env.claims_file = str(file)
+
+
+def claims_of(env: BuildEnvironment, label: str) -> list[dict]:
+    """Find the claims that verify an equation."""
+    return [one for one in env.claims.values() if label in one["equations"]]
+
+
+def add_badges(app: Sphinx, doctree: nodes.document) -> None:
+    """Put a line of text with a link under every numbered equation of a page."""
+    for equation in list(doctree.findall(nodes.math_block)):
+        label = equation.get("label")
+        if not label:
+            continue
+        badge = nodes.paragraph(classes=["claim-badge"])
+        if label.startswith(DEFINITION):
+            badge += nodes.Text("Definition")
+        for one in claims_of(app.env, label):
+            badge += _link(app, f"claim-{one['id']}", _summary(one))
+        if badge.children:
+            index = equation.parent.index(equation)
+            equation.parent.insert(index + 1, badge)
+
+
+def reread_badges(app: Sphinx, env, added, changed, removed) -> set[str]:
+    """Read the pages again on which a badge is another now."""
+    badges = [
+        {(label, _summary(one)) for one in found.values() for label in one["equations"]}
+        for found in (env.claims_before, env.claims)
+    ]
+    pages = env.domains.math_domain.equations
+    return {pages[label][0] for label, _ in badges[0] ^ badges[1] if label in pages}
+
+
+def _summary(one: dict) -> str:
+    """Say what a check found; only a claim that passed says that it holds."""
+    if not one["passed"]:
+        return f"✗ {one['id']} does not hold"
+    allowed = f"{_number(one['tolerance'])} allowed"
+    return f"✓ {one['id']} holds: residual {_number(one['residual'])}, {allowed}"
+
+
+def _number(residual: float) -> str:
+    return f"{residual:.1e}".replace(".0e", "e") if residual else "0"
+
+
+def _link(app: Sphinx, target: str, text: str) -> addnodes.pending_xref:
+    return addnodes.pending_xref(
+        "",
+        nodes.inline("", text),
+        refdomain="std",
+        reftype="ref",
+        reftarget=target.lower(),
+        refexplicit=True,
+        refwarn=True,
+        refdoc=app.env.docname,
+    )
+
+
+def check_labels(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warn of every equation without a claim, and every claim without an equation."""
+    equations = env.domains.math_domain.equations
+    for label, (docname, _) in equations.items():
+        if not label.startswith(DEFINITION) and not claims_of(env, label):
+            log.warning(
+                "equation %r has no claim: write its check in dian/claims, or name it "
+                "%s... if it defines something and states nothing",
+                label,
+                DEFINITION,
+                location=docname,
+            )
+    for one in env.claims.values():
+        for label in one["equations"]:
+            if label not in equations:
+                log.warning(
+                    "claim %s verifies equation %r, which is on no page",
+                    one["id"],
+                    label,
+                )
+
+
+def write_numbers(app: Sphinx, exception: Exception | None) -> None:
+    """Write the label of each equation by its number, for ``dian verify 17``."""
+    if exception:
+        return
+    labels = {}
+    for label, (page, _) in app.env.domains.math_domain.equations.items():
+        numbers = app.env.toc_fignumbers.get(page, {}).get("displaymath", {})
+        for number in numbers.get(nodes.make_id(f"equation-{label}"), ()):
+            labels[number] = label
+    file = results_file(app).with_name("equations.json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(labels, indent=1, sort_keys=True), encoding="utf-8")
+
+
+class Claims(SphinxDirective):
+    """All claims: what holds, how it was checked, and which mutants were killed."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table, and a section for each claim."""
+        self.env.note_dependency(self.env.claims_file)
+        claims = sorted(self.env.claims.values(), key=_place)
+        return [
+            *self.parse_text_to_nodes("\n".join(_overview(claims))),
+            *map(self.section, claims),
+        ]
+
+    def section(self, one: dict) -> nodes.section:
+        """Tell all of one claim."""
+        title = nodes.title("", f"{one['id']} · {one['title']}")
+        section = nodes.section("", title, names=[f"claim-{one['id']}".lower()])
+        section += self.parse_text_to_nodes("\n".join(_details(one)))
+        self.state.document.note_explicit_target(section)
+        # The search looks into the index: whoever types R1 gets to this section.
+        entry = ("single", one["id"], section["ids"][0], "main", None)
+        section.insert(1, addnodes.index(entries=[entry]))
+        return section
+
+
+class definition_count(nodes.General, nodes.Inline, nodes.Element):
+    """A placeholder for the number of definitions until all pages are read."""
+
+
+def definition_count_role(*_):
+    """Write how many numbered equations are definitions."""
+    return [definition_count()], []
+
+
+def count_definitions(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Replace the placeholder by the number."""
+    for node in list(doctree.findall(definition_count)):
+        labels = app.env.domains.math_domain.equations
+        number = sum(label.startswith(DEFINITION) for label in labels)
+        node.replace_self(nodes.Text(str(number)))
+
+
+def write_renumbered(app: Sphinx, env: BuildEnvironment) -> set[str]:
+    """Write all pages again when equations have other numbers, or others are there.
+
+    Sphinx writes again only the pages *with* these equations. Any other page may refer
+    to them, and one counts them.
+    """
+    numbers = {
+        (page, id_): number
+        for page, found in env.toc_fignumbers.items()
+        for id_, number in found.get("displaymath", {}).items()
+    }
+    old, env.equation_numbers = getattr(env, "equation_numbers", numbers), numbers
+    return set() if old == numbers else set(env.found_docs)
+
+
+class Count(SphinxRole):
+    """The number of ``claims``, of ``bugs`` (mutants) or of recorded ``runs``."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the number as text."""
+        counted = counts(self.env)
+        if self.text not in counted:
+            log.warning(
+                "count %s: expected one of %s",
+                self.text,
+                ", ".join(counted),
+                location=self.get_location(),
+            )
+            return [nodes.problematic(self.rawtext, self.text)], []
+        self.env.note_dependency(self.env.claims_file)
+        return [nodes.inline(self.rawtext, str(counted[self.text]))], []
+
+
+def counts(env: BuildEnvironment) -> dict[str, int]:
+    """Count the claims that hold, the killed mutants and the recorded runs."""
+    claims = env.claims.values()
+    return {
+        "claims": sum(one["passed"] for one in claims),
+        "bugs": sum(m["caught"] for one in claims for m in one["mutants"]),
+        "runs": len(records.names()),
+    }
+
+
+def _place(one: dict) -> tuple[int, int, str]:
+    """Where a claim stands: by chapter, and by number in it.
+
+    >>> ids = ["D1", "R13", "R8a", "R8", "R2"]
+    >>> [one["id"] for one in sorted(({"id": id_} for id_ in ids), key=_place)]
+    ['R2', 'R8', 'R8a', 'R13', 'D1']
+    """
+    number = re.search(r"\d+", one["id"])
+    return CHAPTERS.find(one["id"][0]), int(number[0]), one["id"]
+
+
+def _overview(claims: list[dict]) -> list[str]:
+    planted = [m for one in claims for m in one["mutants"]]
+    caught = sum(m["caught"] for m in planted)
+    head = ("Claim", "Statement", "Kinds", "Residual", "Allowed", "Equations", "Bugs")
+    return [
+        f"**{sum(one['passed'] for one in claims)} of {len(claims)} claims hold, and "
+        f"{caught} of {len(planted)} planted bugs were caught.** "
+        "Equations that define and state nothing: {definitions}`all`. "
+        "How many are checked in which way (a claim may be in several):",
+        "",
+        *(f"- {kind}, {_count(kind, claims)}: {what}" for kind, what in KINDS.items()),
+        "",
+        row(head),
+        row("---" for _ in head),
+        *(
+            row(
+                [
+                    f"{{ref}}`{one['id']} <claim-{one['id'].lower()}>`",
+                    one["title"],
+                    one["kinds"],
+                    _number(one["residual"]) if one["passed"] else "does not hold",
+                    _number(one["tolerance"]),
+                    ", ".join(f"{{eq}}`{label}`" for label in one["equations"]),
+                    f"{sum(m['caught'] for m in one['mutants'])}"
+                    f" of {len(one['mutants'])}",
+                ]
+            )
+            for one in claims
+        ),
+    ]
+
+
+def _count(kind: str, claims: list[dict]) -> int:
+    return sum(kind in one["kinds"].split() for one in claims)
+
+
+def _details(one: dict) -> list[str]:
+    found = _number(one["residual"]) if one["passed"] else f"✗ {one['error']}"
+    return [
+        one["statement"],
+        "",
+        f"- Equations: {', '.join(f'{{eq}}`{label}`' for label in one['equations'])}",
+        f"- Source: {one['source']}",
+        f"- Assumptions: {one['assumptions']}",
+        f"- Residual: {found}, allowed {_number(one['tolerance'])}",
+        f"- Kinds: {one['kinds']}",
+        "",
+        f":::{{dropdown}} The check, in {one['file']}",
+        "```python",
+        one["code"],
+        "```",
+        ":::",
+        "",
+        row(("Planted bug", "In place of", "stands", "Caught")),
+        row("---" for _ in range(4)),
+        *(
+            row([m["what"], _code(m["old"]), _code(m["new"]), m["by"]])
+            for m in one["mutants"]
+        ),
+    ]
+
+
+def _code(text: str) -> str:
+    """Write code in a cell of a table; nothing in it may end the cell."""
+    line = " ".join(text.split()).replace("|", r"\|")
+    return f"`{line}`" if line else "nothing"
+
+
+def connect(app: Sphinx) -> None:
+    """Verify first; then mark, compare and list."""
+    app.connect("builder-inited", verify_all, priority=50)
+    app.connect("env-get-outdated", reread_badges)
+    app.connect("doctree-read", add_badges)
+    app.connect("env-check-consistency", check_labels)
+    # After Sphinx itself has numbered the equations, which is at priority 500.
+    app.connect("env-get-updated", write_renumbered, priority=900)
+    app.connect("build-finished", write_numbers)
+    app.connect("doctree-resolved", count_definitions)
+    app.add_node(definition_count)
+    app.add_role("definitions", definition_count_role)
+    app.add_role("count", Count())
+    app.add_directive("claims", Claims)

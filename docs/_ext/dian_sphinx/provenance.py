@@ -1,0 +1,233 @@
+"""One line under each figure that states its origin.
+
+The directive ``provenance`` names a record; ``live`` states that the figure was
+computed while the page was built. A gallery page that loads a record needs one of them
+under every figure; on a page that loads none, ``live`` is added automatically.
+
+The directive ``picture`` shows a figure of the gallery on another page, with its
+alternative text and its origin.
+"""
+
+import re
+from pathlib import Path
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from dian.errors import DianError
+from dian_sphinx import records
+from dian_sphinx.gallery import records_in
+from dian_sphinx.records import depend_on, label, read
+
+log = logging.getLogger(__name__)
+LIVE = "Computed while this page was built."
+# In the pages that sphinx-gallery writes:
+FIGURE = re.compile(r"^ *\.\. image-sg:: (\S+)\n +:alt: (.*)\n", re.MULTILINE)
+NEXT_BLOCK = re.compile(r"^\.\. GENERATED FROM PYTHON SOURCE", re.MULTILINE)
+RECORD = re.compile(r"^\.\. provenance:: (\S+)$", re.MULTILINE)
+
+
+class Provenance(SphinxDirective):
+    """Device, date, commit, seeds, seconds and command of a record."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the line as a paragraph, or nothing after a warning."""
+        name = self.arguments[0]
+        try:
+            record = read(name)
+        except DianError as error:
+            log.warning("provenance %s: %s", name, error, location=self.get_location())
+            return []
+        depend_on(self.env, name)
+        line = nodes.paragraph(classes=["provenance"], record=name)
+        line += marked(record.provenance, record.command)
+        if records.PAGE in self.env.found_docs:
+            line += nodes.Text(" (")
+            line += link_to(name)
+            line += nodes.Text(")")
+        self.set_source_info(line)
+        return [line]
+
+
+class Live(SphinxDirective):
+    """The same line for a figure that shows nothing of a record."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the line as a paragraph."""
+        return [live_line()]
+
+
+def live_line() -> nodes.paragraph:
+    """State that a figure was computed by the page itself."""
+    return nodes.paragraph("", LIVE, classes=["provenance"])
+
+
+def marked(text: str, code: str) -> list[nodes.Node]:
+    """Turn a line that ends with some code into nodes.
+
+    >>> [node.tagname for node in marked("again: make html", "make html")]
+    ['#text', 'literal']
+    """
+    return [nodes.Text(text.removesuffix(code)), nodes.literal("", code)]
+
+
+def link_to(name: str, text: str = "about this run") -> addnodes.pending_xref:
+    """Link to the record on the page that lists them all."""
+    return addnodes.pending_xref(
+        "",
+        nodes.inline("", text),
+        refdomain="std",
+        reftype="ref",
+        reftarget=label(name),
+        refexplicit=True,
+        refwarn=True,
+    )
+
+
+def check_figures(app: Sphinx, doctree: nodes.document) -> None:
+    """Warn if a page shows a record, or a figure beside it, without its origin."""
+    shown = {node.get("record") for node in doctree.findall(nodes.paragraph)}
+    loaded = _loaded(app, doctree)
+    for name in sorted(loaded - shown):
+        log.warning(
+            "the page loads the record %r: it needs the directive `provenance` "
+            "with that name under its figures",
+            name,
+            location=app.env.current_document.docname,
+        )
+    if not _script(app).is_file():
+        return
+    for figure in without_line(doctree):
+        if loaded:
+            log.warning(
+                "the page loads a record: the figure %r needs the directive "
+                "`provenance` or `live` under it, before the next block of code",
+                figure.get("alt"),
+                location=figure,
+            )
+        else:
+            _insert_after(figure, live_line())
+
+
+def without_line(doctree: nodes.document) -> list[nodes.Node]:
+    """Find the last figure of every block of code that has no line under it."""
+    missing, figure = [], None
+    for node in doctree.findall():
+        if node.tagname in ("image", "imgsgnode"):
+            figure = node
+        elif "provenance" in getattr(node, "attributes", {}).get("classes", ()):
+            figure = None
+        elif _is_code(node) and figure is not None:
+            missing.append(figure)
+            figure = None
+    return missing if figure is None else [*missing, figure]
+
+
+def _is_code(node: nodes.Node) -> bool:
+    """Distinguish a block of the script from its printed output."""
+    is_block = isinstance(node, nodes.literal_block)
+    return is_block and node.get("language", "").lower() == "python"
+
+
+def _insert_after(figure: nodes.Node, line: nodes.paragraph) -> None:
+    """Put the line under a figure, or under the row of figures that it ends."""
+    while not isinstance(figure.parent, nodes.section | nodes.document):
+        figure = figure.parent
+    figure.parent.insert(figure.parent.index(figure) + 1, line)
+
+
+def _script(app: Sphinx) -> Path:
+    """Return the path of the script of a gallery page."""
+    return Path(app.srcdir, app.env.current_document.docname).with_suffix(".py")
+
+
+def _loaded(app: Sphinx, doctree: nodes.document) -> set[str]:
+    """Name the records that the code on a page loads."""
+    script = _script(app)
+    if script.is_file():
+        return records_in(script.read_text("utf-8"), records.FOLDER)
+    return {
+        name
+        for cell in doctree.findall(nodes.container)
+        if "cell_input" in cell["classes"]
+        for name in records.names()
+        if f'"{name}"' in cell.astext() or f"'{name}'" in cell.astext()
+    }
+
+
+class Picture(SphinxDirective):
+    """One figure of a page: ``gallery/1_rnn/plot_1_forward 2``, counted from 1."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        """Return the picture and the line under it."""
+        docname, number = self.arguments[0], int(self.arguments[1])
+        page = Path(self.env.srcdir, docname).with_suffix(".rst")
+        self.env.note_dependency(str(page))
+        figures = figures_of(page.read_text("utf-8")) if page.is_file() else []
+        if not 1 <= number <= len(figures):
+            place = self.get_location()
+            log.warning("picture: no figure %s on %s", number, docname, location=place)
+            return []
+        uri, words, records = figures[number - 1]
+        image = nodes.image(uri=uri, alt=words, classes=["picture"], loading="lazy")
+        line = nodes.paragraph(classes=["provenance"])
+        line += nodes.Text("From the page ")
+        line += page_link(docname)
+        line += nodes.Text(": drawn from " if records else ", computed as it was built")
+        for i, name in enumerate(records):
+            line += [nodes.Text(", ")] if i else []
+            line += link_to(name, name)
+        line += nodes.Text(".")
+        self.set_source_info(image)
+        self.set_source_info(line)
+        return [image, line]
+
+
+def figures_of(page: str) -> list[tuple[str, str, list[str]]]:
+    r"""Find the figures of a page as sphinx-gallery wrote it.
+
+    Returns
+    -------
+    figures
+        Of each the address, the words, and the records that it is from.
+
+    Examples
+    --------
+    >>> page = ".. image-sg:: /x.png\n   :alt: a curve\n\n.. provenance:: a-run\n"
+    >>> figures_of(page)
+    [('/x.png', 'a curve', ['a-run'])]
+    """
+    figures = []
+    for match in FIGURE.finditer(page):
+        # The lines under a figure stand in the text that follows its block of code.
+        blocks = NEXT_BLOCK.split(page[match.end() :])
+        figures.append((match[1], match[2], RECORD.findall("".join(blocks[:2]))))
+    return figures
+
+
+def page_link(docname: str) -> addnodes.pending_xref:
+    """Link to a page under its title."""
+    return addnodes.pending_xref(
+        "",
+        nodes.inline("", docname),
+        refdomain="std",
+        reftype="doc",
+        reftarget=f"/{docname}",
+        refexplicit=False,
+        refwarn=True,
+    )
+
+
+def connect(app: Sphinx) -> None:
+    """Register the directives and their check."""
+    app.add_directive("provenance", Provenance)
+    app.add_directive("live", Live)
+    app.add_directive("picture", Picture)
+    app.connect("doctree-read", check_figures)

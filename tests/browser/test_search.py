@@ -1,0 +1,107 @@
+"""The search, in the browser, finds what a reader looks for."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+from built import CHAPTERS, HTML
+
+import dian
+from dian.claims import verify as verifier
+
+TERMS = {
+    "rnn": ["backpropagation through time", "vanishing gradient", "clipping"],
+    "positions": ["sinusoidal", "rotary", "relative position", "extrapolation"],
+    "attention": ["softmax", "attention head", "causal mask", "online softmax"],
+    "diffusion": ["noise schedule", "variational bound", "DDIM", "posterior"],
+}
+# What the page itself does with a query, without the summaries that it fetches then:
+# for each result its page with the place on it, the best first.
+FIND = """queries => queries.map(query =>
+  Search._performSearch(...Search._parseQuery(query)).reverse().map(
+    ([page, title, anchor]) => `${page}.html${anchor || ""}`))"""
+
+
+@pytest.fixture(scope="module")
+def find(browser, origin):
+    """Return a function that asks many things at once."""
+    tab = browser.new_page()
+    tab.goto(f"{origin}/search.html")
+    tab.wait_for_function("Search.hasIndex()")
+    yield lambda queries: dict(zip(queries, tab.evaluate(FIND, queries), strict=True))
+    tab.close()
+
+
+def test_each_claim_is_the_first_that_its_id_finds(find):
+    found = find(sorted(verifier.claims()))
+    wrong = {
+        claim: places[:2]
+        for claim, places in found.items()
+        if places[:1] != [f"verification.html#claim-{claim.lower()}"]
+    }
+    assert not wrong
+
+
+def public_functions() -> list[str]:
+    """List the names of all functions and classes that the API reference shows."""
+    modules = [
+        importlib.import_module(module.name)
+        for module in pkgutil.walk_packages(dian.__path__, "dian.")
+        if not module.name.endswith("__main__")
+    ]
+    return sorted(
+        f"{module.__name__}.{name}"
+        for module in modules
+        for name, value in vars(module).items()
+        if (inspect.isfunction(value) or inspect.isclass(value))
+        and not name.startswith("_")
+        and not hasattr(value, "claim")  # the check of a claim is on another page
+        and value.__module__ == module.__name__
+    )
+
+
+@pytest.mark.parametrize("form", ["bare", "dotted"])
+def test_each_function_is_among_what_its_name_finds(find, form):
+    names = public_functions()
+    queries = {n: n.rpartition(".")[2] if form == "bare" else n for n in names}
+    found = find(list(queries.values()))
+    assert len(names) > 100
+    places = {n: f"api/{n.rpartition('.')[0]}.html#{n}" for n in names}
+    assert not [n for n in names if places[n] not in found[queries[n]]]
+
+
+def test_what_is_nowhere_is_not_found(find):
+    assert find(["zyzzyva", "dian.no_such_thing"]) == {
+        "zyzzyva": [],
+        "dian.no_such_thing": [],
+    }
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_main_terms_find_their_chapter(find, chapter):
+    first = {
+        term: [place.partition("#")[0] for place in places[:3]]
+        for term, places in find(TERMS[chapter]).items()
+    }
+    assert not [term for term in first if f"{chapter}.html" not in first[term]]
+
+
+@pytest.mark.parametrize("scheme", ["http", "file"])
+def test_who_types_into_the_dialog_gets_there(opened, origin, scheme):
+    base = origin if scheme == "http" else HTML.as_uri()
+    with opened() as tab:
+        tab.goto(f"{base}/index.html")
+        tab.keyboard.press("Control+k")
+        icon = tab.locator("dialog .fa-magnifying-glass")
+        field = tab.locator("dialog input")
+        lens, box = icon.bounding_box(), field.bounding_box()
+        assert lens["x"] + lens["width"] <= box["x"]  # it covers no letter
+        tab.keyboard.type("R1")
+        tab.keyboard.press("Enter")
+        first = tab.locator("#search-results li a").first
+        first.wait_for()
+        first.click()
+        tab.wait_for_url("**/verification.html**")
+        assert "#claim-r1" in tab.url
+        assert tab.locator("#claim-r1").is_visible()
