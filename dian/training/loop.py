@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from dian.errors import require
 from dian.training import distributed
 from dian.training.clipping import clip_by_norm
 from dian.training.schedules import SCHEDULES
@@ -107,20 +108,22 @@ class Training:
 
     def __post_init__(self):
         if isinstance(self.schedule, str):
-            if self.schedule not in SCHEDULES:
-                names = ", ".join(SCHEDULES)
-                raise ValueError(
-                    f"schedule must be one of {names} or a function, got "
-                    f"{self.schedule!r}"
-                )
+            require(
+                self.schedule in SCHEDULES,
+                f"schedule must be one of {', '.join(SCHEDULES)} or a function, got "
+                f"{self.schedule!r}",
+            )
             self.schedule = SCHEDULES[self.schedule]
         if not isinstance(self.data, DataLoader):
+            require(
+                isinstance(self.data, tuple), "data must be a tuple or a DataLoader"
+            )
             lengths = [len(part) for part in self.data]
-            if len(set(lengths)) != 1 or not lengths[0]:
-                raise ValueError(
-                    f"data must be tensors of the same number of items, at least one, "
-                    f"got {lengths}"
-                )
+            require(
+                len(set(lengths)) == 1 and lengths[0],
+                f"data must have the same number of items in all tensors, at least 1, "
+                f"got {lengths}",
+            )
         self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     @property

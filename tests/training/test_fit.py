@@ -75,7 +75,7 @@ def test_options_are_those_of_the_loop(data):
 @pytest.mark.parametrize(
     ("call", "error", "told"),
     [
-        (lambda m, x, y: fit(m, (x, y[:5])), ValueError, r"same number .* \[97, 5\]"),
+        (lambda m, x, y: fit(m, (x, y[:5])), ValueError, r"same number .*\[97, 5\]"),
         (lambda m, x, y: fit(m, (x, y), schedule="cos"), ValueError, "got 'cos'"),
         (lambda m, x, y: fit(m, (x, y), epoch=3), TypeError, "'epoch'"),
         (

@@ -235,12 +235,19 @@ def test_an_image_that_is_not_finite_stops_before_the_loss():
     ("changed", "told"),
     [
         ({"schedule": "cosin"}, "one of constant, cosine, one-cycle .* got 'cosin'"),
-        ({"n": 0}, r"at least one, got \[0\]"),
+        ({"n": 0}, r"at least 1, got \[0\]"),
     ],
 )
 def test_wrong_arguments_are_one_line(model, changed, told):
     with pytest.raises(ValueError, match=told):
         training(model, lambda items: model.weight.sum(), **changed)
+
+
+def test_a_tensor_alone_is_not_taken_for_its_rows(model):
+    run = training(model, lambda items: model.weight.sum())
+    run.data = torch.ones(7, 3)  # in a call, the tests check the type before
+    with pytest.raises(ValueError, match="data must be a tuple or a DataLoader"):
+        run.__post_init__()
 
 
 def test_an_untrained_network_is_at_chance_and_can_overfit_one_batch():
