@@ -43,7 +43,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 shown = {"traceback": False}
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool | None) -> None:
     if wanted:
         print(f"dian {dian.__version__}")
         raise typer.Exit
@@ -55,14 +55,14 @@ def options(
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
     version: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--version",
             help="Print the version.",
             callback=_print_version,
             is_eager=True,
         ),
-    ] = False,
+    ] = None,
 ) -> None:
     """Take the options of all commands."""
     shown["traceback"] = debug
