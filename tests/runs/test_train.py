@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,7 @@ from dian.errors import DianError
 from dian.runs import train as runner
 from dian.runs.experiment import Job, find
 from dian.runs.freshness import stale
-from dian.runs.progress import reporting
 from dian.runs.record import record_names
-from dian.training.loop import Step
 
 NAME = "rnn-fashion-mnist"
 ROOT = Path(__file__).parents[2]
@@ -250,64 +247,3 @@ def test_a_wrong_command_is_one_line(tmp_path, monkeypatch, capsys, arguments, m
     assert re.search(message, told)
     assert "Traceback" not in told
     assert not list(tmp_path.iterdir())
-
-
-def test_progress_is_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    with reporting("some") as show:
-        for number in range(1, 8):
-            clock[0] += 12.0
-            show(3, Step(number, 7, 1, 1 / number))
-    told = capsys.readouterr().err.splitlines()
-    assert told == [
-        "some, seed 3: step 1 of 7, loss 1.000",
-        "some, seed 3: step 4 of 7, loss 0.250",
-        "some, seed 3: step 7 of 7, loss 0.143",
-    ]
-
-
-class Writer:
-    """Stands in for SummaryWriter of torch, which needs the package tensorboard."""
-
-    def __init__(self, folder):
-        self.folder, self.told = folder, []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.told.append("closed")
-
-    def add_scalar(self, *scalar):
-        self.told.append(scalar)
-
-
-def test_losses_are_written_for_tensorboard(tmp_path, monkeypatch):
-    writers = []
-
-    def summary_writer(folder):
-        writers.append(Writer(folder))
-        return writers[0]
-
-    module = types.ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = summary_writer
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    with reporting("some", tmp_path) as write:
-        write(2, Step(1, 2, 1, 0.5))
-        write(2, Step(2, 2, 1, 0.25, epoch_loss=0.375))
-    (writer,) = writers
-    assert writer.folder == tmp_path
-    assert writer.told == [
-        ("seed 2/loss", 0.5, 1),
-        ("seed 2/loss", 0.25, 2),
-        ("seed 2/epoch loss", 0.375, 1),
-        "closed",
-    ]
-
-
-def test_without_the_package_tensorboard_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    told = r"--tensorboard needs .* run: pip install tensorboard"
-    with pytest.raises(DianError, match=told), reporting("some", tmp_path):
-        pass
