@@ -19,7 +19,9 @@ EXPERIMENTS = {
     for name, experiment in ALL.items()
     if experiment.data is classification.load_splits
 }
-RECORDED = [name for name in records.names() if records.load(name).content["replay"]]
+RECORDED = [
+    name for name in records.record_names() if records.load(name).content["replay"]
+]
 
 
 @pytest.fixture(scope="module")

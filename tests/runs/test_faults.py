@@ -29,6 +29,7 @@ from dian.runs import experiment as registry
 from dian.runs import record as records
 from dian.runs import train as runner
 from dian.runs.checkpoint import Checkpoint
+from dian.runs.code_hash import record_key
 from dian.runs.experiment import Experiment, Job, Outcome, find
 from dian.training.loop import Training
 
@@ -335,7 +336,7 @@ def test_code_in_a_file_is_never_executed(tmp_path, kind):
     readers, recorded = [lambda: Checkpoint(file, {}).load()], "rnn-fashion-mnist"
     for part in ("record.json", "weights.safetensors"):
         folder = tmp_path / part
-        shutil.copytree(records.FOLDER / recorded, folder / recorded)
+        shutil.copytree(records.RECORDED / recorded, folder / recorded)
         shutil.copy(file, folder / recorded / part)
         readers.append(lambda folder=folder: records.load(recorded, folder))
     for reader in readers:
@@ -422,7 +423,7 @@ def test_a_cell_that_fails_stops_the_build_and_names_the_page(tmp_path):
 
 
 def test_another_byte_of_the_data_is_another_key():
-    key = records.make_key("dian.experiments.rnn.best", {}, data.CHECKSUMS)
+    key = record_key("dian.experiments.rnn.best", {}, data.CHECKSUMS)
     first = next(iter(data.CHECKSUMS))
     other = replace(find("rnn-best"), checksums=data.CHECKSUMS | {first: "0"})
-    assert records.make_key("dian.experiments.rnn.best", {}, other.checksums) != key
+    assert record_key("dian.experiments.rnn.best", {}, other.checksums) != key

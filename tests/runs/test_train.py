@@ -16,6 +16,7 @@ from dian.errors import DianError
 from dian.runs import record as records
 from dian.runs import train as runner
 from dian.runs.experiment import Job, find
+from dian.runs.freshness import stale
 from dian.training.loop import Step
 
 NAME = "rnn-fashion-mnist"
@@ -39,7 +40,7 @@ def test_a_quick_run_makes_a_whole_record(tmp_path):
     assert record.value("test/accuracy") > 0.5
     assert record.arrays["predictions"].shape == (2, 500)
     assert record.series["test/accuracy"].shape == (2, 6)
-    assert records.stale(record) == []
+    assert stale(record) == []
     network = find(NAME).build(find(NAME).quick)
     network.load_state_dict(record.weights)
     images = find(NAME).data(True)[1].unit()
@@ -121,7 +122,7 @@ def checkout(tmp_path, real_data):
     shutil.copytree(
         ROOT / "dian", tmp_path / "dian", ignore=shutil.ignore_patterns("__pycache__")
     )
-    for other in set(records.names()) - {NAME}:
+    for other in set(records.record_names()) - {NAME}:
         shutil.rmtree(tmp_path / "dian" / "recorded" / other)
 
     def run(*arguments):
