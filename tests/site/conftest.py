@@ -100,7 +100,7 @@ class Site:
         content = json.loads(path.read_text())
         for name, value in metrics.items():
             content["metrics"][name] = [value for _ in content["seeds"]]
-        content["checksum"] = runs.checksum(content)
+        content = runs.sealed(content)
         path.write_bytes(runs._text(content))
 
     def edit_record(self) -> None:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from dian.runs import freshness
 from dian.runs import record as runs
 
 NAME = "rnn-fashion-mnist"
@@ -60,7 +61,7 @@ def test_a_damaged_file_of_a_record_stops_the_build(site):
 
 def test_a_stale_record_stops_the_build(site, monkeypatch):
     monkeypatch.setattr(
-        records, "stale", lambda record: ["dian.rnn.recurrence changed"]
+        freshness, "stale", lambda record: ["dian.rnn.recurrence changed"]
     )
     with pytest.raises(
         SystemExit, match=f"{NAME} is stale: dian.rnn.recurrence changed; run: "
