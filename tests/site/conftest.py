@@ -101,7 +101,7 @@ class Site:
         for name, value in metrics.items():
             content["metrics"][name] = [value for _ in content["seeds"]]
         content = runs.sealed(content)
-        path.write_bytes(runs._text(content))
+        path.write_bytes(runs.to_json(content))
 
     def edit_record(self) -> None:
         """Change one number of the record by hand."""
