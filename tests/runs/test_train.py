@@ -218,7 +218,7 @@ def test_a_damaged_record_is_told_by_the_audit(checkout):
     audit = run("audit")
     assert audit.returncode == 1
     assert re.search(rf"{NAME} +│ damaged ", audit.stdout)
-    assert "record.json was changed by hand" in audit.stderr
+    assert "record.json is not as it was written" in audit.stderr
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_a_damaged_record_is_told_by_the_audit(checkout):
 )
 def test_a_wrong_command_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(records, "FOLDER", tmp_path / "recorded")
+    monkeypatch.setattr(records, "RECORDED", tmp_path / "recorded")
     monkeypatch.setattr(sys, "argv", ["dian", *arguments])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as ended:
