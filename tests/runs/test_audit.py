@@ -59,8 +59,8 @@ def test_a_changed_module_is_named(folder):
 @pytest.mark.parametrize(
     ("settings", "checksums", "reason"),
     [
-        ({"h": 127}, {}, "setting.h is 128, expected 127"),
-        ({}, {"a.gz": "0"}, "data file.a.gz is absent, expected 0"),
+        ({"h": 127}, {}, "setting h 128 -> 127"),
+        ({}, {"a.gz": "0"}, "data file a.gz is new"),
     ],
 )
 def test_a_changed_setting_or_data_file_is_named(
