@@ -16,10 +16,11 @@ from pathlib import Path
 
 import torch
 
-from dian.runs import environment, train
-from dian.runs import record as records
+from dian.runs import train
 from dian.runs.checkpoint import Checkpoint
+from dian.runs.environment import describe_environment, select_device
 from dian.runs.experiment import Job, find
+from dian.runs.record import load, save
 
 NAME = "ddpm-fashion-mnist-small"
 N_IMAGE = 60_000
@@ -73,7 +74,7 @@ def record_seconds(folder: Path) -> float:
     experiment = find(NAME)
     begin = time.perf_counter()
     train.replay(experiment, experiment.settings, experiment.data(True))
-    stand_in = records.load("rnn-fashion-mnist")
+    stand_in = load("rnn-fashion-mnist")
     files = {name: bytes(2**22) for name in stand_in.content["files"]}
     save(folder / stand_in.name, dict(stand_in.content), files)
     return time.perf_counter() - begin
@@ -89,7 +90,7 @@ def measure_all(n_step: int, device: torch.device) -> dict[str, float | str]:
     step, saving = (statistics.median(times[name]) for name in ("step", "saving"))
     run = step * settings.epochs * -(-N_IMAGE // settings.batch_size)
     return {
-        "device": environment.describe(device)["device"],
+        "device": describe_environment(device)["device"],
         "seconds of a step": step,
         "seconds of a saving": saving,
         "megabytes of a checkpoint": size / 1e6,
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true", help="for machines")
     options = parser.parse_args()
-    found = measure_all(options.steps, environment.device(options.device))
+    found = measure_all(options.steps, select_device(options.device))
     if options.json:
         print(json.dumps(found, indent=1))
     else:

@@ -60,7 +60,7 @@ def options(
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
     version: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--version",
             help="Print the version.",
@@ -176,7 +176,18 @@ def train(
     if quick and folder.resolve() == RECORDED:
         raise DianError("--quick never overwrites a recorded run; choose another --out")
     select_device(device)  # refused before the bar is drawn
-    with _reporting(name, tensorboard) as report:
+    with _progress(name) as show, _tensorboard(tensorboard) as write:
+
+        def report(seed: int, step: Step) -> None:
+            show(seed, step)
+            write(seed, step)
+
+        processes = Processes(
+            distributed.rank(),
+            distributed.world_size(),
+            distributed.process_group,
+            distributed.broadcast_from_rank0,
+        )
         options = runner.Options(
             device=device,
             n_seed=seeds,
@@ -184,7 +195,7 @@ def train(
             commit=commit,
             resume=resume,
             report=report,
-            processes=_processes(),
+            processes=processes,
         )
         record = runner.train(experiment, folder / name, options)
     if record is None:
@@ -323,28 +334,6 @@ def _table(reports: list[dict]) -> str:
     if killed:
         tally += f", {sum(killed)} of {len(killed)} mutants were killed"
     return f"{drawn.get()}{tally}"
-
-
-def _processes() -> Processes:
-    """Return the processes that torchrun started."""
-    return Processes(
-        distributed.rank(),
-        distributed.world_size(),
-        distributed.process_group,
-        distributed.broadcast_from_rank0,
-    )
-
-
-@contextmanager
-def _reporting(name: str, tensorboard: Path | None) -> Iterator[Report]:
-    """Yield a function that shows steps, and writes them for TensorBoard if asked."""
-    with _progress(name) as show, _tensorboard(tensorboard) as write:
-
-        def report(seed: int, step: Step) -> None:
-            show(seed, step)
-            write(seed, step)
-
-        yield report
 
 
 @contextmanager

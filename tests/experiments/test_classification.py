@@ -9,8 +9,8 @@ from dian.data import sample
 from dian.experiments import classification
 from dian.experiments.rnn import best
 from dian.runs import experiment as registry
-from dian.runs import record as records
 from dian.runs.experiment import Job
+from dian.runs.record import load, record_names
 
 ALL = registry.experiments()
 # The diffusion models have another test file.
@@ -19,7 +19,7 @@ EXPERIMENTS = {
     for name, experiment in ALL.items()
     if experiment.data is classification.load_splits
 }
-RECORDED = [name for name in records.names() if records.load(name).content["replay"]]
+RECORDED = [name for name in record_names() if load(name).content["replay"]]
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +56,12 @@ def test_it_runs_in_both_types_of_numbers(experiment, few):
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_settings_of_a_record_are_those_of_today(name):
     """A field that is added, renamed or has another default would change them."""
-    assert asdict(ALL[name].settings) == records.load(name).settings
+    assert asdict(ALL[name].settings) == load(name).settings
 
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_the_weights_of_a_record_fit_the_network_of_its_settings(name):
-    record, experiment = records.load(name), ALL[name]
+    record, experiment = load(name), ALL[name]
     network = experiment.build(replace(experiment.settings, **record.settings), None)
     shapes = {key: w.shape for key, w in record.weights.items()}
     assert {key: w.shape for key, w in network.state_dict().items()} == shapes

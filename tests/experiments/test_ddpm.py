@@ -233,7 +233,7 @@ def test_a_trajectory_has_eleven_timesteps():
 
 
 def test_without_the_classifier_nothing_is_trained(monkeypatch):
-    monkeypatch.setattr(records, "names", lambda *_: [])
+    monkeypatch.setattr(evaluation, "record_names", lambda *_: [])
     monkeypatch.setattr(evaluation, "load_splits", lambda quick: ((), ()))
     with pytest.raises(DianError, match="run: python -m dian train feature-classifier"):
         evaluation.read(False)

@@ -22,14 +22,14 @@ from sphinx.util.docutils import docutils_namespace
 from torch import nn
 
 from dian import data
-from dian.claims import cache as ledger
 from dian.errors import DianError
 from dian.runs import checkpoint as checkpoints
 from dian.runs import experiment as registry
-from dian.runs import record as records
 from dian.runs import train as runner
 from dian.runs.checkpoint import Checkpoint
+from dian.runs.code_hash import record_key
 from dian.runs.experiment import Experiment, Job, Outcome, find
+from dian.runs.record import RECORDED, load
 from dian.training.loop import Training
 
 ROOT = Path(__file__).parents[2]
@@ -171,13 +171,13 @@ def test_whichever_operation_of_a_training_run_fails(tmp_path, monkeypatch, know
     shutil.copytree(tmp_path / "old", tmp_path / "new")
     names = operations(monkeypatch, lambda: train(tmp_path / "new" / NAME))
     assert {"mkdir", "fsync", "replace", "write_bytes", "rmtree"} <= set(names)
-    new = content(records.load(NAME, tmp_path / "new"))
+    new = content(load(NAME, tmp_path / "new"))
     assert old["files"] != new["files"]
     for n, name in enumerate(names, start=1):
         out = tmp_path / str(n) / NAME
         shutil.copytree(tmp_path / "old", out.parent)
         told = told_when(monkeypatch, n, lambda out=out: train(out))
-        now = content(records.load(NAME, out.parent))
+        now = content(load(NAME, out.parent))
         if told:
             assert re.search(r"No space left on device.*(resume|--out|remove)", told)
             assert str(out.parent) in told
@@ -189,19 +189,6 @@ def test_whichever_operation_of_a_training_run_fails(tmp_path, monkeypatch, know
         assert sorted(path.name for path in out.iterdir()) == sorted(files)
         assert content(train(out, resume=True)) == new
         assert [path.name for path in out.parent.iterdir()] == [NAME]
-
-
-def test_a_record_that_a_killed_process_moved_away_comes_back(tmp_path, known):
-    out = tmp_path / NAME
-    train(out)
-    kept = tmp_path / f".{NAME}.writing-x"
-    kept.mkdir()
-    out.rename(kept / "old")
-    wrong = dict(records.load("rnn-fashion-mnist").content) | {"name": NAME}
-    with pytest.raises(DianError, match="cannot be written"):
-        records.save(out, wrong, {"no/such/folder": b""})
-    assert records.load(NAME, tmp_path).name == NAME
-    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_whichever_operation_of_storing_a_proof_fails(tmp_path, monkeypatch, known):
@@ -216,28 +203,10 @@ def test_whichever_operation_of_storing_a_proof_fails(tmp_path, monkeypatch, kno
         before = (out / "record.json").read_bytes()
         told = told_when(monkeypatch, n, prove)
         assert re.search(r"record.json: cannot be written \(No space .* again$", told)
-        records.load(NAME, tmp_path)
+        load(NAME, tmp_path)
         assert len(list(out.iterdir())) == 3
         replaced = "replace" in names[: n - 1]
         assert ((out / "record.json").read_bytes() != before) == replaced, name
-
-
-def test_whichever_operation_of_keeping_results_fails(tmp_path, monkeypatch):
-    file = tmp_path / "claims.json"
-    monkeypatch.setattr(ledger, "chapter_keys", dict)
-    monkeypatch.setattr(ledger, "require_expected", lambda found: None)
-
-    def keep():
-        ledger._keep({}, file)
-
-    names = operations(monkeypatch, keep)
-    for n, name in enumerate(names, start=1):
-        file.write_text("before")
-        told = told_when(monkeypatch, n, keep)
-        assert re.search(r"cannot be written \(No space .* with --results$", told)
-        replaced = "replace" in names[: n - 1]
-        assert file.read_text() == ("{}" if replaced else "before"), name
-        assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_second_training_of_the_same_run_is_refused(tmp_path, known):
@@ -335,9 +304,9 @@ def test_code_in_a_file_is_never_executed(tmp_path, kind):
     readers, recorded = [lambda: Checkpoint(file, {}).load()], "rnn-fashion-mnist"
     for part in ("record.json", "weights.safetensors"):
         folder = tmp_path / part
-        shutil.copytree(records.FOLDER / recorded, folder / recorded)
+        shutil.copytree(RECORDED / recorded, folder / recorded)
         shutil.copy(file, folder / recorded / part)
-        readers.append(lambda folder=folder: records.load(recorded, folder))
+        readers.append(lambda folder=folder: load(recorded, folder))
     for reader in readers:
         with pytest.raises(DianError, match=r": expected|cannot be read"):
             reader()
@@ -422,7 +391,7 @@ def test_a_cell_that_fails_stops_the_build_and_names_the_page(tmp_path):
 
 
 def test_another_byte_of_the_data_is_another_key():
-    key = records.make_key("dian.experiments.rnn.best", {}, data.CHECKSUMS)
+    key = record_key("dian.experiments.rnn.best", {}, data.CHECKSUMS)
     first = next(iter(data.CHECKSUMS))
     other = replace(find("rnn-best"), checksums=data.CHECKSUMS | {first: "0"})
-    assert records.make_key("dian.experiments.rnn.best", {}, other.checksums) != key
+    assert record_key("dian.experiments.rnn.best", {}, other.checksums) != key

@@ -13,9 +13,10 @@ import torch
 
 from dian import __main__ as command_line
 from dian.errors import DianError
-from dian.runs import record as records
 from dian.runs import train as runner
 from dian.runs.experiment import Job, find
+from dian.runs.freshness import stale
+from dian.runs.record import record_names
 from dian.training.loop import Step
 
 NAME = "rnn-fashion-mnist"
@@ -39,7 +40,7 @@ def test_a_quick_run_makes_a_whole_record(tmp_path):
     assert record.value("test/accuracy") > 0.5
     assert record.arrays["predictions"].shape == (2, 500)
     assert record.series["test/accuracy"].shape == (2, 6)
-    assert records.stale(record) == []
+    assert stale(record) == []
     network = find(NAME).build(find(NAME).quick)
     network.load_state_dict(record.weights)
     images = find(NAME).data(True)[1].unit()
@@ -121,7 +122,7 @@ def checkout(tmp_path, real_data):
     shutil.copytree(
         ROOT / "dian", tmp_path / "dian", ignore=shutil.ignore_patterns("__pycache__")
     )
-    for other in set(records.names()) - {NAME}:
+    for other in set(record_names()) - {NAME}:
         shutil.rmtree(tmp_path / "dian" / "recorded" / other)
 
     def run(*arguments):
@@ -220,7 +221,7 @@ def test_a_damaged_record_is_told_by_the_audit(checkout):
     audit = run("audit")
     assert audit.returncode == 1
     assert re.search(rf"{NAME} +│ damaged ", audit.stdout)
-    assert "record.json was changed by hand" in audit.stderr
+    assert "record.json is not as it was written" in audit.stderr
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_a_damaged_record_is_told_by_the_audit(checkout):
 )
 def test_a_wrong_command_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(records, "FOLDER", tmp_path / "recorded")
+    monkeypatch.setattr(command_line, "RECORDED", tmp_path / "recorded")
     monkeypatch.setattr(sys, "argv", ["dian", *arguments])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as ended:

@@ -8,7 +8,7 @@ import torch
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest
 from dian.rnn import networks
-from dian.runs import record as records
+from dian.runs.record import load
 from dian.training import loop, loss
 
 SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
@@ -64,7 +64,7 @@ def start() -> float:
         stopped = False
     except FloatingPointError:
         stopped = True
-    record = records.load("rnn-fashion-mnist").series
+    record = load("rnn-fashion-mnist").series
     recorded = np.concatenate([v.ravel() for k, v in record.items() if "loss" in k])
     return largest(
         [
