@@ -18,6 +18,7 @@ from dian.experiments.diffusion.samplers import (
     Sampler,
     TrajectoryRecorder,
 )
+from dian.runs import record
 from dian.runs.checkpoint import Checkpoint
 from dian.runs.experiment import Job
 
@@ -233,7 +234,8 @@ def test_a_trajectory_has_eleven_timesteps():
 
 
 def test_without_the_classifier_nothing_is_trained(monkeypatch):
-    monkeypatch.setattr(evaluation, "record_names", lambda *_: [])
+    for module in (evaluation, record):
+        monkeypatch.setattr(module, "record_names", lambda *_: [])
     monkeypatch.setattr(evaluation, "load_splits", lambda quick: ((), ()))
     with pytest.raises(DianError, match="run: python -m dian train feature-classifier"):
         evaluation.read(False)
