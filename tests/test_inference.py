@@ -137,7 +137,8 @@ def test_sample(tmp_path):
     options = ("-n", 4, "-o", "grid.png", "--steps", 2)
     code, output, _ = dian_says("sample", DDPM, *options, cwd=tmp_path)
     assert (code, output) == (0, "written to grid.png\n")
-    assert min(Image.open(tmp_path / "grid.png").size) >= 28
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert min(grid.size) >= 28
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from dian.runs.checkpoint import (
     ONE_PROCESS,
     Checkpoint,
     Processes,
-    differences,
     lock_folder,
 )
 from dian.runs.code_hash import record_key, source_key
@@ -31,6 +30,7 @@ from dian.runs.environment import (
     select_device,
 )
 from dian.runs.experiment import Experiment, Job, Outcome, find
+from dian.runs.freshness import changes
 from dian.runs.record import FORMAT, RECORDED, Record, add_proof, load, save
 
 TOLERANCE = 1e-5
@@ -266,12 +266,14 @@ def changed(record: Record) -> list[str]:
     []
     """
     experiment = find(record.name)
-    today = {
-        "setting": json.loads(json.dumps(asdict(experiment.settings))),  # tuples: lists
-        "data file": dict(experiment.checksums),
-    }
-    before = {"setting": record.settings, "data file": record.content["key"]["data"]}
-    return differences(before, today)
+    today = json.loads(json.dumps(asdict(experiment.settings)))  # tuples become lists
+    settings = [
+        f"setting {key} {record.settings.get(key)} -> {today.get(key)}"
+        for key in sorted(today | record.settings)
+        if today.get(key) != record.settings.get(key)
+    ]
+    files = changes(record.content["key"]["data"], experiment.checksums)
+    return settings + [f"data file {change}" for change in files]
 
 
 def compare(record: Record) -> tuple[str, float]:

@@ -100,8 +100,8 @@ class Site:
         content = json.loads(path.read_text())
         for name, value in metrics.items():
             content["metrics"][name] = [value for _ in content["seeds"]]
-        content["checksum"] = runs.checksum(content)
-        path.write_bytes(runs._text(content))
+        content = runs.sealed(content)
+        path.write_bytes(runs.to_json(content))
 
     def edit_record(self) -> None:
         """Change one number of the record by hand."""

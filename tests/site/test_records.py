@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from dian.runs import freshness
 from dian.runs import record as runs
 
 NAME = "rnn-fashion-mnist"
@@ -40,7 +41,7 @@ def test_an_unknown_result_is_a_warning_that_names_it(site, asked, said):
 
 def test_an_edited_record_stops_the_build(site):
     site.edit_record()
-    with pytest.raises(SystemExit, match=f"record {NAME}: .*checksum"):
+    with pytest.raises(SystemExit, match=f"record {NAME}: .*byte by byte"):
         site.build("Nothing is read from the record here.")
 
 
@@ -59,7 +60,9 @@ def test_a_damaged_file_of_a_record_stops_the_build(site):
 
 
 def test_a_stale_record_stops_the_build(site, monkeypatch):
-    monkeypatch.setattr(runs, "stale", lambda record: ["dian.rnn.recurrence changed"])
+    monkeypatch.setattr(
+        freshness, "stale", lambda record: ["dian.rnn.recurrence changed"]
+    )
     with pytest.raises(
         SystemExit, match=f"{NAME} is stale: dian.rnn.recurrence changed; run: "
     ):
