@@ -235,7 +235,7 @@ def test_a_trajectory_has_eleven_timesteps():
 
 
 def test_without_the_classifier_nothing_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "record_names", lambda: [])
+    monkeypatch.setattr(evaluation, "record_names", list)
     monkeypatch.setattr(evaluation, "load", partial(load, folder=tmp_path))
     monkeypatch.setattr(evaluation, "load_splits", lambda quick: ((), ()))
     with pytest.raises(DianError, match="run: python -m dian train feature-classifier"):
