@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from dian.experiments.diffusion.samplers import (
 )
 from dian.runs.checkpoint import Checkpoint
 from dian.runs.experiment import Job
+from dian.runs.record import load
 
 CPU = torch.device("cpu")
 NAMES = ddpm.EXPERIMENTS_BY_NAME
@@ -232,8 +234,9 @@ def test_a_trajectory_has_eleven_timesteps():
     assert at == [1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
 
 
-def test_without_the_classifier_nothing_is_trained(monkeypatch):
-    monkeypatch.setattr(records, "names", lambda *_: [])
+def test_without_the_classifier_nothing_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "record_names", list)
+    monkeypatch.setattr(evaluation, "load", partial(load, folder=tmp_path))
     monkeypatch.setattr(evaluation, "load_splits", lambda quick: ((), ()))
     with pytest.raises(DianError, match="run: python -m dian train feature-classifier"):
         evaluation.read(False)

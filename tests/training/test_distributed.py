@@ -13,6 +13,7 @@ from several_processes import CHANGED, INTERRUPTED, losses
 
 from dian.runs import train as runner
 from dian.runs.experiment import find
+from dian.runs.record import load
 from dian.training import distributed
 
 pytestmark = pytest.mark.slow
