@@ -18,20 +18,20 @@ def curve_with_spread(
     label: str,
     **style,
 ) -> None:
-    """Draw the mean of several runs as a line, from smallest to largest as a band.
+    """Draw the mean of several runs as a line, and their range as a band.
 
     Parameters
     ----------
     ax
-        Where to draw.
+        Axes to draw on.
     x
-        What the runs are drawn against.
+        Horizontal coordinates.
     runs
-        One row for each seed.
+        One row per seed.
     label
         The name of the line in the legend.
     **style
-        Passed on to :meth:`matplotlib.axes.Axes.plot`.
+        Passed to :meth:`matplotlib.axes.Axes.plot`.
 
     Examples
     --------
@@ -79,23 +79,23 @@ def attention(
     title: str = "",
     largest: float | None = None,
 ) -> AxesImage:
-    """Draw attention weights as a heat map: each row is a query, and sums to one.
+    """Draw attention weights as a heat map: one row per query.
 
     Parameters
     ----------
     ax
-        Where to draw.
+        Axes to draw on.
     P
-        The weights.
+        The attention weights.
     title
-        What stands above.
+        Title of the axes.
     largest
-        The weight that is drawn darkest. Default: the largest there is.
+        The weight with the darkest color. Default: the maximum.
 
     Returns
     -------
     image
-        What a colour bar needs.
+        The image, for a color bar.
 
     Examples
     --------
@@ -139,16 +139,16 @@ def predictions(
 
 
 def unrolled(ax: Axes, n_time: int, backward: bool = False) -> None:
-    """Draw a recurrent network unrolled in time, and how the gradient runs back.
+    """Draw a recurrent network unrolled in time, optionally with its backward pass.
 
     Parameters
     ----------
     ax
-        Where to draw.
+        Axes to draw on.
     n_time
-        Steps to show.
+        Number of time steps.
     backward
-        Whether to add the way of the gradient, against the arrows.
+        Whether to draw the gradients, against the arrows.
 
     Examples
     --------
@@ -160,7 +160,7 @@ def unrolled(ax: Axes, n_time: int, backward: bool = False) -> None:
     ['$H_0$', '$X_1$', '$H_1$', '$O_1$', '$X_2$', '$H_2$', '$O_2$']
     """
     nodes = {"H_0": (0, 0)}
-    edges = []  # from, to, what it multiplies by, and what runs back
+    edges = []  # from, to, weights, and gradient
     for t in range(1, n_time + 1):
         nodes |= {f"X_{t}": (t, -1), f"H_{t}": (t, 0), f"O_{t}": (t, 1)}
         edges += [
@@ -180,7 +180,7 @@ def unrolled(ax: Axes, n_time: int, backward: bool = False) -> None:
 
 
 def _edge(ax: Axes, start, end, name: str, side: int, color: str, style: str) -> None:
-    """Draw an arrow a little to one side of the line, with its name beside it."""
+    """Draw an arrow on one side of a line, with its name beside it."""
     level = start[1] == end[1]
     dx, dy = (0, 0.06 * side) if level else (-0.03 * side, 0)
     arrow = {"arrowstyle": "-|>", "color": color, "linestyle": style}
@@ -200,14 +200,14 @@ def _edge(ax: Axes, start, end, name: str, side: int, color: str, style: str) ->
 def image_grid(
     ax: Axes, images: UInt8[np.ndarray, "n_row n_column row column"]
 ) -> None:
-    """Show small images side by side, black on white, one row below the other.
+    """Show a grid of small images, black on white.
 
     Parameters
     ----------
     ax
-        Where to draw. Its title and labels are the caller's.
+        Axes to draw on; title and labels are left to the caller.
     images
-        Bytes, 0 for the background.
+        Bytes; 0 is the background.
 
     Examples
     --------
@@ -279,19 +279,16 @@ def speedups(
     goals: Sequence[float],
     limits: Sequence[float | None],
 ) -> None:
-    """Draw how many times as fast each case is as its peer, with goal and limit.
-
-    A bar to the right of 1 is faster, one to the left is slower.
+    """Draw the speedup of each case over its baseline, with goal and limit.
 
     Parameters
     ----------
     ax
-        Where to draw.
+        Axes to draw on.
     names, ratios, goals
-        What each bar is called, how long it is, and how long it should be.
+        Name, measured speedup and required speedup of each case; 1 is the same speed.
     limits
-        How long it would be if the machine's limit were reached; ``None`` where there
-        is none.
+        Speedup at the limit of the hardware, or ``None``.
 
     Examples
     --------
@@ -303,7 +300,7 @@ def speedups(
     """
     places = np.arange(len(names))[::-1]
     for place, ratio, goal, limit in zip(places, ratios, goals, limits, strict=True):
-        met = ratio >= goal  # not by colour alone: the mark tells, too
+        met = ratio >= goal  # shown by the mark, not by color alone
         color = "#0072b2" if met else "#d55e00"
         ax.barh(place, ratio - 1, left=1, height=0.6, color=color)
         ax.plot([goal, goal], [place - 0.4, place + 0.4], color="black", linewidth=2)
@@ -312,7 +309,7 @@ def speedups(
             ax.plot([limit, limit], ends, color="gray", linestyle=":", linewidth=2)
         mark = "✓" if met else "✗"
         ax.text(
-            1.01,  # in a column of its own, where no line crosses it
+            1.01,  # in a separate column, where no line crosses it
             place,
             f"{ratio:.3g} {mark}",
             transform=ax.get_yaxis_transform(),

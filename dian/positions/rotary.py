@@ -11,6 +11,7 @@ rounds to 256. Nothing is cached between calls.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Complex, Float, Float64, Int, Real
@@ -20,8 +21,8 @@ from dian.errors import kind, require
 from dian.positions.sinusoidal import check_even, frequencies
 
 LAYOUTS = ("interleaved", "half")
-"""Which two features form a pair: neighbors (0, 1), (2, 3), ... as in the paper, or
-one feature of each half, (0, d/2), (1, d/2 + 1), ... as in Llama."""
+"""The features that form a pair are neighbors (0, 1), (2, 3), ... as in the paper, or
+one of each half, (0, d/2), (1, d/2 + 1), ... as in Llama."""
 
 
 class RotaryEmbedding(nn.Module):
@@ -102,11 +103,7 @@ class RotaryEmbedding(nn.Module):
         offset
             Added to all positions: the number of cached keys.
         """
-        table = self._table(q, offset, position_ids)
-        q_rotated = self._rotate(q, table)
-        if q.shape[self.seq_dim] != k.shape[self.seq_dim] or q.dtype != k.dtype:
-            table = self._table(k, offset, position_ids)
-        return q_rotated, self._rotate(k, table)
+        return tuple(self._rotated([q, k], position_ids, offset))
 
     def rotate(
         self,
@@ -115,16 +112,17 @@ class RotaryEmbedding(nn.Module):
         position_ids: Int[Tensor, "*m n"] | None = None,
     ) -> Float[Tensor, "*shape d"]:
         """Return rotated queries or keys: the ``rotate`` of an attention layer."""
-        return self._rotate(x, self._table(x, offset, position_ids))
+        return next(self._rotated([x], position_ids, offset))
 
-    def _table(self, x, offset, positions) -> tuple[Tensor, Tensor]:
-        x, scale = x.movedim(self.seq_dim, -2), self.attention_factor
-        return _table(x, self.omega, positions, offset, scale)
-
-    def _rotate(self, x, table) -> Tensor:
-        x = x.movedim(self.seq_dim, -2)
-        rotated = _rotate(x, *table, self.layout, x if self.inplace else None)
-        return rotated.movedim(-2, self.seq_dim)
+    def _rotated(self, tensors, positions, offset) -> Iterator[Tensor]:
+        table = None
+        for x in tensors:
+            x = x.movedim(self.seq_dim, -2)
+            # Queries and keys share a table, unless they differ in length.
+            if table is None or table[0].shape[-2] != x.shape[-2]:
+                table = _table(x, self.omega, positions, offset, self.attention_factor)
+            y = _rotate(x, *table, self.layout, x if self.inplace else None)
+            yield y.movedim(-2, self.seq_dim)
 
     def extra_repr(self) -> str:
         """Describe the layer."""
@@ -258,8 +256,8 @@ def rotate(
 def rotate_half_split(
     x: Float[Tensor, "*batch n d"],
     omega: Float[Tensor, "pairs"],
-    positions=None,
-    offset=0,
+    positions: Real[Tensor, "*m n"] | None = None,
+    offset: int = 0,
 ) -> Float[Tensor, "*batch n d"]:
     r"""Rotate in the half-split layout, in the form of GPT-NeoX and Llama.
 
@@ -390,7 +388,8 @@ def _table(x, omega, positions, offset, scale=1.0) -> tuple[Tensor, Tensor]:
     if positions is None:
         positions = torch.arange(n, device=x.device)
     *axes, last = getattr(positions, "shape", None) or [None]
-    if last != n or len(axes) not in (0, 1, x.ndim - 2):
+    known = axes[:1] in ([], [1], [len(x)]) and len(axes) in (0, 1, x.ndim - 2)
+    if last != n or not known:
         raise ValueError(
             f"positions must be a tensor of shape ({n},), (batch, {n}), or with all "
             f"leading axes of x, got {kind(positions)}"
@@ -404,7 +403,7 @@ def _table(x, omega, positions, offset, scale=1.0) -> tuple[Tensor, Tensor]:
 def _rotate(x, cos, sin, layout, out) -> Tensor:
     known = layout in LAYOUTS
     require(known, f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    wide = x.to(cos.dtype)
+    wide = x.to(torch.promote_types(x.dtype, cos.dtype))
     if layout == "half":
         rotated = _rotate_half(wide, cos, sin)
     else:

@@ -55,7 +55,7 @@ ACTIVATIONS = {
 """
 
 ROWS = 1024
-"""Number of rows (sequences times steps) per matrix product: enough for a fast product,
+"""Rows per matrix product, which are sequences times steps; enough for a fast product,
 and few enough to stay in the cache of the processor until they are used."""
 
 
@@ -319,7 +319,12 @@ class _BackpropagationThroughTime(torch.autograd.Function):
 
 
 def rnn(
-    X, W_xh, W_hh, b_h, H_0, activation: str = "tanh"
+    X: Float[Tensor, "time batch d"],
+    W_xh: Float[Tensor, "d h"],
+    W_hh: Float[Tensor, "h h"],
+    b_h: Float[Tensor, "h"],
+    H_0: Float[Tensor, "batch h"],
+    activation: str = "tanh",
 ) -> tuple[Float[Tensor, "time batch h"], Float[Tensor, "batch h"]]:
     r"""Unroll the recurrence; autograd calls :func:`rnn_backward`.
 

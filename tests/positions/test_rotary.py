@@ -324,6 +324,7 @@ def layer(*arguments):
         (lambda: layer(torch.arange(N + 1)), "got torch.int64 of shape (8,)"),
         (lambda: layer(torch.tensor(5)), "got torch.int64 of shape ()"),
         (lambda: layer(torch.ones(3, 1)), "got torch.float32 of shape (3, 1)"),
+        (lambda: layer(torch.ones(4, N)), "got torch.float32 of shape (4, 7)"),
         (lambda: layer(torch.ones(1, 3, 5, N)), "got torch.float32 of shape (1, 3, 5"),
         (lambda: rotated(X, None, 0, "pairs"), "interleaved, half, got 'pairs'"),
         (lambda: rotated(X, None, 0, "half", X[0]), "out must have the shape (3, 5"),
