@@ -111,9 +111,21 @@ def for_print(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             link.replace_self(nodes.Text(link.astext()))
     for table in doctree.findall(nodes.table):
         set_widths(table)
+        for code in table.findall(nodes.literal):
+            for text in list(code.findall(nodes.Text)):
+                text.parent.replace(text, nodes.Text(breakable(text.astext())))
     for image in doctree.findall(nodes.image):
         if "picture" in image["classes"]:
             image["width"] = "75%"
+
+
+def breakable(code: str) -> str:
+    r"""Let a line end within a long name, at a space that is as wide as nothing.
+
+    >>> ascii(breakable("a.b_c(d)"))
+    "'a.\\u200bb_\\u200bc(\\u200bd)'"
+    """
+    return re.sub(r"([._(])(?=\w)", "\\1\N{ZERO WIDTH SPACE}", code)
 
 
 class PdfEdition(SphinxDirective):
