@@ -16,8 +16,8 @@ from benchmarks.cases import Case, Place
 from benchmarks.limits import Limits, limits
 from benchmarks.timing import Differs, Result, measure
 from dian.errors import DianError
-from dian.runs import environment as machine
-from dian.runs import record as records
+from dian.runs.environment import select_device
+from dian.runs.record import RECORDED
 
 CASES: dict[str, Callable[[Place], Case]] = {
     "rnn-256": partial(recurrent.step, time=28, batch=256, d=28, goal=1.5),
@@ -25,6 +25,7 @@ CASES: dict[str, Callable[[Place], Case]] = {
     "rnn-pixels": partial(recurrent.step, time=784, batch=128, d=1, goal=1.5),
     "rotary": rotation.queries_and_keys,
     "rotary-halves": partial(rotation.queries_and_keys, layout="half"),
+    "rotary-in-place": rotation.in_place,
     "heads": partial(heads.step, weights=False, goal=1.05),
     "heads-weights": partial(heads.step, weights=True, goal=1.2),
     "metrics": counting.classification,
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Take the options, and tell what comes out as it comes."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
-    device = machine.device(options.device)
+    device = select_device(options.device)
     size = "tiny" if options.tiny else "gpu" if device.type == "cuda" else "cpu"
     # Both sides in float32, and not one of them in TF32.
     torch.backends.cudnn.allow_tf32 = False
@@ -111,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.cases and options.out is None:
         return  # a part is no record
     name = f"benchmarks-{device.type}"
-    folder = options.out or (Path("runs") if options.tiny else records.FOLDER)
+    folder = options.out or (Path("runs") if options.tiny else RECORDED)
     record = report.write(
         folder / name,
         "make bench" if device.type == "cpu" else "make bench-gpu",

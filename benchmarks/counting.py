@@ -9,14 +9,16 @@ from dian.training import metrics
 
 def classification(place: Place) -> Case:
     """Take the counts, and precision, recall and F1 of each class, of tensors."""
-    n, n_class = place.pick(1_000, 1_000_000), 10
+    n, num_classes = place.pick(1_000, 1_000_000), 10
     generator = torch.Generator().manual_seed(0)
-    true, predicted = torch.randint(n_class, (2, n), generator=generator).to(
+    target, preds = torch.randint(num_classes, (2, n), generator=generator).to(
         place.device
     )
 
     def by_ours() -> list[Tensor]:
-        C = metrics.confusion_matrix(true, predicted, n_class)
+        C = metrics.confusion_matrix(
+            target=target, preds=preds, num_classes=num_classes
+        )
         return [C, metrics.precision(C), metrics.recall(C), metrics.f1(C)]
 
     def torchmetrics() -> Side:
@@ -28,8 +30,8 @@ def classification(place: Place) -> Case:
         )
 
         def call() -> list[Tensor]:
-            C = peer.multiclass_confusion_matrix(predicted, true, n_class)
-            each = (f(predicted, true, n_class, average="none") for f in scores)
+            C = peer.multiclass_confusion_matrix(preds, target, num_classes)
+            each = (f(preds, target, num_classes, average="none") for f in scores)
             return [C, *each]
 
         return Side(call, goal=2.0)
@@ -38,7 +40,7 @@ def classification(place: Place) -> Case:
         peer = library("sklearn.metrics")
         if place.device.type != "cpu":
             raise Unavailable("scikit-learn computes on the CPU alone")
-        arrays = true.numpy(), predicted.numpy()
+        arrays = target.numpy(), preds.numpy()
 
         def call() -> list[Tensor]:
             C = peer.confusion_matrix(*arrays)
@@ -56,5 +58,5 @@ def classification(place: Place) -> Case:
         peers,
         skipped,
         tolerance=1e-6,
-        moved=true.nbytes + predicted.nbytes,
+        moved=target.nbytes + preds.nbytes,
     )

@@ -4,19 +4,20 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.cases import Case, Place, Side
-from dian.attention.multi_head import from_torch
+from dian.attention.multi_head import MultiHeadAttention
 
 
 def step(place: Place, *, weights: bool, goal: float) -> Case:
-    """Forward, backward, every gradient; with ``weights`` those of each head, too."""
+    """Forward and backward pass; with ``weights``, return those of each head, too."""
     shape = place.pick((2, 5, 12), (4, 512, 512), (16, 1024, 1024))
     (batch, n, D), heads = shape, place.pick(3, 8, 16)
     theirs = nn.MultiheadAttention(D, heads, batch_first=True)
     generator = torch.Generator().manual_seed(0)
     for parameter in theirs.parameters():
-        # of a size at which scores are neither all alike nor all but one lost
+        # so that the softmax is neither uniform nor one-hot
         nn.init.normal_(parameter, std=D**-0.5, generator=generator)
-    ours, theirs = from_torch(theirs).to(place.device), theirs.to(place.device)
+    ours = MultiHeadAttention.from_torch(theirs).to(place.device)
+    theirs = theirs.to(place.device)
     X, G = place.normal(*shape), place.normal(*shape, seed=1)
 
     def by_ours() -> tuple[Tensor, ...]:
@@ -34,7 +35,7 @@ def step(place: Place, *, weights: bool, goal: float) -> Case:
 
     def with_gradients(outputs: tuple[Tensor, ...]) -> list[Tensor]:
         W, b = ([getattr(ours, f"{x}_{y}").grad for y in "QKV"] for x in "Wb")
-        # The biases together: the gradient by that of the keys is 0 but for rounding.
+        # The biases together: the gradient of the key bias is 0 up to rounding.
         return [*outputs, *W, torch.cat(b), ours.W_O.grad, ours.b_O.grad]
 
     def in_our_layout(outputs: tuple[Tensor, ...]) -> list[Tensor]:
@@ -47,7 +48,7 @@ def step(place: Place, *, weights: bool, goal: float) -> Case:
         + (", weights returned" if weights else ""),
         Side(by_ours, with_gradients),
         {"nn.MultiheadAttention": Side(by_theirs, in_our_layout, goal)},
-        # Back it is twice as much, but for three gradients by the input.
+        # The backward pass costs twice as much, except three gradients of the input.
         flops=3 * (projections + products) - 3 / 4 * projections,
         tolerance=1e-3,
     )

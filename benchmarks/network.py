@@ -12,53 +12,24 @@ from benchmarks.cases import Case, Place, Side, Unavailable, against, library
 from benchmarks.timing import Against, Result, clock
 from dian.diffusion.sampling import ddpm_sample
 from dian.diffusion.schedule import linear_schedule
-from dian.diffusion.unet import PRESETS, UNet, UNetConfig, from_diffusers
+from dian.diffusion.unet import PRESETS, UNet, UNetConfig
+from tests.peers import diffusers_unet, from_diffusers
 
 SIZE = 28
 
 
-def theirs(shape: UNetConfig) -> nn.Module:
-    """Return the network of diffusers with these dimensions, and random weights."""
-
-    def kinds(way: str) -> tuple[str, ...]:
-        return tuple(
-            f"{'Attn' if level in shape.attention else ''}{way}Block2D"
-            for level in range(len(shape.multipliers))
-        )
-
-    network = library("diffusers").UNet2DModel(
-        sample_size=SIZE,
-        in_channels=shape.channels,
-        out_channels=shape.channels,
-        block_out_channels=tuple(shape.width * m for m in shape.multipliers),
-        layers_per_block=shape.blocks,
-        down_block_types=kinds("Down"),
-        up_block_types=tuple(reversed(kinds("Up"))),
-        norm_num_groups=shape.groups,
-        attention_head_dim=None,
-        norm_eps=1e-6,
-        downsample_padding=0,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-        act_fn="silu",
-    )
-    network.load_state_dict(
-        {name: _start(name, value) for name, value in network.state_dict().items()}
-    )
-    return network
-
-
-def pair(place: Place, shape: UNetConfig) -> tuple[UNet, nn.Module | None]:
+def pair(place: Place, config: UNetConfig) -> tuple[UNet, nn.Module | None]:
     """Return ours and theirs with the same weights; without diffusers ours alone."""
-    ours = UNet(shape, torch.Generator().manual_seed(0))
+    ours = UNet(config, generator=torch.Generator().manual_seed(0))
     try:
-        peer = theirs(shape)
+        library("diffusers")
     except Unavailable:
-        peer = None
-    else:
-        ours.load_state_dict(from_diffusers(peer.state_dict(), shape))
-        peer = peer.to(place.device)
-    return ours.to(place.device), peer
+        return ours.to(place.device), None
+    peer = diffusers_unet(config)
+    state = {name: _random(name, value) for name, value in peer.state_dict().items()}
+    peer.load_state_dict(state)
+    ours.load_state_dict(from_diffusers(state, config))
+    return ours.to(place.device), peer.to(place.device)
 
 
 def training(
@@ -66,8 +37,8 @@ def training(
 ) -> Case:
     """Take the loss, and every gradient; in 16 bits with weights in 32."""
     name, batch = place.pick("tiny", "small", "base"), place.pick(2, 32, 128)
-    shape = PRESETS[name]
-    ours, peer = pair(place, shape)
+    config = PRESETS[name]
+    ours, peer = pair(place, config)
     x_t, noise = (place.normal(batch, 1, SIZE, SIZE, seed=s) for s in (0, 1))
     t = torch.linspace(1, 1000, batch, device=place.device).long()
     half = precision != torch.float32
@@ -89,7 +60,7 @@ def training(
 
     def in_our_layout(loss: Tensor) -> list[Tensor]:
         gradients = {name: p.grad for name, p in peer.named_parameters()}
-        renamed = from_diffusers(gradients, shape)
+        renamed = from_diffusers(gradients, config)
         return [loss, *_without_rounding(renamed)]
 
     def diffusers() -> Side:
@@ -117,10 +88,10 @@ def training(
 
 
 def sampling(place: Place) -> Case:
-    """Take the last of 1000 steps back: each of them costs the same."""
+    """Take the last of 1000 reverse steps: each of them costs the same."""
     name, steps = place.pick("tiny", "small", "base"), place.pick(3, 5, 20)
-    batch, shape = place.pick(2, 64, 256), PRESETS[name]
-    ours, peer = pair(place, shape)
+    batch = place.pick(2, 64, 256)
+    ours, peer = pair(place, PRESETS[name])
     schedule = linear_schedule()
 
     size = batch, 1, SIZE, SIZE
@@ -135,7 +106,6 @@ def sampling(place: Place) -> Case:
             schedule,
             ours,
             begin(generator=generator),
-            clip=1.0,
             variance="beta_tilde",
             start=steps,
             generator=generator,
@@ -152,14 +122,14 @@ def sampling(place: Place) -> Case:
         return Side(call, lambda images: [images], goal=1.2)
 
     def lucidrains() -> Side:
-        walk = _lucidrains(ours, place)
+        diffusion = _lucidrains(ours, place)
 
         def call() -> Tensor:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
                 x = begin()
                 for t in reversed(range(steps)):
-                    x, _ = walk.p_sample(x, t)
+                    x, _ = diffusion.p_sample(x, t)
             return x
 
         return Side(call, lambda x: [_as_image(x)])
@@ -184,10 +154,10 @@ def sampling(place: Place) -> Case:
 
 
 def overhead(place: Place, seconds: float) -> Result:
-    """Measure how much of sampling is the network, in each of many short walks."""
+    """Measure the fraction of sampling time in the network, over many short runs."""
     name, steps = place.pick("tiny", "small", "base"), place.pick(3, 5, 20)
     batch, schedule = place.pick(2, 64, 256), linear_schedule()
-    network, inside = UNet(PRESETS[name]).to(place.device), []
+    network, inside = UNet(name).to(place.device), []
 
     def timed(x: Tensor, t: Tensor) -> Tensor:
         inside.append(-clock(place.device))
@@ -195,17 +165,17 @@ def overhead(place: Place, seconds: float) -> Result:
         inside[-1] += clock(place.device)
         return found
 
-    def walk() -> tuple[float, float]:
+    def run() -> tuple[float, float]:
         inside.clear()
         begin = clock(place.device)
         x = torch.randn(batch, 1, SIZE, SIZE, device=place.device)
-        ddpm_sample(schedule, timed, x, clip=1.0, variance="beta_tilde", start=steps)
+        ddpm_sample(schedule, timed, x, variance="beta_tilde", start=steps)
         return clock(place.device) - begin, sum(inside)
 
-    walk()
+    run()
     end, times = clock(place.device) + seconds, []
     while len(times) < 3 or clock(place.device) < end:
-        times.append(walk())
+        times.append(run())
     whole, networks = (1000 * statistics.median(x) for x in zip(*times, strict=True))
     ratios = [inner / outer for outer, inner in times]
     return Result(
@@ -231,7 +201,7 @@ def _pipeline(peer: nn.Module, steps: int):
 
 
 def _lucidrains(ours: UNet, place: Place):
-    """Return the walk of denoising-diffusion-pytorch with our network."""
+    """Return the sampler of denoising-diffusion-pytorch with our network."""
     package = library("denoising_diffusion_pytorch")
 
     class Network(nn.Module):
@@ -253,8 +223,8 @@ def _as_image(x: Tensor) -> Tensor:
     return (x / 2 + 0.5).clamp(0, 1)
 
 
-def _start(name: str, value: Tensor) -> Tensor:
-    """Draw a weight so that every layer has a say, and nothing grows."""
+def _random(name: str, value: Tensor) -> Tensor:
+    """Draw a weight so that every layer matters, and activations keep their size."""
     generator = torch.Generator().manual_seed(len(name))
     if value.ndim > 1:
         spread = value[0].numel() ** -0.5

@@ -8,9 +8,9 @@ from pathlib import Path
 from benchmarks.cases import Place
 from benchmarks.limits import Limits
 from benchmarks.timing import Result
-from dian.runs import environment as machine
-from dian.runs import record as records
-from dian.runs.code_hash import source_key
+from dian.runs.code_hash import record_key, source_key
+from dian.runs.environment import describe_environment, git_commit
+from dian.runs.record import FORMAT, Record, load, save
 
 FOLDER = Path(__file__).parent
 PEERS = (
@@ -94,16 +94,16 @@ def write(
     series: dict[str, list[list[float]]],
     environment: dict,
     modules: dict[str, str],
-) -> records.Record:
+) -> Record:
     """Write the record: the inputs are drawn from one seed, 0.
 
     It holds for the modules that were timed. No replay can vouch for it after a change,
     since a clock never gives the same numbers twice.
     """
     ended = datetime.now(UTC)
-    key = records.make_key("benchmarks", settings, {}) | {"modules": modules}
+    key = record_key("benchmarks", settings, {}) | {"modules": modules}
     content = {
-        "format": records.FORMAT,
+        "format": FORMAT,
         "name": out.name,
         "status": "success",
         "command": command,
@@ -111,7 +111,7 @@ def write(
         "settings": settings,
         "seeds": [0],
         "key": key,
-        "commit": machine.commit(),
+        "commit": git_commit(),
         "started": started.isoformat(timespec="seconds"),
         "ended": ended.isoformat(timespec="seconds"),
         "seconds": round((ended - started).total_seconds(), 1),
@@ -121,13 +121,13 @@ def write(
         "replay": {},
         "proofs": [],
     }
-    records.save(out, content, {})
-    return records.load(out.name, out.parent)
+    save(out, content, {})
+    return load(out.name, out.parent)
 
 
 def environment(place: Place) -> dict:
     """Describe the machine, how busy it is, and which versions the peers have."""
-    found = machine.describe(place.device)
+    found = describe_environment(place.device)
     found |= {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2)}
     for name in PEERS:
         try:

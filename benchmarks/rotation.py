@@ -1,10 +1,10 @@
-"""The rotary encoding of queries and keys, its tables made in each call."""
+"""Rotary embedding of queries and keys; the tables are computed in each call."""
 
 import torch
 from torch import Tensor
 
 from benchmarks.cases import Case, Place, Side, against, library
-from dian.positions.rotary import half_split_order, rotate
+from dian.positions.rotary import RotaryEmbedding, half_split_order, rotate
 from dian.positions.sinusoidal import frequencies
 
 
@@ -56,11 +56,6 @@ def queries_and_keys(place: Place, layout: str = "interleaved") -> Case:
             "transformers": lambda: llama(tables_given=False),
             "transformers-tables-given": lambda: llama(tables_given=True),
             "rotary-embedding-torch": lucidrains,
-            "a-copy": lambda: Side(
-                lambda: [x.clone() for x in (q, k)],  # into new memory, as ours is
-                view=None,
-                goal=1 / 1.3 if layout == "interleaved" else None,
-            ),
         }
     )
     return Case(
@@ -69,6 +64,24 @@ def queries_and_keys(place: Place, layout: str = "interleaved") -> Case:
         peers,
         skipped,
         tolerance=1e-3,  # the angles of the peers are float32
+        moved=2 * 2 * q.nbytes,
+    )
+
+
+def in_place(place: Place) -> Case:
+    """Without new memory, beside a copy into memory that is there already."""
+    shape = place.pick((2, 3, 5, 14), (4, 8, 1024, 64), (16, 16, 4096, 128))
+    q, k = place.normal(*shape), place.normal(*shape, seed=1)
+    copies = torch.empty_like(q), torch.empty_like(k)
+    rotary = RotaryEmbedding(shape[-1], inplace=True)
+
+    def copy() -> list[Tensor]:
+        return [to.copy_(x) for to, x in zip(copies, (q, k), strict=True)]
+
+    return Case(
+        f"rotary encoding of queries and keys {shape}, in place",
+        Side(lambda: rotary(q, k)),
+        {"a-copy": Side(copy, view=None, goal=1 / 1.3)},
         moved=2 * 2 * q.nbytes,
     )
 

@@ -21,9 +21,8 @@ import torch
 
 from benchmarks import report
 from benchmarks.cases import Place
-from dian.runs import environment as machine
-from dian.runs import record as records
-from dian.runs.code_hash import source_key
+from dian.runs.environment import git_commit
+from dian.runs.record import RECORDED, Record
 
 ROOT = Path(__file__).parents[1]
 NAME = "benchmarks-site"
@@ -131,23 +130,20 @@ def main() -> None:
                 flush=True,
             )
             metrics |= {f"{name}/{k}": [float(v)] for k, v in vars(one).items()}
-    write(records.FOLDER, started, metrics, environment)
+    write(RECORDED, started, metrics, environment)
 
 
-def write(
-    folder: Path, started: datetime, metrics: dict, environment: dict
-) -> records.Record:
+def write(folder: Path, started: datetime, metrics: dict, environment: dict) -> Record:
     """Write the record of the builds."""
     record = report.write(
         folder / NAME,
         "python -m benchmarks.site",
         started,
-        {"processes": 2, "commit": machine.commit()},
+        {"processes": 2, "commit": git_commit()},
         metrics,
         {},
         environment,
-        # Dated, and bound to no module: every change of anything changes it a little.
-        source_key("dian"),
+        {},  # it is dated, and bound to no module: any change changes it a little
     )
     print(f"written to {record.folder}")
     return record

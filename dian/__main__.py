@@ -2,46 +2,56 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from json import dumps as to_json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from rich.text import Text
 
-from dian.claims import cache as ledger
+import dian
+from dian.claims import cache
 from dian.claims import verify as verifier
 from dian.errors import DianError
-from dian.pages import Page
 from dian.runs import audit as auditor
-from dian.runs import environment as machine
-from dian.runs import record as records
-from dian.runs import runlog
 from dian.runs import train as runner
-from dian.runs.audit import Found
-from dian.runs.runlog import Entry, Report, RunLog, describe
+from dian.runs.checkpoint import Processes
+from dian.runs.environment import select_device
+from dian.runs.experiment import experiments, find
+from dian.runs.freshness import stale
+from dian.runs.record import RECORDED, load, record_names
 from dian.training import distributed
+from dian.training.loop import Step
 
 app = typer.Typer(
-    help="Train, replay, audit and verify what the report shows.",
+    help="Train, inspect, use and verify the recorded networks of the report.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-Name = Annotated[str, typer.Argument(help="Name of an experiment; `list` shows them.")]
+Name = Annotated[str, typer.Argument(help="Name of an experiment; see `list`.")]
+Recorded = Annotated[str, typer.Argument(help="Name of a record; see `list`.")]
 Commit = Annotated[
-    str | None, typer.Option(help="Commit to write down where git is not at hand.")
+    str | None, typer.Option(help="Commit hash to record if git is unavailable.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+Report = Callable[[int, Step], None]
+"""Called with the seed and each step."""
 
 shown = {"traceback": False}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dian {dian.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -49,17 +59,89 @@ def options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version.",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
 ) -> None:
     """Take the options of all commands."""
     shown["traceback"] = debug
 
 
 @app.command("list")
-def list_() -> None:
-    """List the experiments, and whether each is recorded."""
-    recorded = records.names()
-    for name in runner.experiments():
-        print(f"{name:32} {'recorded' if name in recorded else 'not recorded'}")
+def list_(
+    long: Annotated[
+        bool, typer.Option("--long", help="Add the result, size and time of records.")
+    ] = False,
+) -> None:
+    """List the experiments and the records."""
+    recorded = set(record_names())
+    for name in sorted(recorded | set(experiments())):
+        if not long or name not in recorded:
+            print(f"{name:36}{'recorded' if name in recorded else 'not recorded'}")
+            continue
+        record = load(name)
+        size = sum(file.stat().st_size for file in record.folder.iterdir()) / 2**20
+        print(f"{name:36}{size:5.1f} MiB{record.seconds:8.0f} s   {record.headline}")
+
+
+@app.command()
+def show(name: Recorded) -> None:
+    """Show the result, hyperparameters and origin of a record."""
+    record = load(name)
+    print(f"{record!r}\n{record.provenance}\n")
+    settings = {f"settings/{key}": value for key, value in record.settings.items()}
+    metrics = {key: f"{row.mean():.4g}" for key, row in record.metrics.items()}
+    for key, value in (settings | metrics).items():
+        print(f"{key:36}{value}")
+
+
+@app.command()
+def sample(
+    name: Recorded,
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of images.")] = 16,
+    out: Annotated[Path, typer.Option("-o", help="Image file to write.")] = Path(
+        "grid.png"
+    ),
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 50,
+    eta: Annotated[float, typer.Option(min=0, max=1, help="0: DDIM, 1: DDPM.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
+) -> None:
+    """Sample images from a recorded diffusion model, and write them as one image."""
+    from dian.figures.plots import save_grid
+
+    try:
+        images = dian.generate(name, n, steps=steps, eta=eta, seed=seed)
+        save_grid(images.numpy(), out)
+    except (ValueError, OSError) as error:  # more steps than the model has, no folder
+        raise DianError(" ".join(str(error).split())) from None
+    print(f"written to {out}")
+
+
+@app.command()
+def predict(
+    name: Recorded,
+    image: Annotated[
+        str,
+        typer.Argument(
+            help="Image file, 28 x 28 pixels, light on dark; or number of an image of "
+            "the bundled test sample."
+        ),
+    ],
+) -> None:
+    """Classify an image with a recorded network."""
+    from dian.inference import classify, read_image
+
+    pixels, label = read_image(image)
+    probabilities = classify(name, pixels[None])[0]
+    for p, index in zip(*(t.tolist() for t in probabilities.topk(3)), strict=True):
+        mark = "  (the true class)" if index == label else ""
+        print(f"{dian.data.CLASSES[index]:12} {p:6.1%}{mark}")
 
 
 @app.command()
@@ -68,15 +150,18 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A trial of seconds on the bundled sample.")
+        bool, typer.Option("--quick", help="A dry run of seconds on bundled images.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write records to.")
     ] = None,
     commit: Commit = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted training.")
+        bool, typer.Option("--resume", help="Resume an interrupted training run.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder to write losses to, for TensorBoard.")
+    ] = None,
 ) -> None:
     """Train an experiment and write its record.
 
@@ -85,60 +170,40 @@ def train(
 
     Several devices: torchrun --nproc-per-node=N -m dian train NAME.
     """
-    experiment = runner.find(name)
+    experiment = find(name)
     full = not quick and seeds in (None, experiment.n_seed)
-    folder = out or (records.FOLDER if full else Path("runs"))
-    if quick and folder.resolve() == records.FOLDER:
+    folder = out or (RECORDED if full else Path("runs"))
+    if quick and folder.resolve() == RECORDED:
         raise DianError("--quick never overwrites a recorded run; choose another --out")
-    machine.device(device)  # refused before the bar is drawn
-    with _progress(name) as report:
-        record = runner.train(
-            name,
-            folder / name,
+    select_device(device)  # refused before the bar is drawn
+    with _progress(name) as show, _tensorboard(tensorboard) as write:
+
+        def report(seed: int, step: Step) -> None:
+            show(seed, step)
+            write(seed, step)
+
+        processes = Processes(
+            distributed.rank(),
+            distributed.world_size(),
+            distributed.process_group,
+            distributed.broadcast_from_rank0,
+        )
+        options = runner.Options(
             device=device,
             n_seed=seeds,
             quick=quick,
             commit=commit,
             resume=resume,
             report=report,
+            processes=processes,
         )
+        record = runner.train(experiment, folder / name, options)
     if record is None:
-        return  # the first process tells
+        return  # process 0 prints the result
     for key, values in record.metrics.items():
         spread = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
         print(f"{key:18} {values.mean():.4f}{spread}")
     print(f"{record.provenance}\nwritten to {record.folder}")
-
-
-@app.command()
-def watch(
-    name: Name,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder that the records are written to.")
-    ] = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Tell how far it is, and end.")
-    ] = False,
-) -> None:
-    """Follow a training that goes on in another process."""
-    runner.find(name)
-    folders = (out,) if out else (records.FOLDER, Path("runs"))
-    logs = [runner.working_folder(f / name) / runner.LOG for f in folders]
-    log = next((log for log in logs if log.exists()), logs[0])
-    with Live(console=Console(), auto_refresh=False) as live:
-        while True:
-            entries = runlog.read(log)
-            if not entries:
-                raise DianError(f"{log}: no step is done yet; try again in a moment")
-            part = [e for e in entries if e["part"] == entries[-1]["part"]]
-            # What was done before an interruption says nothing of the speed.
-            begin = max(n for n, e in enumerate(part) if n == 0 or not e["seconds"])
-            told = describe(part[-1], part[begin])
-            drawn = runlog.curve([e["loss"] for e in part])
-            live.update(Text(f"{name}, {told}\n{drawn}"), refresh=True)
-            time.sleep(0 if once else 1)
-            if once or not log.exists():
-                return
 
 
 @app.command()
@@ -149,71 +214,52 @@ def revalidate(
     commit: Commit = None,
 ) -> None:
     """Replay records with today's code, and store the proof that they still hold."""
-    for name in names or filter(_replayable, records.names()):
+    for name in names or record_names():
+        record = load(name)
+        if not names and not stale(record):
+            continue
+        if not names and not record.replay:
+            print(f"record {name} is stale, and holds times: run {record.command}")
+            continue
         proof = runner.revalidate(name, commit=commit)
         agrees = f"the replay agrees within {proof['residual']:.1e}"
         print(f"record {name} is fresh: {agrees}", flush=True)
 
 
-def _replayable(name: str) -> bool:
-    """Tell whether a record is stale and a replay can help, and if not, what can."""
-    record = records.load(name)
-    if not records.stale(record):
-        return False
-    if not record.content["replay"]:
-        print(f"record {name} is stale, and holds times: run {record.command}")
-    return bool(record.content["replay"])
-
-
 @app.command()
 def audit(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Records. Default: all, and all pages.")
+        list[str] | None, typer.Argument(help="Records. Default: all.")
     ] = None,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Repeat each in little on this machine.")
+        bool, typer.Option("--replay", help="Re-run each experiment at reduced scale.")
     ] = False,
-    records_only: Annotated[
-        bool, typer.Option("--records", help="Leave the pages of the gallery out.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    json: Json = False,
 ) -> None:
-    """Tell of every record and page whether it is fresh, stale or damaged.
+    """Report whether each record is fresh, stale or damaged, and what changed.
 
-    The status is 0 if none is stale or damaged, and no replay differs.
+    The exit status is 0 if all are fresh and no replay differs.
     """
-    wanted = names or records.names()
+    wanted = names or record_names()
     with _bar() as progress:
-        looks = auditor.look(wanted, replay=replay)
-        steps = progress.track(looks, total=len(wanted), description="auditing")
-        found = list(steps)
-    drawn = [] if names or records_only else auditor.look_at_pages(found)
+        steps = progress.track(wanted, description="auditing")
+        found = [auditor.audit(name, replay=replay) for name in steps]
     if json:
-        print(to_json({"records": found, "pages": drawn}, indent=1))
+        print(to_json([asdict(status) for status in found], indent=1))
     else:
-        _print_audit(found, drawn, replay=replay)
-    if bad := [one["problem"] for one in [*found, *drawn] if one["problem"]]:
-        raise DianError("\ndian: ".join(bad))
+        _print_audit(found)
+    if problems := [status.problem for status in found if status.problem]:
+        raise DianError("\ndian: ".join(problems))
 
 
-def _print_audit(found: list[Found], drawn: list[Page], *, replay: bool) -> None:
-    """Draw the table of records, and that of the pages."""
-    table = Table("record", "state", "trained on", "date", "other versions since")
-    if replay:
-        table.add_column("replay")
-    for one in found:
-        row = [one["name"], one["state"], one["device"], one["date"]]
-        row.append(", ".join(one["versions"]))
-        if one["replay"] is not None:
-            row.append(f"{one['replay']:.2g} of what is allowed")
-        table.add_row(*row)
+def _print_audit(found: list[auditor.Status]) -> None:
+    heads = ("record", "state", "trained on", "date", "other versions now", "replay")
+    table = Table(*heads)
+    for status in found:
+        replay = "" if status.replay is None else f"{status.replay:.2g} tolerances"
+        row = (status.name, status.state, status.device, status.date)
+        table.add_row(*row, ", ".join(status.versions), replay)
     Console().print(table)
-    if drawn:
-        table = Table("page of the gallery", "state", "made of")
-        for page in drawn:
-            shown = ", ".join(page["records"]) or "computed while it is built"
-            table.add_row(page["name"], page["state"], shown)
-        Console().print(table)
 
 
 @app.command()
@@ -227,18 +273,18 @@ def verify(
     mutants: Annotated[
         bool, typer.Option("--mutants", help="Run the mutants, too.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    json: Json = False,
     results: Annotated[
         Path | None,
-        typer.Option(help="File to keep results in: only what changed is checked."),
+        typer.Option(help="File that keeps results: only what changed is checked."),
     ] = None,
 ) -> None:
-    """Check the claims of the report, and that each check can fail."""
+    """Verify the claims of the report, and that each check can fail."""
     if results and ids:
         raise DianError("--results keeps the results of all claims: name none of them")
     if results:
-        # What is kept includes the mutants.
-        reports = ledger.renew(results, lambda changed: _verify(changed, mutants=True))
+        # Results that are kept include the mutants.
+        reports = cache.renew(results, lambda changed: _verify(changed, mutants=True))
     else:
         reports = _verify(ids or [], mutants=mutants)
     print(to_json(reports, indent=1) if json else _table(reports))
@@ -263,13 +309,13 @@ def _verify(names: Iterable[str], *, mutants: bool) -> list[dict]:
 
 
 def _bar() -> Progress:
-    """Make a bar for a terminal, which leaves nothing behind, and nothing elsewhere."""
-    away = not sys.stderr.isatty()
-    return Progress(console=Console(stderr=True), transient=True, disable=away)
+    """Make a progress bar, which shows on a terminal only and disappears at the end."""
+    hidden = not sys.stderr.isatty()
+    return Progress(console=Console(stderr=True), transient=True, disable=hidden)
 
 
 def _found(report: dict) -> str:
-    """Say what a check found: a residual, or why there is none."""
+    """Return the residual of a check, or why there is none."""
     return report["error"] or f"residual {report['residual']:.1e}"
 
 
@@ -284,8 +330,7 @@ def _table(reports: list[dict]) -> str:
     with console.capture() as drawn:
         console.print(table)
     killed = [m["caught"] for r in reports for m in r["mutants"]]
-    held = sum(r["passed"] for r in reports)
-    tally = f"{held} claims hold"
+    tally = f"{sum(r['passed'] for r in reports)} claims hold"
     if killed:
         tally += f", {sum(killed)} of {len(killed)} mutants were killed"
     return f"{drawn.get()}{tally}"
@@ -293,18 +338,9 @@ def _table(reports: list[dict]) -> str:
 
 @contextmanager
 def _progress(name: str) -> Iterator[Report]:
-    """Yield what tells of each step: by a bar in a terminal, elsewhere by lines."""
-    if distributed.number():
-        yield lambda part, done, total, loss: None
-        return
+    """Yield a function that shows steps: as a bar in a terminal, elsewhere as lines."""
     if not sys.stderr.isatty():
-        first: dict[str, Entry] = {}
-
-        def tell(entry: Entry) -> None:
-            line = describe(entry, first.setdefault(entry["part"], entry))
-            print(f"{name}, {line}", file=sys.stderr, flush=True)
-
-        yield RunLog(tell, every=30.0)
+        yield _lines(name)
         return
     with Progress(
         TextColumn("{task.description}"),
@@ -315,12 +351,55 @@ def _progress(name: str) -> Iterator[Report]:
     ) as progress:
         tasks = {}
 
-        def report(part: str, done: int, total: int, loss: float) -> None:
-            if part not in tasks:
-                tasks[part] = progress.add_task(f"{name}, {part}", total=total, loss=0)
-            progress.update(tasks[part], completed=done, loss=loss)
+        def show(seed: int, step: Step) -> None:
+            if seed not in tasks:
+                what = f"{name}, seed {seed}"
+                tasks[seed] = progress.add_task(what, total=step.total, loss=0)
+            progress.update(tasks[seed], completed=step.number, loss=step.loss)
 
-        yield report
+        yield show
+
+
+def _lines(name: str, interval_s: float = 30.0) -> Report:
+    """Return a function that prints a line now and then, and one for the last step."""
+    last = time.monotonic() - interval_s
+
+    def show(seed: int, step: Step) -> None:
+        nonlocal last
+        if step.number < step.total and time.monotonic() - last < interval_s:
+            return
+        last = time.monotonic()
+        print(
+            f"{name}, seed {seed}: step {step.number} of {step.total}, "
+            f"loss {step.loss:.3f}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return show
+
+
+@contextmanager
+def _tensorboard(folder: Path | None) -> Iterator[Report]:
+    """Yield a function that writes losses where TensorBoard reads them."""
+    if folder is None or distributed.rank():
+        yield lambda seed, step: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise DianError(
+            "--tensorboard needs the package tensorboard, which is not installed; "
+            "run: pip install tensorboard (the extra dian[tensorboard])"
+        ) from None
+    with SummaryWriter(folder) as writer:
+
+        def write(seed: int, step: Step) -> None:
+            writer.add_scalar(f"seed {seed}/loss", step.loss, step.number)
+            if (mean := step.epoch_loss) is not None:
+                writer.add_scalar(f"seed {seed}/epoch loss", mean, step.epoch)
+
+        yield write
 
 
 def main() -> None:
@@ -330,14 +409,13 @@ def main() -> None:
     except DianError as error:
         if shown["traceback"]:
             raise
-        who = (
-            f"dian (process {distributed.number()})" if distributed.number() else "dian"
-        )
+        rank = distributed.rank()
+        who = f"dian (process {rank})" if rank else "dian"
         print(f"{who}: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        if not distributed.number():
-            told = "interrupted; a training goes on with --resume"
+        if not distributed.rank():
+            told = "interrupted; a training run continues with --resume"
             print(f"dian: {told}", file=sys.stderr)
         sys.exit(130)
 

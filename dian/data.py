@@ -1,25 +1,22 @@
-"""Fashion-MNIST, whole or as the small sample that travels with the package.
+"""Fashion-MNIST: the whole data set, or the small sample that is part of the package.
 
 70,000 photographs of clothes in ten classes, 28 by 28 grey pixels each: Xiao, Rasul and
 Vollgraf, *Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
-Algorithms*, 2017, arXiv:1708.07747. No byte of it is parsed before its SHA-256 is known
-to be right.
+Algorithms*, 2017, arXiv:1708.07747.
 
-The data are looked for in these places, and the first that has any of the four files is
-the one that is used:
+The data set is four files in one folder, each as it is or compressed with ``.gz``: so
+they are in Debian's package ``dataset-fashion-mnist``, and in the subfolder
+``FashionMNIST/raw`` of torchvision's. The first folder that has any of them is used:
 
-1. the folder that the variable ``DIAN_DATA`` names. Where it is set nothing else is
-   tried, so that nobody trains on other files than the ones meant;
+1. the folder named by the variable ``DIAN_DATA``; if it is set, no other is tried;
 2. the user's data folder, ``$XDG_DATA_HOME/dian`` or ``~/.local/share/dian``;
-3. the folder of Debian's package ``dataset-fashion-mnist``;
-4. torchvision's download, which is then kept in the user's data folder.
+3. the folder of Debian's package;
+4. if there is none, torchvision's download is stored in the user's data folder.
 
-A folder holds each file either where torchvision puts it,
-``FashionMNIST/raw/train-images-idx3-ubyte``, or compressed at its top as Debian does,
-``train-images-idx3-ubyte.gz``. Loading never writes into it; only :func:`download` and
-:func:`install` do.
+A file is used only if its SHA-256 is right.
 """
 
+import base64
 import gzip
 import io
 import os
@@ -27,22 +24,24 @@ import socket
 import textwrap
 import zlib
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, Integer, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from dian.errors import DianError
-from dian.runs.files import atomic_write, read_verified, sha256
+from dian.runs.files import atomic_write, read_verified, verified
 
 CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-"""What the labels 0 to 9 mean."""
+"""The names of the labels 0 to 9."""
 
 CHECKSUMS = {
     "train-images-idx3-ubyte": (
@@ -58,8 +57,7 @@ CHECKSUMS = {
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
     ),
 }
-"""SHA-256 of each file of the whole data set, uncompressed: archives made by different
-hands differ, what is in them does not."""
+"""SHA-256 of each file of the whole data set, uncompressed."""
 
 SAMPLE_CHECKSUMS = {
     "fashion-mnist-sample.npz": (
@@ -70,29 +68,57 @@ SAMPLE_CHECKSUMS = {
 
 SAMPLE_FOLDER = Path(__file__).with_name("sample")
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+_PREFIX = {"train": "train", "test": "t10k"}
 _LARGEST = 16 + 60_000 * 28 * 28  # bytes in the largest file: a header and the pixels
 _STALL = 30.0  # seconds without a byte after which a download is given up
-_REMEDY = "bring it again with `make data` or `dian.data.download()`"
+_REMEDY = "fetch it again with `make data` or `dian.data.download()`"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Images:
     """Images with their labels.
 
-    Attributes
-    ----------
-    images
-        Grey values from 0 (background) to 1, row by row from the top: the byte of the
-        file divided by 255.
-    labels
-        The class of each image, a position in :data:`CLASSES`.
-    index
-        The position of each image in its whole split, counted from 0.
+    ``images[i]`` is one image with its label, and any other index selects a part.
     """
 
-    images: Float32[Tensor, "n 28 28"]
+    images: UInt8[Tensor, "n 28 28"]
+    """Grey values from 0 (background) to 255, row by row from the top."""
     labels: Int64[Tensor, "n"]
+    """The class of each image, an index of :data:`CLASSES`."""
     index: Int64[Tensor, "n"]
+    """The position of each image in its whole split, counted from 0."""
+
+    def unit(self) -> Float32[Tensor, "n 28 28"]:
+        """Return the images scaled to [0, 1]."""
+        return self.images / 255
+
+    def signed(self) -> Float32[Tensor, "n 28 28"]:
+        """Return the images scaled to [-1, 1]."""
+        return self.images / 127.5 - 1
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, chosen: Any) -> "Images | tuple[Tensor, int]":
+        if isinstance(chosen, int):
+            return self.images[chosen], int(self.labels[chosen])
+        return Images(self.images[chosen], self.labels[chosen], self.index[chosen])
+
+    def __repr__(self) -> str:
+        return (
+            f"<Images: {len(self)} images of 28 x 28 pixels in {len(CLASSES)} classes>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the first images in a notebook."""
+        from PIL import Image
+        from torchvision.utils import make_grid
+
+        grid = make_grid(255 - self.images[:16, None], pad_value=255)
+        file = io.BytesIO()
+        Image.fromarray(grid[0].numpy()).save(file, "PNG")
+        data = base64.b64encode(file.getvalue()).decode()
+        return f'<img alt="{escape(repr(self))}" src="data:image/png;base64,{data}">'
 
 
 def fashion_mnist(split: str, *, root: str | os.PathLike[str] | None = None) -> Images:
@@ -103,22 +129,11 @@ def fashion_mnist(split: str, *, root: str | os.PathLike[str] | None = None) -> 
     split
         ``"train"`` or ``"test"``.
     root
-        The folder to load from, in place of the search above.
-
-    Returns
-    -------
-    Images
-        In the order of the files; ``index`` counts from 0.
-
-    Raises
-    ------
-    DianError
-        If a file is missing or is not the right one, or none is found and the download
-        fails.
+        The only folder to load from, in place of the search described above.
 
     See Also
     --------
-    sample : a part of the same images, there without a download.
+    sample : a part of the same images, available without a download.
 
     Examples
     --------
@@ -127,52 +142,32 @@ def fashion_mnist(split: str, *, root: str | os.PathLike[str] | None = None) -> 
     ValueError: split must be 'train' or 'test', got 'validation'
     """
     _check_split(split)
-    contents = read(find(root) or download())
-    # Not at the top: a page that shows the sample can do without the second it takes.
-    from torchvision.datasets import FashionMNIST
-
-    try:
-        # torchvision opens the files itself. A private copy of the bytes that were
-        # checked is all that it gets to see.
-        with TemporaryDirectory(prefix="dian-") as private:
-            for name, content in contents.items():
-                path = _raw(Path(private), name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            whole = FashionMNIST(private, train=split == "train")
-    except OSError as error:
-        raise DianError(
-            f"no room to unpack Fashion-MNIST ({error.strerror}): it needs "
-            "55 MB for a moment; point TMPDIR to a folder that has them"
-        ) from None
-    return _images(whole.data, whole.targets, torch.arange(len(whole.targets)))
+    folder = find(root) or download()
+    images = bytearray(_read_file(folder, f"{_PREFIX[split]}-images-idx3-ubyte"))
+    labels = bytearray(_read_file(folder, f"{_PREFIX[split]}-labels-idx1-ubyte"))
+    pixels = torch.frombuffer(images, dtype=torch.uint8, offset=16).view(-1, 28, 28)
+    classes = torch.frombuffer(labels, dtype=torch.uint8, offset=8).long()
+    return Images(pixels, classes, torch.arange(len(classes)))
 
 
 def sample(split: str) -> Images:
     """Load the sample in the package: 1,000 training or 500 test images.
 
     They are the first 100 and the first 50 of each class, in the order of the whole
-    split; ``scripts/make_sample.py`` takes them from it.
+    split; ``scripts/make_sample.py`` extracts them.
 
     Parameters
     ----------
     split
         ``"train"`` or ``"test"``.
 
-    Raises
-    ------
-    DianError
-        If the file is not the one that belongs to the package.
-
     Examples
     --------
     >>> train = sample("train")
-    >>> train.images.shape
-    torch.Size([1000, 28, 28])
+    >>> train
+    <Images: 1000 images of 28 x 28 pixels in 10 classes>
     >>> CLASSES[train.labels[0]]
     'Ankle boot'
-    >>> train.labels.bincount()
-    tensor([100, 100, 100, 100, 100, 100, 100, 100, 100, 100])
 
     The last of these images is number 1109 of the 60,000:
 
@@ -184,7 +179,8 @@ def sample(split: str) -> Images:
     content = read_verified(SAMPLE_FOLDER / name, checksum, "install dian again")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         fields = ("images", "labels", "index")
-        return _images(*(torch.from_numpy(arrays[f"{split}_{f}"]) for f in fields))
+        parts = [torch.from_numpy(arrays[f"{split}_{field}"]) for field in fields]
+    return Images(parts[0], parts[1].long(), parts[2].long())
 
 
 def user_folder() -> Path:
@@ -199,41 +195,29 @@ def find(root: str | os.PathLike[str] | None = None) -> Path | None:
     Parameters
     ----------
     root
-        Look here alone.
-
-    Raises
-    ------
-    DianError
-        If ``root`` or ``DIAN_DATA`` names a folder that has none of them.
+        The only folder to look in.
     """
     given = root or os.environ.get("DIAN_DATA")
     if not given:
-        return next(filter(_holds, (user_folder(), DEBIAN_FOLDER)), None)
-    folder = _folder(given)
-    if not _holds(folder):
-        origin = "given as root" if root else "named by DIAN_DATA"
-        name = next(iter(CHECKSUMS))
+        return next(filter(_has_data, (user_folder(), DEBIAN_FOLDER)), None)
+    if not _has_data(folder := _folder(given)):
         raise DianError(
-            f"{folder}: no Fashion-MNIST to be seen in this folder, {origin}: expected "
-            f"{_raw(Path(), name)} or {name}.gz and three more; {_REMEDY}"
+            f"{folder}: no Fashion-MNIST in this folder, "
+            f"{'given as root' if root else 'named by DIAN_DATA'}: expected "
+            f"{', '.join(CHECKSUMS)} in it, each with or without .gz; {_REMEDY}"
         )
     return folder
 
 
 def read(folder: Path, remedy: str = _REMEDY) -> dict[str, bytes]:
-    """Return the uncompressed bytes of the four files of a folder, all checked.
+    """Return the uncompressed bytes of all four files of a folder, verified.
 
     Parameters
     ----------
     folder
-        One that :func:`find` returns.
+        The folder.
     remedy
-        How the message of an error ends: what the reader should do.
-
-    Raises
-    ------
-    DianError
-        For the first file that is missing, cannot be read or has other content.
+        What the user should do about a missing or damaged file; it ends the message.
     """
     return {name: _read_file(folder, name, remedy) for name in CHECKSUMS}
 
@@ -241,47 +225,25 @@ def read(folder: Path, remedy: str = _REMEDY) -> dict[str, bytes]:
 def install(source: Path, root: str | os.PathLike[str] | None = None) -> Path:
     """Copy the four files of a folder to where they are looked for first.
 
-    Each is put in its place whole, and only after all have been checked: what was there
-    before stays if anything is wrong.
+    All are verified before the first is written.
 
     Parameters
     ----------
     source
-        The folder that has them, in either form.
+        The folder that has them.
     root
-        Where to put them. Default: ``DIAN_DATA`` or else the user's data folder.
-
-    Returns
-    -------
-    Path
-        The folder that has them now.
+        The folder to copy to. Default: ``DIAN_DATA``, or else the user's data folder.
     """
     given = root or os.environ.get("DIAN_DATA")
     folder = _folder(given) if given else user_folder()
+    remedy = "make room for it, or choose another folder with DIAN_DATA"
     for name, content in read(source, remedy="nothing was changed").items():
-        path = _raw(folder, name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(content)
-        except OSError as error:
-            raise DianError(
-                f"{path}: cannot be written ({error.strerror}); make room for it, or "
-                "choose another folder with DIAN_DATA"
-            ) from None
+        atomic_write(folder / name, content, remedy)
     return folder
 
 
 def download(root: str | os.PathLike[str] | None = None) -> Path:
-    """Bring the data in by torchvision's own download, and :func:`install` them.
-
-    It is given up when 30 seconds pass without a byte.
-
-    Raises
-    ------
-    DianError
-        If that fails, or brings other files than the right ones.
-    """
+    """Fetch the data with torchvision's download, and :func:`install` them."""
     from torchvision.datasets import FashionMNIST
 
     before = socket.getdefaulttimeout()
@@ -289,68 +251,47 @@ def download(root: str | os.PathLike[str] | None = None) -> Path:
         with TemporaryDirectory(prefix="dian-") as private:
             socket.setdefaulttimeout(_STALL)  # torchvision itself sets no limit
             FashionMNIST(private, download=True)
-            return install(Path(private), root)
+            return install(Path(private, "FashionMNIST", "raw"), root)
     except DianError:
         raise
-    except Exception as error:  # whatever may go wrong in a download by others' code
-        said = textwrap.shorten(str(error), 300) or type(error).__name__
-        reason = "".join(filter(str.isprintable, said))
+    except Exception as error:  # whatever may go wrong in the download of a library
+        reason = textwrap.shorten(str(error), 300) or type(error).__name__
         raise DianError(
-            f"Fashion-MNIST: torchvision's download failed ({reason}); check the "
-            "network, or install Debian's package dataset-fashion-mnist, or point "
-            "DIAN_DATA to a folder that has the files"
+            f"Fashion-MNIST: torchvision's download failed "
+            f"({''.join(filter(str.isprintable, reason))}); check the network, or "
+            "install Debian's package dataset-fashion-mnist, or point DIAN_DATA to a "
+            "folder that has the files"
         ) from None
     finally:
         socket.setdefaulttimeout(before)
 
 
 def _check_split(split: str) -> None:
-    if split not in ("train", "test"):
+    if split not in _PREFIX:
         raise ValueError(f"split must be 'train' or 'test', got {split!r}")
 
 
-def _images(
-    images: UInt8[Tensor, "n 28 28"],
-    labels: Integer[Tensor, "n"],
-    index: Integer[Tensor, "n"],
-) -> Images:
-    return Images(images.float().div_(255), labels.long(), index.long())
-
-
 def _folder(name: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        raise DianError(
-            f"{name}: this home folder is not known; set DIAN_DATA to a folder"
-        ) from None
+    return Path(os.path.expanduser(name))  # noqa: PTH111  that of Path may raise
 
 
-def _raw(folder: Path, name: str) -> Path:
-    return folder / "FashionMNIST" / "raw" / name
-
-
-def _holds(folder: Path) -> bool:
+def _has_data(folder: Path) -> bool:
+    # A broken link counts too: its disk may be away, and no other data replace it.
     return any(
-        os.path.lexists(path)
+        os.path.lexists(folder / f"{name}{suffix}")
         for name in CHECKSUMS
-        for path in (_raw(folder, name), folder / f"{name}.gz")
+        for suffix in ("", ".gz")
     )
 
 
-def _read_file(folder: Path, name: str, remedy: str) -> bytes:
-    raw, packed = _raw(folder, name), folder / f"{name}.gz"
-    if os.path.lexists(raw) or not os.path.lexists(packed):
-        return read_verified(raw, CHECKSUMS[name], remedy)
+def _read_file(folder: Path, name: str, remedy: str = _REMEDY) -> bytes:
+    plain, packed = folder / name, folder / f"{name}.gz"
+    if os.path.lexists(plain) or not os.path.lexists(packed):
+        return read_verified(plain, CHECKSUMS[name], remedy)
     try:
         with gzip.open(packed) as file:
             content = file.read(_LARGEST + 1)  # no further, whatever it unpacks to
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "not a whole gzip file"
         raise DianError(f"{packed}: {reason}; {remedy}") from None
-    if (found := sha256(content)) != CHECKSUMS[name]:
-        raise DianError(
-            f"{packed}: expected SHA-256 {CHECKSUMS[name][:16]}… when uncompressed, "
-            f"found {found[:16]}…: damaged or another version; {remedy}"
-        )
-    return content
+    return verified(content, CHECKSUMS[name], packed, remedy)

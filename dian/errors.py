@@ -1,4 +1,8 @@
-"""The one kind of error that a user of the report is meant to read."""
+"""Errors: the one that the command line prints, and the check of an argument."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
 
 
 class DianError(Exception):
@@ -8,3 +12,40 @@ class DianError(Exception):
     do. The command line prints that line alone. A wrong *argument* of a function is a
     :class:`ValueError` or a :class:`TypeError`, as everywhere in Python.
     """
+
+
+def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
+    """List the valid names nearest to a wrong one, or all of them if none is near.
+
+    >>> did_you_mean("rnn-bets", ["rnn-best", "rows-none"])
+    'nearest: rnn-best'
+    """
+    near = difflib.get_close_matches(wrong, list(valid), n=3, cutoff=0.5)
+    return (
+        f"nearest: {', '.join(near)}" if near else f"valid: {', '.join(sorted(valid))}"
+    )
+
+
+def require(condition: object, message: str) -> None:
+    """Raise a :class:`ValueError` with this message unless a condition holds.
+
+    >>> require(0 <= 1.5 <= 1, "rate must be in [0, 1], got 1.5")
+    Traceback (most recent call last):
+    ValueError: rate must be in [0, 1], got 1.5
+    """
+    if not condition:
+        raise ValueError(message)
+
+
+def kind(tensor: Any) -> str:
+    """Describe a tensor in an error message.
+
+    >>> import torch
+    >>> kind(torch.zeros(3, 2))
+    'torch.float32 of shape (3, 2)'
+    >>> kind(5)
+    '5'
+    """
+    if not hasattr(tensor, "shape"):
+        return repr(tensor)
+    return f"{tensor.dtype} of shape {tuple(tensor.shape)}"

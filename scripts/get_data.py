@@ -1,8 +1,9 @@
-"""Bring Fashion-MNIST to this machine: what ``make data`` runs.
+"""Fetch Fashion-MNIST: the command ``make data``.
 
-It goes into the folder that ``DIAN_DATA`` names, or else into the user's data folder.
-It comes from torchvision's download; where that fails, on Debian and its relatives,
-from the package ``dataset-fashion-mnist``, unpacked but not installed: no root needed.
+The files go into the folder that ``DIAN_DATA`` names, or else into the user's data
+folder. They come from torchvision's download or, if that fails on Debian and its
+relatives, from the package ``dataset-fashion-mnist``, which is unpacked but not
+installed: no root needed.
 """
 
 import os
@@ -24,11 +25,11 @@ FETCH = [
 
 
 def already_there() -> Path | None:
-    """Return the folder of the data if they are whole."""
+    """Return the folder of the data if they are complete."""
     try:
         folder = data.find()
     except DianError:
-        return None  # DIAN_DATA names a folder that is still empty
+        return None  # the folder that DIAN_DATA names is still empty
     if folder is None:
         return None
     try:
@@ -40,7 +41,7 @@ def already_there() -> Path | None:
 
 
 def run(command: list[str], folder: str) -> None:
-    """Run a command in a folder; its failure is a `DianError` of one line."""
+    """Run a command in a folder, and turn its failure into one line."""
     try:
         subprocess.run(
             command,
@@ -55,7 +56,7 @@ def run(command: list[str], folder: str) -> None:
         )
     except FileNotFoundError:
         raise DianError(
-            f"{PACKAGE}: there is no {command[0]} here: not a Debian-like system"
+            f"{PACKAGE}: there is no {command[0]}: this is not a Debian-like system"
         ) from None
     except subprocess.TimeoutExpired:
         raise DianError(
@@ -66,12 +67,12 @@ def run(command: list[str], folder: str) -> None:
         reason = next((line for line in lines if line.startswith("E:")), lines[-1])
         raise DianError(
             f"{PACKAGE}: {command[0]} failed ({reason}); on a fresh system "
-            "`sudo apt-get update` has to come first"
+            "run `sudo apt-get update` first"
         ) from None
 
 
 def from_debian() -> Path:
-    """Unpack Debian's package in a temporary folder, and install its files."""
+    """Unpack Debian's package in a temporary folder, and copy its files."""
     try:
         with TemporaryDirectory(prefix="dian-") as folder:
             run(FETCH, folder)
@@ -86,13 +87,13 @@ def from_debian() -> Path:
 
 
 def main() -> int:
-    """Bring the data, and return the exit status."""
+    """Fetch the data unless they are there, and return the exit status."""
     if folder := already_there():
-        print(f"Fashion-MNIST is there, whole, in {folder}")
+        print(f"Fashion-MNIST is already in {folder}")
         return 0
-    for bring in (data.download, from_debian):
+    for fetch in (data.download, from_debian):
         try:
-            print(f"Fashion-MNIST is now in {bring()}")
+            print(f"Fashion-MNIST is now in {fetch()}")
         except DianError as error:
             print(error, file=sys.stderr)
         else:

@@ -1,7 +1,7 @@
-"""Make the sample that travels with the package from the whole of Fashion-MNIST.
+"""Extract the sample that is part of the package from the whole of Fashion-MNIST.
 
-Run it from anywhere; it needs the whole data (``make data``). It takes the first 100
-training and the first 50 test images of each class, and always writes the same bytes.
+It needs the whole data set (``make data``), takes the first 100 training and the first
+50 test images of each class, and always writes the same bytes.
 """
 
 import io
@@ -25,9 +25,8 @@ def chosen(whole: Images, per_class: int) -> dict[str, np.ndarray]:
             [np.flatnonzero(labels == c)[:per_class] for c in range(len(CLASSES))]
         )
     )
-    images = (whole.images[index] * 255).round()
     return {
-        "images": images.numpy().astype("u1"),
+        "images": whole.images[index].numpy(),
         "labels": labels[index].astype("u1"),
         "index": index.astype("<i4"),
     }
@@ -36,8 +35,8 @@ def chosen(whole: Images, per_class: int) -> dict[str, np.ndarray]:
 def archive(whole: dict[str, Images]) -> bytes:
     """Return the bytes of the sample of both splits: an ``.npz`` file.
 
-    Numpy's own writer compresses with deflate, whose output depends on the library
-    behind it. bzip2 has one implementation, and the images come out smaller.
+    NumPy's own writer compresses with deflate, whose output depends on the zlib
+    version. bzip2 has one implementation, and compresses the images better.
     """
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
@@ -53,19 +52,18 @@ def archive(whole: dict[str, Images]) -> bytes:
 
 
 def main() -> int:
-    """Write the sample, and say what its checksum is."""
+    """Write the sample, and print its checksum."""
     [(name, expected)] = SAMPLE_CHECKSUMS.items()
     try:
         content = archive({split: fashion_mnist(split) for split in PER_CLASS})
-        with atomic_write(SAMPLE_FOLDER / name) as temporary:
-            temporary.write_bytes(content)
-    except (DianError, OSError) as error:
+        atomic_write(SAMPLE_FOLDER / name, content, "make the folder writable")
+    except DianError as error:
         print(error, file=sys.stderr)
         return 1
     found = sha256(content)
     print(f"{SAMPLE_FOLDER / name}: {len(content)} bytes, SHA-256 {found}")
     if found != expected:
-        print("this is another sample: set SAMPLE_CHECKSUMS in dian/data.py to it")
+        print("this is another sample: enter it in SAMPLE_CHECKSUMS of dian/data.py")
     return 0
 
 

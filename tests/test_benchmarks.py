@@ -18,8 +18,9 @@ from benchmarks.cases import Case, Place, Side, Unavailable
 from benchmarks.limits import Limits, limits
 from benchmarks.timing import Against, Differs, Result, compare, measure
 from dian.errors import DianError
-from dian.runs import record as records
 from dian.runs import train as runner
+from dian.runs.freshness import stale, why_stale
+from dian.runs.record import load, sealed, to_json
 
 # What the peers say of their own future when they are imported.
 pytestmark = pytest.mark.filterwarnings(
@@ -130,7 +131,7 @@ def test_the_limits_are_measured():
 def test_what_a_process_holds_is_its_own():
     """The parent's memory does not count: 100 MiB here change nothing there."""
     ballast = torch.ones(100 << 18)
-    held = blocks.held("block-wise", TINY, 512)
+    held = blocks.peak_memory("block-wise", TINY, 512)
     assert 0 < held < 50
     del ballast
 
@@ -142,7 +143,7 @@ def record(tmp_path, monkeypatch, capsys):
     threads = torch.get_num_threads()
     command.main(["--tiny", "--threads", str(threads), "--out", str(tmp_path)])
     assert "nn.RNN" in capsys.readouterr().out
-    return records.load("benchmarks-cpu", tmp_path)
+    return load("benchmarks-cpu", tmp_path)
 
 
 def test_a_run_is_a_record(record):
@@ -152,7 +153,7 @@ def test_a_run_is_a_record(record):
     assert record.value("rnn-32/nn.RNN/ratio") > 0
     assert record.series["rnn-32/nn.RNN"].shape == (1, timing.LEAST)
     assert record.content["environment"]["diffusers"]
-    assert records.stale(record) == []
+    assert stale(record) == []
 
 
 def test_a_record_of_times_is_stale_when_what_was_timed_has_changed(record):
@@ -166,11 +167,11 @@ def test_a_record_of_times_is_stale_when_what_was_timed_has_changed(record):
     path = record.folder / "record.json"
     content = json.loads(path.read_text())
     content["key"]["modules"]["dian.rnn.recurrence"] = "another"
-    content["checksum"] = records.checksum(content)
-    path.write_bytes(records._text(content))
-    told = records.why_stale("benchmarks-cpu", record.folder.parent)
+    content["checksum"] = sealed(content)
+    path.write_bytes(to_json(content))
+    told = why_stale("benchmarks-cpu", record.folder.parent)
     assert told.endswith("is stale: dian.rnn.recurrence changed; run: make bench")
-    with pytest.raises(DianError, match="no replay gives again; run: make bench"):
+    with pytest.raises(DianError, match="cannot be replayed; run: make bench"):
         runner.revalidate("benchmarks-cpu", record.folder.parent)
 
 
@@ -202,6 +203,6 @@ def test_the_page_shows_every_case_of_the_record():
     shown = re.findall(r"^```{benchmarks} benchmarks-cpu\n(.*?)```", page, re.M | re.S)
     cases = list(command.CASES | command.OTHERS)
     assert sorted("".join(shown).split()) == sorted(cases)
-    record = records.load("benchmarks-cpu")
+    record = load("benchmarks-cpu")
     assert set(cases) <= set(record.settings)
     assert record.settings["size"] == "cpu"

@@ -1,6 +1,10 @@
-r"""Attention that never holds all weights: the softmax taken block by block.
+r"""Memory-efficient attention: an online softmax over blocks of keys.
 
-The axes are named as in :mod:`dian.attention`; ``block`` are some of the keys.
+The softmax of a row of scores needs the maximum and a sum over all keys. The online
+softmax updates both, and the weighted sum of the values, one block of keys at a time
+(:class:`SoftmaxState`), so that no tensor has ``n_query * n_key`` entries.
+
+Axis names as in :mod:`dian.attention.dot_product`; ``block`` is a number of keys.
 """
 
 import math
@@ -11,43 +15,33 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dian.attention.dot_product import check_inputs
+from dian.errors import require
 
-class State(NamedTuple):
-    r"""What is known of each query after some of the keys."""
+
+class SoftmaxState(NamedTuple):
+    r"""The running maximum and sums of the online softmax, for each query."""
 
     m: Float[Tensor, "*batch n_query"]
-    """The largest score so far."""
+    """The maximum of the scores so far."""
     l: Float[Tensor, "*batch n_query"]  # noqa: E741
-    r"""The sum :math:`\sum_j e^{s_j - m}`."""
+    r"""The normalizer so far, :math:`\sum_j e^{s_j - m}`."""
     o: Float[Tensor, "*batch n_query d_value"]
-    r"""The sum :math:`\sum_j e^{s_j - m} v_j`."""
+    r"""The unnormalized output so far, :math:`\sum_j e^{s_j - m} v_j`."""
 
 
 def empty_state(
-    shape: tuple[int, ...], d_value: int, like: Float[Tensor, "..."]
-) -> State:
-    r"""Return the state before any key, :math:`(-\infty, 0, 0)`.
-
-    Parameters
-    ----------
-    shape
-        Of the queries, ``(*batch, n_query)``.
-    d_value
-        Features of one value.
-    like
-        A tensor of the type and the device that are wanted.
-    """
-    return State(
-        like.new_full(shape, -torch.inf),
-        like.new_zeros(shape),
-        like.new_zeros(*shape, d_value),
-    )
+    Q: Float[Tensor, "*batch n_query d_key"], V: Float[Tensor, "*batch n_key d_value"]
+) -> SoftmaxState:
+    r"""Return the state before the first key, :math:`(-\infty, 0, 0)`."""
+    m = Q.new_full(Q.shape[:-1], -torch.inf)
+    return SoftmaxState(m, torch.zeros_like(m), Q.new_zeros(*m.shape, V.shape[-1]))
 
 
 def block_state(
     S: Float[Tensor, "*batch n_query block"], V: Float[Tensor, "*batch block d_value"]
-) -> State:
-    r"""Return the state of one block of keys alone.
+) -> SoftmaxState:
+    r"""Return the state after a single block of keys.
 
     .. math::
 
@@ -57,22 +51,22 @@ def block_state(
     Parameters
     ----------
     S
-        The scores; :math:`-\infty` where a query may not read a key.
+        The scores of the block; :math:`-\infty` where masked.
     V
-        The values.
+        The values of the block.
 
     Examples
     --------
     >>> block_state(torch.tensor([[5.0, 5.0]]), torch.tensor([[1.0], [3.0]]))
-    State(m=tensor([5.]), l=tensor([2.]), o=tensor([[4.]]))
+    SoftmaxState(m=tensor([5.]), l=tensor([2.]), o=tensor([[4.]]))
     """
     m = S.amax(-1)
-    E = torch.exp(S - _finite(m).unsqueeze(-1))
-    return State(m, E.sum(-1), E @ V)
+    E = torch.exp(S - _zero_if_infinite(m).unsqueeze(-1))
+    return SoftmaxState(m, E.sum(-1), E @ V)
 
 
-def merge(a: State, b: State) -> State:
-    r"""Put two states together, as if their keys had come in one block.
+def merge_states(a: SoftmaxState, b: SoftmaxState) -> SoftmaxState:
+    r"""Return the state after the keys of both, by rescaling to a common maximum.
 
     .. math::
 
@@ -80,106 +74,88 @@ def merge(a: State, b: State) -> State:
         l = l_a e^{m_a - m} + l_b e^{m_b - m}, \qquad
         o = o_a e^{m_a - m} + o_b e^{m_b - m} .
 
-    It is associative and commutative, and :func:`empty_state` changes nothing.
+    The operation is associative and commutative, and :func:`empty_state` is its
+    identity element.
 
     Examples
     --------
     >>> V = torch.tensor([[1.0], [3.0]])
     >>> a, b = (block_state(torch.tensor([[5.0]]), V[j : j + 1]) for j in (0, 1))
-    >>> merge(a, b)
-    State(m=tensor([5.]), l=tensor([2.]), o=tensor([[4.]]))
+    >>> merge_states(a, b)
+    SoftmaxState(m=tensor([5.]), l=tensor([2.]), o=tensor([[4.]]))
     """
     m = torch.maximum(a.m, b.m)
-    # Nothing to nothing: -inf - (-inf) would be NaN.
-    of_a, of_b = torch.exp(a.m - _finite(m)), torch.exp(b.m - _finite(m))
-    return State(
+    # If both are empty, -inf - (-inf) would be NaN.
+    scale_a, scale_b = (torch.exp(x.m - _zero_if_infinite(m)) for x in (a, b))
+    return SoftmaxState(
         m,
-        a.l * of_a + b.l * of_b,
-        a.o * of_a.unsqueeze(-1) + b.o * of_b.unsqueeze(-1),
+        a.l * scale_a + b.l * scale_b,
+        a.o * scale_a.unsqueeze(-1) + b.o * scale_b.unsqueeze(-1),
     )
+
+
+class BlockwiseOutput(NamedTuple):
+    r"""The result of :func:`blockwise_attention`."""
+
+    output: Float[Tensor, "*batch n_query d_value"]
+    """Equal to that of :func:`.scaled_dot_product_attention` up to rounding."""
+    log_sum: Float[Tensor, "*batch n_query"]
+    r"""The logarithm of the sum of exponentials of the scores, :math:`m + \ln l`, from
+    which the backward pass recomputes the weights. For a fully masked query it is
+    :math:`-\infty`."""
 
 
 def blockwise_attention(
     Q: Float[Tensor, "*batch n_query d_key"],
     K: Float[Tensor, "*batch n_key d_key"],
     V: Float[Tensor, "*batch n_key d_value"],
+    *,
     mask: Bool[Tensor, "*#batch #n_query #n_key"] | None = None,
     bias: Float[Tensor, "*#batch #n_query #n_key"] | None = None,
-    *,
     block: int = 64,
-) -> tuple[Float[Tensor, "*batch n_query d_value"], Float[Tensor, "*batch n_query"]]:
-    r"""Attend to some keys at a time, and never hold the weights of all.
+) -> BlockwiseOutput:
+    r"""Compute attention one block of keys at a time, without storing all weights.
 
     Parameters
     ----------
     Q, K, V, mask, bias
         As in :func:`dian.attention.dot_product.scaled_dot_product_attention`.
     block
-        How many keys at a time.
-
-    Returns
-    -------
-    output
-        The same as that of the plain formula, but for rounding.
-    log_sum
-        :math:`m + \ln l`, the logarithm of the sum of the exponentials of all scores:
-        what the backward pass needs to compute any weight anew. It is :math:`-\infty`
-        for a query that may read nothing.
-
-    Raises
-    ------
-    TypeError
-        If ``mask`` is not boolean.
-    ValueError
-        If ``block`` is not positive, keys and values are not as many, or a mask is
-        given and ``Q``, ``K`` or ``V`` are not finite.
+        Number of keys in a block.
 
     Notes
     -----
     Milakov and Gimelshein, *Online normalizer calculation for softmax*, 2018,
     arXiv:1805.02867, algorithm 3, with the values of Rabe and Staats, *Self-attention
-    does not need O(n²) memory*, 2021, arXiv:2112.05682. Autograd would keep every
-    block: :func:`online_attention` is the differentiable one.
+    does not need O(n²) memory*, 2021, arXiv:2112.05682. Autograd would store every
+    block: differentiate :func:`online_attention` instead.
 
     Examples
     --------
     >>> Q, K, V = torch.zeros(1, 1), torch.ones(4, 1), torch.arange(4.0).view(4, 1)
-    >>> blockwise_attention(Q, K, V, block=3)
-    (tensor([[1.5000]]), tensor([1.3863]))
+    >>> output, log_sum = blockwise_attention(Q, K, V, block=3)
+    >>> output, log_sum.exp()
+    (tensor([[1.5000]]), tensor([4.]))
     """
-    if block < 1:
-        raise ValueError(f"block must be positive, got {block}")
-    if mask is not None and mask.dtype != torch.bool:
-        raise TypeError(
-            f"mask must be boolean, True where a query may read a key, got {mask.dtype}"
-        )
-    if K.shape[-2] != V.shape[-2]:
-        raise ValueError(
-            f"K and V must share n_key, got {K.shape[-2]} and {V.shape[-2]}"
-        )
-    for name, given in zip("QKV", (Q, K, V), strict=True):
-        if mask is not None and not given.isfinite().all():
-            raise ValueError(
-                f"{name} must be finite where a mask is given, got NaN or infinity; a "
-                "weight of 0 does not hide it"
-            )
-    state = empty_state(tuple(Q.shape[:-1]), V.shape[-1], Q)
-    for part in _blocks(K.shape[-2], block):
-        S = _scores(Q, K, mask, bias, part)
-        state = merge(state, block_state(S, V[..., part, :]))
-    dead = state.l == 0  # may read nothing
-    output = state.o / state.l.masked_fill(dead, 1.0).unsqueeze(-1)
-    return output, state.m + state.l.log()
+    require(block > 0, f"block must be positive, got {block}")
+    check_inputs(Q, K, V, mask, bias)
+    state = empty_state(Q, V)
+    for keys in _blocks(K.shape[-2], block):
+        S = _scores(Q, K, mask, bias, keys)
+        state = merge_states(state, block_state(S, V[..., keys, :]))
+    fully_masked = state.l == 0
+    output = state.o / state.l.masked_fill(fully_masked, 1.0).unsqueeze(-1)
+    return BlockwiseOutput(output, state.m + state.l.log())
 
 
 class BlockwiseGradients(NamedTuple):
-    r"""The gradients by queries, keys and values, and by a bias that was given."""
+    r"""Gradients with respect to the inputs of :func:`blockwise_attention`."""
 
     Q: Float[Tensor, "*batch n_query d_key"]
     K: Float[Tensor, "*batch n_key d_key"]
     V: Float[Tensor, "*batch n_key d_value"]
     B: Tensor | None
-    """Of the shape of the bias, summed over the axes along which it was spread."""
+    """Of the bias, in its shape: summed over the axes along which it was broadcast."""
 
 
 def blockwise_backward(
@@ -187,14 +163,13 @@ def blockwise_backward(
     Q: Float[Tensor, "*batch n_query d_key"],
     K: Float[Tensor, "*batch n_key d_key"],
     V: Float[Tensor, "*batch n_key d_value"],
-    output: Float[Tensor, "*batch n_query d_value"],
-    log_sum: Float[Tensor, "*batch n_query"],
+    forward: BlockwiseOutput,
+    *,
     mask: Bool[Tensor, "*#batch #n_query #n_key"] | None = None,
     bias: Float[Tensor, "*#batch #n_query #n_key"] | None = None,
-    *,
     block: int = 64,
 ) -> BlockwiseGradients:
-    r"""Go back block by block; the weights are computed anew, and forgotten again.
+    r"""Compute the gradients block by block, recomputing the weights of each block.
 
     .. math::
 
@@ -202,19 +177,18 @@ def blockwise_backward(
         D_i = \sum_c \bar O_{ic} O_{ic}, \qquad
         \bar S = P \odot (\bar O V^\top - D \mathbf 1^\top) .
 
-    The second form of :math:`D` needs no weights at all, so that it is known before the
-    first block.
+    This form of :math:`D` needs no weights, so it is known before the first block.
 
     Parameters
     ----------
     O_bar
-        The gradient of the loss by the output.
+        The gradient of the loss with respect to the output.
     Q, K, V, mask, bias
-        As given to :func:`blockwise_attention`.
-    output, log_sum
-        What it returned.
+        As in :func:`blockwise_attention`.
+    forward
+        What it returned; :math:`\text{lse}` is its ``log_sum``.
     block
-        How many keys at a time; it need not be the same as on the way forward.
+        Number of keys in a block; may differ from that of the forward pass.
 
     Notes
     -----
@@ -222,55 +196,58 @@ def blockwise_backward(
     """
     scale = 1 / math.sqrt(Q.shape[-1])
     # D = rowsum(O_bar O)
-    D = (O_bar * output).sum(-1, keepdim=True)
+    D = (O_bar * forward.output).sum(-1, keepdim=True)
+    log_sum = _zero_if_infinite(forward.log_sum).unsqueeze(-1)
     Q_bar, K_bar, V_bar = map(torch.zeros_like, (Q, K, V))
     B_bar = None if bias is None else torch.zeros_like(bias)
-    for part in _blocks(K.shape[-2], block):
-        K_b, V_b = K[..., part, :], V[..., part, :]
+    for keys in _blocks(K.shape[-2], block):
+        K_b, V_b = K[..., keys, :], V[..., keys, :]
         # P = exp(S - lse)
-        S = _scores(Q, K, mask, bias, part)
-        P = torch.exp(S - _finite(log_sum).unsqueeze(-1))
+        P = torch.exp(_scores(Q, K, mask, bias, keys) - log_sum)
         # S_bar = P (O_bar V^T - D)
         S_bar = P * (O_bar @ V_b.mT - D)
         # Q_bar = sum over the blocks of S_bar K / sqrt(d_k)
         Q_bar += S_bar @ (scale * K_b)
-        # K_bar = S_bar^T Q / sqrt(d_k), V_bar = P^T O_bar: each block has its own
-        K_bar[..., part, :] = S_bar.mT @ (scale * Q)
-        V_bar[..., part, :] = P.mT @ O_bar
-        # B_bar = S_bar, summed where one number of the bias served several scores
+        # K_bar = S_bar^T Q / sqrt(d_k), V_bar = P^T O_bar: one block of rows
+        K_bar[..., keys, :] = S_bar.mT @ (scale * Q)
+        V_bar[..., keys, :] = P.mT @ O_bar
+        # B_bar = S_bar, summed over the axes along which the bias was broadcast
         if bias is not None:
-            own = B_bar if bias.shape[-1] == 1 else B_bar[..., part]
+            own = B_bar if bias.shape[-1] == 1 else B_bar[..., keys]
             own += S_bar.sum_to_size(own.shape)
     return BlockwiseGradients(Q_bar, K_bar, V_bar, B_bar)
 
 
-class _OnlineAttention(torch.autograd.Function):
-    """The two functions above, where autograd can see them."""
+class _BlockwiseAttention(torch.autograd.Function):
+    """The two functions above as one operation of autograd."""
 
     @staticmethod
     def forward(ctx, Q, K, V, mask, bias, block):
-        output, log_sum = blockwise_attention(Q, K, V, mask, bias, block=block)
-        ctx.save_for_backward(Q, K, V, output, log_sum, mask, bias)
+        found = blockwise_attention(Q, K, V, mask=mask, bias=bias, block=block)
+        ctx.save_for_backward(Q, K, V, *found, mask, bias)
         ctx.block = block
-        return output
+        return found.output
 
     @staticmethod
     @once_differentiable
     def backward(ctx, O_bar):
-        found = blockwise_backward(O_bar, *ctx.saved_tensors, block=ctx.block)
-        return found.Q, found.K, found.V, None, found.B, None
+        Q, K, V, *found, mask, bias = ctx.saved_tensors
+        options = {"mask": mask, "bias": bias, "block": ctx.block}
+        forward = BlockwiseOutput(*found)
+        back = blockwise_backward(O_bar, Q, K, V, forward, **options)
+        return back.Q, back.K, back.V, None, back.B, None
 
 
 def online_attention(
     Q: Float[Tensor, "*batch n_query d_key"],
     K: Float[Tensor, "*batch n_key d_key"],
     V: Float[Tensor, "*batch n_key d_value"],
+    *,
     mask: Bool[Tensor, "*#batch #n_query #n_key"] | None = None,
     bias: Float[Tensor, "*#batch #n_query #n_key"] | None = None,
-    *,
     block: int = 64,
 ) -> Float[Tensor, "*batch n_query d_value"]:
-    r"""Attend block by block; gradients come from :func:`blockwise_backward`.
+    r"""Compute attention in blocks; gradients come from :func:`blockwise_backward`.
 
     Parameters
     ----------
@@ -284,27 +261,27 @@ def online_attention(
     >>> Q.grad
     tensor([[-0.7071,  0.7071]])
     """
-    return _OnlineAttention.apply(Q, K, V, mask, bias, block)
+    return _BlockwiseAttention.apply(Q, K, V, mask, bias, block)
 
 
 def _blocks(n_key: int, block: int) -> list[slice]:
-    """Cut the keys into blocks; the last may be smaller."""
+    """Split the keys into blocks; the last may be smaller."""
     return [slice(j, min(j + block, n_key)) for j in range(0, n_key, block)]
 
 
 def _scores(
-    Q: Tensor, K: Tensor, mask: Tensor | None, bias: Tensor | None, part: slice
+    Q: Tensor, K: Tensor, mask: Tensor | None, bias: Tensor | None, keys: slice
 ) -> Tensor:
-    """Return the scores of one block, minus infinity where the mask hides a key."""
-    S = (Q / math.sqrt(Q.shape[-1])) @ K[..., part, :].mT
+    """Return the scores of one block of keys, minus infinity where masked."""
+    S = (Q / math.sqrt(Q.shape[-1])) @ K[..., keys, :].mT
     whole = (*Q.shape[:-1], K.shape[-2])
     if bias is not None:
-        S = S + bias.expand(whole)[..., part]
+        S = S + bias.expand(whole)[..., keys]
     if mask is not None:
-        S = S.masked_fill(~mask.expand(whole)[..., part], -torch.inf)
+        S = S.masked_fill(~mask.expand(whole)[..., keys], -torch.inf)
     return S
 
 
-def _finite(m: Tensor) -> Tensor:
-    """Put 0 for minus infinity, so that a difference from it is not NaN."""
+def _zero_if_infinite(m: Tensor) -> Tensor:
+    """Replace minus infinity by 0, so that a difference from it is not NaN."""
     return m.masked_fill(m.isneginf(), 0.0)

@@ -1,18 +1,20 @@
-r"""Attention: a soft, differentiable look-up of values by key, and its way back.
+r"""Scaled dot-product attention and its backward pass.
 
 Axis names used in this module (the tests check them at run time):
 
 ``*batch``
     any leading axes, often ``(batch, head)``;
 ``n_query``, ``n_key``
-    positions that ask, and positions that are asked;
+    number of queries and of keys (target and source sequence length);
 ``d_key``, ``d_value``
-    features of one query or key, and of one value.
+    dimension of a query or key, and of a value.
 
-Every row is one position: :math:`Q K^\top` and not :math:`Q^\top K`. A bar marks the
+Each row is one position: :math:`Q K^\top`, not :math:`Q^\top K`. A bar denotes the
 gradient of the loss, :math:`\bar Q = \partial L / \partial Q`.
 
-In every mask, ``True`` means that a query **may** read a key.
+A ``mask`` is boolean, and ``True`` means that a query **may attend** to a key. It is
+not called ``attn_mask``: torch's argument of that name may also be a float tensor that
+is added to the scores, which is the ``bias`` here.
 """
 
 import math
@@ -25,67 +27,65 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from dian.attention.softmax import softmax_backward
+from dian.errors import require
 
 
 def scaled_dot_product_attention(
     Q: Float[Tensor, "*batch n_query d_key"],
     K: Float[Tensor, "*batch n_key d_key"],
     V: Float[Tensor, "*batch n_key d_value"],
+    *,
     mask: Bool[Tensor, "*#batch #n_query #n_key"] | None = None,
     bias: Float[Tensor, "*#batch #n_query #n_key"] | None = None,
-    Z: Float[Tensor, "*#batch n_query n_key"] | None = None,
+    dropout_mask: Float[Tensor, "*#batch n_query n_key"] | None = None,
 ) -> tuple[
     Float[Tensor, "*batch n_query d_value"], Float[Tensor, "*batch n_query n_key"]
 ]:
-    r"""Average the values, weighting each by how well its key matches the query.
+    r"""Compute attention weights and the weighted averages of the values.
 
     .. math::
 
         S = \frac{Q K^\top}{\sqrt{d_k}} + B, \qquad
         P = \operatorname{softmax}_\text{row} S, \qquad
-        O = P V .
+        O = (P \odot Z)\, V .
 
     Parameters
     ----------
     Q, K, V
-        What each position looks for, what it offers to be found by, and what is read
-        when it is found.
+        Queries, keys and values.
     mask
-        ``True`` where query *i* **may** read key *j*. Default: every pair may. Anything
-        that broadcasts to ``(..., n_query, n_key)``.
+        ``True`` where query *i* may attend to key *j*. Default: no masking. It is
+        ``(n_query, n_key)`` or has as many axes as ``Q``; axes of size 1 are broadcast.
     bias
-        The :math:`B` that is added to the scores, finite. What must not be read is a
-        matter of the mask.
-    Z
-        What dropout leaves of each weight, :math:`O = (P \odot Z) V`; drawn by
-        :func:`~dian.training.dropout.dropout_mask`.
+        The bias :math:`B` of the scores, finite: use ``mask`` to mask out keys. Any
+        shape that broadcasts to ``(..., n_query, n_key)``.
+    dropout_mask
+        The factors :math:`Z` of :func:`dian.training.dropout.dropout_mask`. Default: no
+        dropout.
 
     Returns
     -------
     output
         The weighted averages :math:`O`.
     weights
-        The weights :math:`P`, before dropout. Each row sums to one, and is exactly zero
-        where masked. A query that may read nothing has a row of zeros, an output of
-        zeros, and gradients of zero.
+        The weights :math:`P`, before dropout. Each row sums to one and is exactly zero
+        where masked. For a fully masked query weights, output and gradients are zero.
 
     Raises
     ------
-    TypeError
-        If ``mask`` is not boolean.
     ValueError
-        If shapes do not fit, ``bias`` is not finite, or a mask is given and ``Q``,
-        ``K`` or ``V`` are not finite: a weight of zero does not hide a NaN.
+        If a mask is given and ``Q``, ``K`` or ``V`` are not finite: a NaN at a masked
+        key would still reach the output, since :math:`0 \cdot \text{NaN}` is NaN.
 
     Notes
     -----
     Equation 1 of Vaswani et al., *Attention Is All You Need*, 2017, arXiv:1706.03762.
-    The paper does not say what a query returns that may read nothing. The zeros are our
-    choice, and that of :func:`torch.nn.functional.scaled_dot_product_attention`.
+    The paper leaves fully masked queries undefined. The zeros agree with
+    :func:`torch.nn.functional.scaled_dot_product_attention`.
 
     Examples
     --------
-    Two equal keys share the attention, whatever their values:
+    Identical keys receive equal weights:
 
     >>> import torch
     >>> Q, K, V = torch.ones(1, 4), torch.ones(2, 4), torch.eye(2)
@@ -93,31 +93,31 @@ def scaled_dot_product_attention(
     >>> weights
     tensor([[0.5000, 0.5000]])
     """
-    _check(Q, K, V, mask, bias)
-    # S = Q K^T / sqrt(d_k) + B: divided where there is less to divide
+    check_inputs(Q, K, V, mask, bias)
+    # S = Q K^T / sqrt(d_k) + B; Q is divided, since it is smaller than S
     S = (Q / math.sqrt(Q.shape[-1])) @ K.mT
     if bias is not None:
         S = S + bias
-    # The scores are not needed any more, unless autograd goes back through them.
-    place = None if S.requires_grad else S
+    # Unless autograd needs the scores, the weights overwrite them.
+    out = None if S.requires_grad else S
     if mask is None:
-        P = torch.softmax(S, -1, out=place)
+        P = torch.softmax(S, -1, out=out)
     else:
-        # The lowest finite number and not -inf: a row that is masked as a whole stays
-        # free of NaN, forward and back. The second fill makes it zero.
+        # The lowest finite number instead of -inf: a fully masked row then produces no
+        # NaN in the forward or backward pass. The second fill sets it to zero.
         S = S.masked_fill(~mask, torch.finfo(S.dtype).min)
         P = S.softmax(-1).masked_fill(~mask, 0.0)
-    return (P if Z is None else P * Z) @ V, P
+    return (P if dropout_mask is None else P * dropout_mask) @ V, P
 
 
 class AttentionGradients(NamedTuple):
-    r"""The gradients by what :func:`scaled_dot_product_attention` was given."""
+    r"""Gradients with respect to the inputs of :func:`scaled_dot_product_attention`."""
 
     Q: Float[Tensor, "*batch n_query d_key"]
     K: Float[Tensor, "*batch n_key d_key"]
     V: Float[Tensor, "*batch n_key d_value"]
     S: Float[Tensor, "*batch n_query n_key"]
-    """By the scores. A bias gets it, summed over the axes along which it was spread."""
+    """Of the scores. Summed over broadcast axes, it is the gradient of the bias."""
 
 
 def attention_backward(
@@ -126,10 +126,11 @@ def attention_backward(
     K: Float[Tensor, "*batch n_key d_key"],
     V: Float[Tensor, "*batch n_key d_value"],
     P: Float[Tensor, "*batch n_query n_key"],
-    Z: Float[Tensor, "*#batch n_query n_key"] | None = None,
+    *,
+    dropout_mask: Float[Tensor, "*#batch n_query n_key"] | None = None,
     G: Float[Tensor, "*batch n_query n_key"] | None = None,
 ) -> AttentionGradients:
-    r"""Go back from the gradient by the output to those by queries, keys and values.
+    r"""Compute the gradients with respect to queries, keys, values and scores.
 
     .. math::
 
@@ -143,24 +144,23 @@ def attention_backward(
         \bar Q = \frac{\bar S K}{\sqrt{d_k}}, \qquad
         \bar K = \frac{\bar S^\top Q}{\sqrt{d_k}} .
 
-    No mask is needed: where it hides a key the weight is zero, and with it
-    :math:`\bar S`.
+    No mask is needed: the weight of a masked key is zero, and so is its :math:`\bar S`.
 
     Parameters
     ----------
     O_bar
-        The gradient of the loss by the output.
-    Q, K, V, Z
-        As given to :func:`scaled_dot_product_attention`.
+        The gradient of the loss with respect to the output.
+    Q, K, V, dropout_mask
+        As in :func:`scaled_dot_product_attention`.
     P
         The weights that it returned.
     G
-        What reaches the weights :math:`P` directly, when a loss reads them. ``None``
-        means zero.
+        The gradient with respect to the weights of a loss that depends on them
+        directly, and not only through the output. Default: zero.
 
     Examples
     --------
-    Of two equal keys, the one whose value is wanted more has to be found more often:
+    Two identical keys, and a loss that increases with the value of the first:
 
     >>> Q, K, V = torch.ones(1, 1), torch.ones(2, 1), torch.tensor([[1.0], [0.0]])
     >>> _, P = scaled_dot_product_attention(Q, K, V)
@@ -169,11 +169,11 @@ def attention_backward(
             [-0.2500]])
     """
     scale = 1 / math.sqrt(Q.shape[-1])
-    dropped = P if Z is None else P * Z
+    dropped = P if dropout_mask is None else P * dropout_mask
     # V_bar = (P Z)^T O_bar
     V_bar = dropped.mT @ O_bar
     # P_bar = (O_bar V^T) Z + G
-    P_bar = O_bar @ V.mT if Z is None else (O_bar @ V.mT) * Z
+    P_bar = O_bar @ V.mT if dropout_mask is None else (O_bar @ V.mT) * dropout_mask
     if G is not None:
         P_bar = P_bar + G
     # S_bar = P (P_bar - D), D = rowsum(P_bar P)
@@ -188,20 +188,19 @@ def attention_backward(
     )
 
 
-SCORES = 2**19
-"""Scores that go back together on a CPU: few enough to stay near the processor until
-all is done with them. Written to memory as a whole, they would take longer than the
-products of matrices."""
+SCORES_PER_CHUNK = 2**19
+"""Number of scores that one step of the backward pass computes on a CPU: few enough to
+stay in the cache. Writing all of them to memory takes longer than the products."""
 
 
 class _Attention(torch.autograd.Function):
-    """The two functions above, where autograd can see them."""
+    """The two functions above as one operation of autograd."""
 
     @staticmethod
     def forward(ctx, Q, K, V, mask, bias):
-        O, P = scaled_dot_product_attention(Q, K, V, mask, bias)  # noqa: E741
+        O, P = scaled_dot_product_attention(Q, K, V, mask=mask, bias=bias)  # noqa: E741
         ctx.save_for_backward(Q, K, V, P)
-        ctx.of_bias = None if bias is None else bias.shape
+        ctx.bias_shape = None if bias is None else bias.shape
         ctx.set_materialize_grads(False)
         return O, P
 
@@ -209,77 +208,46 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, O_bar, G):
         Q, K, V, P = ctx.saved_tensors
-        if O_bar is None:  # the loss reads the weights alone
+        if O_bar is None:  # the loss depends on the weights alone
             O_bar = V.new_zeros(*Q.shape[:-1], V.shape[-1])
-        if ctx.needs_input_grad[4]:  # the bias takes all scores
+        if ctx.needs_input_grad[4]:  # the gradient of the bias needs all scores
             Q_bar, K_bar, V_bar, S_bar = attention_backward(O_bar, Q, K, V, P, G=G)
-            return Q_bar, K_bar, V_bar, None, S_bar.sum_to_size(ctx.of_bias)
-        O_bar, Q, K, V, P = map(_heads, (O_bar, Q, K, V, P))
-        found = [torch.empty_like(x) for x in (Q, K, V)]
-        for part in _parts(P):
-            direct = None if G is None else _heads(G)[part]
-            inputs = (x[part] for x in (O_bar, Q, K, V, P))
-            back = attention_backward(*inputs, G=direct)
-            for whole, x in zip(found, back[:3], strict=True):
-                whole[part] = x
+            return Q_bar, K_bar, V_bar, None, S_bar.sum_to_size(ctx.bias_shape)
+        O_bar, Q, K, V, P = map(_one_batch_axis, (O_bar, Q, K, V, P))
+        gradients = [torch.empty_like(x) for x in (Q, K, V)]
+        for chunk in _chunks(P):
+            direct = None if G is None else _one_batch_axis(G)[chunk]
+            inputs = (x[chunk] for x in (O_bar, Q, K, V, P))
+            of_chunk = attention_backward(*inputs, G=direct)
+            for whole, part in zip(gradients, of_chunk[:3], strict=True):
+                whole[chunk] = part
         batch = ctx.saved_tensors[0].shape[:-2]
-        return *(x.view(*batch, *x.shape[1:]) for x in found), None, None
-
-
-def attention_with_weights(
-    Q: Float[Tensor, "*batch n_query d_key"],
-    K: Float[Tensor, "*batch n_key d_key"],
-    V: Float[Tensor, "*batch n_key d_value"],
-    mask: Bool[Tensor, "*#batch #n_query #n_key"] | None = None,
-    bias: Float[Tensor, "*#batch #n_query #n_key"] | None = None,
-) -> tuple[
-    Float[Tensor, "*batch n_query d_value"], Float[Tensor, "*batch n_query n_key"]
-]:
-    r"""Attend, and return the weights, too; both send back gradients.
-
-    Parameters
-    ----------
-    Q, K, V, mask, bias
-        As in :func:`scaled_dot_product_attention`.
-
-    Returns
-    -------
-    output, weights
-        As of :func:`scaled_dot_product_attention`; the gradients come from
-        :func:`attention_backward`.
-
-    Examples
-    --------
-    A loss that reads a weight:
-
-    >>> Q = torch.zeros(1, 1, requires_grad=True)
-    >>> K = V = torch.tensor([[0.0], [1.0]])
-    >>> _, P = attention_with_weights(Q, K, V)
-    >>> P[0, 1].backward()
-    >>> Q.grad
-    tensor([[0.2500]])
-    """
-    return _Attention.apply(Q, K, V, mask, bias)
+        return *(x.view(*batch, *x.shape[1:]) for x in gradients), None, None
 
 
 def attention(
     Q: Float[Tensor, "*batch n_query d_key"],
     K: Float[Tensor, "*batch n_key d_key"],
     V: Float[Tensor, "*batch n_key d_value"],
+    *,
     mask: Bool[Tensor, "*#batch #n_query #n_key"] | None = None,
     bias: Float[Tensor, "*#batch #n_query #n_key"] | None = None,
-) -> Float[Tensor, "*batch n_query d_value"]:
-    r"""Attend; gradients come from :func:`attention_backward`.
+    need_weights: bool = False,
+):
+    r"""Compute attention whose gradients come from :func:`attention_backward`.
 
     Parameters
     ----------
     Q, K, V, mask, bias
         As in :func:`scaled_dot_product_attention`.
+    need_weights
+        Whether to return the weights as well. Both are differentiable.
 
     Returns
     -------
     output
-        The weighted averages. The weights are not returned.
+        The weighted averages ``(..., n_query, d_value)``, or a tuple of these and the
+        weights ``(..., n_query, n_key)``.
 
     Examples
     --------
@@ -291,17 +259,19 @@ def attention(
     >>> Q.grad
     tensor([[-0.7071,  0.7071]])
     """
-    return attention_with_weights(Q, K, V, mask, bias)[0]
+    output, weights = _Attention.apply(Q, K, V, mask, bias)
+    return (output, weights) if need_weights else output
 
 
 def fused_attention(
     Q: Float[Tensor, "*batch n_query d_key"],
     K: Float[Tensor, "*batch n_key d_key"],
     V: Float[Tensor, "*batch n_key d_value"],
+    *,
     mask: Bool[Tensor, "*#batch #n_query #n_key"] | None = None,
     bias: Float[Tensor, "*#batch #n_query #n_key"] | None = None,
 ) -> Float[Tensor, "*batch n_query d_value"]:
-    r"""Attend with torch's fused kernel, which never writes the weights down.
+    r"""Compute attention with torch's fused kernels, which do not store the weights.
 
     Parameters
     ----------
@@ -310,73 +280,65 @@ def fused_attention(
 
     Notes
     -----
-    The same numbers as :func:`attention`, but for rounding. On a GPU its gradients
-    differ from run to run in the last digit, so no recorded run takes it there.
+    Equal to :func:`attention` up to rounding. On a GPU its gradients are not
+    deterministic in the last digits, so no recorded run uses it there.
 
     Examples
     --------
     >>> fused_attention(torch.ones(1, 2), torch.eye(2), torch.eye(2))
     tensor([[0.5000, 0.5000]])
     """
-    _check(Q, K, V, mask, bias)
+    check_inputs(Q, K, V, mask, bias)
     added = mask
     if bias is not None:
         added = bias if mask is None else torch.where(mask, bias, -torch.inf)
     return F.scaled_dot_product_attention(Q, K, V, attn_mask=added)
 
 
-def _heads(x: Tensor) -> Tensor:
-    """Make all leading axes one."""
-    return x.reshape(-1, *x.shape[-2:])
-
-
-def _parts(P: Tensor) -> list[slice]:
-    """Cut the heads into parts of some :data:`SCORES` scores."""
-    n = len(P) if P.is_cuda else SCORES // max(1, P.shape[-2] * P.shape[-1])
-    return [slice(i, i + max(1, n)) for i in range(0, len(P), max(1, n))]
-
-
-def _check(Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None, bias: Tensor | None):
-    """Name what does not fit."""
-    if Q.shape[-1] != K.shape[-1]:
-        raise ValueError(
-            f"Q and K must share d_key, got {Q.shape[-1]} and {K.shape[-1]}"
-        )
-    if K.shape[-2] != V.shape[-2]:
-        raise ValueError(
-            f"K and V must share n_key, got {K.shape[-2]} and {V.shape[-2]}"
-        )
-    if mask is not None and mask.dtype != torch.bool:
-        raise TypeError(
-            f"mask must be boolean, True where a query may read a key, got {mask.dtype}"
-        )
-    scores = (*Q.shape[:-1], K.shape[-2])
-    for name, given in (("mask", mask), ("bias", bias)):
-        if given is not None and not _spreads(given.shape, scores):
-            raise ValueError(
-                f"{name} must broadcast to (..., n_query, n_key), here {scores}, got "
-                f"{tuple(given.shape)}"
-            )
-    if bias is not None and not _finite(bias):
-        raise ValueError(
-            "bias must be finite, got NaN or infinity; hide keys by the mask"
-        )
+def check_inputs(
+    Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None, bias: Tensor | None
+) -> None:
+    """Raise an error that names the wrong input of an attention function."""
+    d_query, d_key, n_key, n_value = Q.shape[-1], K.shape[-1], K.shape[-2], V.shape[-2]
+    require(d_query == d_key, f"Q and K must share d_key, got {d_query} and {d_key}")
+    require(n_key == n_value, f"K and V must share n_key, got {n_key} and {n_value}")
+    scores = (*Q.shape[:-1], n_key)
+    if bias is not None:
+        got = f"got {tuple(bias.shape)}"
+        require(_broadcasts(bias, scores), f"bias must broadcast to {scores}, {got}")
+        require(_all_finite(bias), "bias must be finite (use mask to mask out keys)")
+    if mask is None:
+        return
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask must be boolean (True = may attend), got {mask.dtype}")
+    got = f"got {tuple(mask.shape)}"
+    require(_broadcasts(mask, scores), f"mask must broadcast to {scores}, {got}")
+    # With three axes for four of Q, is the first that of the batch or of the heads?
+    require(mask.ndim in (2, Q.ndim), f"mask must have 2 or {Q.ndim} axes, as Q, {got}")
     for name, given in zip("QKV", (Q, K, V), strict=True):
-        if mask is not None and not _finite(given):
-            raise ValueError(
-                f"{name} must be finite where a mask is given, got NaN or infinity; a "
-                "weight of 0 does not hide it"
-            )
+        message = f"{name} must be finite if a mask is given: 0 * NaN is NaN"
+        require(_all_finite(given), message)
 
 
-def _spreads(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
-    """Tell whether a shape broadcasts to another, and to no larger one."""
+def _broadcasts(x: Tensor, shape: tuple[int, ...]) -> bool:
+    """Return whether a tensor broadcasts to this shape, and not beyond it."""
     try:
-        return torch.broadcast_shapes(shape, to) == to
+        return torch.broadcast_shapes(x.shape, shape) == shape
     except RuntimeError:
         return False
 
 
-def _finite(x: Tensor) -> bool:
-    """Tell whether all entries are finite; a sum that is has no part that is not."""
+def _all_finite(x: Tensor) -> bool:
+    """Return whether all entries are finite; if their sum is, they are."""
     return bool(x.detach().sum().isfinite()) or bool(x.isfinite().all())
+
+
+def _one_batch_axis(x: Tensor) -> Tensor:
+    """Flatten all leading axes into one."""
+    return x.reshape(-1, *x.shape[-2:])
+
+
+def _chunks(P: Tensor) -> list[slice]:
+    """Split the first axis into chunks of about :data:`SCORES_PER_CHUNK` scores."""
+    n = len(P) if P.is_cuda else SCORES_PER_CHUNK // max(1, P.shape[-2] * P.shape[-1])
+    return [slice(i, i + max(1, n)) for i in range(0, len(P), max(1, n))]

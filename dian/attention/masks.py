@@ -1,4 +1,8 @@
-r"""Boolean attention masks: ``True`` where a query may attend to a key."""
+r"""Boolean attention masks: ``True`` where a query may attend to a key.
+
+:func:`torch.nn.functional.scaled_dot_product_attention` has the same convention,
+:class:`torch.nn.MultiheadAttention` the opposite one. Combine masks with ``&``.
+"""
 
 import torch
 from jaxtyping import Bool, Int
@@ -8,21 +12,24 @@ from torch import Tensor
 def causal_mask(
     n_query: int, n_key: int | None = None, device: torch.device | None = None
 ) -> Bool[Tensor, "n_query n_key"]:
-    r"""Let each query read the keys up to its own position, and none after it.
+    r"""Let each query attend to keys up to its own position.
 
     Parameters
     ----------
-    n_query, n_key
-        How many. If there are more keys, as when keys were kept from earlier steps, the
-        **last** query stands at the last key (aligned at the bottom right).
+    n_query
+        Number of queries.
+    n_key
+        Number of keys. Default: ``n_query``. If there are more keys than queries, as in
+        decoding with a cache, the **last** query is at the position of the last key
+        (lower-right alignment).
     device
-        Where to make it.
+        Device of the mask.
 
     Notes
     -----
-    ``is_causal`` of :func:`torch.nn.functional.scaled_dot_product_attention` is aligned
-    at the top left: the first query stands at the first key. The two agree if there are
-    as many keys as queries.
+    ``is_causal`` of :func:`torch.nn.functional.scaled_dot_product_attention` uses
+    upper-left alignment: the first query is at the position of the first key. The two
+    agree if there are as many keys as queries.
 
     Examples
     --------
@@ -31,21 +38,21 @@ def causal_mask(
             [ True,  True,  True]])
     """
     n_key = n_query if n_key is None else n_key
-    every = torch.ones(n_query, n_key, dtype=torch.bool, device=device)
-    return every.tril(n_key - n_query)
+    ones = torch.ones(n_query, n_key, dtype=torch.bool, device=device)
+    return ones.tril(n_key - n_query)
 
 
 def padding_mask(
     lengths: Int[Tensor, "*batch"], n_key: int
 ) -> Bool[Tensor, "*batch 1 1 n_key"]:
-    r"""Hide what follows the end of each sequence, from every head and every query.
+    r"""Mask the padding of each sequence, for all heads and queries.
 
     Parameters
     ----------
     lengths
-        How many positions of each sequence count.
+        Length of each sequence without padding.
     n_key
-        The length to which all were padded.
+        Length with padding.
 
     Examples
     --------
@@ -53,5 +60,5 @@ def padding_mask(
     tensor([[ True, False, False],
             [ True,  True,  True]])
     """
-    places = torch.arange(n_key, device=lengths.device)
-    return (places < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-2)
+    positions = torch.arange(n_key, device=lengths.device)
+    return (positions < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-2)

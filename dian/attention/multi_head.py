@@ -1,7 +1,8 @@
-r"""Several attentions side by side, each with projections of its own.
+r"""Multi-head attention, as a function with its backward pass and as a module.
 
-Axis names: ``batch``; ``n`` and ``m``, positions that ask and that are asked;
-``D``, features of a position; ``head``, and ``d_head`` of one of them.
+Axis names: ``batch``; ``n`` and ``m``, number of queries and of keys; ``D``, model
+dimension; ``head``, heads of the queries, ``head_kv``, heads of keys and values;
+``d_head``, dimension of one head; ``width``, of all heads together.
 """
 
 from collections.abc import Callable
@@ -12,17 +13,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dian.attention.dot_product import (
+    attention,
     attention_backward,
-    attention_with_weights,
     fused_attention,
     scaled_dot_product_attention,
 )
 from dian.attention.masks import causal_mask
+from dian.errors import require
 from dian.training.dropout import dropout_mask
 
 
 class Projections(NamedTuple):
-    r"""What is learnt: four matrices and four biases; or the gradients by them."""
+    r"""The parameters of multi-head attention, or their gradients."""
 
     W_Q: Float[Tensor, "D width"]
     W_K: Float[Tensor, "D width_kv"]
@@ -35,24 +37,24 @@ class Projections(NamedTuple):
 
 
 class Intermediates(NamedTuple):
-    r"""What :func:`multi_head_attention` computed on its way, for the way back."""
+    r"""What :func:`multi_head_backward` needs of the forward pass."""
 
     Q: Float[Tensor, "batch head n d_head"]
     K: Float[Tensor, "batch head_kv m d_head"]
     V: Float[Tensor, "batch head_kv m d_head"]
     P: Float[Tensor, "batch head n m"]
     C: Float[Tensor, "batch n width"]
-    """The outputs of all heads, side by side."""
+    """The concatenated outputs of the heads."""
 
 
 def split_heads(
     X: Float[Tensor, "batch n width"], n_head: int
 ) -> Float[Tensor, "batch head n d_head"]:
-    """Cut the features into heads, and bring the heads before the positions.
+    """Split the last axis into heads, and move the heads before the positions.
 
     Examples
     --------
-    Two positions of four features, for two heads:
+    Two positions and four features, split into two heads:
 
     >>> split_heads(torch.arange(8.0).view(1, 2, 4), 2)
     tensor([[[[0., 1.],
@@ -61,15 +63,15 @@ def split_heads(
              [[2., 3.],
               [6., 7.]]]])
     """
-    if X.ndim != 3:  # one axis less, and the positions would be taken for the batch
-        raise ValueError(f"X must be (batch, n, width), got {tuple(X.shape)}")
+    # Without a batch axis, the positions would be taken for the batch.
+    require(X.ndim == 3, f"X must be (batch, n, width), got {tuple(X.shape)}")
     return X.unflatten(-1, (n_head, -1)).transpose(1, 2)
 
 
 def merge_heads(
     X: Float[Tensor, "batch head n d_head"],
 ) -> Float[Tensor, "batch n width"]:
-    """Undo :func:`split_heads`.
+    """Concatenate the heads, the inverse of :func:`split_heads`.
 
     >>> X = torch.rand(1, 3, 4)
     >>> torch.equal(merge_heads(split_heads(X, 2)), X)
@@ -81,7 +83,7 @@ def merge_heads(
 def repeat_kv(
     X: Float[Tensor, "batch head_kv m d_head"], n_head: int
 ) -> Float[Tensor, "batch head m d_head"]:
-    """Let each head of keys or values serve as many heads of queries, in order."""
+    """Repeat each head of keys or values for consecutive heads of queries."""
     if X.shape[1] == n_head:
         return X
     return X.repeat_interleave(n_head // X.shape[1], 1)
@@ -93,56 +95,55 @@ def multi_head_attention(
     weights: Projections,
     n_head: int,
     n_kv_head: int | None = None,
+    *,
     mask: Bool[Tensor, "*#shape #n #m"] | None = None,
     bias: Float[Tensor, "*#shape #n #m"] | None = None,
 ) -> tuple[Float[Tensor, "batch n D"], Intermediates]:
-    r"""Attend with every head, and add up what they found.
+    r"""Attend with every head, then concatenate and project the results.
 
     .. math::
 
         Q = X_q W_Q + b_Q, \quad K = X_{kv} W_K + b_K, \quad V = X_{kv} W_V + b_V,
         \qquad Y = \operatorname{concat}_h(O_h)\, W_O + b_O
 
-    with :math:`O_h` the attention of head :math:`h` alone.
+    where :math:`O_h` is the output of head :math:`h`.
 
     Parameters
     ----------
     X_q, X_kv
-        What asks and what is asked; the same in self-attention.
+        Target and source sequence; the same in self-attention.
     weights
         The projections.
     n_head, n_kv_head
-        Heads of the queries, and of the keys and values if there are fewer.
+        Number of heads of the queries, and of keys and values (default: as many).
     mask, bias
-        As in :func:`dian.attention.dot_product.scaled_dot_product_attention`, for
-        ``(batch, head, n, m)``.
+        As in :meth:`MultiHeadAttention.forward`.
 
     Returns
     -------
     output
-        :math:`Y`.
+        The output :math:`Y`.
     inner
-        Queries, keys, values and weights of each head, and the outputs side by side.
+        Intermediate results, for the backward pass.
 
     Notes
     -----
     Section 3.2.2 of Vaswani et al., *Attention Is All You Need*, 2017,
     arXiv:1706.03762, which has no biases.
     """
-    _check_mask(mask)
     n_kv_head = n_head if n_kv_head is None else n_kv_head
     Q = split_heads(X_q @ weights.W_Q + weights.b_Q, n_head)
     K = split_heads(X_kv @ weights.W_K + weights.b_K, n_kv_head)
     V = split_heads(X_kv @ weights.W_V + weights.b_V, n_kv_head)
     heads, P = scaled_dot_product_attention(
-        Q, repeat_kv(K, n_head), repeat_kv(V, n_head), mask, bias
+        Q, repeat_kv(K, n_head), repeat_kv(V, n_head), mask=mask, bias=bias
     )
     C = merge_heads(heads)
     return C @ weights.W_O + weights.b_O, Intermediates(Q, K, V, P, C)
 
 
 class MultiHeadGradients(NamedTuple):
-    r"""The gradients by what asks, by what is asked, and by the projections."""
+    r"""Gradients with respect to the inputs of :func:`multi_head_attention`."""
 
     X_q: Float[Tensor, "batch n D"]
     X_kv: Float[Tensor, "batch m D"]
@@ -156,7 +157,7 @@ def multi_head_backward(
     weights: Projections,
     inner: Intermediates,
 ) -> MultiHeadGradients:
-    r"""Go back through the output, the heads, and the projections.
+    r"""Compute the gradients with respect to both sequences and the projections.
 
     .. math::
 
@@ -171,30 +172,30 @@ def multi_head_backward(
         \bar X_q = \bar Q W_Q^\top, \qquad
         \bar X_{kv} = \bar K W_K^\top + \bar V W_V^\top,
 
-    with :math:`\bar W_K, \bar b_K, \bar W_V, \bar b_V` like those of :math:`Q`. In
-    self-attention the gradient by :math:`X` is the sum of the last two.
+    and :math:`\bar W_K, \bar b_K, \bar W_V, \bar b_V` like those of :math:`Q`. In
+    self-attention the gradient of :math:`X` is :math:`\bar X_q + \bar X_{kv}`.
 
     Parameters
     ----------
     Y_bar
-        The gradient of the loss by the output.
+        The gradient of the loss with respect to the output.
     X_q, X_kv, weights
-        As given to :func:`multi_head_attention`.
+        As in :func:`multi_head_attention`.
     inner
-        What it returned besides.
+        The intermediate results that it returned.
     """
     Q, K, V, P, C = inner
     n_head, n_kv_head = Q.shape[1], K.shape[1]
-    rows = Y_bar.flatten(0, 1)
     # C_bar = Y_bar W_O^T
     C_bar = split_heads(Y_bar @ weights.W_O.T, n_head)
-    shared = repeat_kv(K, n_head), repeat_kv(V, n_head)
-    back = attention_backward(C_bar, Q, *shared, P)
-    # a head of keys that serves several heads of queries gets the sum
+    back = attention_backward(C_bar, Q, repeat_kv(K, n_head), repeat_kv(V, n_head), P)
+    # a head of keys or values gets the sum over the heads of queries that share it
     of_kv = (x.unflatten(1, (n_kv_head, -1)).sum(2) for x in (back.K, back.V))
     Q_bar, K_bar, V_bar = map(merge_heads, (back.Q, *of_kv))
-    by_q, by_k, by_v = (x.flatten(0, 1) for x in (Q_bar, K_bar, V_bar))
-    in_q, in_kv = X_q.flatten(0, 1), X_kv.flatten(0, 1)
+
+    def rows(x: Tensor) -> Tensor:
+        return x.flatten(0, 1)  # the sums below run over sequences and positions
+
     return MultiHeadGradients(
         # X_q_bar = Q_bar W_Q^T
         X_q=Q_bar @ weights.W_Q.T,
@@ -202,72 +203,67 @@ def multi_head_backward(
         X_kv=K_bar @ weights.W_K.T + V_bar @ weights.W_V.T,
         weights=Projections(
             # W_Q_bar = X_q^T Q_bar, and so on
-            W_Q=in_q.T @ by_q,
-            W_K=in_kv.T @ by_k,
-            W_V=in_kv.T @ by_v,
+            W_Q=rows(X_q).T @ rows(Q_bar),
+            W_K=rows(X_kv).T @ rows(K_bar),
+            W_V=rows(X_kv).T @ rows(V_bar),
             # W_O_bar = C^T Y_bar
-            W_O=C.flatten(0, 1).T @ rows,
+            W_O=rows(C).T @ rows(Y_bar),
             # b_Q_bar = 1^T Q_bar, and so on
-            b_Q=by_q.sum(0),
-            b_K=by_k.sum(0),
-            b_V=by_v.sum(0),
-            b_O=rows.sum(0),
+            b_Q=rows(Q_bar).sum(0),
+            b_K=rows(K_bar).sum(0),
+            b_V=rows(V_bar).sum(0),
+            b_O=rows(Y_bar).sum(0),
         ),
     )
 
 
 class Cache(NamedTuple):
-    """The keys and values of the positions that were read before, keys rotated."""
+    """The cached keys (after rotation) and values of earlier positions."""
 
     K: Float[Tensor, "batch head_kv m d_head"]
     V: Float[Tensor, "batch head_kv m d_head"]
 
 
 Rotate = Callable[[Tensor, int], Tensor]
-"""``rotate(x, offset)`` turns queries or keys, of shape ``(batch, head, n, d_head)``;
-the first of them stands at position ``offset``."""
+"""``rotate(x, offset)`` rotates queries or keys ``x`` of shape ``(batch, head, n,
+d_head)``, the first of which is at position ``offset``. A function or a module."""
 
-Attend = Callable[..., Tensor]
-"""``attend(Q, K, V, mask, bias)`` returns the output of each head."""
+AttentionFn = Callable[..., Tensor]
+"""``attention_fn(Q, K, V, mask=mask, bias=bias)`` returns the output of each head."""
 
 
 class MultiHeadAttention(nn.Module):
-    r"""The projections of :func:`multi_head_attention`, learnt.
+    r"""Multi-head attention with learned projections.
 
     Parameters
     ----------
     d_model
-        Features of a position, :math:`D`.
+        Model dimension :math:`D`.
     n_head
-        Heads; each has :math:`D / H` features.
+        Number of heads, each of dimension :math:`D / H`.
     n_kv_head
-        Heads of keys and values. Fewer than ``n_head`` means that several heads of
-        queries share them (grouped queries; with 1, multi-query). Default: no sharing.
+        Number of heads of keys and values. Fewer than ``n_head`` is grouped-query
+        attention, 1 is multi-query attention. Default: ``n_head``.
     rotate
-        Called as ``rotate(x, offset)`` on queries and on keys of shape ``(batch, head,
-        n, d_head)``; position :math:`i` of them stands at ``offset + i``. That is how a
-        rotary encoding enters.
-    attend
-        What computes the heads when nobody asks for the weights:
+        A rotary position embedding, called as ``rotate(x, offset)`` on queries and on
+        keys of shape ``(batch, head, n, d_head)``, of which the first is at position
+        ``offset``, such as :meth:`dian.positions.rotary.RotaryEmbedding.rotate`. A
+        function or a module (with a lambda, the layer cannot be pickled).
+    attention_fn
+        Computes the heads unless ``need_weights`` is set:
         :func:`dian.attention.dot_product.fused_attention`, or
         :func:`dian.attention.dot_product.attention` with our own backward pass.
     dropout
-        Rate at which weights are dropped, in training alone.
+        Dropout rate of the attention weights, in training mode.
     generator
-        The source of the start weights (Xavier-uniform; biases are zero), and of what
-        is dropped.
-
-    Raises
-    ------
-    ValueError
-        If ``d_model`` is no multiple of ``n_head``, or that none of ``n_kv_head``.
+        The source of the initial weights (Xavier-uniform, zero biases) and of dropout.
 
     Notes
     -----
     Vaswani et al., 2017, arXiv:1706.03762, section 3.2.2; shared keys and values:
     Shazeer, 2019, arXiv:1911.02150, and Ainslie et al., 2023, arXiv:2305.13245.
-    :class:`torch.nn.MultiheadAttention` is the same with transposed matrices, of which
-    the first three are stacked; :func:`from_torch` turns it into ours.
+    :class:`torch.nn.MultiheadAttention` holds the transposed matrices, the first three
+    of them stacked; :meth:`from_torch` converts it.
 
     Examples
     --------
@@ -286,117 +282,132 @@ class MultiHeadAttention(nn.Module):
         *,
         n_kv_head: int | None = None,
         rotate: Rotate | None = None,
-        attend: Attend = fused_attention,
+        attention_fn: AttentionFn = fused_attention,
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         n_kv_head = n_head if n_kv_head is None else n_kv_head
-        if n_head < 1 or d_model % n_head:
-            raise ValueError(
-                f"d_model must be a multiple of n_head, got {d_model} and {n_head}"
-            )
-        if n_kv_head < 1 or n_head % n_kv_head:
-            raise ValueError(
-                f"n_head must be a multiple of n_kv_head, got {n_head} and {n_kv_head}"
-            )
+        for what, total, part in (
+            ("d_model must be a multiple of n_head", d_model, n_head),
+            ("n_head must be a multiple of n_kv_head", n_head, n_kv_head),
+        ):
+            divides = part > 0 and total % part == 0
+            require(divides, f"{what}, got {total} and {part}")
         self.n_head, self.n_kv_head = n_head, n_kv_head
-        self.rotate, self.attend = rotate, attend
+        self.rotate, self.attention_fn = rotate, attention_fn
         self.dropout, self.generator = dropout, generator
         width_kv = d_model // n_head * n_kv_head
-        for name, width in (
-            ("Q", d_model),
-            ("K", width_kv),
-            ("V", width_kv),
-            ("O", d_model),
-        ):
-            W = nn.init.xavier_uniform_(
-                torch.empty(d_model, width), generator=generator
-            )
+        widths = {"Q": d_model, "K": width_kv, "V": width_kv, "O": d_model}
+        for name, width in widths.items():
+            W = torch.empty(d_model, width)
+            nn.init.xavier_uniform_(W, generator=generator)
             setattr(self, f"W_{name}", nn.Parameter(W))
             setattr(self, f"b_{name}", nn.Parameter(torch.zeros(width)))
 
+    @classmethod
+    def from_torch(cls, layer: nn.MultiheadAttention) -> "MultiHeadAttention":
+        """Convert a layer of torch, which must have biases and add no keys.
+
+        Examples
+        --------
+        >>> layer = torch.nn.MultiheadAttention(6, 2, batch_first=True)
+        >>> X = torch.rand(1, 5, 6)
+        >>> ours = MultiHeadAttention.from_torch(layer)
+        >>> torch.allclose(ours(X), layer(X, X, X)[0], atol=1e-6)
+        True
+        """
+        W, b = layer.in_proj_weight, layer.in_proj_bias
+        plain = W is not None and layer.bias_k is None and not layer.add_zero_attn
+        require(
+            plain and b is not None,
+            "layer must have biases, kdim and vdim equal to embed_dim, and neither "
+            "add_bias_kv nor add_zero_attn",
+        )
+        W_all = (x.T for x in (*W.chunk(3), layer.out_proj.weight))
+        weights = Projections(*W_all, *b.chunk(3), layer.out_proj.bias)
+        ours = cls(layer.embed_dim, layer.num_heads, dropout=layer.dropout).to(W)
+        ours.load_state_dict(weights._asdict())
+        return ours.train(layer.training)
+
     @property
-    def weights(self) -> Projections:
-        """The parameters, as the functions take them."""
+    def projections(self) -> Projections:
+        """The parameters in the form that the functions of this module take."""
         return Projections(*(getattr(self, name) for name in Projections._fields))
 
     def forward(
         self,
         X: Float[Tensor, "batch n D"],
         memory: Float[Tensor, "batch m D"] | None = None,
+        *,
         mask: Bool[Tensor, "*#shape #n #m"] | None = None,
         bias: Float[Tensor, "*#shape #n #m"] | None = None,
-        *,
+        is_causal: bool = False,
         need_weights: bool = False,
     ):
-        """Attend from each position of ``X`` to ``memory``, or to ``X`` itself.
+        """Attend from ``X`` to ``memory``, or to ``X`` itself.
 
         Parameters
         ----------
         X
-            What asks.
+            The target sequence, projected to queries.
         memory
-            What is asked, in cross-attention.
+            The source sequence, projected to keys and values (cross-attention).
+            Default: ``X`` (self-attention). There is no third input: in contrast to
+            :class:`torch.nn.MultiheadAttention`, keys and values have the same source.
         mask
-            ``True`` where a query **may** read a key: ``(n, m)`` for all sequences, or
-            ``(batch, head, n, m)``, of which ``batch`` and ``head`` may be 1.
+            ``True`` where a query **may attend** to a key: ``(n, m)``, or ``(batch,
+            head, n, m)``, of which ``batch`` and ``head`` may be 1.
         bias
-            Added to the scores; has to broadcast to ``(batch, head, n, m)``.
+            Added to the scores; broadcasts to ``(batch, head, n, m)``.
+        is_causal
+            Whether to apply :func:`dian.attention.masks.causal_mask`, besides ``mask``.
         need_weights
-            Whether to return the weights ``(batch, head, n, m)``, too. They come from
-            :func:`dian.attention.dot_product.attention_with_weights`, and are those
-            before dropout.
+            Whether to return the weights ``(batch, head, n, m)`` before dropout.
 
         Returns
         -------
         output
-            ``(batch, n, D)``; with ``need_weights``, a tuple of it and the weights.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As :func:`dian.attention.dot_product.scaled_dot_product_attention`; and if a
-            mask has three axes, since the first could be taken for the heads.
+            ``(batch, n, D)``, or a tuple of it and the weights.
         """
-        source = X if memory is None else memory
-        return self._attend(*self._project(X, source, 0), mask, bias, need_weights)
+        heads = self._project(X, X if memory is None else memory, 0)
+        return self._attend(*heads, mask, bias, is_causal, need_weights)
 
     def decode(
         self,
         X: Float[Tensor, "batch n D"],
         cache: Cache | None = None,
+        *,
         bias: Float[Tensor, "*#shape #n #m"] | None = None,
     ) -> tuple[Float[Tensor, "batch n D"], Cache]:
-        """Read some more positions of a causal sequence, after those in the cache.
+        """Compute the next positions of a causal sequence from cached keys and values.
 
         Parameters
         ----------
         X
             The new positions, often one.
         cache
-            What this function returned for the positions before; ``None`` at first.
+            What this method returned for the positions before. Default: none.
         bias
             For the new positions as queries and all positions as keys.
 
         Returns
         -------
         output
-            What the whole sequence would have given at the new positions.
+            Equal to the new positions of the output for the whole sequence.
         cache
-            For the positions that follow; the old one is left as it was.
+            For the next call; the one that was given is not modified.
         """
         offset = 0 if cache is None else cache.K.shape[2]
         Q, K, V = self._project(X, X, offset)
         if cache is not None:
             K, V = torch.cat([cache.K, K], 2), torch.cat([cache.V, V], 2)
-        mask = causal_mask(Q.shape[2], K.shape[2], X.device)
-        return self._attend(Q, K, V, mask, bias), Cache(K, V)
+        return self._attend(Q, K, V, None, bias, is_causal=True), Cache(K, V)
 
     def _project(
         self, X: Tensor, source: Tensor, offset: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values by head, queries and keys rotated."""
+        """Return queries, keys and values by head, after rotation."""
         Q = split_heads(_affine(X, self.W_Q, self.b_Q), self.n_head)
         K = split_heads(_affine(source, self.W_K, self.b_K), self.n_kv_head)
         V = split_heads(_affine(source, self.W_V, self.b_V), self.n_kv_head)
@@ -404,61 +415,23 @@ class MultiHeadAttention(nn.Module):
             Q, K = self.rotate(Q, offset), self.rotate(K, offset)
         return Q, K, V
 
-    def _attend(self, Q, K, V, mask, bias, need_weights=False):
-        """Attend with every head, and project what they found."""
-        _check_mask(mask)
+    def _attend(self, Q, K, V, mask, bias, is_causal, need_weights=False):
+        """Attend with every head, then concatenate and project the results."""
+        if is_causal:
+            past = causal_mask(Q.shape[2], K.shape[2], Q.device)
+            mask = past if mask is None else mask & past
         K, V = repeat_kv(K, self.n_head), repeat_kv(V, self.n_head)
+        options = {"mask": mask, "bias": bias}
         if self.training and self.dropout > 0:
             like = Q.new_empty(*Q.shape[:-1], K.shape[-2])
             Z = dropout_mask(like, self.dropout, self.generator)
-            heads, P = scaled_dot_product_attention(Q, K, V, mask, bias, Z)
+            heads, P = scaled_dot_product_attention(Q, K, V, dropout_mask=Z, **options)
         elif need_weights:
-            heads, P = attention_with_weights(Q, K, V, mask, bias)
+            heads, P = attention(Q, K, V, need_weights=True, **options)
         else:
-            heads = self.attend(Q, K, V, mask, bias)
+            heads = self.attention_fn(Q, K, V, **options)
         output = _affine(merge_heads(heads), self.W_O, self.b_O)
         return (output, P) if need_weights else output
-
-
-def from_torch(peer: nn.MultiheadAttention) -> MultiHeadAttention:
-    """Make ours with the weights of torch's, which it keeps transposed and stacked.
-
-    Raises
-    ------
-    ValueError
-        If it has no biases, or keys or values of another width, or adds keys of its
-        own: ours has no such options.
-
-    Examples
-    --------
-    >>> peer = torch.nn.MultiheadAttention(6, 2, batch_first=True)
-    >>> X = torch.rand(1, 5, 6)
-    >>> torch.allclose(from_torch(peer)(X), peer(X, X, X)[0], atol=1e-6)
-    True
-    """
-    if peer.in_proj_weight is None or peer.in_proj_bias is None:
-        raise ValueError("peer must have biases, and keys and values of its own width")
-    if peer.bias_k is not None or peer.add_zero_attn:
-        raise ValueError("peer must not add keys (add_bias_kv, add_zero_attn)")
-    W, b = peer.in_proj_weight.chunk(3), peer.in_proj_bias.chunk(3)
-    values = Projections(
-        *(x.T for x in (*W, peer.out_proj.weight)), *b, peer.out_proj.bias
-    )
-    ours = MultiHeadAttention(peer.embed_dim, peer.num_heads, dropout=peer.dropout)
-    ours = ours.to(peer.in_proj_weight)
-    with torch.no_grad():
-        for parameter, value in zip(ours.weights, values, strict=True):
-            parameter.copy_(value)
-    return ours.train(peer.training)
-
-
-def _check_mask(mask: Tensor | None) -> None:
-    """Refuse three axes: the first of them could be meant for the batch."""
-    if mask is not None and mask.ndim not in (2, 4):
-        raise ValueError(
-            "mask must be (n, m), or (batch, head, n, m) where batch and head may "
-            f"be 1, got {tuple(mask.shape)}"
-        )
 
 
 def _affine(X: Tensor, W: Tensor, b: Tensor) -> Tensor:

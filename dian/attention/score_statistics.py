@@ -1,6 +1,6 @@
-r"""How scores are spread, and how sharp the weights are that a softmax makes of them.
+r"""Mean and variance of attention scores, and the entropy of attention weights.
 
-Axis names: ``d``, features of a query and of a key; ``*batch``, any leading axes.
+Axis names: ``d``, dimension of a query and of a key; ``*batch``, any leading axes.
 """
 
 import torch
@@ -14,7 +14,7 @@ def score_moments(
     cov_q: Float[Tensor, "d d"],
     cov_k: Float[Tensor, "d d"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    r"""Return mean and variance of :math:`q \cdot k`, for independent q and k.
+    r"""Return mean and variance of :math:`q \cdot k` for independent q and k.
 
     .. math::
 
@@ -27,11 +27,11 @@ def score_moments(
     mean_q, mean_k
         The means.
     cov_q, cov_k
-        The covariance matrices. Nothing else about the distributions matters.
+        The covariance matrices. Higher moments do not matter.
 
     Examples
     --------
-    Independent entries of mean 0 and variance 1: the variance is the width.
+    Independent entries of mean 0 and variance 1: the variance is the dimension.
 
     >>> score_moments(*torch.zeros(2, 64), *torch.eye(64).expand(2, 64, 64))
     (tensor(0.), tensor(64.))
@@ -42,9 +42,9 @@ def score_moments(
 
 
 def entropy(p: Float[Tensor, "*batch n_key"]) -> Float[Tensor, "*batch"]:
-    r"""Return :math:`-\sum_j p_j \ln p_j`, in nats; a weight of zero adds nothing.
+    r"""Return :math:`-\sum_j p_j \ln p_j` in nats, where :math:`0 \ln 0 = 0`.
 
-    Its exponential says over how many keys the attention is spread.
+    The exponential of the entropy is the effective number of keys.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-r"""The row softmax of the attention scores: its Jacobian and its backward pass."""
+r"""The softmax over attention scores: its Jacobian and its backward pass."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from torch import Tensor
 def softmax_jacobian(
     p: Float[Tensor, "*batch n_key"],
 ) -> Float[Tensor, "*batch n_key n_key"]:
-    r"""Return how each weight changes with each score.
+    r"""Return the Jacobian of a softmax, the derivative of each weight by each score.
 
     .. math::
 
@@ -17,7 +17,7 @@ def softmax_jacobian(
     Parameters
     ----------
     p
-        The weights that a softmax gave.
+        The output of the softmax.
 
     Examples
     --------
@@ -32,28 +32,28 @@ def softmax_jacobian(
 def softmax_backward(
     p: Float[Tensor, "*batch n_key"], p_bar: Float[Tensor, "*batch n_key"]
 ) -> Float[Tensor, "*batch n_key"]:
-    r"""Turn the gradient by the weights of a softmax into that by its scores.
+    r"""Return the gradient with respect to the scores, given that of the weights.
 
     .. math::
 
-        \bar s = J \bar p = p \odot (\bar p - \langle \bar p, p \rangle),
+        \bar s = J \bar p = p \odot (\bar p - \langle \bar p, p \rangle)
 
-    which takes :math:`n` products where the matrix :math:`J` takes :math:`n^2`.
+    This takes :math:`O(n)` operations; a product with :math:`J` takes :math:`O(n^2)`.
 
     Parameters
     ----------
     p
-        The weights that the softmax gave.
+        The output of the softmax.
     p_bar
-        The gradient of the loss by them.
+        The gradient of the loss with respect to ``p``.
 
     Examples
     --------
-    Pushing all weights alike moves nothing, since they sum to one:
+    The weights sum to one, so a gradient that is equal for all of them has no effect:
 
     >>> import torch
     >>> softmax_backward(torch.tensor([0.2, 0.8]), torch.tensor([3.0, 3.0]))
     tensor([0., 0.])
     """
-    s_bar = p * p_bar  # and, in its place, p_bar * p - p (p_bar . p)
+    s_bar = p * p_bar  # then, in place, p_bar * p - p (p_bar . p)
     return s_bar.addcmul_(p, s_bar.sum(-1, keepdim=True), value=-1)

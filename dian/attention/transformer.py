@@ -1,10 +1,11 @@
-r"""A small transformer encoder, for images read by rows and for sequences of tokens.
+r"""A small pre-norm transformer encoder, for image rows and for sequences of tokens.
 
-How positions enter is given by three functions: ``encode`` adds something to the input,
-``rotate`` turns queries and keys, ``bias`` is added to the scores. Without any of them,
-the network cannot tell one order of its input from another.
+Positions enter by up to three functions or modules: ``encode`` adds a positional
+encoding to the input, ``rotate`` rotates queries and keys, ``bias`` is added to the
+scores. :func:`dian.positions.registry.encoding` returns them by name. Without any of
+them, the encoder is equivariant to permutations of its input.
 
-Axis names: ``batch``, ``n`` positions, ``D`` features of one of them.
+Axis names: ``batch``; ``n``, number of positions; ``D``, model dimension.
 """
 
 from collections.abc import Callable
@@ -14,19 +15,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dian.attention.dot_product import attention
-from dian.attention.masks import causal_mask
-from dian.attention.multi_head import Attend, MultiHeadAttention, Rotate
+from dian.attention.multi_head import AttentionFn, MultiHeadAttention
+from dian.errors import require
 
 Encode = Callable[[Tensor], Tensor]
-"""``encode(X)`` returns ``X`` of shape ``(batch, n, D)`` with positions added to it."""
+"""``encode(X)`` returns ``X`` of shape ``(batch, n, D)`` plus a positional encoding."""
 
 Bias = Callable[[int, int], Tensor]
-"""``bias(n, m)`` returns what is added to the scores, ``(head, n, m)``; the last query
-stands at the last key."""
+"""``bias(n, m)`` returns the bias of the scores, ``(head, n, m)``, where the last query
+is at the position of the last key."""
 
 
 class EncoderLayer(nn.Module):
-    r"""Attention, then two layers for each position alone; each is added to its input.
+    r"""Multi-head attention and a position-wise feed-forward network.
 
     .. math::
 
@@ -35,18 +36,20 @@ class EncoderLayer(nn.Module):
 
     Parameters
     ----------
-    d_model, n_head, d_hidden
-        Features of a position, heads, and width of the layer between.
+    d_model, n_head
+        Model dimension, and number of heads.
+    d_hidden
+        Dimension of the hidden layer of the feed-forward network.
     generator
-        The source of the start weights.
+        The source of the initial weights.
     options
-        For :class:`dian.attention.multi_head.MultiHeadAttention`.
+        More arguments of :class:`dian.attention.multi_head.MultiHeadAttention`.
 
     Notes
     -----
-    Vaswani et al., 2017, arXiv:1706.03762, normalise after each addition (post-norm).
-    Here it is before (pre-norm), which trains without a warm-up: Xiong et al., *On
-    layer normalization in the transformer architecture*, 2020, arXiv:2002.04745.
+    Vaswani et al., 2017, arXiv:1706.03762, normalize after each residual connection
+    (post-norm). Pre-norm trains without warm-up: Xiong et al., *On layer normalization
+    in the transformer architecture*, 2020, arXiv:2002.04745.
     """
 
     def __init__(
@@ -67,45 +70,44 @@ class EncoderLayer(nn.Module):
         self.outer = linear(d_hidden, d_model, generator)
 
     def forward(
-        self,
-        X: Float[Tensor, "batch n D"],
-        mask: Tensor | None = None,
-        bias: Tensor | None = None,
-        *,
-        need_weights: bool = False,
+        self, X: Float[Tensor, "batch n D"], *, need_weights: bool = False, **options
     ):
-        """Return the new features; with ``need_weights``, and the attention weights."""
-        found = self.attention(
-            self.norm_1(X), mask=mask, bias=bias, need_weights=need_weights
-        )
-        found, weights = found if need_weights else (found, None)
-        Y = X + found
+        """Return the new features, and with ``need_weights`` the attention weights.
+
+        ``options`` are ``mask``, ``bias`` and ``is_causal`` of
+        :meth:`.MultiHeadAttention.forward`.
+        """
+        found = self.attention(self.norm_1(X), need_weights=need_weights, **options)
+        attended, weights = found if need_weights else (found, None)
+        Y = X + attended
         Z = Y + self.outer(torch.relu(self.inner(self.norm_2(Y))))
         return (Z, weights) if need_weights else Z
 
 
 class Encoder(nn.Module):
-    r"""Some layers of :class:`EncoderLayer`, and a last normalisation.
+    r"""Layers of :class:`EncoderLayer` and a final layer normalization.
 
     Parameters
     ----------
     d_model, n_head, n_layer
-        Features of a position, heads of a layer, and layers.
+        Model dimension, number of heads of a layer, and number of layers.
     d_hidden
-        Width of the layer between; four times ``d_model`` if nothing is said.
-    encode, rotate, bias
-        How positions enter, see above; ``encode`` may be a module with parameters.
+        As of :class:`EncoderLayer`. Default: ``4 * d_model``.
+    encode, bias
+        How positions enter, see above (``rotate`` is one of the options). A module is
+        registered, so its parameters are trained and saved.
     causal
-        Whether each position reads itself and those before it only.
-    attend
+        Whether each position attends only to itself and to those before it.
+    attention_fn
         As in :class:`dian.attention.multi_head.MultiHeadAttention`. The default has our
-        own backward pass, and gives the same numbers every time.
-    generator
-        The source of the start weights.
+        own backward pass, which is deterministic.
+    options
+        More arguments of :class:`dian.attention.multi_head.MultiHeadAttention`, such as
+        ``rotate`` or ``generator``.
 
     Examples
     --------
-    Without positions, another order of the input is the same order of the output:
+    Without positions, a permuted input gives the permuted output:
 
     >>> encoder = Encoder(8, 2, 1, generator=torch.Generator().manual_seed(0))
     >>> X = torch.rand(1, 5, 8)
@@ -121,15 +123,14 @@ class Encoder(nn.Module):
         *,
         d_hidden: int | None = None,
         encode: Encode | None = None,
-        rotate: Rotate | None = None,
         bias: Bias | None = None,
         causal: bool = False,
-        attend: Attend = attention,
-        generator: torch.Generator | None = None,
+        attention_fn: AttentionFn = attention,
+        **options,
     ):
         super().__init__()
         self.encode, self.bias, self.causal = encode, bias, causal
-        options = {"rotate": rotate, "attend": attend, "generator": generator}
+        options["attention_fn"] = attention_fn
         self.layers = nn.ModuleList(
             EncoderLayer(d_model, n_head, d_hidden or 4 * d_model, **options)
             for _ in range(n_layer)
@@ -137,57 +138,54 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(d_model)
 
     def forward(
-        self, X: Float[Tensor, "batch n D"], mask: Bool[Tensor, "..."] | None = None
+        self, X: Float[Tensor, "batch n D"], *, mask: Bool[Tensor, "..."] | None = None
     ) -> Float[Tensor, "batch n D"]:
-        """Return new features of every position.
+        """Return the features of each position.
 
         Parameters
         ----------
         X
             The input.
         mask
-            ``True`` where a query may read a key, such as
-            :func:`dian.attention.masks.padding_mask`; the causal one is added by
-            itself.
+            ``True`` where a query may attend to a key, such as
+            :func:`dian.attention.masks.padding_mask`; combined with the causal mask if
+            the encoder is causal.
         """
-        X, _ = self._through(X, mask, need_weights=False)
-        return self.norm(X)
+        return self.norm(self._layers(X, mask)[0])
 
-    def weights(
-        self, X: Float[Tensor, "batch n D"], mask: Bool[Tensor, "..."] | None = None
+    def attention_weights(
+        self, X: Float[Tensor, "batch n D"], *, mask: Bool[Tensor, "..."] | None = None
     ) -> list[Float[Tensor, "batch head n n"]]:
         """Return the attention weights of each layer."""
-        return self._through(X, mask, need_weights=True)[1]
+        return self._layers(X, mask, need_weights=True)[1]
 
-    def _through(self, X, mask, *, need_weights):
-        """Return the features after all layers, and the weights of each if wanted."""
-        n, weights = X.shape[1], []
+    def _layers(self, X, mask, need_weights=False):
+        """Return the features after all layers, and the attention weights of each."""
         if self.encode is not None:
             X = self.encode(X)
+        n, weights = X.shape[1], []
         bias = None if self.bias is None else self.bias(n, n).to(X)
-        if self.causal:
-            past = causal_mask(n, device=X.device)
-            mask = past if mask is None else mask & past
+        options = {"mask": mask, "bias": bias, "is_causal": self.causal}
         for layer in self.layers:
-            found = layer(X, mask, bias, need_weights=need_weights)
+            found = layer(X, need_weights=need_weights, **options)
             X, P = found if need_weights else (found, None)
             weights.append(P)
         return X, weights
 
 
 class RowTransformer(nn.Module):
-    r"""Read an image as a set of rows, and classify it from the mean of the features.
+    r"""Classify an image, read as a sequence of rows, by the mean of the features.
 
     Parameters
     ----------
-    d, q
+    input_size, num_classes
         Pixels of a row, and number of classes.
     d_model, n_head, n_layer
         As in :class:`Encoder`.
     generator
-        The source of the start weights.
+        The source of the initial weights.
     options
-        For :class:`Encoder`.
+        More arguments of :class:`Encoder`.
 
     Examples
     --------
@@ -200,8 +198,8 @@ class RowTransformer(nn.Module):
 
     def __init__(
         self,
-        d: int = 28,
-        q: int = 10,
+        input_size: int = 28,
+        num_classes: int = 10,
         *,
         d_model: int = 64,
         n_head: int = 4,
@@ -210,36 +208,36 @@ class RowTransformer(nn.Module):
         **options,
     ):
         super().__init__()
-        self.enter = linear(d, d_model, generator)
+        self.enter = linear(input_size, d_model, generator)
         self.encoder = Encoder(d_model, n_head, n_layer, generator=generator, **options)
-        self.leave = linear(d_model, q, generator)
+        self.leave = linear(d_model, num_classes, generator)
 
     def forward(
         self, images: Float[Tensor, "batch row column"]
-    ) -> Float[Tensor, "batch q"]:
+    ) -> Float[Tensor, "batch num_classes"]:
         """Return the logits of each image."""
         return self.leave(self.encoder(self.enter(images)).mean(1))
 
-    def weights(
+    def attention_weights(
         self, images: Float[Tensor, "batch row column"]
     ) -> list[Float[Tensor, "batch head row row"]]:
-        """Return what each head of each layer looks at: row reads column."""
-        return self.encoder.weights(self.enter(images))
+        """Return the attention weights of each layer, from row (query) to row (key)."""
+        return self.encoder.attention_weights(self.enter(images))
 
 
 class TokenTransformer(nn.Module):
-    r"""Read a sequence of tokens, and give logits at every position.
+    r"""Compute logits at every position of a sequence of tokens.
 
     Parameters
     ----------
-    n_token, q
-        How many tokens there are, and how many classes.
+    vocab_size, num_classes
+        Number of tokens, and of classes.
     d_model, n_head, n_layer
         As in :class:`Encoder`.
     generator
-        The source of the start weights; the tokens start with unit variance.
+        The source of the initial weights; token embeddings have unit variance.
     options
-        For :class:`Encoder`, such as ``causal=True``.
+        More arguments of :class:`Encoder`, such as ``causal=True``.
 
     Examples
     --------
@@ -250,8 +248,8 @@ class TokenTransformer(nn.Module):
 
     def __init__(
         self,
-        n_token: int,
-        q: int,
+        vocab_size: int,
+        num_classes: int,
         *,
         d_model: int = 64,
         n_head: int = 4,
@@ -260,36 +258,37 @@ class TokenTransformer(nn.Module):
         **options,
     ):
         super().__init__()
-        vectors = torch.randn(n_token, d_model, generator=generator)
+        vectors = torch.randn(vocab_size, d_model, generator=generator)
         self.vectors = nn.Parameter(vectors)
         self.encoder = Encoder(d_model, n_head, n_layer, generator=generator, **options)
-        self.leave = linear(d_model, q, generator)
+        self.leave = linear(d_model, num_classes, generator)
 
     def forward(
-        self, tokens: Int[Tensor, "batch n"], mask: Bool[Tensor, "..."] | None = None
-    ) -> Float[Tensor, "batch n q"]:
+        self, tokens: Int[Tensor, "batch n"], *, mask: Bool[Tensor, "..."] | None = None
+    ) -> Float[Tensor, "batch n num_classes"]:
         """Return the logits at each position."""
-        return self.leave(self.encoder(self._vectors_of(tokens), mask))
+        return self.leave(self.encoder(self._embed(tokens), mask=mask))
 
-    def weights(
-        self, tokens: Int[Tensor, "batch n"], mask: Bool[Tensor, "..."] | None = None
+    def attention_weights(
+        self, tokens: Int[Tensor, "batch n"], *, mask: Bool[Tensor, "..."] | None = None
     ) -> list[Float[Tensor, "batch head n n"]]:
-        """Return what each head of each layer looks at."""
-        return self.encoder.weights(self._vectors_of(tokens), mask)
+        """Return the attention weights of each layer."""
+        return self.encoder.attention_weights(self._embed(tokens), mask=mask)
 
-    def _vectors_of(self, tokens: Tensor) -> Tensor:
-        # It would count from the end. (A GPU would be waited for.)
-        if not tokens.is_cuda and tokens.numel() and tokens.min() < 0:
-            raise ValueError(f"tokens must not be negative, got {tokens.min()}")
+    def _embed(self, tokens: Tensor) -> Tensor:
+        # A negative index counts from the end. (On a GPU the check would synchronize.)
+        if not tokens.is_cuda and tokens.numel():
+            least = tokens.min()
+            require(least >= 0, f"tokens must not be negative, got {least}")
         return self.vectors[tokens]
 
 
 def linear(
     n_in: int, n_out: int, generator: torch.Generator | None = None
 ) -> nn.Linear:
-    """Make a layer with Xavier-uniform weights and no bias yet, from a generator."""
-    # Made without values: torch would draw them from the global generator.
-    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
+    """Return a linear layer with Xavier-uniform weights from a generator, zero bias."""
+    # nn.Linear would draw its initial weights from the global generator.
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

@@ -1,4 +1,4 @@
-"""A small convolutional classifier, whose features tell how alike images are.
+"""A small convolutional classifier, in whose features sets of images are compared.
 
 Axis names: ``batch`` images of ``row`` by ``column`` pixels, ``d`` features of one.
 """
@@ -9,16 +9,14 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 CHANNELS = (16, 32, 32, 64)
-"""Channels that each convolution gives; each growth halves rows and columns."""
+"""Output channels of each convolution; where they double, its stride is 2."""
 
 
 class ConvNet(nn.Module):
-    r"""Classify grey images by convolutions of 3 by 3 pixels.
+    r"""Classify grey images by 3x3 convolutions, each with GroupNorm and ReLU.
 
-    After each convolution groups of channels are normalised, and a ReLU follows. A
-    linear layer with another ReLU makes the features of what is left, and the classes
-    are read off them by one more. An image has the same features whatever others are
-    computed beside it.
+    A linear layer with a ReLU gives the features, another one the logits. There is no
+    batch normalization: the features of an image do not depend on the batch.
 
     Parameters
     ----------
@@ -27,8 +25,8 @@ class ConvNet(nn.Module):
     size
         Rows of an image, and columns.
     generator
-        The source of the random start weights: normal with variance 2 over the number
-        of inputs (He et al., *Delving deep into rectifiers*, 2015, arXiv:1502.01852).
+        The source of the initial weights: normal with variance 2 / fan-in (He et al.,
+        *Delving deep into rectifiers*, 2015, arXiv:1502.01852).
 
     Examples
     --------
@@ -48,8 +46,8 @@ class ConvNet(nn.Module):
     ):
         super().__init__()
         n_in = (1, *CHANNELS)
-        left = size // 4  # rows and columns after two convolutions that halve them
-        # Made without values: torch would draw them from the global generator.
+        left = size // 4  # rows and columns after two convolutions of stride 2
+        # On "meta": torch would draw initial weights from the global generator.
         with torch.device("meta"):
             self.convolutions = nn.ModuleList(
                 nn.Conv2d(a, b, 3, padding=1, stride=2 if 1 < a < b else 1)
@@ -71,7 +69,7 @@ class ConvNet(nn.Module):
     def features(
         self, images: Float[Tensor, "batch row column"]
     ) -> Float[Tensor, "batch d"]:
-        """Return what the classes are read off."""
+        """Return the features before the last layer, of images in [0, 1]."""
         x = images.unsqueeze(1)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = relu(norm(convolution(x)))

@@ -1,12 +1,12 @@
-r"""Data whose best denoiser can be written down: mixtures of Gaussians.
+r"""Gaussian mixtures: data whose optimal denoiser has a closed form.
 
-Noise turns a mixture of round Gaussians into another one. So everything that a network
-has to learn from samples has a closed form here: the density of :math:`x_t`, its score,
-the clean image to be expected, and the noise to be predicted. It is what the pages on
-diffusion measure networks and samplers with.
+The forward process turns a mixture of isotropic Gaussians into another one. So all that
+a network has to learn from samples is known exactly: the density of :math:`x_t`, its
+score, the posterior of :math:`x_0` and the optimal (MMSE) prediction of the noise. The
+pages on diffusion compare networks and samplers with it.
 
-Axis names: ``part`` are the Gaussians :math:`k`, and ``d`` the entries of one
-:math:`x`. ``alpha_bar`` is :math:`\bar\alpha_t`, one for all or one for each.
+Axis names: ``part`` are the components :math:`k`, and ``d`` the entries of one
+:math:`x`. ``alpha_bar`` is :math:`\bar\alpha_t`, one for all points or one for each.
 """
 
 import math
@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from dian.diffusion.schedule import check_steps
+
 
 class Mixture(NamedTuple):
     r"""The distribution :math:`\sum_k w_k\, \mathcal N(m_k, s_k^2 I)`."""
@@ -26,11 +28,11 @@ class Mixture(NamedTuple):
     mean: Float64[Tensor, "part d"]
     """:math:`m_k`."""
     variance: Float64[Tensor, "part"]
-    """:math:`s_k^2`; 0 makes a point."""
+    """:math:`s_k^2`; 0 for a point mass."""
 
 
 def ring(n: int = 8, radius: float = 0.8, variance: float = 0.005) -> Mixture:
-    """Put ``n`` equal Gaussians in the plane, evenly on a circle.
+    """Return ``n`` equal Gaussians in the plane, evenly spaced on a circle.
 
     >>> ring(4, radius=1.0).mean.round(decimals=3).abs().sum()
     tensor(4., dtype=torch.float64)
@@ -41,7 +43,7 @@ def ring(n: int = 8, radius: float = 0.8, variance: float = 0.005) -> Mixture:
 
 
 def gaussian(mean: float, variance: float, d: int = 1) -> Mixture:
-    """Return one Gaussian with the same mean and variance in every entry.
+    """Return a single Gaussian with the same mean and variance in every entry.
 
     >>> gaussian(0.0, 1.0).mean
     tensor([[0.]], dtype=torch.float64)
@@ -60,13 +62,13 @@ def draw(
             [3.]], dtype=torch.float64)
     """
     part = torch.multinomial(mixture.weight, n, replacement=True, generator=generator)
-    shape = n, mixture.mean.shape[1]
-    z = torch.randn(shape, generator=generator, dtype=torch.float64)
+    d = mixture.mean.shape[1]
+    z = torch.randn(n, d, generator=generator, dtype=torch.float64)
     return mixture.mean[part] + mixture.variance[part, None].sqrt() * z
 
 
 def moments(mixture: Mixture) -> tuple[Float64[Tensor, "d"], Float64[Tensor, "d d"]]:
-    """Return mean and covariance of the whole.
+    """Return mean and covariance of the mixture.
 
     >>> mean, covariance = moments(ring(radius=1.0, variance=0.1))
     >>> covariance.round(decimals=6)  # half of the squared radius, and the variance
@@ -82,7 +84,7 @@ def moments(mixture: Mixture) -> tuple[Float64[Tensor, "d"], Float64[Tensor, "d 
 def noised(
     mixture: Mixture, alpha_bar: Float64[Tensor, "*batch"]
 ) -> tuple[Float64[Tensor, "*batch part d"], Float64[Tensor, "*batch part"]]:
-    r"""Return means and variances of the mixture that :math:`x_t` follows.
+    r"""Return means and variances of the mixture of :math:`x_t`.
 
     .. math::
 
@@ -104,7 +106,7 @@ def log_parts(
     r"""Return :math:`\ln w_k\, \mathcal N(x; \sqrt{\bar\alpha_t}\, m_k, v_k I)`.
 
     Their :func:`torch.logsumexp` is the log-density :math:`\ln q_t(x)`, their softmax
-    the probability :math:`r_k(x)` that :math:`x` comes from part :math:`k`.
+    the probability :math:`r_k(x)` that :math:`x` comes from component :math:`k`.
 
     >>> x = torch.zeros(1, 1).double()
     >>> log_parts(gaussian(0.0, 1.0), x, torch.tensor([1.0]).double())
@@ -121,7 +123,7 @@ def score(
     x: Float64[Tensor, "*batch d"],
     alpha_bar: Float64[Tensor, "#*batch"],
 ) -> Float64[Tensor, "*batch d"]:
-    r"""Return the slope of the log-density, :math:`\nabla \ln q_t(x)`.
+    r"""Return the score :math:`\nabla \ln q_t(x)`, the gradient of the log-density.
 
     .. math::
 
@@ -141,7 +143,7 @@ def optimal_epsilon(
     x: Float64[Tensor, "*batch d"],
     alpha_bar: Float64[Tensor, "#*batch"],
 ) -> Float64[Tensor, "*batch d"]:
-    r"""Return the noise that a perfect network predicts.
+    r"""Return the optimal prediction of the noise, its conditional mean.
 
     .. math::
 
@@ -158,20 +160,14 @@ def optimal_epsilon(
 def optimal_denoiser(
     mixture: Mixture, alpha_bar: Float64[Tensor, "n"]
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    r"""Return :math:`\epsilon^*` as a model, to put in the place of a network.
+    r"""Return :math:`\epsilon^*` as a model, to use in place of a network.
 
     Parameters
     ----------
     mixture
         The data.
     alpha_bar
-        The whole table of a schedule; index ``t`` is step :math:`t`.
-
-    Returns
-    -------
-    model
-        Takes :math:`x_t` and a step for each, from 0 to T, and raises a
-        :class:`ValueError` for others. (On a GPU steps are not looked at.)
+        The table of a schedule; index ``t`` is timestep :math:`t`.
 
     Examples
     --------
@@ -179,25 +175,16 @@ def optimal_denoiser(
     >>> model(torch.tensor([[3.0]]), torch.tensor([1]))
     tensor([[1.5000]])
     """
-    last = len(alpha_bar) - 1
 
     def model(x: Tensor, t: Tensor) -> Tensor:
-        batch = x.shape[:-1]
-        if t.shape != batch:
-            raise ValueError(
-                f"t must be {tuple(batch)}, a step for each, got {tuple(t.shape)}"
-            )
-        if t.device.type == "cpu" and len(t) and not (t.min() >= 0 and t.max() <= last):
-            raise ValueError(
-                f"every t must be from 0 to {last}, got {t.min()} to {t.max()}"
-            )
+        check_steps(t, x, last=len(alpha_bar) - 1)
         return optimal_epsilon(mixture, x.double(), alpha_bar[t]).to(x)
 
     return model
 
 
 class PosteriorX0(NamedTuple):
-    r"""What is known of :math:`x_0` when :math:`x_t` is."""
+    r"""Mean and variance of :math:`x_0` given :math:`x_t`."""
 
     mean: Float64[Tensor, "*batch d"]
     r""":math:`\mathbb E[x_0 \mid x_t]`."""
@@ -210,9 +197,9 @@ def posterior_x0(
     x: Float64[Tensor, "*batch d"],
     alpha_bar: Float64[Tensor, "#*batch"],
 ) -> PosteriorX0:
-    r"""Return mean and variance of the clean image, given the noisy one.
+    r"""Return mean and variance of :math:`x_0` given :math:`x_t`.
 
-    In part :math:`k` both are those of a Gaussian,
+    In component :math:`k` both are those of a Gaussian,
 
     .. math::
 
@@ -220,7 +207,7 @@ def posterior_x0(
         (x - \sqrt{\bar\alpha_t}\, m_k), \qquad
         \operatorname{Var}_k(x_0 \mid x) = \frac{s_k^2 (1 - \bar\alpha_t)}{v_k},
 
-    and the parts count as much as :math:`r_k(x)`.
+    and the components have the weights :math:`r_k(x)`.
 
     >>> x = torch.tensor([[2.0]]).double()
     >>> posterior_x0(gaussian(0.0, 1.0), x, torch.tensor([0.25]).double())

@@ -1,11 +1,12 @@
-r"""What a diffusion model pays for an image: the variational bound, term by term.
+r"""The variational bound on the negative log-likelihood of a diffusion model.
 
 .. math::
 
     -\log p_\theta(x_0) \le L_T + \sum_{t=2}^{T} L_{t-1} + L_0
 
-All terms are in nats for a whole image. Index ``t`` is step :math:`t`, and ``n`` is
-:math:`T + 1`, as in :mod:`dian.diffusion`.
+All terms are in nats, summed over the entries of an image. The conventions for ``t``
+and ``n`` are those of :mod:`dian.diffusion.process`; a ``model`` is anything that
+:func:`dian.diffusion.sampling.ddpm_sample` takes.
 """
 
 import math
@@ -17,16 +18,20 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from dian.diffusion.process import (
-    TARGETS,
     Model,
     check_images,
+    check_prediction_type,
     posterior,
-    predict_x0,
     q_sample,
     standard_normal,
 )
-from dian.diffusion.sampling import clipped, reverse_mean, reverse_variance
-from dian.diffusion.schedule import NoiseSchedule, at_step, check_steps
+from dian.diffusion.sampling import (
+    Denoiser,
+    as_denoiser,
+    reverse_mean,
+    reverse_variance,
+)
+from dian.diffusion.schedule import NoiseSchedule, at_step
 
 Decoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Takes images, means and variances, and returns the log-probability of each entry."""
@@ -38,7 +43,7 @@ def gaussian_kl(
     mean_2: Float[Tensor, "*n"],
     variance_2: Float[Tensor, "#*n"],
 ) -> Float[Tensor, "*n"]:
-    r"""Return the divergence of one Gaussian from another, entry by entry, in nats.
+    r"""Return the Kullback-Leibler divergence of two Gaussians, entry by entry.
 
     .. math::
 
@@ -61,10 +66,10 @@ def discrete_log_probability(
     mean: Float[Tensor, "*n"],
     variance: Float[Tensor, "#*n"],
 ) -> Float64[Tensor, "*n"]:
-    r"""Return the log-probability of each byte, scaled to [-1, 1], under a Gaussian.
+    r"""Return the log-probability of each pixel under a discretized Gaussian.
 
-    The Gaussian is cut into 256 bins, one for each byte, of which the first and the
-    last are open to the outside:
+    The Gaussian is integrated over 256 bins, one for each byte, of which the first and
+    the last extend to infinity:
 
     .. math::
 
@@ -76,25 +81,20 @@ def discrete_log_probability(
     Parameters
     ----------
     x_0
-        Bytes on the scale of :func:`dian.diffusion.pixels.from_bytes`.
+        Images on the scale of :func:`dian.diffusion.pixels.signed`.
     mean, variance
         Those of the Gaussian.
-
-    Raises
-    ------
-    TypeError
-        If they are the bytes themselves.
 
     Notes
     -----
     Equation 13 of Ho et al., 2020, arXiv:2006.11239. The difference of two values of
-    the distribution function is taken between their logarithms and on the lower side,
-    where neither is rounded to 1; so a byte far out has a log-probability that is large
-    and finite. The authors' code puts a floor under the probability instead.
+    the distribution function is computed from their logarithms, in the lower tail,
+    where neither is rounded to 1: the log-probability of a pixel far in a tail is large
+    and finite. The authors' code clamps the probability instead.
 
     Examples
     --------
-    A Gaussian much wider than the range puts half of itself into each open end:
+    A Gaussian much wider than the range puts half of its mass into each open bin:
 
     >>> x = torch.tensor([-1.0, 1.0])
     >>> discrete_log_probability(x, 0 * x, torch.tensor(1e8)).exp()
@@ -104,7 +104,7 @@ def discrete_log_probability(
     x, mu, sigma = x_0.double(), mean.double(), variance.double().sqrt()
     lower = torch.where(x < -1 + 1 / 255, -torch.inf, (x - 1 / 255 - mu) / sigma)
     upper = torch.where(x > 1 - 1 / 255, torch.inf, (x + 1 / 255 - mu) / sigma)
-    # P(a < z < b) = P(-b < z < -a): turn the bin over if it lies on the upper side
+    # P(a < z < b) = P(-b < z < -a): reflect the bins that lie in the upper tail
     over = lower + upper > 0
     a, b = torch.where(over, -upper, lower), torch.where(over, -lower, upper)
     log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
@@ -117,7 +117,7 @@ def log_density(
     mean: Float[Tensor, "*n"],
     variance: Float[Tensor, "#*n"],
 ) -> Float[Tensor, "*n"]:
-    r"""Return :math:`\ln \mathcal N(x_0; \mu, \sigma^2)`, for data with no bins.
+    r"""Return :math:`\ln \mathcal N(x_0; \mu, \sigma^2)`, for continuous data.
 
     >>> one = torch.ones(1)
     >>> log_density(one, one, one)
@@ -127,7 +127,7 @@ def log_density(
 
 
 def bits_per_dimension(nats: Float[Tensor, "*n"], d: int) -> Float[Tensor, "*n"]:
-    r"""Turn nats for ``d`` entries into bits for each: :math:`L / (d \ln 2)`.
+    r"""Convert nats for ``d`` entries to bits per entry: :math:`L / (d \ln 2)`.
 
     >>> bits_per_dimension(torch.tensor(784 * math.log(256)), 784)
     tensor(8.)
@@ -140,18 +140,11 @@ def prior_term(
 ) -> Float[Tensor, "batch"]:
     r"""Return :math:`L_T = D(q(x_T \mid x_0) \,\Vert\, \mathcal N(0, I))`.
 
-    Nothing in it can be learnt: it is what the last step leaves of the image.
-    Equation 5 of Ho et al., 2020, arXiv:2006.11239.
+    It has no parameters: it measures what :math:`x_T` retains of the image. Equation 5
+    of Ho et al., 2020, arXiv:2006.11239.
 
-    Raises
-    ------
-    TypeError
-        If the images are bytes.
-
-    Examples
-    --------
     >>> from dian.diffusion.schedule import linear_schedule
-    >>> prior_term(linear_schedule(), torch.ones(1, 100)).item()  # of 100 entries
+    >>> prior_term(linear_schedule(), torch.ones(1, 100)).item()
     0.00202
     """
     check_images(x_0)
@@ -162,10 +155,10 @@ def prior_term(
 
 
 class BoundTerm(NamedTuple):
-    """One term of the bound for each image, and the squared error on the way."""
+    """One term of the bound, and the error of the prediction, for each image."""
 
     nats: Float[Tensor, "batch"]
-    r""":math:`L_{t-1}`, of the whole image."""
+    r""":math:`L_{t-1}`, summed over the entries."""
     square: Float[Tensor, "batch"]
     r"""The mean over the entries of :math:`(x_0 - \hat x_0)^2`."""
 
@@ -173,17 +166,15 @@ class BoundTerm(NamedTuple):
 @torch.no_grad()
 def bound_term(
     schedule: NoiseSchedule,
-    model: Model,
+    model: Model | Denoiser,
     x_0: Float[Tensor, "batch *x"],
     t: Int[Tensor, "batch"],
     epsilon: Float[Tensor, "batch *x"],
     *,
-    variance: str | Float64[Tensor, "n"],
-    clip: float | None,
-    target: str = "epsilon",
+    variance: str | Float64[Tensor, "n"] = "beta",
     decoder: Decoder = discrete_log_probability,
 ) -> BoundTerm:
-    r"""Return :math:`L_{t-1}` at one noisy version of each image.
+    r"""Estimate :math:`L_{t-1}` from one noisy version of each image.
 
     .. math::
 
@@ -193,21 +184,12 @@ def bound_term(
     Parameters
     ----------
     schedule, x_0, t, epsilon
-        As in :func:`dian.diffusion.process.q_sample`; each step is from 1 to T.
-    model, variance, clip, target
-        As in :func:`dian.diffusion.sampling.ddpm_sample`: what is measured is what
-        samples.
+        As in :func:`dian.diffusion.process.q_sample`, with timesteps from 1 to T.
+    model, variance
+        As in :func:`dian.diffusion.sampling.ddpm_sample`.
     decoder
-        The last step: :func:`discrete_log_probability` for bytes,
-        :func:`log_density` for data of any value.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`dian.diffusion.process.q_sample`, for steps from 1 on;
-        :func:`dian.diffusion.process.predict_x0`;
-        :func:`dian.diffusion.sampling.reverse_variance`; and
-        :func:`dian.diffusion.sampling.clipped`.
+        The likelihood of the last step: :func:`discrete_log_probability` for bytes,
+        :func:`log_density` for continuous data.
 
     Notes
     -----
@@ -216,130 +198,101 @@ def bound_term(
     Examples
     --------
     >>> from dian.diffusion.schedule import linear_schedule
-    >>> def knows(x_t, t):
-    ...     return torch.full_like(x_t, 0.2)
     >>> x_0, t = torch.full((1, 7), 0.2), torch.tensor([500])
-    >>> bound_term(linear_schedule(), knows, x_0, t, torch.randn(1, 7), clip=1.0,
-    ...            variance="beta_tilde", target="x_0").nats
+    >>> denoiser = Denoiser(lambda x_t, t: x_0, "x_0")
+    >>> bound_term(linear_schedule(), denoiser, x_0, t, torch.randn(1, 7),
+    ...            variance="beta_tilde").nats.round(decimals=4)
     tensor([0.])
     """
-    check_steps(t, x_0, first=1, last=len(schedule.beta) - 1)
     x_t = q_sample(schedule, x_0, t, epsilon)
-    prediction = model(x_t, t)
-    x_0_hat = clipped(predict_x0(schedule, x_t, t, prediction, target), clip)
-    mean = reverse_mean(schedule, x_t, t, prediction, clip=clip, target=target)
+    x_0_hat, epsilon_hat = as_denoiser(model)(schedule, x_t, t)
+    mean = reverse_mean(schedule, x_t, t, epsilon_hat)
     sigma2 = at_step(reverse_variance(schedule, variance), t, x_t)
-    c_0, c_1, beta_tilde = posterior(schedule)
-    true_mean = at_step(c_0, t, x_t) * x_0 + at_step(c_1, t, x_t) * x_t
-    divergence = gaussian_kl(true_mean, at_step(beta_tilde, t, x_t), mean, sigma2)
-    first = (t == 1).view(-1, *[1] * (x_t.ndim - 1))
-    terms = torch.where(first, -decoder(x_0, mean, sigma2).to(x_t), divergence)
-    square = (x_0 - x_0_hat) ** 2
-    return BoundTerm(terms.flatten(1).sum(1), square.flatten(1).mean(1))
+    true_mean = reverse_mean(schedule, x_t, t, epsilon)
+    beta_tilde = at_step(posterior(schedule).beta_tilde, t, x_t)
+    nats = gaussian_kl(true_mean, beta_tilde, mean, sigma2).flatten(1).sum(1)
+    first = t == 1
+    if first.any():
+        log_p = decoder(x_0[first], mean[first], sigma2[first])
+        nats[first] = -log_p.flatten(1).sum(1).to(nats)
+    return BoundTerm(nats, (x_0 - x_0_hat).square().flatten(1).mean(1))
 
 
 class Bound(NamedTuple):
-    """All terms of the bound for each image; rows are steps, index 0 is empty."""
+    """All terms of the bound for each image; row t is timestep t, row 0 is zero."""
 
     prior: Float[Tensor, "batch"]
     """:math:`L_T`."""
     terms: Float[Tensor, "n batch"]
-    r"""Row ``t`` is :math:`L_{t-1}`; row 0 is zero."""
+    r"""Row t is :math:`L_{t-1}`."""
     square: Float[Tensor, "n batch"]
-    r"""Mean squared error of :math:`\hat x_0` at step :math:`t`; row 0 is zero."""
+    r"""Row t is the mean squared error of :math:`\hat x_0` at timestep t."""
 
 
 def variational_bound(
     schedule: NoiseSchedule,
-    model: Model,
+    model: Model | Denoiser,
     x_0: Float[Tensor, "batch *x"],
     *,
-    variance: str | Float64[Tensor, "n"],
-    clip: float | None,
-    target: str = "epsilon",
+    variance: str | Float64[Tensor, "n"] = "beta",
     decoder: Decoder = discrete_log_probability,
     generator: torch.Generator | None = None,
 ) -> Bound:
-    """Estimate every term of the bound, with one draw of noise for each step.
+    """Estimate every term of the bound, from one sample of noise for each timestep.
 
     Parameters
     ----------
-    schedule, model, x_0, variance, clip, target, decoder
-        As in :func:`bound_term`.
+    schedule, model, x_0, variance, decoder
+        As in :func:`bound_term`. The model is called T times.
     generator
         The source of the noise.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`bound_term`.
-
-    Notes
-    -----
-    It calls the model T times for each batch.
 
     Examples
     --------
     >>> from dian.diffusion.schedule import linear_schedule
-    >>> def knows(x_t, t):
-    ...     return torch.full_like(x_t, 0.2)
-    >>> bound = variational_bound(
-    ...     linear_schedule(7, 0.1, 0.6), knows, torch.full((2, 3), 0.2),
-    ...     variance="beta_tilde", clip=None, target="x_0")
-    >>> bound.terms.shape
+    >>> denoiser = Denoiser(lambda x_t, t: 0 * x_t + 0.2, "x_0")
+    >>> variational_bound(linear_schedule(7, 0.1, 0.6), denoiser,
+    ...                   torch.full((2, 3), 0.2)).terms.shape
     torch.Size([8, 2])
     """
-    check_images(x_0)
-    schedule = schedule.to(x_0.device)
-    rows = [BoundTerm(x_0.new_zeros(len(x_0)), x_0.new_zeros(len(x_0)))]
-    for step in range(1, len(schedule.beta)):
+    prior = prior_term(schedule, x_0)
+    options = {"variance": reverse_variance(schedule, variance), "decoder": decoder}
+    rows = [BoundTerm(0 * prior, 0 * prior)]
+    for step in range(1, schedule.T + 1):
         t = torch.full(x_0.shape[:1], step, device=x_0.device)
         epsilon = standard_normal(x_0, generator)
-        rows.append(
-            bound_term(
-                schedule,
-                model,
-                x_0,
-                t,
-                epsilon,
-                variance=variance,
-                clip=clip,
-                target=target,
-                decoder=decoder,
-            )
-        )
+        rows.append(bound_term(schedule, model, x_0, t, epsilon, **options))
     terms, square = (torch.stack(column) for column in zip(*rows, strict=True))
-    return Bound(prior_term(schedule, x_0), terms, square)
+    return Bound(prior, terms, square)
 
 
 def total_bits(bound: Bound, d: int) -> Float[Tensor, "batch"]:
-    """Add the terms up, in bits for each of the ``d`` entries of an image.
+    """Return the whole bound, in bits per dimension of images with ``d`` entries.
 
     >>> terms, square = torch.full((3, 1), math.log(2)), torch.zeros(3, 1)
-    >>> bound = Bound(torch.zeros(1), terms, square)
-    >>> total_bits(bound, d=3)
+    >>> total_bits(Bound(torch.zeros(1), terms, square), d=3)
     tensor([1.])
     """
     return bits_per_dimension(bound.prior + bound.terms.sum(0), d)
 
 
 class RateDistortion(NamedTuple):
-    """Progressive coding: what was paid until a step is known, and what it is worth."""
+    """Progressive lossy coding: what each timestep costs, and what it is worth."""
 
     rate: Float[Tensor, "n"]
-    r"""Bits per dimension sent when :math:`x_t` has arrived: :math:`L_T`, and
-    :math:`L_{s-1}` of all steps :math:`s > t`. At index 0 it is the whole bound."""
+    r"""Bits per dimension that are sent before :math:`x_t` is known: :math:`L_T`, and
+    :math:`L_{s-1}` for all :math:`s > t`. Index 0 is the whole bound."""
     distortion: Float[Tensor, "n"]
     r"""Root mean squared error of :math:`\hat x_0` from :math:`x_t`; 0 at index 0."""
 
 
 def rate_distortion(bound: Bound, d: int) -> RateDistortion:
-    r"""Average a bound over images, as one who receives :math:`x_T, x_{T-1}, \dots`.
+    r"""Return rate and distortion of the code :math:`x_T, x_{T-1}, \dots`.
 
     Parameters
     ----------
     bound
-        Of the images.
+        Of the images; the result is their mean.
     d
         Entries of an image.
 
@@ -357,38 +310,32 @@ def rate_distortion(bound: Bound, d: int) -> RateDistortion:
     (tensor([4., 1., 0.]), tensor([0.0000, 0.1000, 0.5000]))
     """
     terms = bound.terms.mean(1)
-    after = terms.sum() - terms.cumsum(0)  # of all steps s > t
+    after = terms.sum() - terms.cumsum(0)  # of all timesteps s > t
     rate = bits_per_dimension(bound.prior.mean() + after, d)
     return RateDistortion(rate, bound.square.mean(1).sqrt())
 
 
 def bound_weight(
     schedule: NoiseSchedule,
-    target: str = "epsilon",
+    prediction_type: str = "epsilon",
     variance: str | Float64[Tensor, "n"] = "beta",
 ) -> Float64[Tensor, "n"]:
     r"""Return the weight of the squared error of a prediction in the bound.
 
     For a model of :math:`\epsilon` it is
     :math:`\beta_t^2 / (2 \sigma_t^2 \alpha_t (1 - \bar\alpha_t))`, for one of
-    :math:`\tilde\mu` :math:`1 / (2 \sigma_t^2)`.
+    :math:`\tilde\mu_t` it is :math:`1 / (2 \sigma_t^2)`; index 0 is 0.
 
     Parameters
     ----------
     schedule, variance
         As in :func:`dian.diffusion.sampling.reverse_variance`.
-    target
-        A name in :data:`dian.diffusion.process.TARGETS`.
-
-    Raises
-    ------
-    ValueError
-        If the target has another name; and as
-        :func:`dian.diffusion.sampling.reverse_variance`.
+    prediction_type
+        One of :data:`dian.diffusion.process.PREDICTION_TYPES`.
 
     Notes
     -----
-    Equations 8 and 12 of Ho et al., 2020; index 0 holds no weight but 0.
+    Equations 8 and 12 of Ho et al., 2020.
 
     Examples
     --------
@@ -397,16 +344,16 @@ def bound_weight(
     >>> weight[1].item(), weight[1:].min().item(), weight[-1].item()
     (0.500, 0.00497, 0.0102)
     """
+    check_prediction_type(prediction_type)
     beta, alpha, alpha_bar = schedule
-    # the error of the mean by the error of the prediction, squared
+    # the squared error of the mean, divided by that of the prediction
     scale = {
         "epsilon": beta**2 / (alpha * (1 - alpha_bar)),
         "x_0": posterior(schedule).c_0 ** 2,
         "v": posterior(schedule).c_0 ** 2 * (1 - alpha_bar),
         "mu": torch.ones_like(beta),
         "score": beta**2 / alpha,
-    }
-    if target not in scale:
-        raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {target!r}")
-    weight = scale[target] / (2 * reverse_variance(schedule, variance))
-    return torch.cat([weight.new_zeros(1), weight[1:]])
+    }[prediction_type]
+    weight = scale / (2 * reverse_variance(schedule, variance))
+    weight[0] = 0
+    return weight

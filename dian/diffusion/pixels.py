@@ -1,45 +1,36 @@
-r"""Conversion between bytes and the range [-1, 1] of the diffusion process."""
+"""Two floating-point views of the bytes of an image: [0, 1] and [-1, 1]."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 
-def from_bytes(images: UInt8[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """Scale bytes to [-1, 1], where the noise has the size of the images.
+def unit(pixels: UInt8[Tensor, "*n"]) -> Float32[Tensor, "*n"]:
+    """Scale bytes to [0, 1], the range in which classifiers see them.
 
-    Raises
-    ------
-    TypeError
-        If the images are no bytes.
+    >>> unit(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    tensor([0.0000, 0.2000, 1.0000])
+    """
+    if pixels.dtype != torch.uint8:
+        raise TypeError(f"pixels must be bytes (torch.uint8), got {pixels.dtype}")
+    return pixels / 255
 
-    Examples
-    --------
-    >>> import torch
-    >>> from_bytes(torch.tensor([0, 51, 255], dtype=torch.uint8))
+
+def signed(pixels: UInt8[Tensor, "*n"]) -> Float32[Tensor, "*n"]:
+    """Scale bytes to [-1, 1], the range of :math:`x_0` in the diffusion process.
+
+    >>> signed(torch.tensor([0, 51, 255], dtype=torch.uint8))
     tensor([-1.0000, -0.6000,  1.0000])
     """
-    if images.dtype != torch.uint8:
-        raise TypeError(f"images must be bytes (uint8), got {images.dtype}")
-    return images / 127.5 - 1
+    return 2 * unit(pixels) - 1
 
 
 def to_bytes(x: Float[Tensor, "*n"]) -> UInt8[Tensor, "*n"]:
-    """Scale back from [-1, 1] to the nearest bytes; what lies outside is cut off.
+    """Scale [-1, 1] to the nearest bytes; values outside are clamped.
 
-    Raises
-    ------
-    ValueError
-        If an entry is no number: it would become a black pixel.
-
-    Examples
-    --------
-    >>> import torch
     >>> to_bytes(torch.tensor([-1.0, -0.6, 1.2]))
     tensor([  0,  51, 255], dtype=torch.uint8)
     """
     if x.isnan().any():
-        raise ValueError(
-            f"x must hold numbers, got NaN in {x.isnan().sum()} of {x.numel()} entries"
-        )
+        raise ValueError(f"x must hold numbers, got NaN in {x.isnan().sum()} pixels")
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

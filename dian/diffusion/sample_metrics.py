@@ -1,24 +1,26 @@
-r"""How far a set of samples is from a set of data, in the features of a network.
+r"""Distances between a set of samples and a set of data, in the features of a network.
 
-Samples are compared with data in the features that a classifier computes of both, since
-a distance between pixels says little. All numbers depend on these features and on how
-many samples there are: only numbers of the same features and of as many samples can be
-compared, and beside each belongs the *floor*, what real data of the same number reach.
+Distances between pixels say little, so both sets are represented by the features that a
+classifier computes. All values depend on these features and on the number of samples.
+Compare only values of the same features and the same numbers, and give with each the
+value that real data of the same number reach.
 
-Axis names: ``n`` and ``m`` are samples and data, ``d`` features of one.
+Axis names: ``n`` and ``m`` are samples and data, ``d`` their features.
 """
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+Array = Tensor | np.ndarray
 _CHUNK = 1024  # rows of a matrix of distances that are in memory at once
 
 
 def frechet_distance(
-    X: Float[Tensor, "n d"], Y: Float[Tensor, "m d"]
+    X: Float[Array, "n d"], Y: Float[Array, "m d"]
 ) -> Float64[Tensor, ""]:
-    r"""Return the distance of the two normal distributions fitted to the sets.
+    r"""Return the Fréchet distance of the normal distributions fitted to two sets.
 
     .. math::
 
@@ -28,20 +30,15 @@ def frechet_distance(
     Parameters
     ----------
     X, Y
-        Features of the two sets; which is which does not matter.
-
-    Raises
-    ------
-    ValueError
-        If a set has fewer than two items, or they have not the same features.
+        Features of the two sets, at least two items each. It is symmetric.
 
     Notes
     -----
-    It is the square of a Wasserstein distance. Heusel et al., *GANs trained by a two
+    It is a squared Wasserstein distance. Heusel et al., *GANs trained by a two
     time-scale update rule converge to a local Nash equilibrium*, 2017,
-    arXiv:1706.08500, take the features of a network trained on photographs; the name
-    FID belongs to those. Computed in float64, since the roots of a matrix that is
-    nearly singular lose half of all digits.
+    arXiv:1706.08500, use the features of a network trained on photographs: only those
+    values are called FID. Computed in float64, since the roots of a nearly singular
+    matrix lose half of the digits.
 
     Examples
     --------
@@ -49,8 +46,7 @@ def frechet_distance(
     >>> frechet_distance(X, X + 3).item()
     9.0
     """
-    _check(X, Y, least=2)
-    X, Y = X.double(), Y.double()
+    X, Y = (features.double() for features in _features(X, Y, least=2))
     cov_x, cov_y = (torch.atleast_2d(Z.T.cov()) for Z in (X, Y))
     values, vectors = torch.linalg.eigh(cov_x)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -60,28 +56,23 @@ def frechet_distance(
 
 
 def mmd2_unbiased(
-    X: Float[Tensor, "n d"], Y: Float[Tensor, "m d"]
+    X: Float[Array, "n d"], Y: Float[Array, "m d"]
 ) -> Float64[Tensor, ""]:
-    r"""Return the squared maximum mean discrepancy for :math:`k = (x^\top y/d + 1)^3`.
+    r"""Return the unbiased squared maximum mean discrepancy, as in the KID.
 
     .. math::
 
         \frac{1}{n(n-1)} \sum_{i \ne j} k(x_i, x_j)
         + \frac{1}{m(m-1)} \sum_{i \ne j} k(y_i, y_j)
-        - \frac{2}{nm} \sum_{i, j} k(x_i, y_j)
+        - \frac{2}{nm} \sum_{i, j} k(x_i, y_j), \qquad k = (x^\top y/d + 1)^3
 
-    Its mean over sets from one distribution is 0, however few there are, so it may come
-    out below 0.
+    Its expectation for two sets from one distribution is 0, whatever their size, so
+    it may be negative.
 
     Parameters
     ----------
     X, Y
-        Features of the two sets; which is which does not matter.
-
-    Raises
-    ------
-    ValueError
-        If a set has fewer than two items, or they have not the same features.
+        Features of the two sets, at least two items each. It is symmetric.
 
     Notes
     -----
@@ -93,8 +84,7 @@ def mmd2_unbiased(
     >>> mmd2_unbiased(X, X + 1).item()  # 1 + 8 - 2
     7.0
     """
-    _check(X, Y, least=2)
-    X, Y = X.double(), Y.double()
+    X, Y = (features.double() for features in _features(X, Y, least=2))
 
     def total(A: Tensor, B: Tensor) -> Tensor:
         parts = [((a @ B.T / A.shape[1] + 1) ** 3).sum() for a in A.split(_CHUNK)]
@@ -109,26 +99,21 @@ def mmd2_unbiased(
 
 
 def nearest(
-    X: Float[Tensor, "n d"], Y: Float[Tensor, "m d"], k: int = 1
+    X: Float[Array, "n d"], Y: Float[Array, "m d"], k: int = 1
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """Find the ``k`` items of ``Y`` that are nearest to each of ``X``.
+    """Find the ``k`` nearest neighbors in ``Y`` of each item of ``X``.
 
     Parameters
     ----------
     X, Y
-        What to search for, and what to search in: features, or pixels.
+        The items to search for, and to search in: features, or pixels.
     k
-        How many.
+        Number of neighbors.
 
     Returns
     -------
     distance, index
-        Euclidean distances, the least first, and where in ``Y`` each item stands.
-
-    Raises
-    ------
-    ValueError
-        If ``Y`` has fewer than ``k`` items, or the sets have not the same features.
+        Euclidean distances in increasing order, and the positions in ``Y``.
 
     Examples
     --------
@@ -136,36 +121,28 @@ def nearest(
     >>> distance.item(), index.item()
     (5.0, 0)
     """
-    _check(X, Y)
+    X, Y = _features(X, Y)
     if not 1 <= k <= len(Y):
         raise ValueError(f"k must be 1 to {len(Y)}, the items of Y, got {k}")
-    # Not by products, |x|² + |y|² - 2xy: what is equal would not be at distance 0.
-    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
-    found = [torch.cdist(x, Y, **exact).topk(k, largest=False) for x in X.split(_CHUNK)]
+    found = [_distances(x, Y).topk(k, largest=False) for x in X.split(_CHUNK)]
     distance, index = (torch.cat(parts) for parts in zip(*found, strict=True))
     return distance, index
 
 
 def in_manifold(
-    X: Float[Tensor, "n d"], Y: Float[Tensor, "m d"], k: int = 3
+    X: Float[Array, "n d"], Y: Float[Array, "m d"], k: int = 3
 ) -> Bool[Tensor, "n"]:
-    """Tell which items of ``X`` are among ``Y``.
+    """Say which items of ``X`` lie in the k-nearest-neighbor manifold of ``Y``.
 
-    That is: within the ball around some item of ``Y`` whose radius is the distance to
-    that item's ``k``-th neighbour in ``Y``, not counting itself.
+    The manifold is the union of balls around the items of ``Y``; the radius of each is
+    the distance to the ``k``-th neighbor in ``Y``, not counting the item itself.
 
     Parameters
     ----------
     X, Y
-        The points to judge, and the set whose extent the balls make up.
+        The points to classify, and the set that spans the manifold.
     k
-        Which neighbour sets the radius.
-
-    Raises
-    ------
-    ValueError
-        If no item of ``Y`` has a ``k``-th neighbour, or the sets have not the same
-        features.
+        The neighbor that sets the radius.
 
     Examples
     --------
@@ -173,37 +150,28 @@ def in_manifold(
     >>> in_manifold(torch.tensor([[2.5], [3.5]]), Y, k=1)
     tensor([ True, False])
     """
-    _check(X, Y)
+    X, Y = _features(X, Y)
     if not 1 <= k < len(Y):
-        raise ValueError(
-            f"k must be 1 to {len(Y) - 1}, the neighbours of an item of Y, got {k}"
-        )
+        raise ValueError(f"k must be 1 to {len(Y) - 1}, the others in Y, got {k}")
     radius = nearest(Y, Y, k + 1)[0][:, -1]  # the nearest of all is the item itself
-    exact = {"compute_mode": "donot_use_mm_for_euclid_dist"}
-    parts = [(torch.cdist(x, Y, **exact) <= radius).any(1) for x in X.split(_CHUNK)]
-    return torch.cat(parts)
+    return torch.cat([(_distances(x, Y) <= radius).any(1) for x in X.split(_CHUNK)])
 
 
 def precision_recall(
-    samples: Float[Tensor, "n d"], data: Float[Tensor, "m d"], k: int = 3
+    samples: Float[Array, "n d"], data: Float[Array, "m d"], k: int = 3
 ) -> tuple[float, float]:
-    r"""Return how many samples look like data, and how much of the data is reached.
+    r"""Return improved precision and recall.
 
-    Precision is the share of samples that are :func:`in_manifold` by the data: it falls
-    when samples are unlike data. Recall is the share of data that are covered by the
-    samples: it falls when the samples miss a part of them.
+    Precision is the fraction of samples that are :func:`in_manifold` of the data: it
+    falls if samples are unlike data. Recall is the fraction of data in the manifold of
+    the samples: it falls if the samples miss a part of the data.
 
     Parameters
     ----------
     samples, data
-        Their features, of as many samples as data: with more points the balls shrink.
+        Their features, equally many: with more points the balls shrink.
     k
-        Which neighbour sets the radius of a ball.
-
-    Raises
-    ------
-    ValueError
-        If they are not as many; and as :func:`in_manifold`.
+        The neighbor that sets the radius of a ball.
 
     Notes
     -----
@@ -220,21 +188,24 @@ def precision_recall(
     """
     if len(samples) != len(data):
         raise ValueError(
-            f"samples must be as many as data, {len(data)}, got {len(samples)}"
+            f"expected as many samples as data, {len(data)}, got {len(samples)}"
         )
     precision = in_manifold(samples, data, k).double().mean().item()
     recall = in_manifold(data, samples, k).double().mean().item()
     return precision, recall
 
 
-def _check(X: Tensor, Y: Tensor, least: int = 1) -> None:
-    for name, features in (("X", X), ("Y", Y)):
-        if len(features) < least:
-            raise ValueError(
-                f"{name} must hold {least} items or more, got {len(features)}"
-            )
-    if X.ndim != 2 or X.shape[1:] != Y.shape[1:]:
+def _distances(x: Tensor, Y: Tensor) -> Tensor:
+    # Not by |x|² + |y|² - 2xy: equal points would not be at distance 0.
+    return torch.cdist(x, Y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _features(X: Array, Y: Array, least: int = 1) -> tuple[Tensor, Tensor]:
+    X, Y = torch.as_tensor(X), torch.as_tensor(Y)
+    same = X.ndim == Y.ndim == 2 and X.shape[1] == Y.shape[1]
+    if not same or min(len(X), len(Y)) < least:
         raise ValueError(
-            "X and Y must be (items, features) with the same features, got "
-            f"{tuple(X.shape)} and {tuple(Y.shape)}"
+            f"X and Y must be (items, features), {least} items or more, with the same "
+            f"features, got {tuple(X.shape)} and {tuple(Y.shape)}"
         )
+    return X, Y

@@ -7,39 +7,44 @@ The papers count timesteps from :math:`t = 1` to :math:`T`. Tables have length
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+Steps = Int[Tensor, "batch"] | int
+"""A timestep for each image, or one for all of them."""
+
 
 class NoiseSchedule(NamedTuple):
-    r"""How much noise each step adds, and what has come together until then.
+    r"""The variance added at each timestep, and its cumulative products.
 
-    Everything is float64: in float32 the variance :math:`1 - \bar\alpha_1` of the
+    All tables are float64: in float32 the variance :math:`1 - \bar\alpha_1` of the
     linear schedule has a relative error of 1.7e-4.
     """
 
     beta: Float64[Tensor, "n"]
-    r""":math:`\beta_t`, the variance that step :math:`t` adds; 0 at index 0."""
+    r""":math:`\beta_t`, the variance added at timestep :math:`t`; 0 at index 0."""
     alpha: Float64[Tensor, "n"]
     r""":math:`\alpha_t = 1 - \beta_t`."""
     alpha_bar: Float64[Tensor, "n"]
-    r""":math:`\bar\alpha_t = \prod_{s \le t} \alpha_s`, the share of variance left."""
+    r""":math:`\bar\alpha_t = \prod_{s \le t} \alpha_s`, the fraction of the variance of
+    :math:`x_t` that comes from :math:`x_0`."""
+
+    @property
+    def T(self) -> int:
+        """Number of timesteps."""
+        return len(self.beta) - 1
 
     def to(self, device: torch.device | str) -> "NoiseSchedule":
-        """Return the same on a device."""
+        """Return a copy on a device."""
         return NoiseSchedule(*(table.to(device) for table in self))
 
 
 def make_schedule(beta: Float[Tensor, "T"] | Sequence[float]) -> NoiseSchedule:
-    r"""Build a schedule from :math:`\beta_1, \dots, \beta_T`, in float64.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or one is not above 0 and below 1, or they are not in a row.
+    r"""Build a schedule from :math:`\beta_1, \dots, \beta_T`, each in (0, 1).
 
     Examples
     --------
@@ -47,14 +52,10 @@ def make_schedule(beta: Float[Tensor, "T"] | Sequence[float]) -> NoiseSchedule:
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
     beta = torch.as_tensor(beta, dtype=torch.float64)
-    if beta.ndim != 1:
-        raise ValueError(f"beta must be a row of T numbers, got {tuple(beta.shape)}")
-    if not len(beta):
-        raise ValueError("there must be at least one step, got T = 0")
+    if beta.ndim != 1 or not len(beta):
+        raise ValueError(f"beta must be T >= 1 numbers, got shape {tuple(beta.shape)}")
     if not ((beta > 0) & (beta < 1)).all():
-        raise ValueError(
-            f"every beta must be above 0 and below 1, got {beta.min()} to {beta.max()}"
-        )
+        raise ValueError(f"beta must lie in (0, 1), got {beta.min()} to {beta.max()}")
     beta = torch.cat([beta.new_zeros(1), beta])
     alpha = 1 - beta
     return NoiseSchedule(beta, alpha, alpha.cumprod(0))
@@ -63,21 +64,16 @@ def make_schedule(beta: Float[Tensor, "T"] | Sequence[float]) -> NoiseSchedule:
 def linear_schedule(
     T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
 ) -> NoiseSchedule:
-    r"""Let :math:`\beta_t` grow evenly from :math:`\beta_1` to :math:`\beta_T`.
+    r"""Increase :math:`\beta_t` linearly from :math:`\beta_1` to :math:`\beta_T`.
 
     Parameters
     ----------
     T
-        Number of steps. A shorter chain wants larger steps: with fewer than 1000,
-        scale both ends by 1000 / T (``linear_schedule(T, 0.1 / T, 20 / T)``), or a part
-        of the image is left at the end.
+        Number of timesteps. With fewer than 1000, scale both ends by 1000 / T
+        (``linear_schedule(T, 0.1 / T, 20 / T)``): otherwise part of the image is left
+        in :math:`x_T`.
     beta_start, beta_end
         :math:`\beta_1` and :math:`\beta_T`.
-
-    Raises
-    ------
-    ValueError
-        As :func:`make_schedule`.
 
     Notes
     -----
@@ -86,7 +82,7 @@ def linear_schedule(
 
     Examples
     --------
-    What is left of the variance of an image after all steps:
+    The fraction of the variance of an image that is left at :math:`T`:
 
     >>> linear_schedule().alpha_bar[-1].item()
     4.04e-05
@@ -97,7 +93,7 @@ def linear_schedule(
 def cosine_schedule(
     T: int = 1000, s: float = 0.008, max_beta: float = 0.999
 ) -> NoiseSchedule:
-    r"""Let :math:`\bar\alpha_t` fall along a squared cosine.
+    r"""Let :math:`\bar\alpha_t` follow a squared cosine.
 
     .. math::
 
@@ -108,16 +104,11 @@ def cosine_schedule(
     Parameters
     ----------
     T
-        Number of steps.
+        Number of timesteps.
     s
-        Keeps :math:`\beta_1` from being too small.
+        Offset that keeps :math:`\beta_1` from being too small.
     max_beta
-        :math:`\beta_{max}`, which only the last step reaches.
-
-    Raises
-    ------
-    ValueError
-        As :func:`make_schedule`.
+        :math:`\beta_{max}`, which only the last timestep reaches.
 
     Notes
     -----
@@ -126,7 +117,7 @@ def cosine_schedule(
 
     Examples
     --------
-    Half-way, about half of the variance is left, where the linear schedule has 8 %:
+    Half of the variance is left at :math:`T/2`, where the linear schedule has 8 %:
 
     >>> cosine_schedule().alpha_bar[500].item()
     0.49
@@ -139,8 +130,8 @@ def cosine_schedule(
 def signal_to_noise(schedule: NoiseSchedule) -> Float64[Tensor, "n"]:
     r"""Return :math:`\operatorname{SNR}(t) = \bar\alpha_t / (1 - \bar\alpha_t)`.
 
-    It is infinite at index 0, where there is no noise. Section 3.1 of Kingma et al.,
-    *Variational Diffusion Models*, 2021, arXiv:2107.00630.
+    It is infinite at index 0. Section 3.1 of Kingma et al., *Variational Diffusion
+    Models*, 2021, arXiv:2107.00630.
 
     >>> signal_to_noise(linear_schedule(T=2, beta_start=0.5, beta_end=0.5))
     tensor([   inf, 1.0000, 0.3333], dtype=torch.float64)
@@ -149,63 +140,62 @@ def signal_to_noise(schedule: NoiseSchedule) -> Float64[Tensor, "n"]:
 
 
 def at_step(
-    table: Float64[Tensor, "n"], t: Int[Tensor, "batch"], x: Float[Tensor, "batch *x"]
-) -> Float[Tensor, "batch ..."]:
-    """Look a table up at the step of each image, shaped to multiply ``x``.
+    table: Float64[Tensor, "n"], t: Steps, x: Float[Tensor, "batch *x"], first: int = 0
+) -> Float[Tensor, "batch ..."] | float:
+    """Look a table up at the timestep of each image, shaped to broadcast against ``x``.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`check_steps`, from 0 to T.
+    Parameters
+    ----------
+    table
+        One entry for each of 0 to T.
+    t
+        Timesteps. The result for an ``int`` is a number.
+    x
+        The images.
+    first
+        The first timestep at which the table is defined.
 
     Examples
     --------
-    >>> import torch
     >>> table = torch.tensor([0.0, 0.5, 0.75], dtype=torch.float64)
     >>> at_step(table, torch.tensor([2, 1]), torch.zeros(2, 1, 3)).shape
     torch.Size([2, 1, 1])
+    >>> at_step(table, 2, torch.zeros(2, 1, 3))
+    0.75
     """
-    check_steps(t, x, last=len(table) - 1)
+    check_steps(t, x, first=first, last=len(table) - 1)
+    if not isinstance(t, Tensor):
+        return table[t].item()
     return table.to(x.device)[t].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
+def as_steps(t: Steps, x: Float[Tensor, "batch *x"]) -> Int[Tensor, "batch"]:
+    """Return a timestep for each image, as networks take it.
+
+    >>> as_steps(7, torch.zeros(3, 1))
+    tensor([7, 7, 7])
+    """
+    return t if isinstance(t, Tensor) else torch.full(x.shape[:1], t, device=x.device)
+
+
+_INTEGERS = (torch.int64, torch.int32)
+
+
 def check_steps(
-    t: Tensor, x: Tensor, *, first: int = 0, last: int | None = None
+    t: Tensor | int, x: Tensor, *, first: int = 0, last: int | float = math.inf
 ) -> None:
-    """Refuse steps that are not whole numbers, one for each of ``x``.
+    """Check that timesteps are integers in range, one for each image or one for all.
 
-    Raises
-    ------
-    TypeError
-        If they are no integers.
-    ValueError
-        If there is not one for each, or one is not from ``first`` to ``last``. (On a
-        GPU they are not looked at, since that would wait for all work before.)
+    The range of a tensor on a GPU is not checked, since that would synchronize.
     """
-    if t.shape != x.shape[:1]:
-        raise ValueError(
-            f"t must be {tuple(x.shape[:1])}, a step for each, got {tuple(t.shape)}"
-        )
-    if t.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"t must be integers, torch.int64, got {t.dtype}")
-    if t.device.type != "cpu" or not len(t) or torch.compiler.is_compiling():
-        return
-    least, most = (step.item() for step in t.aminmax())
-    if least < first or (last is not None and most > last):
-        end = f"from {first} to {last}" if last is not None else f"{first} or more"
-        raise ValueError(f"every t must be {end}, got {least} to {most}")
-
-
-def check_table(name: str, table: Tensor, schedule: NoiseSchedule) -> None:
-    """Refuse a table that does not have the length of those of the schedule.
-
-    Raises
-    ------
-    ValueError
-        If it does not: with T entries each would stand for the step before its own.
-    """
-    if table.shape != schedule.beta.shape:
-        raise ValueError(
-            f"{name} must have an entry for each of 0 to {len(schedule.beta) - 1}, "
-            f"got {table.shape[0] if table.ndim == 1 else tuple(table.shape)}"
-        )
+    if isinstance(t, Integral):
+        low, high = t, t
+    elif isinstance(t, Tensor) and t.shape == x.shape[:1] and t.dtype in _INTEGERS:
+        if not t.is_cpu or not len(t) or torch.compiler.is_compiling():
+            return
+        low, high = (step.item() for step in t.aminmax())
+    else:
+        got = f"{t.dtype} {tuple(t.shape)}" if isinstance(t, Tensor) else repr(t)
+        raise TypeError(f"t must be an int, or {len(x)} integers in a row, got {got}")
+    if low < first or high > last:
+        raise ValueError(f"t must be from {first} to {last}, got {low} to {high}")

@@ -1,128 +1,151 @@
-"""The recipe that all classifiers of Fashion-MNIST share: train, and judge by epoch."""
+"""How all classifiers of Fashion-MNIST are trained, and evaluated after each epoch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dian import data
-from dian.runs.checkpoint import Checkpoint
-from dian.runs.experiment import Outcome
+from dian.runs.experiment import Experiment, Job, Outcome
 from dian.training import metrics
-from dian.training.loop import fit
+from dian.training.augmentation import random_horizontal_flip, random_shift
+from dian.training.loop import OPTIMIZERS, Training
 from dian.training.loss import cross_entropy
 
 Split = tuple[data.Images, data.Images]
+Build = Callable[[Any, torch.Generator | None], nn.Module]
 
 
-def read(quick: bool) -> Split:
-    """Read the training and the test images; ``quick`` means the bundled sample."""
+class Recipe:
+    """Hyperparameters that a family of experiments may leave out of its settings.
+
+    The settings of a family are a dataclass that inherits from this class, and declares
+    those that it has a value for, and ``batch_size``, ``learning_rate``, ``epochs``.
+    The others keep the neutral values below, and are no fields: they are not recorded.
+    """
+
+    optimizer = "sgd"  # without momentum
+    schedule = "constant"
+    clip = None  # the maximum norm of the gradient
+    smoothing = 0.0  # of the labels
+    flips = False  # mirror each image with probability 1/2
+    shifts = 0  # move each image by up to so many pixels
+    images = None  # train on the first so many images; None: on all
+    held_out = 0  # evaluate on the last so many training images, not on the test images
+
+
+def load_splits(quick: bool) -> Split:
+    """Load the training and the test images; ``quick`` means the bundled sample."""
     source = data.sample if quick else data.fashion_mnist
     return source("train"), source("test")
 
 
 def subset(images: data.Images, chosen: slice) -> data.Images:
-    """Take some of the images."""
+    """Return some of the images."""
     return data.Images(
         images.images[chosen], images.labels[chosen], images.index[chosen]
     )
 
 
-def hold_out(split: Split, n: int) -> Split:
-    """Take out the last ``n`` training images, to be judged instead of the test images.
+def training_and_evaluation(settings: Recipe, split: Split) -> Split:
+    """Return the images to train on, and those to evaluate on.
 
-    A recipe is chosen by what it scores on them, and never by the test images.
-    """
-    train, _ = split
-    return subset(train, slice(None, -n)), subset(train, slice(-n, None))
-
-
-def smoke_settings(settings: Any, split: Split) -> tuple[Any, Split]:
-    """Make a whole run small, for a replay: two epochs of 25 steps each.
-
-    It goes through all that a run goes through: the schedule from its beginning to
-    its end, an epoch with a last batch that is smaller, and the judging after each.
+    Hyperparameters are chosen by the score on held-out training images, and never by
+    that on the test images.
     """
     train, test = split
-    n = 25 * settings.batch_size - 1 + getattr(settings, "held_out", 0)
-    few = subset(train, slice(n)), subset(test, slice(1000))
-    return replace(settings, epochs=2), few
+    train = subset(train, slice(settings.images))
+    if n := settings.held_out:
+        return subset(train, slice(-n)), subset(train, slice(-n, None))
+    return train, test
 
 
-def classify(
-    model: nn.Module,
-    split: Split,
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    optimizer: torch.optim.Optimizer,
-    schedule: Callable[[float], float],
-    clip: Callable[[Iterable[nn.Parameter]], object] | None,
-    batch_size: int,
-    epochs: int,
-    generator: torch.Generator,
-    smoothing: float = 0.0,
-    augment: Callable[[Tensor], Tensor] | None = None,
-    judged: str = "test",
-    after_step: Callable[[int, int, float], None] | None = None,
-    checkpoint: Checkpoint | None = None,
-) -> Outcome:
-    """Train a classifier on one split, and judge it on the other after each epoch.
+def smoke_settings(
+    settings: Recipe, split: Split, n_batch: int = 25
+) -> tuple[Recipe, Split]:
+    """Make a whole run small, for a replay: two epochs of ``n_batch`` steps each.
 
-    The test images choose nothing: the last epoch is the result, whatever it is.
-    What was judged, the test images or others, is the first part of the name of each
-    number. In training alone, labels are smoothed and images augmented.
+    It includes all parts of a run: the schedule from its beginning to its end, a last
+    batch that is smaller, and the evaluation after each epoch.
     """
-    train, test = ((s.images.to(device, dtype), s.labels.to(device)) for s in split)
-    images, labels = train
-    outcome = Outcome(series={"train/loss": []})
+    train, test = split
+    n = n_batch * settings.batch_size - 1 + settings.held_out
+    return replace(settings, epochs=2), (
+        subset(train, slice(n)),
+        subset(test, slice(1000)),
+    )
 
-    def judge() -> Tensor:
-        loss, predicted = evaluate(model, *test)
-        C = metrics.confusion_matrix(test[1], predicted, n_class=len(data.CLASSES))
-        for name, value in ({"loss": loss} | metrics.summary(C)).items():
-            outcome.series.setdefault(f"{judged}/{name}", []).append(value)
-        outcome.arrays["confusion"] = C.int().cpu()
-        return predicted.to("cpu", torch.uint8)
 
-    def loss_fn(index: Tensor) -> Tensor:
-        batch = images[index] if augment is None else augment(images[index])
-        return cross_entropy(model(batch), labels[index], smoothing=smoothing)
+def run(build: Build, settings: Any, split: Split, job: Job) -> Outcome:
+    """Train one network; all randomness comes from the seed.
 
-    def after_epoch(epoch: int, loss: float) -> None:
-        outcome.series["train/loss"].append(loss)
-        outcome.arrays["predictions"] = judge()
+    The evaluation chooses nothing: the last epoch is the result, whatever it is.
+    """
+    generator = torch.Generator().manual_seed(job.seed)
+    model = build(settings, generator).to(job.device, job.dtype)
+    train, test = (
+        (part.unit().to(job.device, job.dtype), part.labels.to(job.device))
+        for part in training_and_evaluation(settings, split)
+    )
 
-    outcome.arrays["predictions_before"] = judge()
-    outcome.losses = fit(
+    def augment(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if settings.flips:
+            images = random_horizontal_flip(images, generator)
+        if settings.shifts:
+            images = random_shift(images, settings.shifts, generator)
+        return images, labels
+
+    def loss_fn(images: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(model(images), labels, label_smoothing=settings.smoothing)
+
+    optimizer = OPTIMIZERS[settings.optimizer]
+    training = Training(
         model,
         loss_fn,
-        len(images),
-        optimizer=optimizer,
-        schedule=schedule,
-        clip=clip,
-        batch_size=batch_size,
-        epochs=epochs,
+        train,
+        optimizer=optimizer(model.parameters(), lr=settings.learning_rate),
+        schedule=settings.schedule,
+        max_norm=settings.clip,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
         generator=generator,
-        after_step=after_step,
-        after_epoch=after_epoch,
-        checkpoint=checkpoint,
-        keep={"outcome": outcome},
+        transform=augment,
     )
-    outcome.metrics = {
-        name: values[-1] for name, values in outcome.series.items() if values
-    }
+    outcome = Outcome(series={"train/loss": []})
+    name = "validation" if settings.held_out else "test"
+    outcome.arrays["predictions_before"] = _evaluate(model, *test, name, outcome)
+    for step in job.follow(training, outcome=outcome):
+        if step.epoch_loss is not None:
+            outcome.series["train/loss"].append(step.epoch_loss)
+            outcome.arrays["predictions"] = _evaluate(model, *test, name, outcome)
+    outcome.losses = training.losses
+    outcome.metrics = {key: values[-1] for key, values in outcome.series.items()}
     outcome.weights = {k: v.detach().cpu() for k, v in model.state_dict().items()}
     return outcome
+
+
+def _evaluate(
+    model: nn.Module, images: Tensor, labels: Tensor, name: str, outcome: Outcome
+) -> Tensor:
+    """Append loss and metrics to the series, and return the predictions."""
+    loss, predicted = evaluate(model, images, labels)
+    C = metrics.confusion_matrix(
+        target=labels, preds=predicted, num_classes=len(data.CLASSES)
+    )
+    for key, value in ({"loss": loss} | metrics.summary(C)).items():
+        outcome.series.setdefault(f"{name}/{key}", []).append(value)
+    outcome.arrays["confusion"] = C.int().cpu()
+    return predicted.to("cpu", torch.uint8)
 
 
 @torch.no_grad()
 def evaluate(
     model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 1000
 ) -> tuple[float, Tensor]:
-    """Return the mean loss over all images, and the class predicted for each."""
+    """Return the mean loss over all images, and the predicted class of each."""
     model.eval()
     loss, predicted = 0.0, []
     for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
@@ -130,3 +153,49 @@ def evaluate(
         loss += cross_entropy(logits, y).item() * len(y)
         predicted.append(logits.argmax(1))
     return loss / len(images), torch.cat(predicted)
+
+
+def classifiers(
+    build: Build,
+    named: Mapping[str, Recipe],
+    *,
+    quick: Mapping[str, Any],
+    n_seed: int = 5,
+    smoke_settings: Callable[[Any, Split], tuple[Any, Split]] = smoke_settings,
+) -> tuple[Experiment, ...]:
+    """Return a family of experiments.
+
+    Parameters
+    ----------
+    build
+        Builds the network from settings and a generator.
+    named
+        The settings of each experiment.
+    quick
+        What is different in a dry run on the bundled sample.
+    n_seed
+        How many seeds a record holds.
+    smoke_settings
+        Reduces settings and data to those of a replay.
+    """
+    return tuple(
+        Experiment(
+            name=name,
+            settings=settings,
+            quick=_quick(settings, quick),
+            data=load_splits,
+            build=build,
+            run=partial(run, build),
+            smoke_settings=smoke_settings,
+            checksums=data.CHECKSUMS,
+            quick_checksums=data.SAMPLE_CHECKSUMS,
+            n_seed=n_seed,
+        )
+        for name, settings in named.items()
+    )
+
+
+def _quick(settings: Any, changes: Mapping[str, Any]) -> Any:
+    """Return settings for the sample, which has fewer images than are held out."""
+    held_out = {"held_out": 200} if settings.held_out else {}
+    return replace(settings, **changes, **held_out)

@@ -1,7 +1,7 @@
 """Figures that a reader can move: numbers in, and the browser draws.
 
-The drawing is done by a small script of the site. Where there is none, in a terminal or
-without JavaScript, nothing is shown: the pictures of the page stand without it.
+A script of the site draws them. Without it, in a terminal or without JavaScript,
+nothing is shown, so the static figures of a page must be complete on their own.
 """
 
 import json
@@ -10,36 +10,31 @@ from typing import Any
 
 
 class Interactive:
-    """Numbers for one of the figures that the site knows how to draw.
+    """The data of an interactive figure.
 
     Parameters
     ----------
     name
-        Of the figure: ``rotary``, ``attention``, ``noising`` or ``gradient``.
+        Which figure: ``rotary``, ``attention``, ``noising`` or ``gradient``.
     caption
         What it shows, and what can be moved.
     data
-        Numbers and texts in lists and dictionaries.
-
-    Raises
-    ------
-    ValueError
-        If a number is not finite: JSON has no name for it.
+        Finite numbers and strings, in lists and dictionaries.
 
     Examples
     --------
-    >>> Interactive("rotary", "Turn it.", omega=[1.0, 0.1])
-    <the interactive figure 'rotary'>
+    >>> Interactive("rotary", "Drag the slider.", omega=[1.0, 0.1])
+    <Interactive figure 'rotary'>
     """
 
     def __init__(self, name: str, caption: str, **data: Any):
         self.name, self.caption = name, caption
-        # No "<" in it, so no text can end the script element that it stands in.
+        # Without "<", so that no string can end the script element that contains it.
         text = json.dumps(data, allow_nan=False, separators=(",", ":"))
         self.json = text.replace("<", r"\u003c")
 
     def __repr__(self) -> str:
-        return f"<the interactive figure {self.name!r}>"
+        return f"<Interactive figure {self.name!r}>"
 
     def _repr_html_(self) -> str:
         """Return the element that the script fills and shows."""

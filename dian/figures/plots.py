@@ -1,11 +1,14 @@
 """The figures of the report: arrays in, matplotlib Axes out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Integer, UInt8
 from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
+from matplotlib.image import AxesImage, imsave
+
+from dian.errors import require
 
 
 def curve_with_spread(
@@ -44,24 +47,24 @@ def curve_with_spread(
     ax.fill_between(x, runs.min(0), runs.max(0), **band)
 
 
-def confusion(
-    ax: Axes, C: Int[np.ndarray, "n_class n_class"], classes: Sequence[str]
-) -> None:
-    """Draw a confusion matrix: rows are the true classes, and each row sums to 100 %.
+def confusion(ax: Axes, C: Integer[np.ndarray, "c c"], classes: Sequence[str]) -> None:
+    """Draw a confusion matrix as percentages of each target class (row).
+
+    The row of a class without items is empty.
 
     Parameters
     ----------
     ax
-        Where to draw.
+        Axes to draw on.
     C
-        Counts; row is the true class, column the predicted one.
+        Counts; rows are target classes, columns are predicted classes.
     classes
         The names of the classes.
     """
-    share = 100 * C / C.sum(1, keepdims=True)
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    for (i, j), value in np.ndenumerate(share):
-        if round(value):  # what would be written as 0 is left empty
+    percent = 100 * C / C.sum(1, keepdims=True).clip(1)
+    ax.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    for (i, j), value in np.ndenumerate(percent):
+        if round(value):  # no label if it would be 0
             color = "white" if value > 55 else "black"
             text = {"ha": "center", "va": "center", "fontsize": 8}
             ax.text(j, i, f"{value:.0f}", color=color, **text)
@@ -109,28 +112,28 @@ def attention(
 
 
 def predictions(
-    axes: Sequence[Axes],
+    axes: Iterable[Axes],
     images: Float[np.ndarray, "n row column"],
-    true: Int[np.ndarray, "n"],
-    predicted: Int[np.ndarray, "n"] | UInt8[np.ndarray, "n"],
+    target: Integer[np.ndarray, "n"],
+    preds: Integer[np.ndarray, "n"],
     classes: Sequence[str],
 ) -> None:
-    """Show images under what they were taken for; a wrong guess also tells the truth.
+    """Show images with their predicted classes, and the target class if it differs.
 
     Parameters
     ----------
     axes
         One for each image.
-    images, true, predicted
-        The images, their classes, and the classes they were given.
+    images, target, preds
+        The images in [0, 1], their classes, and the predicted classes.
     classes
         The names of the classes.
     """
-    for ax, image, t, p in zip(axes, images, true, predicted, strict=True):
+    for ax, image, t, p in zip(axes, images, target, preds, strict=True):
         ax.imshow(image, cmap="gray_r", vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[])
         right = t == p
-        # Not by colour alone: a wrong guess carries a cross and the right answer.
+        # Not by color alone: a wrong prediction has a cross and the target class.
         title = f"✓ {classes[p]}" if right else f"✗ {classes[p]}\n({classes[t]})"
         ax.set_title(title, fontsize=8, color="#1a7f37" if right else "#c0392b")
 
@@ -220,6 +223,53 @@ def image_grid(
     ax.imshow(whole, cmap="gray_r", vmin=0, vmax=255)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
+
+
+def save_grid(
+    images: UInt8[np.ndarray, "n *channel row column"]
+    | Float[np.ndarray, "n *channel row column"],
+    path: str | Path,
+    columns: int = 4,
+) -> None:
+    """Write images to a PNG file, in rows of ``columns`` images.
+
+    Parameters
+    ----------
+    images
+        Bytes, or numbers in [0, 1], of shape ``(n, row, column)``, ``(n, 1, row,
+        column)`` or ``(n, 3, row, column)``. Use ``.numpy()`` for a tensor.
+    path
+        The file.
+    columns
+        Number of images in a row. The rest of the last row is black.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from matplotlib.image import imread
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_grid(np.ones((6, 28, 28)), f"{folder}/grid.png")
+    ...     imread(f"{folder}/grid.png").shape
+    (56, 112, 4)
+    """
+    x = images[:, None] if images.ndim == 3 else images
+    fits = x.ndim == 4 and x.shape[1] in (1, 3) and x.size and columns > 0
+    shapes = "(n, row, column) or (n, 1 or 3, row, column)"
+    require(fits, f"images must be {shapes}, none empty, got {images.shape}")
+    if x.dtype != np.uint8:
+        low, high = x.min(), x.max()
+        in_range = low >= 0 and high <= 1
+        require(
+            in_range, f"images must be in [0, 1] or bytes, got {low:.3g}..{high:.3g}"
+        )
+        x = np.round(255 * x).astype(np.uint8)
+    n, channels, row, column = x.shape
+    columns = min(n, columns)
+    empty = np.zeros((-n % columns, channels, row, column), np.uint8)
+    grid = np.concatenate([x, empty]).reshape(-1, columns, channels, row, column)
+    whole = grid.transpose(0, 3, 1, 4, 2).reshape(-1, columns * column, channels)
+    imsave(path, whole.repeat(3 // channels, axis=-1))
 
 
 def speedups(

@@ -1,31 +1,26 @@
-r"""ALiBi: a linear distance penalty that is added to the attention scores."""
+r"""ALiBi: a bias on attention scores that is linear in the distance."""
 
 import torch
 from jaxtyping import Float, Float64, Int
-from torch import Tensor
+from torch import Tensor, nn
+
+from dian.errors import require
 
 
 def alibi_slopes(n_head: int) -> Float64[Tensor, "head"]:
-    r"""Return how fast each head forgets, :math:`m_h = 2^{-8 h / H}`, h from 1 to H.
-
-    Raises
-    ------
-    ValueError
-        If ``n_head`` is not positive.
+    r"""Return the slope of each head, :math:`m_h = 2^{-8 h / H}` for h from 1 to H.
 
     Notes
     -----
     Press, Smith and Lewis, *Train short, test long*, 2021, arXiv:2108.12409, section 3.
-    For a number of heads that is no power of two, the code of the authors takes other
-    slopes than this formula.
+    If the number of heads is not a power of two, the authors' code uses other slopes.
 
     Examples
     --------
     >>> alibi_slopes(4)
     tensor([0.2500, 0.0625, 0.0156, 0.0039], dtype=torch.float64)
     """
-    if n_head <= 0:
-        raise ValueError(f"n_head must be positive, got {n_head}")
+    require(n_head > 0, f"n_head must be positive, got {n_head}")
     return 2 ** (-8 * torch.arange(1, n_head + 1, dtype=torch.float64) / n_head)
 
 
@@ -35,7 +30,7 @@ def alibi_bias(
     n_head: int,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "head n_query n_key"]:
-    r"""Return what ALiBi adds to the scores: a penalty in proportion to the distance.
+    r"""Return the bias that ALiBi adds to the scores.
 
     .. math::
 
@@ -44,16 +39,16 @@ def alibi_bias(
     Parameters
     ----------
     queries, keys
-        Their positions.
+        Positions of queries and keys.
     n_head
-        Heads; each has a slope of its own, see :func:`alibi_slopes`.
+        Number of heads; see :func:`alibi_slopes`.
     dtype
-        The type of the result.
+        The dtype of the result.
 
     Notes
     -----
-    In the paper keys stand before their query, so that the distance is
-    :math:`m - n`; with its absolute value the bias serves without a causal mask, too.
+    The paper assumes a causal mask, so that the distance is :math:`m - n`. The absolute
+    value extends the bias to attention without a causal mask.
 
     Examples
     --------
@@ -64,3 +59,19 @@ def alibi_bias(
     distance = (queries[:, None] - keys).abs().double()
     slopes = alibi_slopes(n_head).to(distance.device)
     return (-slopes[:, None, None] * distance).to(dtype)
+
+
+class AlibiBias(nn.Module):
+    """:func:`alibi_bias` of ``n`` queries at the end of ``m`` keys.
+
+    >>> AlibiBias(8)(1, 3)[0]
+    tensor([[-1.0000, -0.5000, -0.0000]])
+    """
+
+    def __init__(self, n_head: int):
+        super().__init__()
+        self.n_head = n_head
+
+    def forward(self, n: int, m: int) -> Float[Tensor, "head n m"]:
+        """Return the bias; the last query is at the position of the last key."""
+        return alibi_bias(torch.arange(m - n, m), torch.arange(m), self.n_head)

@@ -4,26 +4,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dian.errors import require
+
 
 class LearnedPositions(nn.Module):
-    """A vector for each position, learnt like any weight.
+    """A table with one trainable vector per position.
 
-    Nothing ties the vector of one position to that of the next, and there is none for
-    a position behind the last.
+    The vectors of neighboring positions are not related, and positions beyond the table
+    have none.
 
     Parameters
     ----------
     n_position
-        How many positions there are; the first is 0.
+        Number of positions, from 0 on.
     d
-        Width of a vector.
+        Features of a vector.
     generator
-        The source of the start, which is normal with a standard deviation of 0.02.
+        The random-number generator of the initialization, which is normal with a
+        standard deviation of 0.02.
 
     Notes
     -----
     As in Gehring et al., *Convolutional sequence to sequence learning*, 2017,
-    arXiv:1705.03122, and in one row of Table 3 of Vaswani et al.
+    arXiv:1705.03122, and in row E of Table 3 of Vaswani et al., 2017.
 
     Examples
     --------
@@ -39,14 +42,27 @@ class LearnedPositions(nn.Module):
         self.P = nn.Parameter(0.02 * torch.randn(n_position, d, generator=generator))
 
     def forward(self, positions: Int[Tensor, "*n"]) -> Float[Tensor, "*n d"]:
-        """Return the vectors of these positions, or refuse what the table has not."""
-        if positions.is_floating_point():
-            raise TypeError(f"positions must be integers, got {positions.dtype}")
-        if positions.numel():
-            first, last = positions.min().item(), positions.max().item()
-            if first < 0 or last >= len(self.P):
-                raise ValueError(
-                    f"positions must be from 0 to {len(self.P) - 1}, the last that was "
-                    f"learnt, got {first if first < 0 else last}"
-                )
+        """Return the vectors of these positions."""
+        outside = positions[(positions < 0) | (positions >= len(self.P))]
+        require(
+            not outside.numel() and not positions.is_floating_point(),
+            f"positions must be integers from 0 to {len(self.P) - 1}, the last learned "
+            f"one, got {outside.tolist() or positions.dtype}",
+        )
         return self.P[positions]
+
+
+class AddLearned(nn.Module):
+    """Add :class:`LearnedPositions` to a batch of sequences.
+
+    >>> AddLearned(LearnedPositions(5, 4))(torch.zeros(2, 3, 4)).shape
+    torch.Size([2, 3, 4])
+    """
+
+    def __init__(self, positions: LearnedPositions):
+        super().__init__()
+        self.positions = positions
+
+    def forward(self, X: Float[Tensor, "batch n D"]) -> Float[Tensor, "batch n D"]:
+        """Return the sum; the positions are 0, 1, ..., n - 1."""
+        return X + self.positions(torch.arange(X.shape[1], device=X.device))

@@ -1,40 +1,151 @@
-r"""Rotary position embedding: a feature pair of query and key turns with its position.
+r"""Rotary position embedding (RoPE): feature pairs rotated in proportion to position.
 
-Axis names: ``*batch`` are any leading axes, such as batch and head; ``n`` counts the
-vectors of a sequence, ``d`` the features of one of them, ``pairs`` is :math:`d/2`.
-:func:`rotate` is the one to use. The matrix and the usual form with two halves compute
-the same, slower, and are here to be compared with it.
+Axis names: ``*batch`` are any leading axes, such as batch and head; ``n`` is the length
+of a sequence, ``d`` the number of features of a vector, ``pairs`` is :math:`d/2`.
+:class:`RotaryEmbedding` is the layer, and :func:`rotate` the function. The rotation
+matrix and the usual form of the half-split layout compute the same more slowly, and
+serve for comparison.
 
-Angles are float64, whatever the type of the features: in bfloat16 position 257 *is*
-position 256. Nothing is kept from one call to the next.
+Angles are float64 whatever the dtype of the features, since in bfloat16 position 257
+rounds to 256. Nothing is cached between calls.
 """
 
 import math
 
 import torch
-from jaxtyping import Complex, Float, Int
-from torch import Tensor
+from jaxtyping import Complex, Float, Float64, Int, Real
+from torch import Tensor, nn
+
+from dian.errors import kind, require
+from dian.positions.sinusoidal import check_even, frequencies
 
 LAYOUTS = ("interleaved", "half")
-"""Which two features are a pair: neighbours (0, 1), (2, 3), ... as in the paper, or
-one of each half (0, d/2), (1, d/2 + 1), ... as in Llama."""
+"""Which two features form a pair: neighbors (0, 1), (2, 3), ... as in the paper, or
+one feature of each half, (0, d/2), (1, d/2 + 1), ... as in Llama."""
+
+
+class RotaryEmbedding(nn.Module):
+    r"""Rotate queries and keys, so that scores depend on relative positions alone.
+
+    Parameters
+    ----------
+    head_dim
+        Features of a query or key of **one head**, even.
+    base
+        The :math:`\theta` of :func:`dian.positions.sinusoidal.frequencies`.
+    omega
+        Frequencies instead of those of ``base``, for example from
+        :mod:`dian.positions.rotary_scaling`.
+    attention_factor
+        Multiplies queries and keys, as in YaRN.
+    layout
+        One of :data:`LAYOUTS`: the layout that the weights were trained with. Weights
+        of Llama need ``"half"``.
+    seq_dim
+        The axis of positions: -2 for ``(batch, head, n, d)``, and 1 for ``(batch, n,
+        head, d)``. Shapes alone do not tell these two apart.
+    inplace
+        Whether to overwrite queries and keys; see ``out`` of :func:`rotate`.
+
+    Notes
+    -----
+    The layer has no parameters and an empty state dict, and ``model.bfloat16()`` does
+    not round its frequencies. It can be pickled, and works under
+    ``torch.compile(fullgraph=True)``.
+
+    Examples
+    --------
+    >>> rotary = RotaryEmbedding(64)
+    >>> q, k = torch.randn(2, 3, 8, 10, 64)  # batch 3, 8 heads, 10 positions
+    >>> q, k = rotary(q, k)
+
+    One new position after 10 cached ones, and positions that differ in the batch:
+
+    >>> q, k = torch.randn(2, 3, 8, 1, 64)
+    >>> rotated = rotary(q, k, offset=10)
+    >>> rotated = rotary(q, k, position_ids=torch.tensor([[10], [7], [4]]))
+    """
+
+    def __init__(
+        self,
+        head_dim: int,
+        *,
+        base: float = 10_000.0,
+        omega: Float[Tensor, "pairs"] | None = None,
+        attention_factor: float = 1.0,
+        layout: str = "interleaved",
+        seq_dim: int = -2,
+        inplace: bool = False,
+    ):
+        super().__init__()
+        # Not a buffer, which would be cast with the module.
+        self.omega = frequencies(head_dim, base) if omega is None else omega
+        self.attention_factor, self.layout = attention_factor, layout
+        self.seq_dim, self.inplace = seq_dim, inplace
+
+    def forward(
+        self,
+        q: Float[Tensor, "*shape_q d"],
+        k: Float[Tensor, "*shape_k d"],
+        position_ids: Int[Tensor, "*m n"] | None = None,
+        offset: int = 0,
+    ) -> tuple[Float[Tensor, "*shape_q d"], Float[Tensor, "*shape_k d"]]:
+        """Return the rotated queries and keys.
+
+        Parameters
+        ----------
+        q, k
+            Queries and keys; they may differ in the number of heads.
+        position_ids
+            Positions of all sequences ``(n,)``, or of each sequence ``(batch, n)``.
+            Default: 0, 1, ..., n - 1.
+        offset
+            Added to all positions: the number of cached keys.
+        """
+        table = self._table(q, offset, position_ids)
+        q_rotated = self._rotate(q, table)
+        if q.shape[self.seq_dim] != k.shape[self.seq_dim] or q.dtype != k.dtype:
+            table = self._table(k, offset, position_ids)
+        return q_rotated, self._rotate(k, table)
+
+    def rotate(
+        self,
+        x: Float[Tensor, "*shape d"],
+        offset: int = 0,
+        position_ids: Int[Tensor, "*m n"] | None = None,
+    ) -> Float[Tensor, "*shape d"]:
+        """Return rotated queries or keys: the ``rotate`` of an attention layer."""
+        return self._rotate(x, self._table(x, offset, position_ids))
+
+    def _table(self, x, offset, positions) -> tuple[Tensor, Tensor]:
+        x, scale = x.movedim(self.seq_dim, -2), self.attention_factor
+        return _table(x, self.omega, positions, offset, scale)
+
+    def _rotate(self, x, table) -> Tensor:
+        x = x.movedim(self.seq_dim, -2)
+        rotated = _rotate(x, *table, self.layout, x if self.inplace else None)
+        return rotated.movedim(-2, self.seq_dim)
+
+    def extra_repr(self) -> str:
+        """Describe the layer."""
+        return f"{2 * len(self.omega)}, layout={self.layout!r}, seq_dim={self.seq_dim}"
 
 
 def rotation_factors(
-    positions: Int[Tensor, "*n"] | Float[Tensor, "*n"],
+    positions: Real[Tensor, "*n"],
     omega: Float[Tensor, "pairs"],
     dtype: torch.dtype = torch.complex64,
 ) -> Complex[Tensor, "*n pairs"]:
-    r"""Return :math:`e^{j m \omega_i}`, by which position :math:`m` turns pair i.
+    r"""Return :math:`e^{j m \omega_i}`, the rotation of pair i at position :math:`m`.
 
     Parameters
     ----------
     positions
-        Where; may be negative, and need not be whole.
+        Positions; may be negative or fractional.
     omega
-        Radians per position of each pair.
+        Angular frequencies in radians per position, one per pair.
     dtype
-        The type of the result; the angles are computed in float64 before.
+        The dtype of the result; the angles are computed in float64.
 
     Examples
     --------
@@ -42,9 +153,8 @@ def rotation_factors(
     tensor([[ 1.0000e+00+0.j],
             [-4.3711e-08+1.j]])
     """
-    angles = positions.double()[..., None] * omega.to(positions.device, torch.double)
-    part = torch.float64 if dtype == torch.complex128 else torch.float32
-    return torch.complex(angles.cos().to(part), angles.sin().to(part))
+    angles = _angles(positions, omega)
+    return torch.complex(angles.cos(), angles.sin()).to(dtype)
 
 
 def consecutive_rotation_factors(
@@ -53,21 +163,21 @@ def consecutive_rotation_factors(
     offset: int = 0,
     dtype: torch.dtype = torch.complex64,
 ) -> Complex[Tensor, "n pairs"]:
-    r"""Return the rotation factors of consecutive positions, from far fewer cosines.
+    r"""Return the rotation factors of consecutive positions, from fewer cosines.
 
     .. math::
 
         e^{j (a + b) \omega_i} = e^{j a \omega_i}\, e^{j b \omega_i}
 
-    With every :math:`k`-th position as :math:`a` and :math:`b = 0, \dots, k - 1`, some
-    :math:`2 \sqrt n` positions are enough. The products are taken in float64.
+    With every :math:`k`-th position as :math:`a` and :math:`b = 0, \dots, k - 1`, about
+    :math:`2 \sqrt n` positions suffice. The products are computed in float64.
 
     Parameters
     ----------
     n, offset
-        How many positions, and the first of them.
+        Number of positions, and the first position.
     omega, dtype
-        As of :func:`rotation_factors`.
+        As in :func:`rotation_factors`.
 
     Examples
     --------
@@ -86,11 +196,12 @@ def consecutive_rotation_factors(
 def rotate(
     x: Float[Tensor, "*batch n d"],
     omega: Float[Tensor, "pairs"],
-    positions: Int[Tensor, "*#batch n"] | Float[Tensor, "*#batch n"] | None = None,
+    positions: Real[Tensor, "*m n"] | None = None,
     offset: int = 0,
     layout: str = "interleaved",
+    out: Float[Tensor, "*batch n d"] | None = None,
 ) -> Float[Tensor, "*batch n d"]:
-    r"""Turn each pair of features by an angle in proportion to the position.
+    r"""Rotate each feature pair by an angle proportional to the position.
 
     .. math::
 
@@ -103,58 +214,54 @@ def rotate(
     Parameters
     ----------
     x
-        Queries or keys.
+        Queries or keys; the positions are the axis before the features.
     omega
-        Radians per position of each pair, such as
-        :func:`dian.positions.sinusoidal.frequencies` of the width of **one head**.
+        Angular frequencies in radians per position, one per pair, for example
+        :func:`dian.positions.sinusoidal.frequencies` of the features of **one head**.
     positions
-        Where each vector stands. Default: 0, 1, ..., n - 1.
+        Position of each vector: of shape ``(n,)``, ``(batch, n)`` for the first axis of
+        ``x``, or with all leading axes. Default: 0, 1, ..., n - 1.
     offset
-        Added to all positions. When keys are cached, this is how many there are.
+        Added to all positions: the number of cached keys.
     layout
-        One of :data:`LAYOUTS`. It must be the one that the weights were trained with.
+        One of :data:`LAYOUTS`: the layout that the weights were trained with.
+    out
+        A tensor for the result, which may be ``x`` itself (in place). The interleaved
+        layout then needs no further memory for float32 and float64. As with any
+        ``out`` in PyTorch, there is no gradient.
 
     Returns
     -------
     rotated
-        In the type of ``x``; 16-bit types are widened for the product.
-
-    Raises
-    ------
-    ValueError
-        If ``x`` has not two features for each frequency, ``positions`` are not one for
-        each vector, or ``layout`` is unknown.
+        In the dtype of ``x``; 16-bit types are computed in float32.
 
     Notes
     -----
     Su et al., *RoFormer*, 2021, arXiv:2104.09864, equations 13 to 16, with positions
-    from 0. In pairs one complex product reads every feature once and writes it once.
+    from 0. In the interleaved layout, one complex product reads and writes each feature
+    once.
 
     Examples
     --------
-    A quarter turn for each position:
+    A quarter turn per position:
 
     >>> rotate(torch.tensor([[1.0, 0.0]] * 3), torch.tensor([torch.pi / 2])).round()
     tensor([[ 1.,  0.],
             [-0.,  1.],
             [-1., -0.]])
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    table = _table(x, omega, positions, offset)
-    # float32 is the least that complex numbers have
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    turn = _turn_pairs if layout == "interleaved" else _turn_halves
-    return turn(wide, table).to(x.dtype)
+    fits = out is None or out.shape == x.shape
+    require(fits, f"out must have the shape {tuple(x.shape)} of x, got {kind(out)}")
+    return _rotate(x, *_table(x, omega, positions, offset), layout, out)
 
 
 def rotate_half_split(
     x: Float[Tensor, "*batch n d"],
     omega: Float[Tensor, "pairs"],
-    positions: Int[Tensor, "*#batch n"] | Float[Tensor, "*#batch n"] | None = None,
-    offset: int = 0,
+    positions=None,
+    offset=0,
 ) -> Float[Tensor, "*batch n d"]:
-    r"""Do the same in the usual form, for the layout of halves.
+    r"""Rotate in the half-split layout, in the form of GPT-NeoX and Llama.
 
     .. math::
 
@@ -164,11 +271,11 @@ def rotate_half_split(
     Parameters
     ----------
     x, omega, positions, offset
-        As of :func:`rotate`.
+        As in :func:`rotate`.
 
     Notes
     -----
-    The form of GPT-NeoX and Llama; equation 34 of RoFormer has it for neighbours.
+    Equation 34 of RoFormer is this form for the interleaved layout.
 
     Examples
     --------
@@ -176,18 +283,17 @@ def rotate_half_split(
     >>> rotate_half_split(torch.tensor([[1.0, 0.0]]), omega, offset=1).round()
     tensor([[-0.,  1.]])
     """
-    table = _table(x, omega, positions, offset)
-    cos = torch.cat([table.real, table.real], dim=-1)
-    sin = torch.cat([table.imag, table.imag], dim=-1)
+    cos, sin = _table(x, omega, positions, offset)
+    cos, sin = torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)
     a, b = x.chunk(2, dim=-1)
     rot = torch.cat([-b, a], dim=-1)
     return (x * cos + rot * sin).to(x.dtype)
 
 
 def rotation_matrix(
-    positions: Int[Tensor, "*n"] | Float[Tensor, "*n"], omega: Float[Tensor, "pairs"]
-) -> Float[Tensor, "*n d d"]:
-    r"""Return the matrix :math:`R_m` that turns neighbouring pairs of a column.
+    positions: Real[Tensor, "*n"], omega: Float[Tensor, "pairs"]
+) -> Float64[Tensor, "*n d d"]:
+    r"""Return the matrix :math:`R_m` that rotates interleaved pairs of a column vector.
 
     .. math::
 
@@ -198,12 +304,12 @@ def rotation_matrix(
     Parameters
     ----------
     positions, omega
-        As of :func:`rotation_factors`.
+        As in :func:`rotation_factors`.
 
     Notes
     -----
-    Equation 15 of RoFormer. In float64, with :math:`d^2` entries of which
-    :math:`2d` are not zero: to look at, not to use.
+    Equation 15 of RoFormer. Only :math:`2d` of the :math:`d^2` entries are not zero, so
+    this form is for verification.
 
     Examples
     --------
@@ -221,27 +327,25 @@ def rotation_matrix(
 
 
 def half_split_order(d: int) -> Int[Tensor, "d"]:
-    r"""Return the order :math:`(0, 2, 4, \dots, 1, 3, 5, \dots)` of the features.
+    r"""Return the permutation :math:`(0, 2, 4, \dots, 1, 3, 5, \dots)` of features.
 
-    ``x[..., half_split_order(d)]`` brings pairs into the layout of halves, and
-    ``half_split_order(d).argsort()`` is the way back. Weights trained in one layout
-    serve in the other when the outputs of the maps to queries and keys are put into
-    this order, inside each head.
+    ``x[..., half_split_order(d)]`` converts the interleaved layout to the half-split
+    layout, and ``half_split_order(d).argsort()`` is the inverse. To use weights in the
+    other layout, permute the outputs of the query and key projections of each head.
 
     Examples
     --------
     >>> half_split_order(6)
     tensor([0, 2, 4, 1, 3, 5])
     """
-    if d <= 0 or d % 2:
-        raise ValueError(f"d must be positive and even: features go in pairs, got {d}")
+    check_even(d)
     return torch.arange(d).view(-1, 2).T.flatten()
 
 
 def decay_bound(
-    distances: Int[Tensor, "*n"] | Float[Tensor, "*n"], omega: Float[Tensor, "pairs"]
-) -> Float[Tensor, "*n"]:
-    r"""Return the mean size of the partial sums that bound a score from above.
+    distances: Real[Tensor, "*n"], omega: Float[Tensor, "pairs"]
+) -> Float64[Tensor, "*n"]:
+    r"""Return the mean magnitude of the partial sums that bound a score.
 
     .. math::
 
@@ -255,7 +359,7 @@ def decay_bound(
 
     Notes
     -----
-    Section 3.4.3 of RoFormer. A bound may fall where no score does.
+    Section 3.4.3 of RoFormer. The bound decays with the distance; scores need not.
 
     Examples
     --------
@@ -266,41 +370,75 @@ def decay_bound(
     return table.cumsum(-1).abs().mean(-1)
 
 
-def _turn_pairs(x: Tensor, table: Tensor) -> Tensor:
-    """View neighbours as one number, and multiply: each feature is read once."""
+def _angles(positions, omega) -> Tensor:
+    return positions.double()[..., None] * omega.to(positions.device, torch.double)
+
+
+def _table(x, omega, positions, offset, scale=1.0) -> tuple[Tensor, Tensor]:
+    """Return the scaled cosine and sine for each vector and pair."""
+    d, dtype = 2 * len(omega), torch.promote_types(x.dtype, torch.float32)
+    if x.ndim < 2 or x.shape[-1] != d:
+        raise ValueError(
+            f"x must be (..., n, {d}) for {d // 2} frequencies, got {kind(x)}"
+        )
+    n = x.shape[-2]
+    if positions is None and not torch.compiler.is_compiling():
+        omega = omega.to(x.device)
+        table = consecutive_rotation_factors(n, omega, offset, dtype.to_complex())
+        table = table if scale == 1 else scale * table
+        return table.real, table.imag
+    if positions is None:
+        positions = torch.arange(n, device=x.device)
+    *axes, last = getattr(positions, "shape", None) or [None]
+    if last != n or len(axes) not in (0, 1, x.ndim - 2):
+        raise ValueError(
+            f"positions must be a tensor of shape ({n},), (batch, {n}), or with all "
+            f"leading axes of x, got {kind(positions)}"
+        )
+    if len(axes) == 1:  # of each sequence, and shared by its heads
+        positions = positions.view(*axes, *[1] * (x.ndim - 3), n)
+    angles = _angles(positions.to(x.device) + offset, omega)
+    return tuple((scale * f(angles)).to(dtype) for f in (torch.cos, torch.sin))
+
+
+def _rotate(x, cos, sin, layout, out) -> Tensor:
+    known = layout in LAYOUTS
+    require(known, f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    wide = x.to(cos.dtype)
+    if layout == "half":
+        rotated = _rotate_half(wide, cos, sin)
+    else:
+        rotated = _rotate_interleaved(wide, cos, sin, out)
+    if out is None or rotated is out:
+        return rotated.to(x.dtype)
+    return out.copy_(rotated)
+
+
+def _rotate_interleaved(x, cos, sin, out) -> Tensor:
+    """Multiply neighbors as one complex number: each feature is read once."""
+    if torch.compiler.is_compiling():  # which has no code for complex numbers
+        a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+    z, target = _as_complex(x), None if out is None else _as_complex(out)
+    if z is None:
+        z = _as_complex(x.clone(memory_format=torch.contiguous_format))
+    rotated = torch.mul(z, torch.complex(cos, sin), out=target)
+    return torch.view_as_real(rotated).flatten(-2) if target is None else out
+
+
+def _as_complex(x: Tensor) -> Tensor | None:
+    """View neighbors as complex numbers; ``None`` if dtype or strides rule this out."""
     pairs = x.unflatten(-1, (-1, 2))
-    if pairs.stride(-1) != 1 or any(
-        step % 2 for step in (*pairs.stride()[:-1], pairs.storage_offset())
-    ):  # cut out of something wider: a copy can be viewed
-        pairs = pairs.clone(memory_format=torch.contiguous_format)
-    z = torch.view_as_complex(pairs) * table
-    return torch.view_as_real(z).flatten(-2)
+    even = not any(n % 2 for n in (*pairs.stride()[:-1], pairs.storage_offset()))
+    if even and pairs.stride(-1) == 1 and x.dtype in (torch.float32, torch.float64):
+        return torch.view_as_complex(pairs)
+    return None
 
 
-def _turn_halves(x: Tensor, table: Tensor) -> Tensor:
-    """Do the same in real numbers: to bring both parts together would take longer."""
-    n_pair = table.shape[-1]
-    cos, sin = torch.cat([table.real, table.real], -1), table.imag.contiguous()
-    y = x * cos
+def _rotate_half(x, cos, sin) -> Tensor:
+    """Rotate in real numbers, since the features of a pair are far apart."""
+    n_pair, sin = cos.shape[-1], sin.contiguous()
+    y = x * torch.cat([cos, cos], -1)
     y[..., :n_pair].addcmul_(x[..., n_pair:], sin, value=-1)
     y[..., n_pair:].addcmul_(x[..., :n_pair], sin)
     return y
-
-
-def _table(x: Tensor, omega: Tensor, positions: Tensor | None, offset: int) -> Tensor:
-    """Return by how much each vector turns, or tell what does not fit together."""
-    if x.ndim < 2 or x.shape[-1] != 2 * len(omega):
-        raise ValueError(
-            f"x must have the shape (..., n, {2 * len(omega)}), two features for each "
-            f"of {len(omega)} frequencies, got {tuple(x.shape)}"
-        )
-    n, dtype = x.shape[-2], torch.promote_types(x.dtype, torch.complex64)
-    if positions is None:
-        return consecutive_rotation_factors(n, omega.to(x.device), offset, dtype)
-    if positions.ndim not in (1, x.ndim - 1) or positions.shape[-1] != n:
-        raise ValueError(
-            f"positions must have one entry for each of {n} vectors, and as many axes "
-            f"as x before its features or one alone, got the shape "
-            f"{tuple(positions.shape)}"
-        )
-    return rotation_factors(positions.to(x.device) + offset, omega, dtype)

@@ -1,8 +1,9 @@
-r"""Frequencies of a rotary embedding, stretched for texts longer than in training.
+r"""RoPE scaling: frequencies for contexts longer than those in training.
 
-Each function takes the frequencies :math:`\omega_i` of :mod:`dian.positions.rotary`,
-and gives others in their place; ``scale`` is :math:`s = L' / L`, the length that is
-wanted over the length :math:`L` that was trained.
+Each function maps the frequencies :math:`\omega_i` of :mod:`dian.positions.rotary` to
+new ones, for the ``omega`` of :class:`dian.positions.rotary.RotaryEmbedding`. The
+``factor`` is :math:`s = L' / L`, the ratio of the new context length to the length
+:math:`L` in training.
 """
 
 import math
@@ -11,35 +12,37 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dian.errors import require
+
 
 def position_interpolation(
-    omega: Float[Tensor, "pairs"], scale: float
+    omega: Float[Tensor, "pairs"], factor: float
 ) -> Float[Tensor, "pairs"]:
-    r"""Slow all pairs alike: position interpolation.
+    r"""Divide all frequencies by the factor (linear scaling).
 
     .. math::
 
         \omega'_i = \omega_i / s
 
-    No angle is larger than in training, but neighbours are closer than they ever were.
+    No angle exceeds those in training, but neighboring positions become less distinct.
 
     Notes
     -----
     Chen et al., *Extending context window of large language models via positional
-    interpolation*, 2023, arXiv:2306.15595. They divide the
-    positions, which is the same.
+    interpolation*, 2023, arXiv:2306.15595, who divide the positions, which is
+    equivalent.
 
     Examples
     --------
     >>> position_interpolation(torch.tensor([1.0, 0.01]), 4.0)
     tensor([0.2500, 0.0025])
     """
-    _check(scale)
-    return omega / scale
+    _check(factor)
+    return omega / factor
 
 
-def ntk_aware(omega: Float[Tensor, "pairs"], scale: float) -> Float[Tensor, "pairs"]:
-    r"""Slow the last pair by the scale, the first not at all: another base.
+def ntk_aware(omega: Float[Tensor, "pairs"], factor: float) -> Float[Tensor, "pairs"]:
+    r"""Increase the base: the lowest frequency is divided by the factor.
 
     .. math::
 
@@ -47,30 +50,31 @@ def ntk_aware(omega: Float[Tensor, "pairs"], scale: float) -> Float[Tensor, "pai
         \quad \Leftrightarrow \quad
         \omega'_i = \omega_i\, s^{-i / (d/2 - 1)}
 
+    The highest frequency does not change.
+
     Notes
     -----
-    Peng et al., *YaRN*, 2023, arXiv:2309.00071, section 3.1, who tell its origin.
+    Peng et al., *YaRN*, 2023, arXiv:2309.00071, section 3.1, which cites its origin.
 
     Examples
     --------
     >>> ntk_aware(torch.tensor([1.0, 0.1, 0.01]), 4.0)
     tensor([1.0000, 0.0500, 0.0025])
     """
-    _check(scale)
-    if len(omega) < 2:
-        raise ValueError(f"omega must have at least two entries, got {len(omega)}")
+    _check(factor)
+    require(len(omega) > 1, f"omega must have two entries or more, got {len(omega)}")
     exponents = torch.linspace(0, 1, len(omega), dtype=omega.dtype)
-    return omega * scale ** -exponents.to(omega.device)
+    return omega * factor ** -exponents.to(omega.device)
 
 
 def yarn(
     omega: Float[Tensor, "pairs"],
-    scale: float,
+    factor: float,
     original_max_positions: int,
-    slow: float = 1.0,
-    fast: float = 32.0,
+    beta_slow: float = 1.0,
+    beta_fast: float = 32.0,
 ) -> Float[Tensor, "pairs"]:
-    r"""Slow only the pairs that did not turn often in training: NTK-by-parts.
+    r"""Scale only the pairs with few rotations in training (NTK-by-parts).
 
     .. math::
 
@@ -81,50 +85,53 @@ def yarn(
 
     Parameters
     ----------
-    omega, scale
+    omega, factor
         As above.
     original_max_positions
-        The length :math:`L` of the training.
-    slow, fast
-        :math:`\alpha` and :math:`\beta`: how many turns within that length are few
-        enough to be slowed by the whole scale, and many enough to be left alone.
+        The context length :math:`L` in training.
+    beta_slow, beta_fast
+        :math:`\alpha` and :math:`\beta`: pairs with fewer than :math:`\alpha` rotations
+        within :math:`L` are divided by the factor, and pairs with more than
+        :math:`\beta` do not change.
 
     Notes
     -----
-    Peng et al., *YaRN*, 2023, arXiv:2309.00071, section 3.2. The other half of YaRN is
-    :func:`yarn_factor`. The code of its authors, and that of transformers, let
-    :math:`\gamma` fall in proportion to the index of the pair, and not to its turns.
+    Peng et al., *YaRN*, 2023, arXiv:2309.00071, section 3.2. The other part of YaRN is
+    :func:`yarn_attention_factor`. In the code of the authors and of transformers,
+    :math:`\gamma` is linear in the index of the pair, not in the number of rotations.
 
     Examples
     --------
-    >>> yarn(torch.tensor([1.0, 0.1, 0.01]), 4.0, original_max_positions=256, fast=8.0)
+    >>> omega = torch.tensor([1.0, 0.1, 0.01])
+    >>> yarn(omega, 4.0, original_max_positions=256, beta_fast=8.0)
     tensor([1.0000, 0.0579, 0.0025])
     """
-    _check(scale)
-    if not 0 < slow < fast:
-        raise ValueError(f"slow must be positive and below fast, got {slow} and {fast}")
+    _check(factor)
+    require(
+        0 < beta_slow < beta_fast,
+        f"beta_slow must be positive and below beta_fast, got {beta_slow}, {beta_fast}",
+    )
     r = original_max_positions * omega / (2 * math.pi)
-    gamma = ((r - slow) / (fast - slow)).clamp(0, 1)
-    return (1 - gamma) * omega / scale + gamma * omega
+    gamma = ((r - beta_slow) / (beta_fast - beta_slow)).clamp(0, 1)
+    return (1 - gamma) * omega / factor + gamma * omega
 
 
-def yarn_factor(scale: float) -> float:
-    r"""Return what YaRN multiplies queries and keys with, :math:`0.1 \ln s + 1`.
+def yarn_attention_factor(factor: float) -> float:
+    r"""Return the factor of queries and keys in YaRN, :math:`0.1 \ln s + 1`.
 
     Notes
     -----
-    The square root of :math:`1/t` in section 3.4 of the same paper; the scores grow by
-    its square, so that the weights are sharper over more keys.
+    The square root of :math:`1/t` in section 3.4 of the paper. The scores grow by its
+    square, which makes the attention weights over more keys sharper.
 
     Examples
     --------
-    >>> yarn_factor(1.0)
+    >>> yarn_attention_factor(1.0)
     1.0
     """
-    _check(scale)
-    return 0.1 * math.log(scale) + 1
+    _check(factor)
+    return 0.1 * math.log(factor) + 1
 
 
-def _check(scale: float) -> None:
-    if not scale >= 1:
-        raise ValueError(f"scale must be at least 1, got {scale}")
+def _check(factor: float) -> None:
+    require(factor >= 1, f"factor must be at least 1, got {factor}")

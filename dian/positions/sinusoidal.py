@@ -1,51 +1,50 @@
-r"""Positional encodings: what tells a network where a feature stands.
+r"""Sinusoidal positional encoding.
 
-Here are the sinusoidal encoding, and two rivals: learned positions and ALiBi. Rotary
-embedding is in :mod:`dian.positions.rotary`. Features go in pairs :math:`i = 0, \dots,
-d/2 - 1`, and pair :math:`i` turns with frequency :math:`\omega_i = \theta^{-2i/d}`.
-Positions and angles are float64 here, whatever the type of the result: in bfloat16
-position 257 *is* position 256.
+Features form pairs :math:`i = 0, \dots, d/2 - 1`, and pair :math:`i` has the frequency
+:math:`\omega_i = \theta^{-2i/d}`. Positions and angles are float64 whatever the dtype
+of the result, since in bfloat16 position 257 rounds to 256.
 """
 
 import torch
-from jaxtyping import Float, Float64, Int
-from torch import Tensor
+from jaxtyping import Float, Float64, Real
+from torch import Tensor, nn
+
+from dian.errors import require
 
 
 def frequencies(d: int, base: float = 10_000.0) -> Float64[Tensor, "pairs"]:
-    r"""Return :math:`\omega_i = \theta^{-2i/d}`, in radians per position.
+    r"""Return :math:`\omega_i = \theta^{-2i/d}` in radians per position.
 
     Parameters
     ----------
     d
         Number of features, even.
     base
-        The :math:`\theta` of the formula.
-
-    Raises
-    ------
-    ValueError
-        If ``d`` is not positive and even, or ``base`` is not positive.
+        The base :math:`\theta`.
 
     Examples
     --------
     >>> frequencies(4)
     tensor([1.0000, 0.0100], dtype=torch.float64)
     """
-    if d <= 0 or d % 2:
-        raise ValueError(f"d must be positive and even: features go in pairs, got {d}")
-    if not base > 0:
-        raise ValueError(f"base must be positive, got {base}")
+    check_even(d)
+    require(base > 0, f"base must be positive, got {base}")
     return base ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
 
 
+def check_even(d: int) -> None:
+    """Raise unless ``d`` features can be grouped into pairs."""
+    even = d > 0 and d % 2 == 0
+    require(even, f"d must be positive and even: features go in pairs, got {d}")
+
+
 def sinusoidal_encoding(
-    positions: Int[Tensor, "*n"] | Float[Tensor, "*n"],
+    positions: Real[Tensor, "*n"],
     d: int,
     base: float = 10_000.0,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "*n d"]:
-    r"""Encode each position by sines and cosines of falling frequency.
+    r"""Encode positions by sines and cosines of decreasing frequency.
 
     .. math::
 
@@ -54,23 +53,18 @@ def sinusoidal_encoding(
     Parameters
     ----------
     positions
-        Where; 0 is the first position.
+        Positions; 0 is the first.
     d
-        Width of the encoding, even.
+        Features of the encoding, even.
     base
-        Sets the longest wavelength, :math:`2\pi\,\theta^{1-2/d}` positions.
+        Determines the longest wavelength, :math:`2\pi\,\theta^{1-2/d}` positions.
     dtype
-        The type of the result; the angles are computed in float64 before.
-
-    Raises
-    ------
-    ValueError
-        If ``d`` is odd.
+        The dtype of the result; the angles are computed in float64.
 
     Notes
     -----
     Section 3.5 of Vaswani et al., *Attention Is All You Need*, 2017,
-    arXiv:1706.03762, in its layout: sine and cosine of a pair are neighbours.
+    arXiv:1706.03762, in its layout: sine and cosine of a pair are neighbors.
 
     Examples
     --------
@@ -79,17 +73,16 @@ def sinusoidal_encoding(
     tensor([[0.0000, 1.0000, 0.0000, 1.0000],
             [0.8415, 0.5403, 0.0100, 0.9999]])
     """
-    angles = positions.double().unsqueeze(-1) * frequencies(d, base).to(
-        positions.device
-    )
+    omega = frequencies(d, base).to(positions.device)
+    angles = positions.double().unsqueeze(-1) * omega
     pairs = torch.stack([angles.sin(), angles.cos()], dim=-1)
     return pairs.flatten(-2).to(dtype)
 
 
 def offset_product(
-    offsets: Int[Tensor, "*n"] | Float[Tensor, "*n"], d: int, base: float = 10_000.0
+    offsets: Real[Tensor, "*n"], d: int, base: float = 10_000.0
 ) -> Float64[Tensor, "*n"]:
-    r"""Return the dot product of two sinusoidal encodings that far apart.
+    r"""Return the dot product of two sinusoidal encodings as a function of the offset.
 
     .. math::
 
@@ -98,9 +91,9 @@ def offset_product(
     Parameters
     ----------
     offsets
-        The distances :math:`\Delta`, of either sign.
+        Relative positions :math:`\Delta`, of either sign.
     d, base
-        As of :func:`sinusoidal_encoding`.
+        As in :func:`sinusoidal_encoding`.
 
     Examples
     --------
@@ -108,3 +101,17 @@ def offset_product(
     tensor([2.0000, 1.5403, 1.5403], dtype=torch.float64)
     """
     return (offsets.double()[..., None] * frequencies(d, base)).cos().sum(-1)
+
+
+class AddSinusoidal(nn.Module):
+    """Add :func:`sinusoidal_encoding` to a batch of sequences.
+
+    >>> AddSinusoidal()(torch.zeros(1, 2, 2))
+    tensor([[[0.0000, 1.0000],
+             [0.8415, 0.5403]]])
+    """
+
+    def forward(self, X: Float[Tensor, "batch n D"]) -> Float[Tensor, "batch n D"]:
+        """Return the sum; the positions are 0, 1, ..., n - 1."""
+        positions = torch.arange(X.shape[1], device=X.device)
+        return X + sinusoidal_encoding(positions, X.shape[2], dtype=X.dtype)

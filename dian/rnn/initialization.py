@@ -1,8 +1,8 @@
-r"""How a recurrent matrix starts.
+r"""Initialization of the recurrent weights.
 
-Each function fills a matrix in place from a generator, and returns it. They differ in
-what matters for memory: the spectral radius :math:`\rho` and the norm
-:math:`\lVert W \rVert_2` of a large square matrix.
+Each function fills a matrix in place from a generator, and returns it. For a large
+square matrix they differ in the spectral radius :math:`\rho` and in the norm
+:math:`\lVert W \rVert_2`, which determine how fast gradients vanish or explode.
 
 ======================  ==============================  ===============================
 function                spectral radius :math:`\rho`    norm :math:`\lVert W \rVert_2`
@@ -14,22 +14,22 @@ function                spectral radius :math:`\rho`    norm :math:`\lVert W \rV
 :func:`identity_`       scale                           scale
 ======================  ==============================  ===============================
 
-The last two hold for every size; the others are limits.
+The last two rows hold for every size, the others in the limit of large matrices.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+Matrix = Float[Tensor, "n_in n_out"]
+Generator = torch.Generator | None
+
 
 @torch.no_grad()
-def uniform_(
-    W: Float[Tensor, "n_in n_out"],
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "n_in n_out"]:
+def uniform_(W: Matrix, generator: Generator = None) -> Matrix:
     r"""Fill with :math:`U(\pm 1 / \sqrt{n_{out}})`.
 
-    It is how :class:`torch.nn.RNN` starts all its parameters.
+    The initialization of all parameters of :class:`torch.nn.RNN`.
 
     >>> W = uniform_(torch.empty(3, 4), generator=torch.Generator())
     >>> bool(W.abs().max() <= 0.5)
@@ -39,14 +39,10 @@ def uniform_(
     return W.uniform_(-bound, bound, generator=generator)
 
 
-def xavier_(
-    W: Float[Tensor, "n_in n_out"],
-    gain: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "n_in n_out"]:
+def xavier_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Matrix:
     r"""Fill with :math:`U(\pm a)`, :math:`a = g \sqrt{6 / (n_{in} + n_{out})}`.
 
-    The variance is then :math:`2 g^2 / (n_{in} + n_{out})`: Glorot and Bengio,
+    The variance is :math:`2 g^2 / (n_{in} + n_{out})`. Glorot and Bengio,
     *Understanding the difficulty of training deep feedforward neural networks*, 2010,
     equation 16.
 
@@ -58,12 +54,8 @@ def xavier_(
 
 
 @torch.no_grad()
-def gaussian_(
-    W: Float[Tensor, "n_in n_out"],
-    gain: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "n_in n_out"]:
-    r"""Fill with :math:`\mathcal N(0, g^2 / n_{in})`, each entry for itself.
+def gaussian_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Matrix:
+    r"""Fill with independent entries of :math:`\mathcal N(0, g^2 / n_{in})`.
 
     >>> gaussian_(torch.empty(2, 3), gain=0.0)
     tensor([[0., 0., 0.],
@@ -72,35 +64,34 @@ def gaussian_(
     return W.normal_(0, gain * W.shape[0] ** -0.5, generator=generator)
 
 
-def orthogonal_(
-    W: Float[Tensor, "n_in n_out"],
-    gain: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "n_in n_out"]:
-    r"""Fill with an orthogonal matrix times ``gain``, all directions as likely.
+@torch.no_grad()
+def orthogonal_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Matrix:
+    r"""Fill with a uniformly distributed orthogonal matrix times ``gain``.
 
-    A square one scales every vector by exactly the gain: Saxe et al., *Exact solutions
-    to the nonlinear dynamics of learning in deep linear neural networks*, 2014,
-    arXiv:1312.6120.
+    A square matrix scales every vector by exactly the gain. Saxe et al., *Exact
+    solutions to the nonlinear dynamics of learning in deep linear neural networks*,
+    2014, arXiv:1312.6120.
 
     >>> W = orthogonal_(torch.empty(3, 3), gain=2.0, generator=torch.Generator())
     >>> torch.allclose(W.T @ W, 4 * torch.eye(3), atol=1e-5)
     True
     """
-    return nn.init.orthogonal_(W, gain, generator)
+    wide = W.shape[0] < W.shape[1]
+    draws = torch.empty_like(W).normal_(generator=generator)
+    # In float64, and rounded at the end: in float32 the QR decomposition has another
+    # last digit on another processor, and training amplifies it.
+    Q, R = torch.linalg.qr(draws.double().T if wide else draws.double())
+    Q *= R.diagonal().sign()  # without it, not uniformly distributed
+    return W.copy_(Q.T if wide else Q).mul_(gain)
 
 
 @torch.no_grad()
-def identity_(
-    W: Float[Tensor, "n_in n_out"],
-    scale: float = 1.0,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "n_in n_out"]:
-    r"""Fill with the identity matrix times ``scale``; nothing is random about it.
+def identity_(W: Matrix, scale: float = 1.0, generator: Generator = None) -> Matrix:
+    r"""Fill with the identity matrix times ``scale``; the generator is not used.
 
-    With ReLU, the start state stays as it is until the weights learn otherwise: Le,
-    Jaitly and Hinton, *A simple way to initialize recurrent networks of rectified
-    linear units*, 2015, arXiv:1504.00941.
+    With ReLU and no input, a non-negative state then stays as it is. Le, Jaitly and
+    Hinton, *A simple way to initialize recurrent networks of rectified linear units*,
+    2015, arXiv:1504.00941.
 
     >>> identity_(torch.empty(2, 2), scale=0.5)
     tensor([[0.5000, 0.0000],
@@ -116,7 +107,7 @@ INITS = {
     "orthogonal": orthogonal_,
     "identity": identity_,
 }
-"""The initialisations by their names in the settings of an experiment.
+"""The initializations by name.
 
 :meta hide-value:
 """

@@ -1,51 +1,53 @@
-"""The networks that the report trains, made of its concepts.
+r"""Recurrent networks: stacked and bidirectional layers, and sequence classifiers.
 
 Axis names: ``time``, ``batch``, ``d``, ``h`` and ``q`` as in
-:mod:`dian.rnn.recurrence`; ``width`` is one state of each direction, side by side.
+:mod:`dian.rnn.recurrence`; ``width`` is the size of the concatenated states of all
+directions. Classifiers take ``(batch, time, feature)``, like a batch of images; layers
+take ``(time, batch, d)``, as :class:`torch.nn.RNN` does.
 """
 
-from collections.abc import Callable
-
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dian.errors import require
 from dian.rnn.recurrence import RNN, output_forward
-from dian.training.dropout import dropout
+from dian.training.dropout import dropout_mask
+
+Lengths = Int[Tensor, "batch"] | None
+"""Steps of each sequence before its padding."""
 
 
 class StackedRNN(nn.Module):
-    r"""Several recurrent layers, each reading the states of the one below.
-
-    With ``bidirectional``, each layer is two: one reads from the first step to the
-    last, one from the last to the first, and their states stand side by side.
+    r"""Several recurrent layers, each of which reads the states of the one below.
 
     Parameters
     ----------
-    d, h
-        Features of one input, and of one state of one direction.
-    layers
-        How many, one above the other.
+    input_size, hidden_size
+        Features of an input, and of a hidden state of one direction.
+    num_layers
+        Number of layers.
     bidirectional
-        Whether to read in both directions: Schuster and Paliwal, *Bidirectional
-        recurrent neural networks*, 1997.
+        Whether a second recurrence reads each sequence from its end to its beginning:
+        Schuster and Paliwal, *Bidirectional recurrent neural networks*, 1997. The
+        states of both directions are concatenated.
     dropout
-        The rate of :func:`~dian.training.dropout.dropout` between the layers, in
-        training.
+        Dropout rate between the layers, in training.
     generator
-        The source of the random start weights, and of what is dropped.
+        The random-number generator of the initialization and of dropout.
     options
-        For each :class:`dian.rnn.recurrence.RNN`: ``activation``, ``init``,
-        ``learnable_h0``.
+        ``activation``, ``init`` and ``learnable_h0`` of
+        :class:`dian.rnn.recurrence.RNN`.
 
     Notes
     -----
-    It is :class:`torch.nn.RNN` with ``num_layers`` and ``bidirectional``, but for the
-    dropout, which there is drawn anew at each step.
+    It equals :class:`torch.nn.RNN` except for dropout. Here all time steps of a
+    sequence share one dropout mask: Gal and Ghahramani, *A theoretically grounded
+    application of dropout in recurrent neural networks*, 2016, arXiv:1512.05287.
 
     Examples
     --------
-    >>> network = StackedRNN(28, 64, layers=2, bidirectional=True)
+    >>> network = StackedRNN(28, 64, num_layers=2, bidirectional=True)
     >>> states, last = network(torch.zeros(5, 2, 28))
     >>> states.shape, last.shape
     (torch.Size([5, 2, 128]), torch.Size([2, 128]))
@@ -53,10 +55,10 @@ class StackedRNN(nn.Module):
 
     def __init__(
         self,
-        d: int,
-        h: int,
+        input_size: int,
+        hidden_size: int,
         *,
-        layers: int = 1,
+        num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
@@ -67,63 +69,73 @@ class StackedRNN(nn.Module):
         self.dropout, self.generator = dropout, generator
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                RNN(n_in, h, generator=generator, **options) for _ in range(directions)
+                RNN(n_in, hidden_size, generator=generator, **options)
+                for _ in range(directions)
             )
-            for n_in in [d] + (layers - 1) * [directions * h]
+            for n_in in [input_size] + (num_layers - 1) * [directions * hidden_size]
         )
 
     def forward(
-        self, X: Float[Tensor, "time batch d"]
+        self, X: Float[Tensor, "time batch d"], lengths: Lengths = None
     ) -> tuple[Float[Tensor, "time batch width"], Float[Tensor, "batch width"]]:
-        """Return all states of the top layer, and the last that each direction has."""
-        for n, (ahead, *back) in enumerate(self.layers):
+        """Return all states of the top layer, and the last one of each direction."""
+        for n, (forwards, *backwards) in enumerate(self.layers):
             if n and self.dropout and self.training:
-                X = dropout(X, self.dropout, self.generator)
-            states, last = ahead(X)
-            for layer in back:  # one or none
-                reverse, first = layer(X.flip(0))
-                states = torch.cat([states, reverse.flip(0)], -1)
+                # One mask for all time steps
+                X = X * dropout_mask(X[0], self.dropout, self.generator)
+            states, last = forwards(X, lengths=lengths)
+            for layer in backwards:  # one or none
+                others, first = layer(_reversed(X, lengths), lengths=lengths)
+                states = torch.cat([states, _reversed(others, lengths)], -1)
                 last = torch.cat([last, first], -1)
             X = states
         return states, last
 
 
 class RNNClassifier(nn.Module):
-    r"""Read an image in pieces, and classify it from the states (many-to-one).
+    r"""Classify sequences by a recurrent network (many-to-one).
 
-    :math:`X_t` is row :math:`t` of the image, or any other number of pixels in the
-    order in which one reads, and the logits are :math:`O_T = H_T W_{hq} + b_q`.
+    The logits are :math:`O_T = H_T W_{hq} + b_q`. A batch of images ``(batch, row,
+    column)`` is a batch of sequences of rows; :func:`as_sequence` cuts images into
+    other steps.
 
     Parameters
     ----------
-    d, h, q
-        Pixels that are read at a step, width of the state, number of classes.
-    layers, bidirectional, dropout
-        As in :class:`StackedRNN`; what is read out goes through the dropout, too.
+    input_size, hidden_size, num_classes
+        Features of an input, features of a hidden state, and number of classes.
+    num_layers, bidirectional, dropout
+        As in :class:`StackedRNN`. Dropout is also applied before the output layer.
     readout
-        ``"last"`` reads :math:`H_T`, ``"mean"`` the mean of all states.
+        ``"last"`` classifies by :math:`H_T`, ``"mean"`` by the mean of all states.
     generator
-        The source of the random start weights (Xavier-uniform; biases are zero).
+        The random-number generator of the initialization (Xavier-uniform; biases are
+        zero) and of dropout.
     options
-        For :class:`dian.rnn.recurrence.RNN`: ``activation``, ``init``,
-        ``learnable_h0``.
+        ``activation``, ``init`` and ``learnable_h0`` of
+        :class:`dian.rnn.recurrence.RNN`.
 
     Examples
     --------
-    >>> model = RNNClassifier(generator=torch.Generator().manual_seed(0))
+    >>> model = RNNClassifier(28, 128, 10, generator=torch.Generator().manual_seed(0))
     >>> model(torch.zeros(3, 28, 28)).shape
     torch.Size([3, 10])
     >>> sum(p.numel() for p in model.parameters())  # h (d + h + 1) + q (h + 1)
     21386
+
+    Padded sequences of 5 and 2 steps with one feature:
+
+    >>> model = RNNClassifier(1, 16, 2)
+    >>> model(torch.zeros(2, 5, 1), lengths=torch.tensor([5, 2])).shape
+    torch.Size([2, 2])
     """
 
     def __init__(
         self,
-        d: int = 28,
-        h: int = 128,
-        q: int = 10,
+        input_size: int,
+        hidden_size: int,
+        num_classes: int,
         *,
-        layers: int = 1,
+        num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
         readout: str = "last",
@@ -131,48 +143,58 @@ class RNNClassifier(nn.Module):
         **options,
     ):
         super().__init__()
-        if readout not in ("last", "mean"):
-            raise ValueError(f"readout must be 'last' or 'mean', got {readout!r}")
-        self.d, self.readout = d, readout
+        known = readout in ("last", "mean")
+        require(known, f"readout must be 'last' or 'mean', got {readout!r}")
+        self.input_size, self.readout = input_size, readout
         self.dropout, self.generator = dropout, generator
-        if layers == 1 and not bidirectional:
-            self.rnn = RNN(d, h, generator=generator, **options)
+        if num_layers == 1 and not bidirectional:
+            self.rnn = RNN(input_size, hidden_size, generator=generator, **options)
         else:
-            shape = {"layers": layers, "bidirectional": bidirectional}
-            shape |= {"dropout": dropout, "generator": generator}
-            self.rnn = StackedRNN(d, h, **shape, **options)
-        width = 2 * h if bidirectional else h
-        self.W_hq = nn.Parameter(torch.empty(width, q))
-        self.b_q = nn.Parameter(torch.zeros(q))
+            options |= {"num_layers": num_layers, "bidirectional": bidirectional}
+            options |= {"dropout": dropout, "generator": generator}
+            self.rnn = StackedRNN(input_size, hidden_size, **options)
+        width = 2 * hidden_size if bidirectional else hidden_size
+        self.W_hq = nn.Parameter(torch.empty(width, num_classes))
+        self.b_q = nn.Parameter(torch.zeros(num_classes))
         nn.init.xavier_uniform_(self.W_hq, generator=generator)
 
     def forward(
-        self, images: Float[Tensor, "batch row column"]
+        self, x: Float[Tensor, "batch time feature"], lengths: Lengths = None
     ) -> Float[Tensor, "batch q"]:
-        """Return the logits of each image."""
-        states, last = self.rnn(as_sequence(images, self.d))
-        read = states.mean(0) if self.readout == "mean" else last
+        """Return the logits of each sequence.
+
+        Parameters
+        ----------
+        x
+            The sequences. The batch is the first axis, as in the labels: logits of
+            transposed sequences have the wrong length, which the loss rejects.
+        lengths
+            Steps of each sequence before its padding. Default: all steps.
+        """
+        states, last = self.rnn(_time_first(x, self.input_size), lengths=lengths)
+        read = last if self.readout == "last" else _mean(states, lengths)
         if self.dropout and self.training:
-            read = dropout(read, self.dropout, self.generator)
+            read = read * dropout_mask(read, self.dropout, self.generator)
         return output_forward(read, self.W_hq, self.b_q)
 
 
 class TorchClassifier(nn.Module):
-    r"""The same with a recurrent layer of torch and its autograd, for comparison.
+    r"""Classify sequences by a recurrent layer of PyTorch, for comparison.
 
     Parameters
     ----------
     cell
         ``"rnn"`` (tanh), ``"lstm"`` or ``"gru"``.
-    d, h, q
+    input_size, hidden_size, num_classes
         As in :class:`RNNClassifier`.
     generator
-        The source of the random start weights. The recurrent layer starts as torch
-        starts it, all of it :math:`U(\pm 1/\sqrt h)`; the output as in ours.
+        The random-number generator of the initialization. The recurrent layer is
+        initialized as in PyTorch, :math:`U(\pm 1/\sqrt h)`, and the output layer as in
+        :class:`RNNClassifier`.
 
     Examples
     --------
-    >>> model = TorchClassifier("lstm", generator=torch.Generator().manual_seed(0))
+    >>> model = TorchClassifier("lstm", 28, 128, 10)
     >>> model(torch.zeros(3, 28, 28)).shape
     torch.Size([3, 10])
     """
@@ -180,38 +202,36 @@ class TorchClassifier(nn.Module):
     def __init__(
         self,
         cell: str,
-        d: int = 28,
-        h: int = 128,
-        q: int = 10,
+        input_size: int,
+        hidden_size: int,
+        num_classes: int,
         *,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        if cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {cell!r}")
-        self.d = d
-        # Made without values: torch would draw them from the global generator.
-        self.rnn = CELLS[cell](d, h, device="meta").to_empty(device="cpu")
-        self.W_hq = nn.Parameter(torch.empty(h, q))
-        self.b_q = nn.Parameter(torch.zeros(q))
+        known = ", ".join(CELLS)
+        require(cell in CELLS, f"cell must be one of {known}, got {cell!r}")
+        self.input_size = input_size
+        # Without values: torch would draw them from the global generator.
+        layer = CELLS[cell](input_size, hidden_size, device="meta")
+        self.rnn = layer.to_empty(device="cpu")
+        self.W_hq = nn.Parameter(torch.empty(hidden_size, num_classes))
+        self.b_q = nn.Parameter(torch.zeros(num_classes))
+        bound = hidden_size**-0.5
         for parameter in self.rnn.parameters():
-            nn.init.uniform_(parameter, -(h**-0.5), h**-0.5, generator=generator)
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
         nn.init.xavier_uniform_(self.W_hq, generator=generator)
 
     def forward(
-        self, images: Float[Tensor, "batch row column"]
+        self, x: Float[Tensor, "batch time feature"]
     ) -> Float[Tensor, "batch q"]:
-        """Return the logits of each image."""
-        states, _ = self.rnn(as_sequence(images, self.d))
+        """Return the logits of each sequence."""
+        states, _ = self.rnn(_time_first(x, self.input_size))
         return output_forward(states[-1], self.W_hq, self.b_q)
 
 
-CELLS: dict[str, Callable[..., nn.Module]] = {
-    "rnn": nn.RNN,
-    "lstm": nn.LSTM,
-    "gru": nn.GRU,
-}
-"""The recurrent layers of torch by their names.
+CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+"""The recurrent layers of PyTorch by name.
 
 :meta hide-value:
 """
@@ -219,32 +239,52 @@ CELLS: dict[str, Callable[..., nn.Module]] = {
 
 def as_sequence(
     images: Float[Tensor, "batch row column"], d: int
-) -> Float[Tensor, "time batch d"]:
-    """Cut each image into steps of ``d`` pixels, in the order in which one reads.
-
-    Raises
-    ------
-    ValueError
-        If there is no image, if a step would hold parts of two rows, or if
-        one is not a finite number.
+) -> Float[Tensor, "batch time d"]:
+    """Cut each image into steps of ``d`` pixels, in reading order.
 
     Examples
     --------
-    >>> as_sequence(torch.zeros(3, 28, 28), d=28).shape  # row by row
-    torch.Size([28, 3, 28])
     >>> as_sequence(torch.zeros(3, 28, 28), d=1).shape  # pixel by pixel
-    torch.Size([784, 3, 1])
+    torch.Size([3, 784, 1])
+    >>> as_sequence(torch.zeros(3, 28, 28), d=56).shape  # two rows at a time
+    torch.Size([3, 14, 56])
     """
     fits = images.ndim == 3 and images.numel() and not images[0].numel() % d
-    # A step is a part of a row, or some whole rows: never the end of one and the
+    # A step is a part of a row, or some whole rows: never the end of one row and the
     # beginning of the next.
-    if not fits or (images.shape[2] % d and d % images.shape[2]):
-        raise ValueError(
-            f"images must be (batch, row, column), none empty, and fall into steps of "
-            f"{d} pixels with whole rows or parts of one, got {tuple(images.shape)}"
-        )
-    # A sum that is finite has no part that is not, and costs one pass.
-    if not images.sum().isfinite():
-        bad = int((~images.isfinite()).flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"images must be finite, got NaN or infinity in image {bad}")
-    return images.reshape(len(images), -1, d).transpose(0, 1)
+    require(
+        fits and (not images.shape[2] % d or not d % images.shape[2]),
+        f"images must be (batch, row, column), none empty, and fall into steps of "
+        f"{d} pixels with whole rows or parts of one, got {tuple(images.shape)}",
+    )
+    return images.reshape(len(images), -1, d)
+
+
+def _time_first(x: Tensor, input_size: int) -> Tensor:
+    """Check sequences, and bring the time to the front."""
+    require(
+        x.ndim == 3 and x.shape[-1] == input_size and x.numel(),
+        f"x must be (batch, time, {input_size}), none empty, got {tuple(x.shape)}",
+    )
+    # If the sum is finite, so are all entries; this costs one pass over memory.
+    if not x.sum().isfinite():
+        bad = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
+        raise ValueError(f"x must be finite, got NaN or infinity in x[{bad}]")
+    return x.transpose(0, 1)
+
+
+def _reversed(X: Tensor, lengths: Tensor | None) -> Tensor:
+    """Reverse each sequence in time, and leave its padding behind its end."""
+    if lengths is None:
+        return X.flip(0)
+    t = torch.arange(len(X), device=X.device)[:, None]
+    source = torch.where(t < lengths, lengths - 1 - t, t)
+    return X.gather(0, source[..., None].expand_as(X))
+
+
+def _mean(states: Tensor, lengths: Tensor | None) -> Tensor:
+    """Average the states of each sequence before its padding."""
+    if lengths is None:
+        return states.mean(0)
+    inside = torch.arange(len(states), device=states.device)[:, None] < lengths
+    return (states * inside[..., None]).sum(0) / lengths[:, None]

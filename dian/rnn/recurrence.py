@@ -1,59 +1,62 @@
-r"""A recurrent network, and backpropagation through time derived by hand.
+r"""A recurrent network with a hand-derived backward pass (BPTT).
 
 Axis names used in this module (the tests check them at run time):
 
 ``time``
-    steps :math:`t = 1..T` of the sequence; ``time+1`` where the state before the
-    first step is stored too, so that ``H[t]`` is :math:`H_t`;
+    time steps :math:`t = 1, \dots, T`; ``time+1`` where the initial state is stored
+    too, so that ``H[t]`` is :math:`H_t`;
 ``batch``
-    sequences that are processed together, one a row;
+    sequences that are processed together;
 ``d``, ``h``, ``q``
-    features of one input :math:`X_t`, of one state :math:`H_t`, of one output
+    features of an input :math:`X_t`, a hidden state :math:`H_t` and an output
     :math:`O_t`.
 
-Every row of a matrix is one sequence: :math:`X_t W` and not :math:`W x_t`.
+Each row of a matrix belongs to one sequence: the product is :math:`X_t W`, not
+:math:`W x_t`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Inexact
+from jaxtyping import Float, Inexact, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from dian.errors import kind, require
+
 
 class Activation(NamedTuple):
-    r"""A function :math:`H = \varphi(A)` of each pre-activation, and its derivative."""
+    r"""An element-wise activation :math:`H = \varphi(A)` and its derivative."""
 
     apply_: Callable[[Tensor], Tensor]
-    """Turns pre-activations into states, in place."""
+    """Replaces pre-activations by activations, in place."""
     derivative: Callable[[Tensor], Tensor]
-    r"""Gives :math:`\varphi'(A)` from the state :math:`H`: ``A`` need not be kept."""
+    r"""Returns :math:`\varphi'(A)` given :math:`H`, so that ``A`` is not stored."""
     max_slope: float
-    r"""The largest value of :math:`\varphi'`, called :math:`\gamma` in the bounds."""
+    r"""The supremum of :math:`\varphi'`, called :math:`\gamma` in the bounds."""
 
 
 ACTIVATIONS = {
-    # tanh' = 1 - H^2, in one pass over the states
+    # tanh' = 1 - H^2, in one pass over memory
     "tanh": Activation(
         torch.tanh_, lambda H: torch.addcmul(H.new_ones(()), H, H, value=-1), 1.0
     ),
     # sigma' = H (1 - H)
     "sigmoid": Activation(torch.sigmoid_, lambda H: H * (1 - H), 0.25),
-    # relu' = [H > 0], so 0 at the kink, as in torch
+    # relu' = [H > 0], which is 0 at the kink, as in torch
     "relu": Activation(torch.relu_, lambda H: (H > 0).to(H.dtype), 1.0),
-    # the linear network, whose memory can be written down exactly
+    # the linear network, whose Jacobians have a closed form
     "identity": Activation(lambda A: A, torch.ones_like, 1.0),
 }
-"""The activations by their names.
+"""The activations by name.
 
 :meta hide-value:
 """
 
 ROWS = 1024
-"""Rows of a matrix, one for each sequence and step, that are worked on together: enough
-for a fast product, and few enough to stay near the processor until they are used."""
+"""Number of rows (sequences times steps) per matrix product: enough for a fast product,
+and few enough to stay in the cache of the processor until they are used."""
 
 
 def rnn_forward(
@@ -64,7 +67,7 @@ def rnn_forward(
     H_0: Inexact[Tensor, "batch h"],
     activation: str = "tanh",
 ) -> Inexact[Tensor, "time+1 batch h"]:
-    r"""Unroll the recurrence over time, and return every state.
+    r"""Unroll the recurrence over time and return all hidden states.
 
     .. math::
 
@@ -73,36 +76,31 @@ def rnn_forward(
     Parameters
     ----------
     X
-        The inputs, the first step first.
+        The input sequences.
     W_xh, W_hh, b_h
-        How the input enters, how the last state enters, and the bias.
+        Input weights, recurrent weights and bias.
     H_0
-        The state before the first step.
+        The initial state.
     activation
         The name of :math:`\varphi` in :data:`ACTIVATIONS`.
 
     Returns
     -------
     H
-        The states; ``H[t]`` is :math:`H_t`, and ``H[0]`` is ``H_0``.
-
-    Raises
-    ------
-    ValueError
-        If a shape, a dtype or a device does not fit the others, or the activation is
-        not known.
+        The hidden states; ``H[t]`` is :math:`H_t`, and ``H[0]`` is ``H_0``.
 
     Notes
     -----
-    The network of Elman, *Finding structure in time*, Cognitive Science 14, 1990,
-    with tanh for his logistic function. It is :class:`torch.nn.RNN` with transposed
-    weights and one bias instead of two.
-    Autograd cannot follow this function, since it writes the states in place:
-    :func:`rnn` is the differentiable one.
+    The network of Elman, *Finding structure in time*, Cognitive Science 14, 1990, with
+    tanh instead of the sigmoid. It equals :class:`torch.nn.RNN` with transposed weights
+    and one bias instead of two.
+
+    The states are written in place, so autograd cannot differentiate this function;
+    :func:`rnn` is the differentiable version.
 
     Examples
     --------
-    With no input and no bias, what is left is memory, and it fades:
+    Without input and bias, the initial state decays:
 
     >>> H = rnn_forward(torch.zeros(3, 1, 1), *torch.ones(2, 1, 1), torch.zeros(1),
     ...                 torch.ones(1, 1))
@@ -116,17 +114,17 @@ def rnn_forward(
     H[0] = H_0
     state, *states = H.unbind()
     for part in _parts(n_time, n_batch):
-        # X_t W_xh + b_h does not wait for the state: some steps at once, in one product
+        # X_t W_xh + b_h does not depend on the state: several steps in one product
         rows = X[part].reshape(-1, X.shape[-1])
         torch.addmm(b_h, rows, W_xh, out=H[1:][part].view(len(rows), -1))
         for A in states[part]:
-            # A_t = (X_t W_xh + b_h) + H_{t-1} W_hh; H_t = phi(A_t): each in its place
+            # A_t = (X_t W_xh + b_h) + H_{t-1} W_hh and H_t = phi(A_t), in place
             state = activate_(A.addmm_(state, W_hh))
     return H
 
 
 class RNNGradients(NamedTuple):
-    r"""The gradients of a loss by everything that :func:`rnn_forward` was given."""
+    r"""The gradients of a loss with respect to the inputs of :func:`rnn_forward`."""
 
     X: Float[Tensor, "time batch d"] | None
     W_xh: Float[Tensor, "d h"]
@@ -136,8 +134,8 @@ class RNNGradients(NamedTuple):
 
 
 def rnn_backward(
-    G: Float[Tensor, "time batch h"] | None,
-    E: Float[Tensor, "batch h"] | None,
+    grad_states: Float[Tensor, "time batch h"] | None,
+    grad_last_state: Float[Tensor, "batch h"] | None,
     X: Float[Tensor, "time batch d"],
     H: Float[Tensor, "time+1 batch h"],
     W_xh: Float[Tensor, "d h"],
@@ -146,48 +144,40 @@ def rnn_backward(
     *,
     need_input_grad: bool = True,
 ) -> RNNGradients:
-    r"""Backpropagate through time: from the gradients by the states to all others.
+    r"""Backpropagate through time.
 
-    A state acts on the loss directly, through the output of its step, and through
-    the next state. With :math:`\Gamma_t = \partial L / \partial H_t` and
-    :math:`\delta_t = \partial L / \partial A_t`, and :math:`\delta_{T+1} = 0`,
+    A state :math:`H_t` affects the loss directly, through the output of its step, and
+    through the next state. Let :math:`G_t` be the direct part, and let
+    :math:`\Gamma_t = \partial L / \partial H_t` and
+    :math:`\delta_t = \partial L / \partial A_t`, with :math:`\delta_{T+1} = 0`. Then
 
     .. math::
 
         \Gamma_t = G_t + \delta_{t+1} W_{hh}^\top, \qquad
-        \delta_t = \Gamma_t \odot \varphi'(A_t), \qquad t = T, \dots, 1,
+        \delta_t = \Gamma_t \odot \varphi'(A_t), \qquad t = T, \dots, 1 .
 
-    and :math:`\varphi'` can be had from the states: it is :math:`1 - H_t \odot H_t` for
-    tanh, :math:`H_t \odot (1 - H_t)` for the logistic function, and one where
-    :math:`H_t > 0` for ReLU.
+    The derivative is a function of the state: :math:`1 - H_t \odot H_t` for tanh,
+    :math:`H_t \odot (1 - H_t)` for the sigmoid, and 1 where :math:`H_t > 0` for ReLU.
 
     Parameters
     ----------
-    G
-        What reaches :math:`H_1..H_T` directly; ``G[t-1]`` belongs to :math:`H_t`.
-        ``None`` means zero: only the last state is read.
-    E
-        What reaches :math:`H_T` besides, for example from the chunk of the sequence
-        that follows. ``None`` means zero.
+    grad_states
+        :math:`G_1, \dots, G_T`; ``None`` means zero (only the last state is read).
+    grad_last_state
+        A further gradient with respect to :math:`H_T`, for example from the chunk of
+        the sequence that follows. ``None`` means zero.
     X, W_xh, W_hh, activation
         As given to :func:`rnn_forward`.
     H
-        What it returned.
+        Its result.
     need_input_grad
-        Whether to compute the gradient by the inputs; data do not need one.
+        Whether to compute the gradient with respect to ``X``.
 
     Returns
     -------
     gradients
-        By ``X`` (``None`` without ``need_input_grad``), ``W_xh``, ``W_hh``, ``b_h`` and
-        ``H_0``. A start state that the whole batch shares gets the sum of the rows
-        of the last.
-
-    Raises
-    ------
-    ValueError
-        If ``G``, ``E`` or ``H`` has a shape that does not fit the inputs, or the
-        activation is not known.
+        The field ``X`` is ``None`` without ``need_input_grad``. If the sequences share
+        one initial state, its gradient is the sum of the rows of ``H_0``.
 
     Notes
     -----
@@ -196,42 +186,47 @@ def rnn_backward(
 
     Examples
     --------
-    One step, one unit: the derivative of tanh at 0 is 1, and the input was 2:
+    One step and one unit: the derivative of tanh at 0 is 1, and the input is 2.
 
     >>> X, W = torch.full((1, 1, 1), 2.0), torch.zeros(1, 1)
     >>> H = rnn_forward(X, W, W, torch.zeros(1), torch.zeros(1, 1))
     >>> rnn_backward(None, torch.ones(1, 1), X, H, W, W).W_xh
     tensor([[2.]])
     """
-    _check_backward(G, E, X, H)
+    _check_like(X, "H", H, (len(X) + 1, *H.shape[1:]))
+    if grad_states is not None:
+        _check_like(X, "grad_states", grad_states, H[1:].shape)
     derivative = _activation(activation).derivative
-    W_hh_T = W_hh.T.contiguous()  # transposed once, not in each product
-    X_bar = X.new_empty(X.shape) if need_input_grad else None
-    W_xh_bar, W_hh_bar, b_h_bar = map(torch.zeros_like, (W_xh, W_hh, W_hh[0]))
-    # delta_{T+1} W_hh^T = 0, and what else reaches H_T
-    Gamma = torch.zeros_like(H[0]) if E is None else E.clone()
+    W_hh_T = W_hh.T.contiguous()  # transposed once instead of in each product
+    grad_X = X.new_empty(X.shape) if need_input_grad else None
+    grad_W_xh, grad_W_hh, grad_b_h = map(torch.zeros_like, (W_xh, W_hh, W_hh[0]))
+    # delta_{T+1} W_hh^T = 0, plus what else reaches H_T
+    Gamma = torch.zeros_like(H[0])
+    if grad_last_state is not None:
+        _check_like(X, "grad_last_state", grad_last_state, Gamma.shape)
+        Gamma += grad_last_state
     for part in reversed(_parts(*X.shape[:2])):
-        # phi'(A_t) of some steps; each becomes delta_t when its turn comes
+        # phi'(A_t) of several steps, to be multiplied by Gamma_t in place
         delta = derivative(H[1:][part])
         for t, delta_t in reversed(list(enumerate(delta.unbind(), part.start))):
             # Gamma_t = G_t + delta_{t+1} W_hh^T
-            if G is not None:
-                Gamma += G[t]
+            if grad_states is not None:
+                Gamma += grad_states[t]
             # delta_t = Gamma_t * phi'(A_t)
             delta_t.mul_(Gamma)
             torch.mm(delta_t, W_hh_T, out=Gamma)
         rows = delta.flatten(0, 1)
         # dL/dX_t = delta_t W_xh^T
         if need_input_grad:
-            torch.mm(rows, W_xh.T, out=X_bar[part].view(len(rows), -1))
-        # dL/dW_xh = sum_t X_t^T delta_t: some steps in one product
-        W_xh_bar.addmm_(X[part].reshape(len(rows), -1).T, rows)
+            torch.mm(rows, W_xh.T, out=grad_X[part].view(len(rows), -1))
+        # dL/dW_xh = sum_t X_t^T delta_t: several steps in one product
+        grad_W_xh.addmm_(X[part].reshape(len(rows), -1).T, rows)
         # dL/dW_hh = sum_t H_{t-1}^T delta_t
-        W_hh_bar.addmm_(H[:-1][part].flatten(0, 1).T, rows)
+        grad_W_hh.addmm_(H[:-1][part].flatten(0, 1).T, rows)
         # dL/db_h = sum_t 1^T delta_t
-        b_h_bar += rows.sum(0)
-    # dL/dH_0 = delta_1 W_hh^T, which is what is left in Gamma
-    return RNNGradients(X_bar, W_xh_bar, W_hh_bar, b_h_bar, H_0=Gamma)
+        grad_b_h += rows.sum(0)
+    # dL/dH_0 = delta_1 W_hh^T, the last value of Gamma
+    return RNNGradients(grad_X, grad_W_xh, grad_W_hh, grad_b_h, H_0=Gamma)
 
 
 def output_forward(
@@ -239,14 +234,14 @@ def output_forward(
     W_hq: Inexact[Tensor, "h q"],
     b_q: Inexact[Tensor, "q"],
 ) -> Inexact[Tensor, "*batch q"]:
-    r"""Read outputs off the states: :math:`O_t = H_t W_{hq} + b_q`.
+    r"""Apply the output layer: :math:`O_t = H_t W_{hq} + b_q`.
 
     Parameters
     ----------
     H
-        States of any number of steps, or of the last one alone (many-to-one).
+        Hidden states of all steps, or of the last one alone (many-to-one).
     W_hq, b_q
-        The output layer.
+        Weights and bias of the output layer.
 
     Examples
     --------
@@ -257,7 +252,7 @@ def output_forward(
 
 
 class OutputGradients(NamedTuple):
-    r"""The gradients of a loss by everything that :func:`output_forward` was given."""
+    r"""The gradients of a loss with respect to the inputs of :func:`output_forward`."""
 
     H: Float[Tensor, "*batch h"]
     W_hq: Float[Tensor, "h q"]
@@ -265,15 +260,15 @@ class OutputGradients(NamedTuple):
 
 
 def output_backward(
-    G: Float[Tensor, "*batch q"],
+    grad_output: Float[Tensor, "*batch q"],
     H: Float[Tensor, "*batch h"],
     W_hq: Float[Tensor, "h q"],
 ) -> OutputGradients:
-    r"""From the gradient by the outputs to those by states, weights and bias.
+    r"""Backpropagate through :func:`output_forward`.
 
     Parameters
     ----------
-    G
+    grad_output
         :math:`G_t = \partial L / \partial O_t`.
     H, W_hq
         As given to :func:`output_forward`.
@@ -285,10 +280,10 @@ def output_backward(
             [2.],
             [2.]])
     """
-    rows = G.reshape(-1, G.shape[-1])
+    rows = grad_output.reshape(-1, grad_output.shape[-1])
     return OutputGradients(
         # dL/dH_t = G_t W_hq^T
-        H=G @ W_hq.T,
+        H=grad_output @ W_hq.T,
         # dL/dW_hq = sum_t H_t^T G_t
         W_hq=H.reshape(-1, H.shape[-1]).T @ rows,
         # dL/db_q = sum_t 1^T G_t
@@ -297,7 +292,7 @@ def output_backward(
 
 
 class _BackpropagationThroughTime(torch.autograd.Function):
-    """The two functions above, where autograd can see them."""
+    """:func:`rnn_forward` and :func:`rnn_backward` as one operation of autograd."""
 
     @staticmethod
     def forward(ctx, X, W_xh, W_hh, b_h, H_0, activation):
@@ -306,16 +301,16 @@ class _BackpropagationThroughTime(torch.autograd.Function):
         ctx.save_for_backward(X, H, W_xh, W_hh)
         ctx.activation = activation
         ctx.set_materialize_grads(False)
-        # The last state apart, so that a loss that reads only it (many-to-one) does
-        # not send back T-1 matrices of zeros.
+        # The last state separately: a loss that reads only this state (many-to-one)
+        # then does not send T-1 matrices of zeros back.
         return H[1:], H[-1].clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, G, E):
+    def backward(ctx, grad_states, grad_last_state):
         gradients = rnn_backward(
-            G,
-            E,
+            grad_states,
+            grad_last_state,
             *ctx.saved_tensors,
             ctx.activation,
             need_input_grad=ctx.needs_input_grad[0],
@@ -324,14 +319,9 @@ class _BackpropagationThroughTime(torch.autograd.Function):
 
 
 def rnn(
-    X: Float[Tensor, "time batch d"],
-    W_xh: Float[Tensor, "d h"],
-    W_hh: Float[Tensor, "h h"],
-    b_h: Float[Tensor, "h"],
-    H_0: Float[Tensor, "batch h"],
-    activation: str = "tanh",
+    X, W_xh, W_hh, b_h, H_0, activation: str = "tanh"
 ) -> tuple[Float[Tensor, "time batch h"], Float[Tensor, "batch h"]]:
-    r"""Unroll the recurrence; gradients come from :func:`rnn_backward`.
+    r"""Unroll the recurrence; autograd calls :func:`rnn_backward`.
 
     Parameters
     ----------
@@ -343,7 +333,8 @@ def rnn(
     states
         :math:`H_1, \dots, H_T`.
     last
-        :math:`H_T`. A loss that reads only the last state should read it here.
+        :math:`H_T`. A loss that reads only the last state should use this output:
+        its backward pass is cheaper.
 
     Examples
     --------
@@ -354,8 +345,8 @@ def rnn(
     >>> W.grad  # tanh'(a_2) (h_1 + w tanh'(a_1) h_0)
     tensor([[0.6945]])
 
-    A long sequence in chunks (truncated backpropagation through time): the state is
-    carried from chunk to chunk, and detached, so that no gradient crosses the cut.
+    Truncated backpropagation through time: the state is carried from chunk to chunk,
+    but detached, so that no gradient crosses the boundary.
 
     >>> W.grad, state = None, torch.ones(1, 1)
     >>> for chunk in X.split(1):
@@ -369,26 +360,26 @@ def rnn(
 
 
 class RNN(nn.Module):
-    r"""The parameters of one recurrent layer, and the call of :func:`rnn` on them.
+    r"""One recurrent layer: the parameters of :func:`rnn`.
 
-    The input matrix starts Xavier-uniform, :math:`U(-a, a)` with
-    :math:`a = \sqrt{6 / (n_{in} + n_{out})}` (Glorot and Bengio, 2010), and so does
-    the recurrent matrix unless ``init`` says otherwise; the bias starts at zero.
+    The input weights are initialized Xavier-uniform,
+    :math:`U(-a, a)` with :math:`a = \sqrt{6 / (n_{in} + n_{out})}` (Glorot and Bengio,
+    2010), and so are the recurrent weights unless ``init`` is given; the bias is zero.
 
     Parameters
     ----------
-    d, h
-        Features of one input and of one state.
+    input_size, hidden_size
+        Features of an input and of a hidden state.
     activation
         A name in :data:`ACTIVATIONS`.
     init
-        Fills the recurrent matrix: one of :mod:`dian.rnn.initialization`, or of
-        :mod:`torch.nn.init`.
+        Initializes the recurrent weights: a function of
+        :mod:`dian.rnn.initialization` or :mod:`torch.nn.init`.
     learnable_h0
-        Whether the state before the first step is a parameter, shared by the batch.
-        It starts at zero.
+        Whether the initial state is a parameter, shared by all sequences and
+        initialized to zero.
     generator
-        The source of the random start weights.
+        The random-number generator of the initialization.
 
     Examples
     --------
@@ -402,8 +393,8 @@ class RNN(nn.Module):
 
     def __init__(
         self,
-        d: int,
-        h: int,
+        input_size: int,
+        hidden_size: int,
         *,
         activation: str = "tanh",
         init: Callable[..., object] = nn.init.xavier_uniform_,
@@ -411,12 +402,12 @@ class RNN(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        _activation(activation)  # a wrong name is told here, not at the first batch
+        _activation(activation)  # raises now instead of at the first batch
         self.activation = activation
-        self.W_xh = nn.Parameter(torch.empty(d, h))
-        self.W_hh = nn.Parameter(torch.empty(h, h))
-        self.b_h = nn.Parameter(torch.zeros(h))
-        self.h_0 = nn.Parameter(torch.zeros(h)) if learnable_h0 else None
+        self.W_xh = nn.Parameter(torch.empty(input_size, hidden_size))
+        self.W_hh = nn.Parameter(torch.empty(hidden_size, hidden_size))
+        self.b_h = nn.Parameter(torch.zeros(hidden_size))
+        self.h_0 = nn.Parameter(torch.zeros(hidden_size)) if learnable_h0 else None
         nn.init.xavier_uniform_(self.W_xh, generator=generator)
         init(self.W_hh, generator=generator)
 
@@ -424,60 +415,73 @@ class RNN(nn.Module):
         self,
         X: Float[Tensor, "time batch d"],
         H_0: Float[Tensor, "batch h"] | None = None,
+        lengths: Int[Tensor, "batch"] | None = None,
     ) -> tuple[Float[Tensor, "time batch h"], Float[Tensor, "batch h"]]:
-        """Return all states and the last one.
+        """Return all hidden states, and the last one of each sequence.
 
-        Without ``H_0`` the start is the learned state, or else zero.
+        Parameters
+        ----------
+        X
+            The input sequences.
+        H_0
+            The initial state. Default: the learned one, or else zero.
+        lengths
+            Steps of each sequence before its padding. Default: all steps.
         """
         if H_0 is None:
-            start = torch.zeros_like(self.b_h) if self.h_0 is None else self.h_0
-            # Expanding sends back the sum over the batch to the state that it shares.
-            H_0 = start.expand(X.shape[1], -1)
-        return rnn(X, self.W_xh, self.W_hh, self.b_h, H_0, self.activation)
+            h_0 = torch.zeros_like(self.b_h) if self.h_0 is None else self.h_0
+            # The backward pass of expand sums over the batch that shares the state.
+            H_0 = h_0.expand(X.shape[1], -1)
+        states, last = rnn(X, self.W_xh, self.W_hh, self.b_h, H_0, self.activation)
+        return states, last if lengths is None else state_at_end(states, lengths)
+
+
+def state_at_end(
+    states: Float[Tensor, "time batch h"], lengths: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch h"]:
+    """Return the last state of each sequence before its padding.
+
+    >>> states = torch.arange(6.0).view(3, 2, 1)
+    >>> state_at_end(states, torch.tensor([3, 1])).flatten()
+    tensor([4., 1.])
+    """
+    n_time, n_batch, _ = states.shape
+    inside = (lengths >= 1) & (lengths <= n_time)
+    require(
+        lengths.shape == (n_batch,) and inside.all(),
+        f"lengths must be {n_batch} numbers from 1 to {n_time}, one per sequence, "
+        f"got {lengths.tolist()}",
+    )
+    return states[lengths - 1, torch.arange(n_batch, device=states.device)]
 
 
 def _activation(name: str) -> Activation:
-    if name not in ACTIVATIONS:
-        raise ValueError(
-            f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}"
-        )
+    names = ", ".join(ACTIVATIONS)
+    require(name in ACTIVATIONS, f"activation must be one of {names}, got {name!r}")
     return ACTIVATIONS[name]
 
 
-def _check_backward(G: Tensor | None, E: Tensor | None, X: Tensor, H: Tensor) -> None:
-    """Refuse gradients of other shapes, most of which would be broadcast."""
-    wanted = {"H": (len(X) + 1, *H.shape[1:]), "G": H[1:].shape, "E": H.shape[1:]}
-    for name, given in (("H", H), ("G", G), ("E", E)):
-        if given is not None and given.shape != wanted[name]:
-            raise ValueError(
-                f"{name} must have shape {tuple(wanted[name])} here, "
-                f"got {tuple(given.shape)}"
-            )
-
-
 def _parts(n_time: int, n_batch: int) -> list[slice]:
-    """Cut the steps into parts of some :data:`ROWS` rows."""
+    """Split the steps into parts of about :data:`ROWS` rows."""
     n = max(1, ROWS // n_batch)
     return [slice(t, min(t + n, n_time)) for t in range(0, n_time, n)]
 
 
 def _check(X: Tensor, W_xh: Tensor, W_hh: Tensor, b_h: Tensor, H_0: Tensor) -> None:
-    """Refuse what would otherwise be broadcast, or fail deep inside a product."""
-    if X.ndim != 3 or not X.numel():
-        raise ValueError(
-            f"X must be (time, batch, d), none empty, got {tuple(X.shape)}"
-        )
+    """Raise on what would otherwise be broadcast, or fail inside a matrix product."""
+    require(
+        X.ndim == 3 and X.numel(),
+        f"X must be (time, batch, d), none empty, got {tuple(X.shape)}",
+    )
     (_, n_batch, d), h = X.shape, b_h.shape[-1]
-    wanted = {"W_xh": (d, h), "W_hh": (h, h), "b_h": (h,), "H_0": (n_batch, h)}
-    given = {"W_xh": W_xh, "W_hh": W_hh, "b_h": b_h, "H_0": H_0}
-    for name, shape in wanted.items():
-        if given[name].shape != shape:
-            raise ValueError(
-                f"{name} must have shape {shape} here, got {tuple(given[name].shape)}"
-            )
-        for what in ("dtype", "device"):
-            expected, got = getattr(X, what), getattr(given[name], what)
-            if got != expected:
-                raise ValueError(
-                    f"{name} must have the {what} {expected} of X, got {got}"
-                )
+    _check_like(X, "W_xh", W_xh, (d, h))
+    _check_like(X, "W_hh", W_hh, (h, h))
+    _check_like(X, "b_h", b_h, (h,))
+    _check_like(X, "H_0", H_0, (n_batch, h))
+
+
+def _check_like(X: Tensor, name: str, tensor: Tensor, shape: Sequence[int]) -> None:
+    """Raise unless a tensor has this shape, and the dtype and device of the inputs."""
+    wanted = f"{X.dtype} of shape {tuple(shape)} on {X.device}"
+    got = f"{kind(tensor)} on {tensor.device}"
+    require(got == wanted, f"{name} must be {wanted}, got {got}")

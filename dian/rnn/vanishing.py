@@ -1,12 +1,10 @@
-r"""How far back a recurrent network can be taught: its gradient against the lag.
+r"""Vanishing gradients: Jacobians between states, their bounds, and truncated BPTT.
 
 Axis names: ``time``, ``batch`` and ``h`` as in :mod:`dian.rnn.recurrence`; ``lag``
-counts steps back from the last state, 0 to :math:`T`. ``derivatives`` are the
-derivatives :math:`\varphi'(A_t)` of the activation, :math:`t = 1..T`, which the
-activations of :mod:`dian.rnn.recurrence` give from the states.
+counts steps back from the last state, 0 to :math:`T`. The argument ``derivatives``
+holds :math:`\varphi'(A_t)` for :math:`t = 1, \dots, T`, and ``grad_last_state`` the
+gradient of the loss with respect to :math:`H_T`.
 """
-
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,7 +14,7 @@ from torch import Tensor
 def jacobian(
     derivatives: Float[Tensor, "time h"], W_hh: Float[Tensor, "h h"]
 ) -> Float[Tensor, "h h"]:
-    r"""Differentiate the last state of one sequence by the state before the first step.
+    r"""Return the Jacobian of the last state with respect to the initial state.
 
     .. math::
 
@@ -28,9 +26,9 @@ def jacobian(
     Parameters
     ----------
     derivatives
-        Those of the steps :math:`k + 1` to :math:`t`.
+        Those of steps :math:`k + 1` to :math:`t` of one sequence.
     W_hh
-        The recurrent matrix.
+        The recurrent weights.
 
     Examples
     --------
@@ -39,34 +37,27 @@ def jacobian(
     """
     product = torch.eye(len(W_hh)).to(W_hh)
     for D_s in derivatives:
-        # J_s times what came before; D_s scales the rows
+        # J_s times the product so far; D_s scales the rows
         product = D_s[:, None] * (W_hh.T @ product)
     return product
 
 
 def gradient_by_lag(
-    E: Float[Tensor, "batch h"],
+    grad_last_state: Float[Tensor, "batch h"],
     derivatives: Float[Tensor, "time batch h"],
     W_hh: Float[Tensor, "h h"],
 ) -> Float[Tensor, "time+1 batch h"]:
-    r"""Carry the gradient by the last state back to every state before it.
+    r"""Backpropagate the gradient of the last state to all earlier states.
 
     .. math::
 
         \frac{\partial \ell}{\partial H_{t-1}} =
         \Big( \frac{\partial \ell}{\partial H_t} \odot \varphi'(A_t) \Big) W_{hh}^\top
 
-    Parameters
-    ----------
-    E
-        The gradient by the last state.
-    derivatives, W_hh
-        Of all steps, and the recurrent matrix.
-
     Returns
     -------
     Gamma
-        ``Gamma[k]`` is the gradient by :math:`H_{T-k}`.
+        ``Gamma[k]`` is the gradient with respect to :math:`H_{T-k}`.
 
     Examples
     --------
@@ -74,19 +65,19 @@ def gradient_by_lag(
     >>> gradient_by_lag(torch.ones(1, 1), derivatives, W_hh).flatten()
     tensor([1.0000, 0.5000, 0.2500])
     """
-    Gamma = [E]
+    Gamma = [grad_last_state]
     for D_t in derivatives.flip(0):
         Gamma.append((Gamma[-1] * D_t) @ W_hh.T)
     return torch.stack(Gamma)
 
 
 def gradient_terms(
-    E: Float[Tensor, "batch h"],
+    grad_last_state: Float[Tensor, "batch h"],
     derivatives: Float[Tensor, "time batch h"],
     H: Float[Tensor, "time+1 batch h"],
     W_hh: Float[Tensor, "h h"],
 ) -> Float[Tensor, "time h h"]:
-    r"""Split the gradient by the recurrent matrix into what each step adds to it.
+    r"""Split the gradient with respect to the recurrent weights into a term per step.
 
     .. math::
 
@@ -94,22 +85,20 @@ def gradient_terms(
         \sum_{k=1}^{T} H_{k-1}^\top \delta_k, \qquad
         \delta_k = \frac{\partial \ell_T}{\partial H_k} \odot \varphi'(A_k) .
 
-    Backpropagation that is truncated after :math:`K` steps keeps the last :math:`K`
-    of them, ``terms[-K:].sum(0)``; the sum of the others is its bias.
+    Backpropagation truncated after :math:`K` steps keeps the last :math:`K` terms,
+    ``terms[-K:].sum(0)``. The sum of the other terms is its bias.
 
     Parameters
     ----------
-    E
-        The gradient by the last state, which alone is read.
-    derivatives, H
-        Of all steps, and the states as from :func:`dian.rnn.recurrence.rnn_forward`.
-    W_hh
-        The recurrent matrix.
+    grad_last_state, derivatives, W_hh
+        As above; the loss reads only the last state.
+    H
+        The states as returned by :func:`dian.rnn.recurrence.rnn_forward`.
 
     Returns
     -------
     terms
-        ``terms[k-1]`` is that of step :math:`k`.
+        ``terms[k-1]`` is the term of step :math:`k`.
 
     Examples
     --------
@@ -117,24 +106,15 @@ def gradient_terms(
     >>> gradient_terms(torch.ones(1, 1), derivatives, H, torch.ones(1, 1)).flatten()
     tensor([0.2500, 0.5000])
     """
-    Gamma = gradient_by_lag(E, derivatives, W_hh)[:-1].flip(0)
+    Gamma = gradient_by_lag(grad_last_state, derivatives, W_hh)[:-1].flip(0)
     delta = Gamma * derivatives
     return H[:-1].transpose(1, 2) @ delta
 
 
-class Bounds(NamedTuple):
-    """Two bounds of the norm of a Jacobian for each number of steps."""
-
-    tight: Float[Tensor, "lag"]
-    """From the derivatives that were met."""
-    loose: Float[Tensor, "lag"]
-    """From the largest slope there is."""
-
-
 def lag_bounds(
     derivatives: Float[Tensor, "time h"], W_hh: Float[Tensor, "h h"], max_slope: float
-) -> Bounds:
-    r"""Bound how much of a small change is left after k more steps.
+) -> tuple[Float[Tensor, "lag"], Float[Tensor, "lag"]]:
+    r"""Bound the Jacobian of the last state with respect to the state k steps earlier.
 
     .. math::
 
@@ -145,30 +125,35 @@ def lag_bounds(
     Parameters
     ----------
     derivatives, W_hh
-        Of all steps of one sequence, and the recurrent matrix.
+        Those of all steps of one sequence, and the recurrent weights.
     max_slope
-        :math:`\gamma`, the largest slope that the activation has.
+        :math:`\gamma`, the supremum of the derivative of the activation.
+
+    Returns
+    -------
+    tight, loose
+        The first and the second bound, for k from 0 to :math:`T`.
 
     Examples
     --------
     >>> derivatives = torch.tensor([[0.5], [0.25]])
     >>> lag_bounds(derivatives, 2 * torch.ones(1, 1), max_slope=1.0)
-    Bounds(tight=tensor([1.0000, 0.5000, 0.5000]), loose=tensor([1., 2., 4.]))
+    (tensor([1.0000, 0.5000, 0.5000]), tensor([1., 2., 4.]))
     """
     sigma = torch.linalg.matrix_norm(W_hh, 2)
     met = (sigma * derivatives.amax(1)).flip(0).cumprod(0)
     lags = torch.arange(len(derivatives) + 1).to(W_hh)
-    return Bounds(torch.cat([met.new_ones(1), met]), (max_slope * sigma) ** lags)
+    return torch.cat([met.new_ones(1), met]), (max_slope * sigma) ** lags
 
 
 def truncation_bound(
-    E: Float[Tensor, "batch h"],
+    grad_last_state: Float[Tensor, "batch h"],
     H: Float[Tensor, "lag batch h"],
     W_hh: Float[Tensor, "h h"],
     K: int,
     max_slope: float,
 ) -> Float[Tensor, ""]:
-    r"""Bound the bias of a gradient by :math:`W_{hh}` truncated after ``K`` steps.
+    r"""Bound the bias of the gradient of ``W_hh`` truncated after ``K`` steps.
 
     .. math::
 
@@ -178,12 +163,12 @@ def truncation_bound(
 
     Parameters
     ----------
-    E, H, W_hh
+    grad_last_state, H, W_hh
         As in :func:`gradient_terms`.
     K
-        The steps that the gradient goes back.
+        Number of backward steps.
     max_slope
-        :math:`\gamma`, the largest slope that the activation has.
+        :math:`\gamma`, the supremum of the derivative of the activation.
 
     Examples
     --------
@@ -194,33 +179,33 @@ def truncation_bound(
     n_time = len(H) - 1
     sigma = torch.linalg.matrix_norm(W_hh, 2)
     k = torch.arange(1, n_time - K + 1)
-    sizes = (E.norm(dim=-1) * H[k - 1].norm(dim=-1)).sum(-1)
+    sizes = (grad_last_state.norm(dim=-1) * H[k - 1].norm(dim=-1)).sum(-1)
     return ((max_slope * sigma) ** (n_time - k).to(sizes) * max_slope * sizes).sum()
 
 
 def gradient_variance_factor(
     derivatives: Float[Tensor, "*batch h"], W_hh: Float[Tensor, "h h"]
 ) -> Float[Tensor, ""]:
-    r"""Predict by what factor the squared gradient grows at each step back.
+    r"""Predict the factor of the mean squared gradient per backward step.
 
     .. math::
 
         \chi = \sigma_w^2\, \mathbb E[\varphi'(a)^2], \qquad
         \sigma_w^2 = \lVert W_{hh} \rVert_F^2 / h
 
-    The gradient itself then changes as :math:`e^{k \ln(\chi) / 2}` with the lag.
+    The gradient norm then changes as :math:`e^{k \ln(\chi) / 2}` with the lag.
 
     Parameters
     ----------
     derivatives, W_hh
-        Of any number of steps and sequences, and the recurrent matrix.
+        Those of any number of steps and sequences, and the recurrent weights.
 
     Notes
     -----
-    Exact for the mean over random weights that are independent of derivatives and
-    gradient; one large random matrix is close to it, the identity is not. Schoenholz et
-    al.,
-    *Deep information propagation*, 2017, arXiv:1611.01232, equation 8.
+    Exact for the mean over random weights that are independent of the derivatives and
+    of the gradient. One large random matrix is close to this mean; the identity is not.
+    Schoenholz et al., *Deep information propagation*, 2017, arXiv:1611.01232,
+    equation 8.
 
     Examples
     --------
@@ -233,7 +218,7 @@ def gradient_variance_factor(
 def sigmoid_as_tanh(
     U: Float[Tensor, "d h"], V: Float[Tensor, "h h"], c: Float[Tensor, "h"]
 ) -> tuple[Float[Tensor, "d h"], Float[Tensor, "h h"], Float[Tensor, "h"]]:
-    r"""Rewrite a logistic network in the units of tanh: the same network.
+    r"""Return the weights of the tanh network that equals a sigmoid network.
 
     With :math:`h = 2 s - 1` and :math:`\tanh a = 2 \sigma(2a) - 1`, the network
     :math:`s_t = \sigma(x_t U + s_{t-1} V + c)` is the tanh network with

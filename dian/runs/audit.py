@@ -1,137 +1,85 @@
-"""How every record and every page of the gallery stands: fresh, stale or damaged."""
+"""The status of a record: fresh, stale or damaged, and what has changed since."""
 
-from collections.abc import Iterable, Iterator
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
 
-from dian import pages
-from dian.runs import record as records, train as runner
 from dian.errors import DianError
-from dian.pages import Page
-from dian.runs.code_hash import PACKAGE
+from dian.runs import train
+from dian.runs.code_hash import versions
+from dian.runs.environment import PACKAGES
+from dian.runs.freshness import problem, stale
+from dian.runs.record import RECORDED, Record, load, record_names
 
-PACKAGES = ("torch", "torchvision", "numpy", "safetensors")
 
-
-class Found(TypedDict):
-    """How a record stands."""
+@dataclass
+class Status:
+    """What the audit of one record found."""
 
     name: str
-    state: str
-    """``fresh``, ``stale``, ``damaged``, or ``differs``: the replay does."""
-    reasons: list[str]
-    """Which module, setting or data file changed, or what is damaged."""
-    problem: str | None
-    """The same with what to do, in one line, or None if all is well."""
-    device: str | None
-    date: str | None
-    versions: list[str]
-    """Packages that have another version now. The replay shows whether it matters."""
-    replay: float | None
-    """How far a replay on this machine is from the record, if one was made, in units
-    of what is allowed."""
+    state: str = "fresh"
+    """``fresh``, ``stale``, ``damaged``, or ``differs`` if a replay does."""
+    problem: str | None = None
+    """What changed or is damaged, and what to do, in one line; None if all is well."""
+    device: str | None = None
+    date: str | None = None
+    versions: list[str] = field(default_factory=list)
+    """Packages whose version is another now. A replay shows whether it matters."""
+    replay: float | None = None
+    """The largest deviation of a replay from the record, in units of the tolerance."""
 
 
-def audit(name: str, folder: Path = records.FOLDER, *, replay: bool = False) -> Found:
-    """Look at one record, and if asked repeat its beginning on this machine.
+def audit(name: str, folder: Path = RECORDED, *, replay: bool = False) -> Status:
+    """Check one record. Nothing is written.
 
     Parameters
     ----------
     name
-        Of the record.
+        The name of the record.
     folder
         Where the records are.
     replay
-        Whether to run it in little, too, which takes seconds. Nothing is written.
+        Whether to compare it with a short replay on this machine, which takes seconds.
     """
-    found = Found(
-        name=name,
-        state="fresh",
-        reasons=[],
-        problem=None,
-        device=None,
-        date=None,
-        versions=[],
-        replay=None,
-    )
     try:
-        record = records.load(name, folder)
+        record = load(name, folder)
     except DianError as error:
-        found |= {"state": "damaged", "reasons": [str(error)], "problem": str(error)}
-        return found
-    found |= {"device": record.device, "date": record.started[:10]}
-    found["versions"] = _versions(record)
-    repeatable = bool(record.content["replay"])  # times are not
+        if name not in record_names(folder):
+            raise
+        return Status(name, "damaged", str(error))
+    status = Status(name, device=record.device, date=record.started[:10])
+    status.versions = _other_versions(record)
     try:
-        changed = runner.changed(record) if repeatable else []
+        changed = train.changed(record) if record.replay else []
     except DianError as error:  # no such experiment
         changed = [str(error)]
-    if reasons := [*records.stale(record), *changed]:
-        told = f"record {name} is stale: {', '.join(reasons)}"
-        again = "train it again" if changed else records.refresh_hint(record)
-        problem = f"{told}; {again}"
-        found |= {"state": "stale", "reasons": reasons, "problem": problem}
-    if replay and repeatable and not changed:
-        _replay(record, found)
-    return found
+    if reasons := stale(record) + changed:
+        remedy = "train it again" if changed else None
+        status.state, status.problem = "stale", problem(record, reasons, remedy)
+    if replay and record.replay and not changed:
+        _replay(record, status)
+    return status
 
 
-def look(
-    names: Iterable[str], folder: Path = records.FOLDER, *, replay: bool = False
-) -> Iterator[Found]:
-    """Look at some records, or at all if none is named.
-
-    Raises
-    ------
-    DianError
-        If there is no record of a name; the nearest ones are listed.
-    """
-    known = records.names(folder)
-    for name in names or known:
-        if name not in known:
-            raise DianError(f"no record {name!r}; {records.did_you_mean(name, known)}")
-        yield audit(name, folder, replay=replay)
-
-
-def look_at_pages(found: Iterable[Found], root: Path = PACKAGE.parent) -> list[Page]:
-    """Tell of every page of the gallery how it stands, and its records.
-
-    A page that shows a record which is not fresh is no better than that.
-    """
-    bad = {one["name"]: one["state"] for one in found if one["state"] != "fresh"}
-    pages_there = list(pages.look(root))
-    for page in pages_there:
-        of_records = [f"record {n} is {bad[n]}" for n in page["records"] if n in bad]
-        if of_records:
-            page["state"] = "stale"
-            page["reasons"] = of_records + page["reasons"]
-    return pages_there
-
-
-def _replay(record: records.Record, found: Found) -> None:
-    """Repeat a record in little, and write down what came of it."""
+def _replay(record: Record, status: Status) -> None:
+    """Compare a record with a short replay, and enter the result in its status."""
     try:
-        where, excess = runner.compare(record)
-    except DianError as error:  # the data are not at hand
-        found |= {"problem": f"record {record.name} cannot be replayed: {error}"}
+        where, status.replay = train.compare(record)
+    except DianError as error:  # the data are not available
+        status.problem = f"record {record.name} cannot be replayed: {error}"
         return
-    found["replay"] = excess
-    if not excess <= 1:
-        reason = f"the replay differs in {where}, by {excess:.3g} times what is allowed"
-        found["reasons"] = [*found["reasons"], reason]
-        again = f"train it again: {record.command}"
-        problem = f"record {record.name}: {reason}; {again}"
-        found |= {"state": "differs", "problem": problem}
+    if not status.replay <= 1:
+        status.state = "differs"
+        status.problem = (
+            f"record {record.name}: the replay differs in {where}, by "
+            f"{status.replay:.3g} times the tolerance; train it again: {record.command}"
+        )
 
 
-def _versions(record: records.Record) -> list[str]:
-    """Name the packages whose version is not that of the last run that vouches."""
-    proofs: list[dict[str, Any]] = record.content["proofs"]
-    last = [record.content, *proofs][-1]["environment"]
-    today = {name: version(name) for name in PACKAGES}
+def _other_versions(record: Record) -> list[str]:
+    """List the packages whose version is not that of the run or of its last replay."""
+    last = record.proofs[-1]["environment"] if record.proofs else record.environment
     return [
-        f"{name} {last.get(name)} -> {today[name]}"
-        for name in PACKAGES
-        if last.get(name) != today[name]
+        f"{name} {last.get(name)} -> {today}"
+        for name, today in versions(*PACKAGES).items()
+        if last.get(name) != today
     ]

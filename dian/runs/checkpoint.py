@@ -1,108 +1,120 @@
-"""What a training needs to go on as if nothing had happened, in one file.
+"""Everything that an interrupted run needs to continue, in one file.
 
-A file is one line, ``dian checkpoint 1`` and the SHA-256 of the rest, and then tensors
-in the safetensors format, with everything else as JSON in their header. Nothing in it
-is ever executed. It is written whole or not at all, and checked before it is read.
+A file is one line, ``dian checkpoint 2`` and the SHA-256 of the rest, followed by what
+:func:`torch.save` writes. It is written atomically, checked before it is read, and read
+with ``weights_only=True``, so that no code in it is ever executed.
 """
 
 import fcntl
-import json
-import os
+import io
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load as from_bytes
-from safetensors.torch import save as to_bytes
-from torch import Tensor
+import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from dian.training import distributed
 from dian.errors import DianError
-from dian.runs.files import sha256, atomic_write
+from dian.runs.files import atomic_write, sha256
 
-MAGIC = "dian checkpoint 1"
+MAGIC = "dian checkpoint 2"
 """The first words of every file; the number is that of the format."""
 
-DAMAGED = "remove it, and the training goes back to the beginning of this seed"
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share a run; by default there is only this one.
+
+    See :mod:`dian.training.distributed` for those that ``torchrun`` starts.
+    """
+
+    rank: int = 0
+    """The number of this process; only process 0 writes files."""
+    world_size: int = 1
+    group: Callable[[torch.device], AbstractContextManager] = nullcontext
+    """Connects the processes during a ``with`` statement."""
+    broadcast: Callable[[Any], Any] = lambda value: value
+    """Returns the value of process 0 in all processes."""
+
+
+ONE_PROCESS = Processes()
 
 
 class Checkpoint:
-    """Where one training keeps its state, and how often.
+    """The file in which one run saves its state.
 
     Parameters
     ----------
     path
         The file. It need not exist, but its folder must.
     identity
-        What the training is, as plain values: a file of another is refused.
-    every
+        What the run is, as plain values: the file of another run is refused.
+    interval_s
         Seconds between two savings.
+    processes
+        Process 0 writes, and reads for all.
 
     Examples
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "one.checkpoint"
-    >>> import torch
     >>> Checkpoint(path, {"seed": 0}).save({"step": 3, "w": torch.ones(2)})
     >>> Checkpoint(path, {"seed": 0}).load()
     {'step': 3, 'w': tensor([1., 1.])}
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any], every: float = 60.0):
-        self.path, self.identity, self.every = path, dict(identity), every
+    def __init__(
+        self,
+        path: Path,
+        identity: Mapping[str, Any],
+        interval_s: float = 60.0,
+        processes: Processes = ONE_PROCESS,
+    ):
+        self.path, self.identity = path, dict(identity)
+        self.interval_s, self.processes = interval_s, processes
         self.began = datetime.now(UTC).isoformat(timespec="seconds")
-        self.elapsed = 0.0  # until the last saving; what is lost after it is not in it
+        self.elapsed = 0.0  # until the last saving: what is lost later is not counted
         self._last = time.monotonic()
 
+    def beside(self, suffix: str) -> "Checkpoint":
+        """Return another file of the same run, with this suffix."""
+        path = self.path.with_suffix(suffix)
+        return Checkpoint(path, self.identity, self.interval_s, self.processes)
+
     def due(self) -> bool:
-        """Tell whether it is time to save again."""
-        return time.monotonic() - self._last >= self.every
+        """Return whether it is time to save again."""
+        return time.monotonic() - self._last >= self.interval_s
 
     def save(self, state: Any) -> None:
-        """Write a state in the place of the one before; one process of several does.
+        """Write a state in place of the previous one; only process 0 does.
 
-        Parameters
-        ----------
-        state
-            Tensors, numbers, texts and None, in dictionaries and lists of any depth.
-
-        Raises
-        ------
-        DianError
-            If the file cannot be written; what it held before stands.
+        It may hold tensors, numbers, strings and None, in dictionaries and lists of any
+        depth; other objects are a :class:`TypeError`.
         """
-        if distributed.number():
+        if self.processes.rank:
             return
         now = time.monotonic()
-        content = {
-            "identity": self.identity,
-            "began": self.began,
-            "elapsed": self.elapsed + now - self._last,
-            "state": state,
-        }
-        write(self.path, content)
-        self.elapsed, self._last = content["elapsed"], now
+        elapsed = self.elapsed + now - self._last
+        content = {"identity": self.identity, "began": self.began, "elapsed": elapsed}
+        write(self.path, content | {"state": state})
+        self.elapsed, self._last = elapsed, now
 
     def load(self) -> Any:
-        """Return the state that was saved last, or None if there is none.
-
-        Raises
-        ------
-        DianError
-            If the file is damaged, or belongs to another training.
-        """
-        content = distributed.from_first(lambda: _bytes(self.path))
+        """Return the state that was saved last, or None if there is none."""
+        mine = self.processes.rank == 0 and self.path.exists()
+        content = self.processes.broadcast(self.path.read_bytes() if mine else None)
         if content is None:
             return None
         found = parse(content, self.path)
         if found["identity"] != self.identity:
             raise DianError(
-                f"{self.path}: saved by another training: "
-                f"{'; '.join(differences(found['identity'], self.identity))}; go on "
-                "with the code and the options that began it, or remove the file"
+                f"{self.path}: saved by another run: "
+                f"{'; '.join(differences(found['identity'], self.identity))}; resume "
+                "with the code and the options that started it, or remove the file"
             )
         self.began, self.elapsed = found["began"], found["elapsed"]
         self._last = time.monotonic()
@@ -110,55 +122,36 @@ class Checkpoint:
 
 
 def write(path: Path, content: Any) -> None:
-    """Write tensors and plain values to a file, whole or not at all.
-
-    Raises
-    ------
-    DianError
-        If the file cannot be written; what it held before stands.
-    """
-    tensors: dict[str, Tensor] = {}
-    text = json.dumps(_strip(content, tensors))
-    body = to_bytes(tensors, metadata={"content": text})
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(f"{MAGIC} {sha256(body)}\n".encode() + body)
-    except OSError as error:
-        raise DianError(
-            f"{path}: cannot be written ({error.strerror}); what was saved before "
-            "stands: make room or choose another folder, and go on with --resume"
-        ) from None
+    """Write tensors and plain values to a file atomically."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    buffer.seek(0)
+    if wrong := get_unsafe_globals_in_checkpoint(buffer):
+        raise TypeError(
+            f"a checkpoint holds tensors and plain values only, got {', '.join(wrong)}"
+        )
+    body = buffer.getvalue()
+    remedy = (
+        "the previous checkpoint is intact: free some space or choose another folder, "
+        "and use --resume"
+    )
+    atomic_write(path, f"{MAGIC} {sha256(body)}\n".encode() + body, remedy)
 
 
 def parse(content: bytes, path: Path) -> Any:
-    """Return what :func:`write` wrote.
-
-    Parameters
-    ----------
-    content
-        All bytes of a file.
-    path
-        What the file is called.
-
-    Raises
-    ------
-    DianError
-        If one bit is not as it was written.
-    """
+    """Return what :func:`write` wrote, if no bit of it has changed."""
     head, _, body = content.partition(b"\n")
     if head != f"{MAGIC} {sha256(body)}".encode():
         raise DianError(
-            f"{path}: expected a file of {MAGIC!r} with the checksum in its first "
-            f"line, found {len(content)} bytes that are damaged or of another format; "
-            f"{DAMAGED}"
+            f"{path}: expected {MAGIC!r} and its checksum in the first line, found "
+            f"{len(content)} bytes that are damaged or of another format; remove it, "
+            "and the run starts this seed again"
         )
-    size = int.from_bytes(body[:8], "little")
-    text = json.loads(body[8 : 8 + size])["__metadata__"]["content"]
-    return _fill(json.loads(text), from_bytes(body))
+    return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Name every entry in which two sets of plain values differ, however deep.
+    """Name every entry in which two nested sets of plain values differ.
 
     >>> differences({"seed": 0, "h": {"n": 1}}, {"seed": 0, "h": {"n": 2}})
     ['h.n is 1, expected 2']
@@ -175,83 +168,20 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[s
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder for one process, and clear it of what a killed one left half done.
+    """Hold a folder for one process, and clear it of half-written files.
 
-    The system lets go of it when the process ends, however it ends.
-
-    Raises
-    ------
-    DianError
-        If the folder cannot be made, or another process holds it.
+    The system releases the lock when the process ends, however it ends.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise DianError(
-            f"{folder}: cannot be written ({error.strerror}); choose another --out"
-        ) from None
-    try:
-        _lock(handle, folder)
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context((folder / "lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for half_written in folder.glob(".*.checkpoint.*"):
+                half_written.unlink()
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror})"
+            if isinstance(error, BlockingIOError):
+                reason = "another process is training this; wait for it"
+            raise DianError(f"{folder}: {reason}, or choose another --out") from None
         yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    """Lock a folder, and remove what was left half written in it."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for half in folder.glob(".*.checkpoint.*"):
-            half.unlink()
-    except BlockingIOError:
-        raise DianError(
-            f"{folder}: another process is training this; wait for it, or choose "
-            "another --out"
-        ) from None
-    except OSError as error:
-        raise DianError(
-            f"{folder}: cannot be locked and cleared ({error.strerror}); choose "
-            "another --out"
-        ) from None
-
-
-def _bytes(path: Path) -> bytes | None:
-    """Read a file, or return None if there is none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise DianError(
-            f"{path}: expected a checkpoint, found what cannot be read "
-            f"({error.strerror}); {DAMAGED}"
-        ) from None
-
-
-def _strip(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Move the tensors out of a nested value, and leave their names in it.
-
-    Dictionaries become lists of pairs: in JSON their keys could only be texts.
-    """
-    if isinstance(value, Tensor):
-        name = str(len(tensors))
-        # A copy: two names of one tensor would be refused, and views are written whole.
-        tensors[name] = value.detach().cpu().clone().contiguous()
-        return {"tensor": name}
-    if isinstance(value, Mapping):
-        return {"map": [[key, _strip(part, tensors)] for key, part in value.items()]}
-    if isinstance(value, list | tuple):
-        return [_strip(part, tensors) for part in value]
-    return value
-
-
-def _fill(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Undo :func:`_strip`; a tuple comes back as a list."""
-    if isinstance(value, list):
-        return [_fill(part, tensors) for part in value]
-    if isinstance(value, Mapping):
-        if "tensor" in value:
-            return tensors[value["tensor"]]
-        return {key: _fill(part, tensors) for key, part in value["map"]}
-    return value

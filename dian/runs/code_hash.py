@@ -1,14 +1,19 @@
-"""What a piece of code depends on, and a hash that a better sentence does not change.
+"""Hashes of code and files: the one place that makes the keys of everything recorded.
 
-The key of a record covers the syntax tree, without comments and docstrings, of every
-module of this package that the run could import. Imports are read from the source and
-followed; nothing is executed, so the site can ask without waiting for torch.
+A record, a chapter of claims, a gallery page and a notebook are all bound to the
+modules of this package that they import. Imports are read from the source and followed;
+no module is executed, so the site computes its keys without waiting for torch. Each
+file is read and parsed once per process, and again only if its size or modification
+time changed.
 """
 
 import ast
+import json
 from collections.abc import Iterator
 from functools import cache
+from importlib import metadata
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from dian.runs.files import sha256
 
@@ -16,125 +21,176 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def source_key(module: str | Path) -> dict[str, str]:
-    """Hash a module and every module of the package that it imports.
+    """Hash the syntax trees of a module and of every module of the package it imports.
+
+    Comments, docstrings and formatting do not count: a better sentence keeps a record
+    fresh.
 
     Parameters
     ----------
     module
-        A module of the package, such as ``dian.rnn.recurrence``, or the path of a script.
-
-    Returns
-    -------
-    key
-        Name of each module to the SHA-256 of its syntax tree. A script is listed
-        under its path's name.
+        A module of the package, such as ``dian.rnn.recurrence``, or the path of a
+        script, which is listed under its file name.
 
     Examples
     --------
     >>> sorted(source_key("dian.runs.files"))
     ['dian', 'dian.errors', 'dian.runs', 'dian.runs.files']
     """
-    if isinstance(module, Path):
-        found = {module.name: module}
-        todo = list(_imports(_text(module), package=None))
-    else:
-        found, todo = {}, [module]
-    while todo:
-        name = todo.pop()
-        path = module_path(name)
-        if path is None or name in found:
-            continue
-        found[name] = path
-        is_package = path.name == "__init__.py"
-        package = name if is_package else name.rpartition(".")[0]
-        todo += _imports(_text(path), package)
-        todo.append(name.rpartition(".")[0])  # a package is imported before its parts
-    return {name: fingerprint(path) for name, path in sorted(found.items())}
+    return {name: fingerprint(path) for name, path in _closure(module).items()}
+
+
+def byte_key(module: str | Path) -> dict[str, str]:
+    """Hash every byte of the same files, for what also depends on their docstrings."""
+    return {name: content_hash(path) for name, path in _closure(module).items()}
+
+
+def record_key(module: str, settings: Any, data: dict[str, str]) -> dict[str, Any]:
+    """Return the key of a run: its settings, data and code, each hashed separately.
+
+    Parameters
+    ----------
+    module
+        The module of the experiment, such as ``dian.experiments.rnn.study``.
+    settings
+        Its settings, as plain values.
+    data
+        The SHA-256 of each data file that the run reads.
+    """
+    return {"settings": digest(settings), "data": data, "modules": source_key(module)}
 
 
 def fingerprint(path: Path) -> str:
-    """Hash the syntax tree of a file, without its comments and docstrings."""
-    return _fingerprint(_text(path))
+    """Hash the syntax tree of a Python file, without comments and docstrings."""
+    return _parse(path, *_version(path)).tree
 
 
-def _text(path: Path) -> str:
-    """Read a file; again only if its time or its size has changed."""
+def strings(path: Path) -> frozenset[str]:
+    """Return the string constants of a Python file, such as the records it loads."""
+    return _parse(path, *_version(path)).strings
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of the bytes of any file."""
+    return _content_hash(path, *_version(path))
+
+
+def versions(*packages: str) -> dict[str, str | None]:
+    """Return the version of each package, or None if it is not installed."""
+    found = {name: metadata.distributions(name=name) for name in packages}
+    return {name: next((d.version for d in ds), None) for name, ds in found.items()}
+
+
+def digest(value: Any) -> str:
+    """Hash a plain value of numbers, strings, lists and dictionaries.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    return sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode())
+
+
+def module_path(module: str) -> Path | None:
+    """Return the file of a module, or None if the package has no such module."""
+    root, *parts = module.split(".")
+    if root != PACKAGE.name:
+        return None
+    folder = PACKAGE.joinpath(*parts)
+    candidates = (folder / "__init__.py", folder.with_suffix(".py"))
+    return next(filter(Path.is_file, candidates), None)
+
+
+def _closure(module: str | Path) -> dict[str, Path]:
+    """Find the files of a module and of every module of the package it imports."""
+    found, seen, todo = {}, set(), [module]
+    if isinstance(module, Path):
+        found[module.name] = module
+        todo = [*_imports(module)]
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if path := module_path(name):
+            found[name] = path
+            # A package is imported before its modules.
+            todo += [name.rpartition(".")[0], *_imports(path)]
+    return dict(sorted(found.items()))
+
+
+class _Source(NamedTuple):
+    """What one Python file holds, as far as the keys need it."""
+
+    tree: str
+    imports: tuple[tuple[int, str, tuple[str, ...]], ...]
+    """Level, module and names of each import statement."""
+    strings: frozenset[str]
+
+
+def _version(path: Path) -> tuple[int, int]:
     status = path.stat()
-    return _read(path, status.st_mtime_ns, status.st_size)
+    return status.st_mtime_ns, status.st_size
 
 
 @cache
-def _read(path: Path, mtime_ns: int, size: int) -> str:
-    return path.read_text(encoding="utf-8")
+def _content_hash(path: Path, mtime_ns: int, size: int) -> str:
+    return sha256(path.read_bytes())
 
 
 @cache
-def _fingerprint(text: str) -> str:
-    tree = ast.parse(text)
+def _parse(path: Path, mtime_ns: int, size: int) -> _Source:
+    tree = ast.parse(path.read_bytes())
+    imports, texts = [], set()
     for node in ast.walk(tree):
-        if isinstance(body := getattr(node, "body", None), list):
-            node.body = [part for part in body if not _is_docstring(part)]
-    return sha256(_canonical(tree).encode())
+        if isinstance(node, ast.Import):
+            imports += [(0, alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = tuple(alias.name for alias in node.names)
+            imports.append((node.level, node.module or "", names))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.add(node.value)
+    hashed = sha256(_canonical(tree).encode())
+    return _Source(hashed, tuple(imports), frozenset(texts))
 
 
-def _is_docstring(node: ast.AST) -> bool:
-    """Tell whether a statement is a text alone: of a module, function or attribute."""
-    value = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+def _imports(path: Path) -> Iterator[str]:
+    """Yield the full name of whatever a file imports, wherever in the file.
+
+    ``from dian import rnn`` may name a module or something inside one: both are
+    yielded, and the caller drops what is not a module.
+    """
+    inside = path.is_relative_to(PACKAGE)
+    package = path.relative_to(PACKAGE.parent).parent.parts if inside else ()
+    for level, base, names in _parse(path, *_version(path)).imports:
+        if level > len(package):
+            continue  # a script has no package to import from
+        if level:
+            stem = package[: len(package) - level + 1]
+            base = ".".join([*stem, base] if base else stem)
+        yield base
+        yield from (f"{base}.{name}" for name in names)
 
 
 def _canonical(node: object) -> str:
-    """Write a tree as text that does not depend on the release of Python.
+    """Write a syntax tree as text that is the same in every release of Python.
 
-    :func:`ast.dump` does: newer releases know more fields and omit empty ones. So
-    fields that are empty are left out here, and lines and columns are not looked at.
+    :func:`ast.dump` differs: newer releases know more fields and omit empty ones. Here
+    empty fields are always omitted, and so are docstrings, lines and columns.
     """
     if isinstance(node, ast.AST):
-        fields = (
-            f"{name}={_canonical(value)}"
-            for name, value in sorted(ast.iter_fields(node))
-            if value is not None and value != [] and name != "kind"
-        )
-        # The constant None has a value that is None, and must not vanish.
+        fields = []
+        for name, value in sorted(ast.iter_fields(node)):
+            if name == "body" and isinstance(value, list):
+                value = [part for part in value if not _is_docstring(part)]
+            if value is not None and value != [] and name != "kind":
+                fields.append(f"{name}={_canonical(value)}")
         return f"{type(node).__name__}({','.join(fields)})"
     if isinstance(node, list):
         return f"[{','.join(map(_canonical, node))}]"
     return repr(node)
 
 
-@cache
-def _imports(text: str, package: str | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_imported(text, package)))
-
-
-def _imported(text: str, package: str | None) -> Iterator[str]:
-    """Name what some code imports, wherever in it.
-
-    ``from dian import rnn`` may name a module or something in one: both are yielded,
-    and what is not a module is dropped by the caller.
-    """
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                if package is None:
-                    continue  # a script has no package to import from
-                parts = package.split(".")
-                stem = ".".join(parts[: len(parts) - node.level + 1])
-                base = f"{stem}.{base}" if base else stem
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def module_path(module: str) -> Path | None:
-    """Find the file of a module of the package, or None if it is not one."""
-    root, *parts = module.split(".")
-    if root != PACKAGE.name:
-        return None
-    folder = PACKAGE.joinpath(*parts)
-    for path in (folder / "__init__.py", folder.with_suffix(".py")):
-        if path.is_file():
-            return path
-    return None
+def _is_docstring(node: ast.AST) -> bool:
+    """Whether a statement is a string alone: of a module, function or attribute."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)

@@ -1,41 +1,41 @@
-"""The machine of a run: its device, what is installed, the commit of the code."""
+"""The environment of a run: device, installed versions, commit of the code."""
 
 import os
 import platform
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dian.errors import DianError
+from dian.runs.code_hash import PACKAGE, versions
+
+PACKAGES = ("torch", "torchvision", "numpy", "safetensors")
+"""The packages whose versions a record names."""
 
 
-def device(name: str) -> torch.device:
+def select_device(name: str) -> torch.device:
     """Return the device that an option names.
+
+    A run that was meant for a GPU never starts on a CPU without an error.
 
     Parameters
     ----------
     name
         ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
 
-    Raises
-    ------
-    DianError
-        If there is no such device. A run that was meant for a GPU never starts
-        on a CPU without saying so.
-
     Examples
     --------
-    >>> device("cpu")
+    >>> select_device("cpu")
     device(type='cpu')
     """
-    there = torch.cuda.is_available()
+    available = torch.cuda.is_available()
     if name == "auto":
-        return torch.device("cuda" if there else "cpu")
+        return torch.device("cuda" if available else "cpu")
     if name not in ("cpu", "cuda"):
         raise DianError(f"--device must be auto, cpu or cuda, got {name!r}")
-    if name == "cuda" and not there:
+    if name == "cuda" and not available:
         raise DianError(
             "--device cuda: torch finds no CUDA GPU on this machine; check the driver "
             "with nvidia-smi, or use --device cpu"
@@ -44,72 +44,58 @@ def device(name: str) -> torch.device:
 
 
 def make_deterministic() -> None:
-    """Let torch refuse what may give other numbers the second time."""
-    # cuBLAS reads this when it starts, and torch asks for it.
+    """Have torch raise an error wherever a repetition could give other numbers."""
+    # cuBLAS reads this when it starts, and torch requires it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
 
 
-def describe(used: torch.device) -> dict[str, str | int | bool | None]:
-    """Say what a run used, for its record."""
-    packages = ("torch", "torchvision", "numpy", "safetensors")
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Describe what a run uses, for its record."""
+    threads, on_gpu = torch.get_num_threads(), device.type == "cuda"
+    # The last digits of a result on a CPU depend on the number of threads.
+    suffix = "" if on_gpu else f", {threads} thread{'s' if threads > 1 else ''}"
+    query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     return {
-        "device": name(used) + _threads(used),
-        "type": used.type,
-        "threads": torch.get_num_threads(),
+        "device": device_name(device) + suffix,
+        "type": device.type,
+        "threads": threads,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "python": platform.python_version(),
-        "cuda": torch.version.cuda if used.type == "cuda" else None,
-        "driver": _run(
-            "nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"
-        )
-        if used.type == "cuda"
-        else None,
-    } | {package: version(package) for package in packages}
+        "cuda": torch.version.cuda if on_gpu else None,
+        "driver": _output(*query) if on_gpu else None,
+    } | versions(*PACKAGES)
 
 
-def commit() -> str:
-    """Return the commit of the code, with ``+changes`` if files differ from it.
-
-    A copy that is not under git, such as on a machine that only trains, gets it from
-    the variable ``DIAN_COMMIT``, or is ``unknown``.
-    """
-    if stated := os.environ.get("DIAN_COMMIT"):
-        return stated
-    folder = str(Path(__file__).parents[1])
-    head = _run("git", "-C", folder, "rev-parse", "HEAD")
-    # An installed copy may lie inside the repository of something else.
-    if head is None or not _run("git", "-C", folder, "ls-files", "__init__.py"):
-        return "unknown"
-    changed = _run("git", "-C", folder, "status", "--porcelain", "--", "*.py")
-    return f"{head}+changes" if changed else head
-
-
-def name(used: torch.device) -> str:
-    """Name the GPU, or the processor."""
-    if used.type == "cuda":
-        return torch.cuda.get_device_name(used)
-    return _processor()
-
-
-def _threads(used: torch.device) -> str:
-    """Say how many threads a processor uses, on which the last digits depend."""
-    if used.type == "cuda":
-        return ""
-    threads = torch.get_num_threads()
-    return f", {threads} thread{'s' if threads > 1 else ''}"
-
-
-def _processor() -> str:
-    """Name the processor; Linux alone tells more than its architecture."""
-    cpuinfo = Path("/proc/cpuinfo")
+def device_name(device: torch.device) -> str:
+    """Name the GPU or the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")  # elsewhere Python knows the architecture only
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
     return " ".join(names[0].split()) if names else f"{platform.machine()} processor"
 
 
-def _run(*command: str) -> str | None:
-    """Return what a command prints, or None if it fails or is not there."""
+def git_commit() -> str:
+    """Return the commit of the code, with ``+changes`` if files differ from it.
+
+    Where the code is not under git, such as on a machine that only trains, it is taken
+    from the variable ``DIAN_COMMIT``, or is ``unknown``.
+    """
+    if stated := os.environ.get("DIAN_COMMIT"):
+        return stated
+    git = ("git", "-C", str(PACKAGE))
+    head = _output(*git, "rev-parse", "HEAD")
+    # An installed copy may be inside the repository of another project.
+    if head is None or not _output(*git, "ls-files", "__init__.py"):
+        return "unknown"
+    changed = _output(*git, "status", "--porcelain", "--", "*.py")
+    return f"{head}+changes" if changed else head
+
+
+def _output(*command: str) -> str | None:
+    """Return what a command prints, or None if it fails or does not exist."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):

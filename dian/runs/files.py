@@ -1,8 +1,8 @@
-"""Files that are either whole or not there: checksums, and writing by rename."""
+"""Files that are read whole or refused, and written whole or not at all."""
 
 import hashlib
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,12 +32,7 @@ def read_verified(path: Path, expected: str, remedy: str) -> bytes:
     expected
         Its SHA-256, in hexadecimal.
     remedy
-        What the reader of the error should do; it ends the message.
-
-    Raises
-    ------
-    DianError
-        If the file is missing, cannot be read, or has other content.
+        What the user should do if the file is missing or damaged; it ends the message.
     """
     try:
         content = path.read_bytes()
@@ -45,8 +40,12 @@ def read_verified(path: Path, expected: str, remedy: str) -> bytes:
         raise DianError(f"{path}: no such file; {remedy}") from None
     except OSError as error:
         raise DianError(f"{path}: {error.strerror}; {remedy}") from None
-    found = sha256(content)
-    if found != expected:
+    return verified(content, expected, path, remedy)
+
+
+def verified(content: bytes, expected: str, path: Path, remedy: str) -> bytes:
+    """Return the bytes read from a file if they have the expected SHA-256."""
+    if (found := sha256(content)) != expected:
         raise DianError(
             f"{path}: expected SHA-256 {expected[:16]}…, found {found[:16]}… in "
             f"{len(content)} bytes: damaged or another version; {remedy}"
@@ -54,26 +53,59 @@ def read_verified(path: Path, expected: str, remedy: str) -> bytes:
     return content
 
 
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, and rename it to ``path`` at the end.
+def atomic_write(path: Path, content: bytes, remedy: str) -> None:
+    """Write a file under a temporary name, and rename it when it is on the disk.
 
-    If anything goes wrong the temporary file is removed, and what was at ``path``
-    before is untouched. The data are on the disk before the name is.
+    After an error the temporary file is removed, and the file at ``path`` is as before.
+
+    Parameters
+    ----------
+    path
+        The file; its folder is created if necessary.
+    content
+        What to write.
+    remedy
+        What the user should do if it cannot be written; it ends the message.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes it private
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DianError(
+            f"{path}: cannot be written ({error.strerror}); {remedy}"
+        ) from None
+
+
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new folder, which takes the place of ``folder`` at the end of the block.
+
+    Until then, and after an error, the old folder is as before. If a process was killed
+    between the two renames, the next call restores the old folder first.
+    """
+    new, old = (folder.with_name(f".{folder.name}.writing-{s}") for s in ("new", "old"))
+    if old.exists() and not folder.exists():
+        old.replace(folder)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    new.mkdir()
     try:
-        os.fsync(folder)
+        yield new
+        folder.replace(old)
+        try:
+            new.replace(folder)
+        except OSError:
+            old.replace(folder)
+            raise
     finally:
-        os.close(folder)
+        shutil.rmtree(new, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,126 +1,96 @@
-"""A run record: what was trained, with what, when, and whether it still holds.
+"""Recorded runs: what was trained, with which code and data, and what it gave.
 
 A record is a folder, ``dian/recorded/NAME/``, of ``record.json`` and two files of
-tensors. It is *intact* when every byte is as it was written, and *fresh* when the code
-that made it is today's code, or when a replay has proved that today's code computes
-the same. :func:`load` checks the first on every read; :func:`stale` tells the second.
+tensors. :func:`load` returns it only if every byte is as it was written. Whether it
+still holds for the code of today is the question of :mod:`dian.runs.freshness`.
 
 This module imports no torch: the site reads records without waiting for it.
 """
 
-import difflib
-import glob
 import json
 import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import load as parse_arrays
 
-from dian.errors import DianError
-from dian.runs.files import read_verified, sha256, atomic_write
-from dian.runs.code_hash import fingerprint, module_path, source_key
+from dian.errors import DianError, did_you_mean
+from dian.runs.code_hash import content_hash, digest, strings
+from dian.runs.files import atomic_write, read_verified, replace_folder, sha256
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-FOLDER = Path(__file__).resolve().parents[1] / "recorded"
+RECORDED = Path(__file__).resolve().parents[1] / "recorded"
+"""The folder of the records that travel with the package."""
 FORMAT = 1
 FIELDS = {
-    "format": int,
-    "name": str,
-    "status": str,
-    "command": str,
-    "module": str,
-    "settings": dict,
-    "seeds": list,
-    "key": dict,
-    "commit": str,
-    "started": str,
-    "ended": str,
-    "seconds": (int, float),
-    "environment": dict,
-    "series": dict,
-    "metrics": dict,
-    "replay": dict,
-    "proofs": list,
-    "files": dict,
-    "checksum": str,
+    *("format", "name", "status", "command", "module", "settings", "seeds", "key"),
+    *("commit", "started", "ended", "seconds", "environment", "series", "metrics"),
+    *("replay", "proofs", "files", "checksum"),
 }
+"""The fields of ``record.json``, all of them required."""
+HEADLINES = {
+    "test/accuracy": "accuracy",
+    "plain/accuracy/1": "accuracy at the training length",
+    "all/frechet": "Fréchet distance",
+}
+"""The metric that stands for a record in one line: the first of these that it has."""
 
 
-@dataclass(frozen=True)
+def _field(name: str, doc: str) -> property:
+    return property(lambda record: record.content[name], doc=doc)
+
+
+@dataclass(frozen=True, repr=False)
 class Record:
-    """One recorded run, already checked against its checksums.
+    """One recorded run, already verified against its checksums.
 
     Examples
     --------
     >>> record = load("rnn-fashion-mnist")
     >>> record.settings["h"]
     128
-    >>> 0.5 < record.value("test/accuracy") < 1
-    True
+    >>> record.headline
+    'accuracy 0.87... ± 0.00...'
     """
 
     folder: Path
     content: Mapping[str, Any]
+    """All fields of ``record.json``."""
 
-    @property
-    def name(self) -> str:
-        """What the run is called."""
-        return self.content["name"]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The frozen settings of the run."""
-        return self.content["settings"]
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds, one run each."""
-        return self.content["seeds"]
-
-    @property
-    def started(self) -> str:
-        """When it started: date and time, UTC, ISO 8601."""
-        return self.content["started"]
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all seeds together, in seconds."""
-        return self.content["seconds"]
+    name = _field("name", "The name of the run.")
+    settings = _field("settings", "The frozen hyperparameters of the run.")
+    seeds = _field("seeds", "The seeds, one training run each.")
+    started = _field("started", "Date and time of the start: UTC, ISO 8601.")
+    seconds = _field("seconds", "Wall time of all seeds together, in seconds.")
+    commit = _field("commit", "The git commit of the code; ``+changes`` if not clean.")
+    command = _field("command", "The command that reproduces the run.")
+    environment = _field("environment", "Device, versions and so on, by name.")
+    replay = _field(
+        "replay", "A short replay to compare with; empty if it holds times."
+    )
+    proofs = _field("proofs", "Replays that gave the same numbers with later code.")
 
     @property
     def device(self) -> str:
-        """The device that trained it."""
-        return self.content["environment"]["device"]
-
-    @property
-    def commit(self) -> str:
-        """The git commit of the code, with ``+changes`` if it was not clean."""
-        return self.content["commit"]
-
-    @property
-    def command(self) -> str:
-        """The command that trains it again."""
-        return self.content["command"]
+        """The device that the run used."""
+        return self.environment["device"]
 
     @property
     def provenance(self) -> str:
-        """Where the numbers come from, in one line."""
+        """The origin of the numbers, in one line."""
         n = len(self.seeds)
         runs = "1 seed (a single run)" if n == 1 else f"{n} seeds"
         commit = re.sub(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", self.commit)
         return (
             f"Recorded on {self.device}, {self.started[:10]}, commit {commit}, "
-            f"{runs}, {self.seconds:.0f} s; again: {self.command}"
+            f"{runs}, {self.seconds:.0f} s; reproduce with: {self.command}"
         )
 
     @property
@@ -141,13 +111,54 @@ class Record:
     @cached_property
     def weights(self) -> dict[str, "Tensor"]:
         """The trained parameters of the first seed."""
-        # Only here is torch needed.
-        from safetensors.torch import load as parse_tensors
+        from safetensors.torch import load as parse_tensors  # only here: it needs torch
 
         return parse_tensors(self._read("weights.safetensors"))
 
+    def model(self, *, seed: int | None = None, device: str = "cpu") -> "nn.Module":
+        """Build the trained network, in evaluation mode.
+
+        Parameters
+        ----------
+        seed
+            Which of the runs; a record keeps the weights of its first seed only.
+        device
+            Where to put the network.
+
+        Examples
+        --------
+        >>> load("rnn-fashion-mnist").model().training
+        False
+        """
+        import torch
+
+        from dian.runs.experiment import find
+
+        if seed not in (None, self.seeds[0]):
+            raise DianError(
+                f"record {self.name} has no weights of seed {seed}, only those of its "
+                f"first seed, {self.seeds[0]}"
+            )
+        experiment = find(self.name)
+        settings = type(experiment.settings)(**self.settings)
+        model = experiment.build(settings, torch.Generator().manual_seed(0))
+        model.load_state_dict(self.weights)
+        return model.to(device).eval()
+
+    def values(self) -> dict[str, Any]:
+        """Return every value of the record by the name that :meth:`value` takes."""
+        values = {"seeds": len(self.seeds), "date": self.started[:10]}
+        values |= {key: getattr(self, key) for key in ("seconds", "device", "commit")}
+        values |= {f"settings/{key}": value for key, value in self.settings.items()}
+        for key, row in self.metrics.items():
+            values[key] = values[f"{key}.mean"] = float(row.mean())
+            values |= {f"{key}.min": float(row.min()), f"{key}.max": float(row.max())}
+            if len(row) > 1:  # a single run has no spread
+                values[f"{key}.sd"] = float(row.std(ddof=1))
+        return values
+
     def value(self, path: str) -> Any:
-        """Look one value up, as the role ``{result}`` does.
+        """Look up one value, as the role ``{result}`` does.
 
         Parameters
         ----------
@@ -155,150 +166,131 @@ class Record:
             A metric such as ``test/accuracy`` (its mean over the seeds), with
             ``.sd``, ``.min`` or ``.max`` behind it for those; or ``settings/NAME``,
             ``seeds`` (their number), ``seconds``, ``device``, ``commit``, ``date``.
-
-        Raises
-        ------
-        DianError
-            If there is no such value; the nearest ones are listed.
         """
-        values = {
-            "seeds": len(self.seeds),
-            "seconds": self.seconds,
-            "device": self.device,
-            "commit": self.commit,
-            "date": self.started[:10],
-        }
-        values |= {f"settings/{key}": value for key, value in self.settings.items()}
-        for key, row in self.metrics.items():
-            values[key] = values[f"{key}.mean"] = float(row.mean())
-            values |= {f"{key}.min": float(row.min()), f"{key}.max": float(row.max())}
-            if len(row) > 1:  # a single run has no spread
-                values[f"{key}.sd"] = float(row.std(ddof=1))
+        values = self.values()
         if path not in values:
             raise DianError(
-                f"record {self.name} has no value {path!r}; {did_you_mean(path, values)}"
+                f"record {self.name} has no value {path!r}; "
+                f"{did_you_mean(path, values)}"
             )
         return values[path]
 
+    @property
+    def headline(self) -> str:
+        """The main metric of the run, mean and standard deviation, if it has one."""
+        key = next((key for key in HEADLINES if key in self.metrics), None)
+        if key is None:
+            return ""
+        row = self.metrics[key]
+        spread = f" ± {row.std(ddof=1):.3f}" if len(row) > 1 else ""
+        return f"{HEADLINES[key]} {row.mean():.3f}{spread}"
+
+    def __repr__(self) -> str:
+        from dian.runs.freshness import stale  # which itself reads records
+
+        n = len(self.seeds)
+        state = "stale" if stale(self) else "fresh"
+        parts = [self.headline, f"{n} seed{'s' if n > 1 else ''}", state]
+        return f"<Record {self.name}: {', '.join(filter(None, parts))}>"
+
+    def _repr_html_(self) -> str:
+        """Show the record in a notebook: its metrics, and its training loss."""
+        rows = [
+            f"<tr><td>{key}</td><td>{row.mean():.4g}</td></tr>"
+            for key, row in self.metrics.items()
+        ]
+        return f"{escape(repr(self))}<table>{''.join(rows[:8])}</table>{self._curve()}"
+
+    def _curve(self, width: int = 200, height: int = 60) -> str:
+        """Draw the training loss by epoch, if the record holds it, as a small SVG."""
+        loss = self.series.get("train/loss", np.empty((1, 0))).mean(0)
+        x = np.linspace(0, width, len(loss))
+        y = height * (1 - loss / loss.max(initial=1e-9))
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+        return points and (
+            f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img">'
+            f'<title>training loss by epoch</title><polyline points="{points}" '
+            'fill="none" stroke="currentColor"/></svg>'
+        )
+
     def _read(self, file: str) -> bytes:
-        """Read one of the record's files; its checksum is compared every time."""
-        expected = self.content["files"].get(file)
-        if expected is None:
-            there = ", ".join(self.content["files"])
-            raise DianError(
-                f"record {self.name}: expected a file {file}, found {there}; "
-                f"{_remedy(self.content)}"
-            )
-        return read_verified(self.folder / file, expected, _remedy(self.content))
+        """Read one of the record's files, verified every time."""
+        files = self.content["files"]
+        if file not in files:
+            raise DianError(f"record {self.name} holds no file {file}")
+        return read_verified(self.folder / file, files[file], _remedy(self.name))
 
 
-def names(folder: Path = FOLDER) -> list[str]:
+def record_names(folder: Path = RECORDED) -> list[str]:
     """List the recorded runs.
 
-    >>> "rnn-fashion-mnist" in names()
+    >>> "rnn-fashion-mnist" in record_names()
     True
     """
     return sorted(path.parent.name for path in folder.glob("*/record.json"))
 
 
-def load(name: str, folder: Path = FOLDER) -> Record:
-    """Read a record, and check every byte of it.
+def used_in(script: Path, folder: Path = RECORDED) -> list[str]:
+    """List the records that a Python file loads.
 
-    Raises
-    ------
-    DianError
-        If there is no such record, or anything in it is not as it was written; the
-        message names it.
+    Every string that is the name of a record counts, so that no way of loading one
+    escapes.
     """
-    if name not in names(folder):
-        raise DianError(f"no record {name!r}; {did_you_mean(name, names(folder))}")
+    return sorted(strings(script).intersection(record_names(folder)))
+
+
+def hashes_of(names: Iterable[str], folder: Path = RECORDED) -> dict[str, str]:
+    """Return the SHA-256 of every file of some records."""
+    files = (file for name in names for file in sorted((folder / name).iterdir()))
+    return {f"{file.parent.name}/{file.name}": content_hash(file) for file in files}
+
+
+def load(name: str, folder: Path = RECORDED) -> Record:
+    """Read a record, and verify every byte of it."""
     path = folder / name / "record.json"
+    if not path.is_file():
+        names = record_names(folder)
+        raise DianError(f"no record {name!r}; {did_you_mean(name, names)}")
     try:
         text = path.read_bytes()
-        content = json.loads(text.decode(), parse_constant=_refuse)
+        content = json.loads(text)
     except (OSError, ValueError) as error:
         raise DianError(
-            f"record {name}: {path} cannot be read ({error}); {_remedy({'name': name})}"
+            f"record {name}: {path} cannot be read ({error}); {_remedy(name)}"
         ) from None
-    _validate(name, content)
-    if text != _text(content):
-        raise DianError(
-            f"record {name}: {path} holds what was recorded, expected it as it was "
-            f"written, byte by byte; {_remedy(content)}"
-        )
+    _verify(name, content, text)
     record = Record(path.parent, content)
     for file in content["files"]:
         record._read(file)
     return record
 
 
-def save(folder: Path, content: dict[str, Any], files: Mapping[str, bytes]) -> None:
-    """Write a record: the files of tensors first, ``record.json`` last.
+def save(folder: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+    """Write a record in the place of the one before, whole or not at all.
 
     Parameters
     ----------
     folder
-        The record's own folder, made if it is not there.
+        The record's own folder.
     content
         All fields of ``record.json`` but ``files`` and ``checksum``, which are added.
     files
         The bytes of each file beside it.
-
-    Raises
-    ------
-    DianError
-        If it cannot be written, or holds what a record may not hold.
-
-    Notes
-    -----
-    Everything is written into another folder first, which takes the place of the old
-    one when all of it is on the disk: if something fails, the old record stands.
     """
-    content = content | {"files": {name: sha256(data) for name, data in files.items()}}
-    content["checksum"] = checksum(content)
-    _validate(content["name"], content)
+    content = sealed(
+        content | {"files": {n: sha256(data) for n, data in files.items()}}
+    )
+    text = to_json(content)
+    _verify(content["name"], content, text)
+    remedy = "free the disk or choose another folder with --out"
     try:
-        with _beside(folder) as beside:
-            new = beside / "new"
-            new.mkdir()
-            for name, data in [*files.items(), ("record.json", _text(content))]:
-                with atomic_write(new / name) as temporary:
-                    temporary.write_bytes(data)
-            _exchange(folder, new, beside / "old")
+        with replace_folder(folder) as new:
+            for name, data in (files | {"record.json": text}).items():
+                atomic_write(new / name, data, remedy)
     except OSError as error:
         raise DianError(
-            f"{folder}: the record cannot be written ({error.strerror}); "
-            "free the disk or choose another folder with --out"
+            f"{folder}: the record cannot be written ({error.strerror}); {remedy}"
         ) from None
-
-
-@contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """Make a folder, and yield another beside it, which is removed at the end.
-
-    If a process was killed while it exchanged them, it is undone first.
-    """
-    prefix = f".{folder.name}.writing-"
-    for left in folder.parent.glob(f"{glob.escape(prefix)}*"):
-        if (left / "old").exists() and not folder.exists():
-            (left / "old").replace(folder)
-        shutil.rmtree(left, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
-    try:
-        yield beside
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _exchange(folder: Path, new: Path, old: Path) -> None:
-    """Put a new folder in the place of one, which goes elsewhere, or back."""
-    folder.replace(old)
-    try:
-        new.replace(folder)
-    except OSError:
-        old.replace(folder)
-        raise
 
 
 def add_proof(record: Record, proof: dict[str, Any], module: str) -> None:
@@ -312,190 +304,46 @@ def add_proof(record: Record, proof: dict[str, Any], module: str) -> None:
         Date, commit, residual, environment and code hashes of the replay.
     module
         The module that defines the experiment today.
-
-    Raises
-    ------
-    DianError
-        If it cannot be written; the record stands as it was.
     """
-    content = dict(record.content) | {
-        "module": module,
-        "proofs": [*record.content["proofs"], proof],
-    }
-    content["checksum"] = checksum(content)
+    changed = {"module": module, "proofs": [*record.proofs, proof]}
+    remedy = (
+        "the record is unchanged; make room or permit writing, and revalidate again"
+    )
     path = record.folder / "record.json"
-    try:
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(_text(content))
-    except OSError as error:
-        raise DianError(
-            f"{path}: cannot be written ({error.strerror}); the record stands as it "
-            "was: make room or make the folder writable, and revalidate again"
-        ) from None
+    atomic_write(path, to_json(sealed(record.content | changed)), remedy)
 
 
-def checksum(content: Mapping[str, Any]) -> str:
-    """SHA-256 of everything in the record but this checksum."""
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a record with the checksum of all other fields."""
     rest = {key: value for key, value in content.items() if key != "checksum"}
     try:
-        return sha256(json.dumps(rest, sort_keys=True, allow_nan=False).encode())
+        return rest | {"checksum": digest(rest)}
     except ValueError:
-        name = content.get("name")
         raise DianError(
-            f"record {name}: a number in it is not finite, and such a result is not "
-            "kept; lower the learning rate, or clip"
+            f"record {content.get('name')}: a number in it is not finite, and such a "
+            "result is not kept; lower the learning rate, or clip"
         ) from None
 
 
-def make_key(module: str, settings: dict, data: dict) -> dict[str, Any]:
-    """Return the source key: settings, data and code, each hashed for itself.
-
-    Parameters
-    ----------
-    module
-        The module of the experiment, such as ``dian.experiments.rnn.study``.
-    settings
-        Its settings.
-    data
-        SHA-256 of each data file it read.
-    """
-    canonical = json.dumps(settings, sort_keys=True).encode()
-    return {
-        "settings": sha256(canonical),
-        "data": data,
-        "modules": source_key(module),
-    }
-
-
-def stale(record: Record) -> list[str]:
-    """Say why a record is not fresh; the list is empty if it is.
-
-    Fresh means: its modules are today's, or a stored replay was made with today's. If
-    not, what changed is told since the last state of the code that it held for.
-
-    A benchmark is no part of the package. Its record names the modules that it timed,
-    and is fresh while these are the same: no replay can vouch for a time.
-    """
-    today = _today(record)
-    vouched = _vouched(record)
-    if today in vouched:
-        return []
-    last = vouched[-1]
-    return [
-        f"{module} {change(last.get(module), today.get(module))}"
-        for module in sorted(last | today)
-        if last.get(module) != today.get(module)
-    ]
-
-
-def _today(record: Record) -> dict[str, str]:
-    """Hash the code that the record depends on as it is now."""
-    if record.content["replay"]:
-        return source_key(record.content["module"])
-    # A benchmark is not part of the package: its record names the modules it timed.
-    paths = ((name, module_path(name)) for name in record.content["key"]["modules"])
-    return {name: fingerprint(path) for name, path in paths if path}
-
-
-def why_stale(name: str, folder: Path = FOLDER) -> str | None:
-    """Say in one line why a record must not be shown, or nothing if it may be.
-
-    >>> why_stale("rnn-fashion-mnist")
-    """
-    try:
-        record = load(name, folder)
-        reasons = stale(record)
-    except DianError as error:
-        return str(error)
-    if not reasons:
-        return None
-    return f"record {name} is stale: {', '.join(reasons)}; {refresh_hint(record)}"
-
-
-def refresh_hint(record: Record) -> str:
-    """Say what makes a record fresh whose code alone has changed.
-
-    >>> refresh_hint(load("rnn-fashion-mnist"))
-    'run: python -m dian revalidate rnn-fashion-mnist, or train it again'
-    """
-    if not record.content["replay"]:  # it holds times, which no replay gives again
-        return f"run: {record.command}"
-    return f"run: python -m dian revalidate {record.name}, or train it again"
-
-
-def _vouched(record: Record) -> list[dict[str, str]]:
-    """Every state of the code that the record is known to hold for, in order."""
-    proofs = [proof["modules"] for proof in record.content["proofs"]]
-    return [record.content["key"]["modules"], *proofs]
-
-
-def change(before: str | None, after: str | None) -> str:
-    """Say what became of something that has a hash.
-
-    >>> change("a", "b"), change(None, "b"), change("a", None)
-    ('changed', 'is new', 'is gone')
-    """
-    if before is None:
-        return "is new"
-    return "is gone" if after is None else "changed"
-
-
-def _refuse(constant: str) -> None:
-    """Refuse NaN and infinity, which are no JSON, though Python reads them."""
-    raise ValueError(f"{constant} is not a number")
-
-
-def _text(content: Mapping[str, Any]) -> bytes:
-    """Write a record as JSON, a row of numbers in one line, so that a diff is short."""
+def to_json(content: Mapping[str, Any]) -> bytes:
+    """Write a record as JSON, each row of numbers in one line: its diffs are short."""
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     text = re.sub(r"\[[^\[\]{}]*\]", lambda row: " ".join(row[0].split()), text)
     return f"{text}\n".encode()
 
 
-def _validate(name: str, content: Any) -> None:
-    """Refuse a record that is not of the format, was edited, or did not succeed."""
-
-    def require(condition: bool, what: str) -> None:
-        if not condition:
-            raise DianError(f"record {name}: {what}; {_remedy({'name': name})}")
-
-    require(isinstance(content, dict), "expected a JSON object")
-    for field, kind in FIELDS.items():
-        require(field in content, f"expected a field {field!r}, found none")
-        found = type(content[field]).__name__
-        require(
-            isinstance(content[field], kind),
-            f"field {field!r} has a wrong type, {found}",
-        )
-    unknown = sorted(set(content) - set(FIELDS))
-    require(not unknown, f"unknown fields {unknown}, expected none")
-    form = content["format"]
-    require(form == FORMAT, f"expected format {FORMAT}, found {form}")
-    require(
-        checksum(content) == content["checksum"],
-        "record.json was changed by hand: its checksum does not fit",
-    )
-    require(content["name"] == name, f"it says that it is {content['name']!r}")
-    status = content["status"]
-    require(status == "success", f"its status is {status!r}, expected 'success'")
-    seeds = content["seeds"]
-    different = bool(seeds) and len(set(seeds)) == len(seeds)
-    require(different, f"bad seeds {seeds}, expected one or more, all different")
-    for group in ("series", "metrics"):
-        for key, rows in content[group].items():
-            fits = len(rows) == len(seeds)
-            told = f"{len(seeds)} expected, {len(rows)} found"
-            require(fits, f"{key} is not one row for each seed: {told}")
+def _verify(name: str, content: Any, text: bytes) -> None:
+    """Refuse a record of another format or name, or one that was edited."""
+    problem = None
+    if odd := FIELDS ^ set(content if isinstance(content, dict) else ()):
+        problem = f"expected the fields of a record; missing or unknown: {sorted(odd)}"
+    elif sealed(content)["checksum"] != content["checksum"] or to_json(content) != text:
+        problem = "record.json is not as it was written, byte by byte"
+    elif (found := (content["name"], content["format"])) != (name, FORMAT):
+        problem = f"expected the name {name!r} and format {FORMAT}, found {found}"
+    if problem:
+        raise DianError(f"record {name}: {problem}; {_remedy(name)}")
 
 
-def _remedy(content: Mapping[str, Any]) -> str:
-    name = content["name"]
+def _remedy(name: str) -> str:
     return f"restore it with git, or run: python -m dian train {name}"
-
-
-def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
-    """Say what the reader may have meant."""
-    near = difflib.get_close_matches(wrong, list(valid), n=3, cutoff=0.5)
-    return (
-        f"nearest: {', '.join(near)}" if near else f"valid: {', '.join(sorted(valid))}"
-    )

@@ -1,12 +1,11 @@
 """From an experiment to its record, and back: train, replay, revalidate."""
 
-import importlib
 import json
 import math
-import pkgutil
 import shutil
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,204 +14,93 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-import dian.experiments
-from dian.runs import (
-    checkpoint as checkpoints,
-    environment as machine,
-    record as records,
-    runlog,
-)
-from dian.training import distributed
-from dian.runs.checkpoint import Checkpoint
-from dian.data import SAMPLE_CHECKSUMS
 from dian.errors import DianError
-from dian.runs.experiment import Experiment
-from dian.runs.runlog import Report, RunLog
-from dian.runs.code_hash import source_key
-from dian.runs.experiment import Outcome
+from dian.runs.checkpoint import (
+    ONE_PROCESS,
+    Checkpoint,
+    Processes,
+    differences,
+    lock_folder,
+)
+from dian.runs.code_hash import record_key, source_key
+from dian.runs.environment import (
+    describe_environment,
+    device_name,
+    git_commit,
+    make_deterministic,
+    select_device,
+)
+from dian.runs.experiment import Experiment, Job, Outcome, find
+from dian.runs.record import FORMAT, RECORDED, Record, add_proof, load, save
 
 TOLERANCE = 1e-5
-"""How far a replayed number may be from the recorded one, relative to it."""
-
-LOG = "log.jsonl"
-"""The log of a training, in its :func:`working_folder`."""
+"""The largest relative difference between a replayed number and the recorded one."""
 
 
-def experiments() -> dict[str, Experiment]:
-    """Find every experiment by its name.
+@dataclass(frozen=True)
+class Options:
+    """How an experiment is trained; what is trained is in its settings."""
 
-    >>> "rnn-fashion-mnist" in experiments()
-    True
-    """
-    found = {}
-    names = pkgutil.walk_packages(dian.experiments.__path__, "dian.experiments.")
-    for module in names:
-        loaded = importlib.import_module(module.name)
-        for experiment in getattr(loaded, "EXPERIMENTS", ()):
-            found[experiment.name] = experiment
-    return dict(sorted(found.items()))
-
-
-def find(name: str) -> Experiment:
-    """Return the experiment of this name.
-
-    Raises
-    ------
-    DianError
-        If there is none; the nearest names are listed.
-    """
-    known = experiments()
-    if name not in known:
-        raise DianError(f"no experiment {name!r}; {records.did_you_mean(name, known)}")
-    return known[name]
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    n_seed: int | None = None
+    """Number of seeds, from 0 on. Default: that of the experiment."""
+    quick: bool = False
+    """Use the quick settings and the bundled sample: a dry run, not a result."""
+    commit: str | None = None
+    """The commit that the record names. Default: that of git."""
+    resume: bool = False
+    """Continue an interrupted training run; without it, one is an error."""
+    interval_s: float = 60.0
+    """Seconds between two checkpoints."""
+    report: Callable[[int, Any], object] | None = None
+    """Called in process 0 with the seed and each step."""
+    processes: Processes = ONE_PROCESS
+    """The processes that share each batch."""
 
 
 def train(
-    name: str,
-    out: Path,
-    *,
-    device: str = "auto",
-    n_seed: int | None = None,
-    quick: bool = False,
-    commit: str | None = None,
-    resume: bool = False,
-    every: float = 60.0,
-    report: Report = lambda part, done, total, loss: None,
-) -> records.Record | None:
+    experiment: Experiment, out: Path, options: Options = Options()
+) -> Record | None:
     """Train an experiment with every seed, and write its record.
 
-    What is done is saved in a hidden folder beside ``out`` until the record is there.
-    Where torchrun started several processes they share each batch, and the first alone
-    writes.
-
-    Parameters
-    ----------
-    name
-        Of the experiment.
-    out
-        The folder of the record. It is written when everything is done, and what it
-        held before stands until then.
-    device
-        ``auto``, ``cpu`` or ``cuda``.
-    n_seed
-        How many seeds, from 0 on. Default: as many as the experiment says.
-    quick
-        Its quick settings on the bundled sample: a trial, not a result.
-    commit
-        What the record says of the code. Default: what git says.
-    resume
-        Go on with a training that was interrupted. Without it one is refused.
-    every
-        Seconds between two savings of a training.
-    report
-        Called after each step with the seed's name, the steps done and in all, and
-        the loss, in the first process.
+    Checkpoints are kept in a hidden folder beside ``out`` until the record is written.
+    A record that ``out`` held before stays until then.
 
     Returns
     -------
     record
-        In the first process; None in the others.
-
-    Raises
-    ------
-    DianError
-        If the name, the device or the data are not there, if a loss is not finite, if
-        an interrupted training is there and is not to be resumed, or was another.
+        In process 0; None in the others, which write nothing.
     """
-    experiment = find(name)
-    target = machine.device(device)
-    settings = experiment.quick if quick else experiment.settings
-    data = experiment.data(quick)
-    seeds = range(experiment.n_seed if n_seed is None else n_seed)
-    # Of the code that runs, so they are taken before somebody edits a file.
-    commit = commit or machine.commit()
-    key = records.make_key(
-        experiment.run.__module__,
-        asdict(settings),
-        SAMPLE_CHECKSUMS if quick else experiment.checksums,
-    )
-    machine.make_deterministic()
-    environment = _environment(target)
-    identity = {
-        "name": name,
-        "settings": asdict(settings),
-        "key": key,
-        # Another machine would not give the same numbers, and the record names one.
-        "environment": {
-            "processor": machine.name(target),
-            "torch": environment["torch"],
-        },
-    }
-    first = distributed.number() == 0
-
-    def run(seed: int, folder: Path) -> tuple[Outcome, Checkpoint]:
-        log = RunLog(runlog.into(folder / LOG))
-
-        def after_step(done: int, total: int, loss: float) -> None:
-            if first:
-                log(f"seed {seed}", done, total, loss)
-                report(f"seed {seed}", done, total, loss)
-
-        path = folder / f"seed-{seed}.checkpoint"
-        checkpoint = Checkpoint(path, identity | {"seed": seed}, every)
-        if (saved := checkpoint.load()) and "outcome" in saved:
-            return Outcome(**saved["outcome"]), checkpoint
-        options = {"after_step": after_step, "checkpoint": checkpoint}
-        try:
-            outcome = experiment.run(settings, data, seed, target, **options)
-        except torch.OutOfMemoryError as error:
+    device, processes = select_device(options.device), options.processes
+    settings = experiment.quick if options.quick else experiment.settings
+    data = experiment.data(options.quick)
+    make_deterministic()
+    # Now, before anybody edits the code that is running.
+    content = _description(experiment, settings, device, options)
+    working, first = working_folder(out), processes.rank == 0
+    with lock_folder(working) if first else nullcontext():
+        if first and not options.resume and [*working.glob("seed-*.checkpoint")]:
             raise DianError(
-                f"seed {seed}: expected room for a batch on {machine.name(target)}, "
-                f"found too little ({str(error).partition('.')[0]}); free it or share "
-                "the batch among several with torchrun, and go on with --resume"
-            ) from None
-        checkpoint.save({"outcome": outcome.state_dict()})
-        return outcome, checkpoint
-
-    working = working_folder(out)
-    with checkpoints.lock_folder(working) if first else nullcontext():
-        left = sorted(working.glob("seed-*.checkpoint"))
-        if first and left and not resume:
-            raise DianError(
-                f"{working}: an interrupted training is here ({left[-1].name}); go on "
-                "with --resume, or remove the folder to begin anew"
+                f"{working}: an interrupted training run is here; resume it with "
+                "--resume, or remove the folder to start again"
             )
-        with distributed.together(target):
-            _require_same(identity)
-            runs = [run(seed, working) for seed in seeds]
+        with processes.group(device):
+            runs = []
+            for seed in content["seeds"]:
+                job = _job(seed, device, out, content, options)
+                runs.append((_run(experiment, settings, data, job), job.checkpoint))
         if not first:
             return None
-        outcomes = [outcome for outcome, _ in runs]
-        content = {
-            "format": records.FORMAT,
-            "name": name,
-            "status": "success",
-            "command": _command(name, quick, n_seed),
-            "module": experiment.run.__module__,
-            "settings": asdict(settings),
-            "seeds": list(seeds),
-            "commit": commit,
-            "started": runs[0][1].began,
-            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(sum(checkpoint.elapsed for _, checkpoint in runs), 1),
-            "environment": environment,
-            "series": _rows([outcome.series for outcome in outcomes]),
-            "metrics": _rows([outcome.metrics for outcome in outcomes]),
-            "replay": replay(experiment, settings, data),
-            "proofs": [],
-            "key": key,
-        }
-        files = {
-            "arrays.safetensors": to_bytes(_stack([o.arrays for o in outcomes])),
-            "weights.safetensors": to_bytes(outcomes[0].weights),
-        }
-        records.save(out, content, files)
-        _remove(working)
-    return records.load(out.name, out.parent)
+        content["replay"] = replay(experiment, settings, data)
+        _write(out, content, runs)
+        # If this fails, complete runs are left: they do no harm, and can be resumed.
+        shutil.rmtree(working, ignore_errors=True)
+    return load(out.name, out.parent)
 
 
 def working_folder(out: Path) -> Path:
-    """Where a training keeps its state and its log until the record is written.
+    """Return where a training run keeps its checkpoints until its record is written.
 
     >>> working_folder(Path("runs/rnn"))
     PosixPath('runs/.rnn.training')
@@ -220,15 +108,105 @@ def working_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.training")
 
 
-def replay(experiment: Experiment, settings: Any, data: Any) -> dict[str, Any]:
-    """Run seed 0 in little, on the CPU, in float64, and tell all numbers.
+def _description(
+    experiment: Experiment, settings: Any, device: torch.device, options: Options
+) -> dict[str, Any]:
+    """Return the fields of the record that are known before training."""
+    n = options.processes.world_size
+    start = "python" if n == 1 else f"torchrun --nproc-per-node={n}"
+    seeds = "" if options.n_seed is None else f" --seeds {options.n_seed}"
+    used = describe_environment(device)
+    checksums = experiment.quick_checksums if options.quick else experiment.checksums
+    plain = asdict(settings)
+    return {
+        "format": FORMAT,
+        "name": experiment.name,
+        "status": "success",
+        "command": f"{start} -m dian train {experiment.name}"
+        f"{' --quick' * options.quick}{seeds}",
+        "module": experiment.module,
+        "settings": plain,
+        "seeds": list(range(options.n_seed or experiment.n_seed)),
+        "commit": options.commit or git_commit(),
+        "environment": used
+        | {"device": f"{n} x {used['device']}" if n > 1 else used["device"]}
+        | {"processes": n},
+        "proofs": [],
+        "key": record_key(experiment.module, plain, dict(checksums)),
+    }
 
-    A whole run: what happens late, such as the end of the schedule or the judging, is
-    a part of it. In float64, since training amplifies rounding: in float32 another
-    number of threads changes the loss of the 50th step in its fourth digit.
+
+def _job(
+    seed: int,
+    device: torch.device,
+    out: Path,
+    content: dict[str, Any],
+    options: Options,
+) -> Job:
+    """Return the job of one seed, with the checkpoint that it resumes from."""
+    identity = {key: content[key] for key in ("name", "settings", "key")}
+    # Another device or version of torch would not give the same numbers.
+    identity["processor"] = device_name(device)
+    identity["torch"] = content["environment"]["torch"]
+    checkpoint = Checkpoint(
+        working_folder(out) / f"seed-{seed}.checkpoint",
+        identity | {"seed": seed},
+        options.interval_s,
+        options.processes,
+    )
+    report = None if options.processes.rank else options.report
+    return Job(seed, device, report=report, checkpoint=checkpoint)
+
+
+def _run(experiment: Experiment, settings: Any, data: Any, job: Job) -> Outcome:
+    """Run one seed, unless its outcome is already saved."""
+    if (saved := job.checkpoint.load()) and "complete" in saved:
+        return Outcome(**saved["complete"])
+    try:
+        outcome = experiment.run(settings, data, job)
+    except torch.OutOfMemoryError as error:
+        raise DianError(
+            f"seed {job.seed}: {str(error).partition('.')[0]}; free some memory or "
+            "share each batch among several devices with torchrun, and use --resume"
+        ) from None
+    job.checkpoint.save({"complete": outcome.state_dict()})
+    return outcome
+
+
+def _write(
+    out: Path, content: dict[str, Any], runs: list[tuple[Outcome, Checkpoint]]
+) -> None:
+    """Write the record of complete runs, one for each seed."""
+    outcomes, checkpoints = zip(*runs, strict=True)
+
+    def collect(part: str) -> dict[str, list[Any]]:
+        rows = [getattr(outcome, part) for outcome in outcomes]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    content |= {
+        "started": checkpoints[0].began,
+        "ended": _now(),
+        "seconds": round(sum(checkpoint.elapsed for checkpoint in checkpoints), 1),
+        "series": collect("series"),
+        "metrics": collect("metrics"),
+    }
+    arrays = {key: torch.stack(parts) for key, parts in collect("arrays").items()}
+    files = {
+        "arrays.safetensors": to_bytes(arrays),
+        "weights.safetensors": to_bytes(outcomes[0].weights),
+    }
+    save(out, content, files)
+
+
+def replay(experiment: Experiment, settings: Any, data: Any) -> dict[str, Any]:
+    """Run seed 0 at reduced scale, on the CPU in float64, and return all numbers.
+
+    It is a whole run, so that what happens late, such as the end of the schedule or the
+    evaluation, is a part of it. In float64, because training amplifies rounding errors:
+    in float32 another number of threads changes the fourth digit of the 50th loss.
     """
     small, few = experiment.smoke_settings(settings, data)
-    outcome = experiment.run(small, few, 0, torch.device("cpu"), dtype=torch.float64)
+    outcome = experiment.run(small, few, Job(dtype=torch.float64))
     series = {
         f"{key} of epoch {epoch}": value
         for key, values in outcome.series.items()
@@ -242,172 +220,111 @@ def replay(experiment: Experiment, settings: Any, data: Any) -> dict[str, Any]:
 
 
 def revalidate(
-    name: str, folder: Path = records.FOLDER, commit: str | None = None
+    name: str, folder: Path = RECORDED, commit: str | None = None
 ) -> dict[str, Any]:
-    """Replay a record with today's code, and store the proof if it is the same.
-
-    Parameters
-    ----------
-    name
-        Of the record.
-    folder
-        Where the records are.
-    commit
-        What the proof says of the code. Default: what git says.
+    """Replay a record with today's code, and store the proof if the numbers agree.
 
     Returns
     -------
     proof
-        Its date, commit, residual and the hashes of the modules it holds for.
-
-    Raises
-    ------
-    DianError
-        If a number differs, or the settings do: then the run has to be trained again.
+        Date, commit, residual and the hashes of the modules that it holds for.
     """
-    record = records.load(name, folder)
-    if not record.content["replay"]:
+    record = load(name, folder)
+    if not record.replay:
         raise DianError(
-            f"record {name}: it holds times, which no replay gives again; "
-            f"run: {record.command}"
+            f"record {name}: it holds times, which cannot be replayed; run: "
+            f"{record.command}"
         )
-    again = f"train it again: {record.command}"
-    if other := changed(record):
-        raise DianError(f"record {name}: {', '.join(other)}; {again}")
-    module = find(name).run.__module__  # an experiment may have moved
-    modules = source_key(module)
-    commit = commit or machine.commit()
-    where, residual = compare(record)
-    if not residual <= 1:
-        raise DianError(
-            f"record {name}: the replay differs from the record in {where}, by "
-            f"{residual:.3g} times what is allowed; {again}"
-        )
+    module = find(name).module  # an experiment may have moved
+    # Before the replay: the hashes are those of the code that runs.
+    modules, commit = source_key(module), commit or git_commit()
+    if not (reasons := changed(record)):
+        where, residual = compare(record)
+        if not residual <= 1:
+            reasons = [
+                f"the replay differs from the record in {where}, by {residual:.3g} "
+                "times the tolerance"
+            ]
+    if reasons:
+        again = f"train it again: {record.command}"
+        raise DianError(f"record {name}: {', '.join(reasons)}; {again}")
     proof = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": _now(),
         "commit": commit,
         "residual": residual * TOLERANCE,
-        "environment": machine.describe(torch.device("cpu")),
+        "environment": describe_environment(torch.device("cpu")),
         "modules": modules,
     }
-    records.add_proof(record, proof, module)
+    add_proof(record, proof, module)
     return proof
 
 
-def changed(record: records.Record) -> list[str]:
-    """Name the settings and the data of a record that are not those of today.
+def changed(record: Record) -> list[str]:
+    """List the settings and data files of a record that are different today.
 
-    >>> changed(records.load("rnn-fashion-mnist"))
+    >>> changed(load("rnn-fashion-mnist"))
     []
     """
     experiment = find(record.name)
-    today = json.loads(json.dumps(asdict(experiment.settings)))  # tuples become lists
-    data, data_today = record.content["key"]["data"], experiment.checksums
-    settings = [
-        f"setting {key} {record.settings.get(key)} -> {today.get(key)}"
-        for key in sorted(today | record.settings)
-        if today.get(key) != record.settings.get(key)
-    ]
-    files = [
-        f"data file {file} {records.change(data.get(file), data_today.get(file))}"
-        for file in sorted(data | data_today)
-        if data.get(file) != data_today.get(file)
-    ]
-    return settings + files
+    today = {
+        "setting": json.loads(json.dumps(asdict(experiment.settings))),  # tuples: lists
+        "data file": dict(experiment.checksums),
+    }
+    before = {"setting": record.settings, "data file": record.content["key"]["data"]}
+    return differences(before, today)
 
 
-def compare(record: records.Record) -> tuple[str, float]:
-    """Replay a record with today's code, here, and write nothing.
+def compare(record: Record) -> tuple[str, float]:
+    """Replay a record with today's code; nothing is written.
 
     Returns
     -------
     where, excess
-        The number that differs most, and by how much, in units of what is allowed.
+        The number that differs most, and by how much, in units of the tolerance.
     """
     experiment = find(record.name)
-    machine.make_deterministic()
+    make_deterministic()
     new = replay(experiment, experiment.settings, experiment.data(False))
-    return _difference(record.content["replay"], new)
+    return _difference(record.replay, new)
 
 
-def _remove(working: Path) -> None:
-    """Remove what a training kept, now that its record is written."""
-    try:
-        shutil.rmtree(working)
-    except OSError as error:
-        raise DianError(
-            f"{working}: the record is written, but this folder cannot be removed "
-            f"({error.strerror}); remove it before the next training"
-        ) from None
-
-
-def _environment(target: torch.device) -> dict[str, Any]:
-    """Say what a training uses, in all its processes."""
-    found, n = machine.describe(target), distributed.processes()
-    device = found["device"] if n == 1 else f"{n} x {found['device']}"
-    return found | {"device": device, "processes": n}
-
-
-def _require_same(identity: dict[str, Any]) -> None:
-    """Refuse to train together with processes that would do something else."""
-    ours = json.dumps(identity)
-    theirs = distributed.from_first(ours.encode).decode()
-    if ours != theirs:
-        told = checkpoints.differences(json.loads(ours), json.loads(theirs))
-        raise DianError(
-            f"process {distributed.number()} differs from the first: {'; '.join(told)}; "
-            "start all of them with the same code, options, data and kind of device"
-        )
-
-
-def _command(name: str, quick: bool, n_seed: int | None) -> str:
-    n = distributed.processes()
-    start = "python" if n == 1 else f"torchrun --nproc-per-node={n}"
-    seeds = "" if n_seed is None else f" --seeds {n_seed}"
-    return f"{start} -m dian train {name}{' --quick' if quick else ''}{seeds}"
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, float]:
-    """Find where two replays differ most, in units of what is allowed there."""
-    flat_old, flat_new = dict(_flatten(old)), dict(_flatten(new))
-    if flat_old.keys() != flat_new.keys():
-        missing = sorted(flat_old.keys() ^ flat_new.keys())
-        return f"what it holds ({missing[0]})", float("inf")
+    """Return where two replays differ most, in units of the tolerance."""
+    before, after = dict(_numbers(old)), dict(_numbers(new))
+    if before.keys() != after.keys():
+        missing = sorted(before.keys() ^ after.keys())
+        return f"what it holds ({missing[0]})", math.inf
 
     def excess(key: str) -> float:
-        scale = max(abs(flat_old[key]), 1e-2)  # of what is nearly 0
-        times = abs(flat_new[key] - flat_old[key]) / scale / TOLERANCE
+        (value, scale), (today, _) = before[key], after[key]
+        times = abs(today - value) / max(scale, 1e-2) / TOLERANCE
         return times if math.isfinite(times) else math.inf
 
-    where = max(flat_old, key=excess)
+    where = max(before, key=excess)
     return where, excess(where)
 
 
-def _flatten(replayed: dict[str, Any]):
-    """Yield every number of a replay with a name of its own."""
+def _numbers(replayed: dict[str, Any]) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Yield every number of a replay by a name of its own, with its scale."""
     for step, loss in enumerate(replayed["losses"], start=1):
-        yield f"the loss of step {step}", loss
+        yield f"the loss of step {step}", (loss, abs(loss))
     for key, value in replayed["metrics"].items():
-        yield f"metrics/{key}", value
-    for key, values in replayed["weights"].items():
-        for what, value in zip(("length", "projection"), values, strict=True):
-            yield f"the {what} of {key}", value
+        yield f"metrics/{key}", (value, abs(value))
+    for key, (norm, projection) in replayed["weights"].items():
+        # By chance a projection can be close to 0, and its rounding error is not.
+        yield f"the norm of {key}", (norm, norm)
+        yield f"the projection of {key}", (projection, norm)
 
 
 def _fingerprint(weight: Tensor) -> list[float]:
-    """Two numbers that move when a tensor does: its length, and a projection of it.
+    """Return the norm of a tensor and a projection of it.
 
-    Unlike a checksum they can be compared within a tolerance, on another machine.
+    Unlike a checksum they can be compared with a tolerance, on another machine.
     """
     flat = weight.detach().double().flatten()
     direction = torch.cos(torch.arange(len(flat), dtype=torch.float64))
     return [flat.norm().item(), (flat @ direction).item()]
-
-
-def _rows(parts: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Collect one value for each seed under each name."""
-    return {key: [part[key] for part in parts] for key in parts[0]}
-
-
-def _stack(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {key: torch.stack([part[key] for part in parts]) for key in parts[0]}

@@ -1,4 +1,4 @@
-"""Random changes of images that keep their meaning.
+"""Data augmentation: random changes of images that keep their class.
 
 Axis names: ``batch`` images, each of ``row`` by ``column`` pixels. The random numbers
 are drawn on the CPU, so that they are the same on every device.
@@ -9,12 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from dian.errors import require
+
+Images = Float[Tensor, "batch row column"]
+
 
 def random_horizontal_flip(
-    images: Float[Tensor, "batch row column"],
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "batch row column"]:
-    """Mirror each image left to right with probability one half.
+    images: Images, generator: torch.Generator | None = None
+) -> Images:
+    """Mirror each image left to right with probability 1/2.
 
     >>> images = torch.tensor([[[0.0, 1.0]]] * 4)
     >>> random_horizontal_flip(images, torch.Generator().manual_seed(0))[:, 0]
@@ -28,18 +31,11 @@ def random_horizontal_flip(
 
 
 def random_shift(
-    images: Float[Tensor, "batch row column"],
-    max_shift: int,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "batch row column"]:
-    """Move each image by up to ``max_shift`` pixels up or down and left or right.
+    images: Images, max_shift: int, generator: torch.Generator | None = None
+) -> Images:
+    """Shift each image vertically and horizontally by up to ``max_shift`` pixels.
 
-    Every whole number of pixels is as likely. What comes in at the edge is 0.
-
-    Raises
-    ------
-    ValueError
-        If ``max_shift`` is negative.
+    Shifts are uniform integers. Pixels from outside the image are 0.
 
     Examples
     --------
@@ -47,11 +43,10 @@ def random_shift(
     tensor([[[0., 0., 0.],
              [1., 1., 0.]]])
     """
-    if max_shift < 0:
-        raise ValueError(f"max_shift must be 0 or more pixels, got {max_shift}")
+    require(max_shift >= 0, f"max_shift must be 0 or more pixels, got {max_shift}")
     n_image, n_row, n_column = images.shape
     corners = torch.randint(2 * max_shift + 1, (2, n_image), generator=generator)
     down, right = corners.to(images.device)
-    # Every window of the padded image, as views: nothing is copied but the chosen one.
+    # All windows of the padded image are views; only the chosen one is copied.
     windows = pad(images, [max_shift] * 4).unfold(1, n_row, 1).unfold(2, n_column, 1)
     return windows[torch.arange(n_image, device=images.device), down, right]

@@ -1,36 +1,10 @@
-r"""Dropout from an explicit generator: masks, and their application to states."""
+r"""Dropout masks from an explicit random-number generator."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dian.training import distributed
-
-
-def dropout(
-    X: Float[Tensor, "*time batch h"],
-    rate: float,
-    generator: torch.Generator | None = None,
-) -> Float[Tensor, "*time batch h"]:
-    """Drop features at random, the same at every step, and enlarge what is left.
-
-    The mean stays as it was. Gal and Ghahramani, *A theoretically grounded application
-    of dropout in recurrent neural networks*, 2016, arXiv:1512.05287.
-
-    Raises
-    ------
-    ValueError
-        If the rate is not in [0, 1).
-
-    Examples
-    --------
-    >>> dropout(torch.ones(1, 8), 0.5, torch.Generator().manual_seed(0))
-    tensor([[0., 2., 0., 0., 0., 2., 0., 2.]])
-    """
-    if not 0 <= rate < 1:
-        raise ValueError(f"rate must be in [0, 1), got {rate}")
-    kept = distributed.rand(*X.shape[-2:], generator=generator) >= rate
-    return X * (kept.to(X) / (1 - rate))
+from dian.errors import require
 
 
 def dropout_mask(
@@ -38,28 +12,27 @@ def dropout_mask(
     rate: float,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, "*shape"]:
-    r"""Draw what dropout leaves of each weight: 0, or :math:`1 / (1 - p)`.
+    r"""Draw factors: 0 with probability :math:`p`, otherwise :math:`1 / (1 - p)`.
+
+    The mean of a factor is 1. ``x * dropout_mask(x, rate)`` is dropout of each feature,
+    and ``x * dropout_mask(x[0], rate)`` shares the mask along the first axis.
 
     Parameters
     ----------
     like
-        A tensor of the shape, the type and the device that are wanted.
+        A tensor with the shape, dtype and device of the mask.
     rate
-        The chance :math:`p` of a zero.
+        The probability :math:`p`.
     generator
-        The source of the randomness, on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If the rate is not in [0, 1).
+        The random numbers are drawn on its device. Default: the global generator of the
+        device of ``like``.
 
     Examples
     --------
     >>> dropout_mask(torch.ones(8), 0.5, torch.Generator().manual_seed(0))
     tensor([0., 2., 0., 0., 0., 2., 0., 2.])
     """
-    if not 0 <= rate < 1:
-        raise ValueError(f"rate must be in [0, 1), got {rate}")
-    kept = torch.rand(like.shape, generator=generator) >= rate
+    require(0 <= rate < 1, f"rate must be in [0, 1), got {rate}")
+    device = like.device if generator is None else generator.device
+    kept = torch.rand(like.shape, generator=generator, device=device) >= rate
     return kept.to(like) / (1 - rate)

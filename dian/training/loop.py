@@ -1,233 +1,212 @@
-"""One training loop for every network of the report."""
+"""The training loop, as an iterator over optimization steps."""
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from dian.errors import DianError
-from dian.runs.checkpoint import Checkpoint, differences
 from dian.training import distributed
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """Something whose state can be taken, and be given to another of its kind."""
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return tensors and plain values."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> object:
-        """Take them over."""
-
-
-def fit(
-    model: nn.Module,
-    loss_fn: Callable[[Tensor], Tensor],
-    n_samples: int,
-    *,
-    optimizer: torch.optim.Optimizer,
-    batch_size: int,
-    epochs: int,
-    generator: torch.Generator,
-    schedule: Callable[[float], float],
-    clip: Callable[[Iterable[nn.Parameter]], object] | None = None,
-    after_step: Callable[[int, int, float], None] | None = None,
-    after_epoch: Callable[[int, float], None] | None = None,
-    checkpoint: Checkpoint | None = None,
-    keep: Mapping[str, Stateful] | None = None,
-) -> list[float]:
-    """Train a model in place, and return the loss of every step.
-
-    With a checkpoint, the state is saved now and then; if one is there, the training
-    goes on from it, and gives what it would have given without the interruption.
-
-    Parameters
-    ----------
-    model
-        Left in training mode.
-    loss_fn
-        The loss of the items with these indices. It holds the data, which stay where
-        they are: nothing is loaded, and nothing is copied but one batch. It calls the
-        model once, so that several processes can share the batch
-        (:func:`dian.training.distributed.spread`).
-    n_samples
-        Number of items; each epoch sees all of them once, in a new order. The last
-        batch of an epoch may be smaller.
-    optimizer
-        Its learning rates, as given, are the highest ones.
-    batch_size, epochs
-        Items in a batch, and passes over the data.
-    generator
-        The source of the order of the data, on the CPU.
-    schedule
-        The factor of the learning rate, from the share of all steps that are done:
-        0 at the first step, below 1 at the last.
-    clip
-        Called with the parameters between the backward pass and the step.
-    after_step
-        Called with the steps done, the steps in all, and the loss of the last one.
-    after_epoch
-        Called with the epochs done, and the mean loss of the last one.
-    checkpoint
-        Where the state is saved, and is looked for at the beginning.
-    keep
-        By name, whatever else changes during the training and is not in ``model``,
-        ``optimizer`` or ``generator``: it is saved and restored with them.
-
-    Raises
-    ------
-    DianError
-        If a loss is not finite, or ``clip`` refuses its gradient: the parameters are
-        those that gave it, and are saved beside the checkpoint, which stays as it was.
-        If the checkpoint is of another model.
-
-    Examples
-    --------
-    The mean of three numbers, found by descent:
-
-    >>> import torch
-    >>> from torch import nn
-    >>> from dian.training.schedules import SCHEDULES
-    >>> x, model = torch.tensor([1.0, 2.0, 6.0]), nn.Linear(1, 1, bias=False)
-    >>> losses = fit(model, lambda i: ((model.weight - x[i]) ** 2).mean(), 3,
-    ...              optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-    ...              schedule=SCHEDULES["constant"], batch_size=3, epochs=90,
-    ...              generator=torch.Generator())
-    >>> model.weight
-    Parameter containing:
-    tensor([[3.0000]], requires_grad=True)
-    """
-    rates = [group["lr"] for group in optimizer.param_groups]
-    n_step = epochs * math.ceil(n_samples / batch_size)
-    run = _Run(model, optimizer, generator, keep or {})
-    if checkpoint is not None and (saved := checkpoint.load()):
-        run.restore(saved, checkpoint)
-    losses = run.losses
-    with distributed.spread(model, loss_fn) as loss_fn:
-        for epoch in range(run.epoch, epochs + 1):
-            model.train()
-            if run.order is None:
-                run.epoch, run.done = epoch, 0
-                run.order = torch.randperm(n_samples, generator=generator)
-            batches = run.order.split(batch_size)
-            for index in batches[run.done :]:
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * schedule(len(losses) / n_step)
-                run.step(loss_fn, index, clip, checkpoint)
-                if after_step is not None:
-                    after_step(len(losses), n_step, losses[-1])
-                if run.done == len(batches) and after_epoch is not None:
-                    recent = losses[-len(batches) :]
-                    after_epoch(epoch, sum(recent) / len(recent))
-                if checkpoint is not None and checkpoint.due():
-                    checkpoint.save(run.state())
-            run.order = None
-    return losses
-
-
-@dataclass
-class _Run:
-    """Everything that changes while a model is trained."""
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    generator: torch.Generator
-    keep: Mapping[str, Stateful]
-    losses: list[float] = field(default_factory=list)
-    epoch: int = 1
-    order: Tensor | None = None
-    """The items of this epoch, in their order; None between two epochs."""
-    done: int = 0
-    """Batches of this epoch that are done."""
-
-    def step(
-        self,
-        loss_fn: Callable[[Tensor], Tensor],
-        index: Tensor,
-        clip: Callable[[Iterable[nn.Parameter]], object] | None,
-        checkpoint: Checkpoint | None,
-    ) -> None:
-        """Go down the loss of one batch, or save the state that cannot."""
-        self.optimizer.zero_grad()
-        loss = loss_fn(index)
-        self.losses.append(loss.item())
-        try:
-            if not math.isfinite(self.losses[-1]):
-                raise ValueError(
-                    f"the loss is {self.losses[-1]}, expected a finite number; lower "
-                    "the learning rate, or clip"
-                )
-            loss.backward()
-            if clip is not None:
-                clip(self.model.parameters())
-        except ValueError as error:
-            raise DianError(self.failure(str(error), index, checkpoint)) from None
-        self.optimizer.step()
-        self.done += 1
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "keep": {name: part.state_dict() for name, part in self.keep.items()},
-            "losses": self.losses,
-            "epoch": self.epoch,
-            "order": self.order,
-            "done": self.done,
-        }
-
-    def restore(self, saved: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-        found, expected = _kinds(saved["model"]), _kinds(self.model.state_dict())
-        if found != expected:
-            raise DianError(
-                f"{checkpoint.path}: of another model: "
-                f"{'; '.join(differences(found, expected))}; go on with the code that "
-                "began the training, or remove the file"
-            )
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.generator.set_state(saved["generator"])
-        for name, part in self.keep.items():
-            part.load_state_dict(saved["keep"][name])
-        self.losses, self.epoch = saved["losses"], saved["epoch"]
-        self.order, self.done = saved["order"], saved["done"]
-
-    def failure(self, reason: str, index: Tensor, checkpoint: Checkpoint | None) -> str:
-        """Save the state of a step that failed, and tell the user of it."""
-        items = ", ".join(map(str, index[:8].tolist()))
-        more = ", …" if len(index) > 8 else ""
-        told = (
-            f"step {len(self.losses)} (epoch {self.epoch}, items {items}{more}): "
-            f"{reason}"
-        )
-        if checkpoint is None:
-            return told
-        failed = Checkpoint(
-            checkpoint.path.with_suffix(".failed.checkpoint"), checkpoint.identity
-        )
-        failed.save(self.state() | {"items": index})
-        return f"{told}; the state that failed is in {failed.path}"
-
-
-def _kinds(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Describe each tensor by what must not change between saving and restoring."""
-    return {
-        name: f"{str(w.dtype).removeprefix('torch.')} {tuple(w.shape)}"
-        for name, w in weights.items()
-    }
-
+from dian.training.clipping import clip_by_norm
+from dian.training.schedules import SCHEDULES
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
 }
-"""The optimisers by their name in the settings of an experiment.
+"""The optimizers by their names in the settings of an experiment.
 
 :meta hide-value:
 """
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimization step that is done."""
+
+    number: int
+    """Counted from 1."""
+    total: int
+    """Number of steps of the whole training run."""
+    epoch: int
+    """Counted from 1."""
+    loss: float
+    """Of the batch, before the step."""
+    grad_norm: float | None = None
+    """Of the gradient before clipping; None without ``max_norm``."""
+    epoch_loss: float | None = None
+    """At the last step of an epoch, the mean of its losses; otherwise None."""
+
+
+@dataclass
+class Training:
+    """A training run, as an iterator over its steps.
+
+    Iterating trains the model in place and yields a :class:`Step` after each step.
+    Everything that the remaining steps depend on is in :meth:`state_dict`. A training
+    run that is given that state continues, and gives the same bits as one that was
+    never interrupted. If a loss or a gradient is not finite, the iteration raises a
+    :class:`FloatingPointError` before the step is taken.
+
+    Examples
+    --------
+    The mean of three numbers, by gradient descent:
+
+    >>> x, model = torch.tensor([1.0, 2.0, 6.0]), nn.Linear(1, 1, bias=False)
+    >>> training = Training(
+    ...     model,
+    ...     lambda x: ((model.weight - x) ** 2).mean(),
+    ...     (x,),
+    ...     optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+    ...     batch_size=3,
+    ...     epochs=90,
+    ... )
+    >>> for step in training:
+    ...     pass
+    >>> model.weight
+    Parameter containing:
+    tensor([[3.0000]], requires_grad=True)
+    """
+
+    model: nn.Module
+    loss_fn: Callable[..., Tensor]
+    """Takes the tensors of a batch, and returns the mean of the loss over its items."""
+    data: tuple[Tensor, ...] | DataLoader
+    """Tensors whose first axis is the items: each epoch sees all items once, in a new
+    order. Or a loader of batches, whose order is its own and not part of the state."""
+    _: KW_ONLY
+    optimizer: torch.optim.Optimizer
+    """Its learning rates are the peak rates."""
+    epochs: int
+    batch_size: int = 64
+    """The last batch of an epoch may be smaller. A loader has its own."""
+    generator: torch.Generator = field(default_factory=torch.Generator)
+    """The source of the order of the items, on the CPU."""
+    schedule: str | Callable[[float], float] = "constant"
+    """The factor of the learning rate as a function of the fraction of steps done, or
+    its name in :data:`~dian.training.schedules.SCHEDULES`."""
+    max_norm: float | None = None
+    """For :func:`~dian.training.clipping.clip_by_norm`."""
+    transform: Callable[..., tuple[Tensor, ...]] | None = None
+    """Called with the tensors of each batch, for augmentation and noise. Among several
+    processes it is called in each with the whole batch, before that is sharded."""
+
+    losses: list[float] = field(default_factory=list, init=False)
+    """The loss of every step so far."""
+    epoch: int = field(default=1, init=False)
+    """The current epoch."""
+    done: int = field(default=0, init=False)
+    """The batches of the current epoch that are done."""
+    order: Tensor | None = field(default=None, init=False)
+    """The order of the items in the current epoch; None if none has begun."""
+
+    def __post_init__(self):
+        if isinstance(self.schedule, str):
+            if self.schedule not in SCHEDULES:
+                names = ", ".join(SCHEDULES)
+                raise ValueError(
+                    f"schedule must be one of {names} or a function, got "
+                    f"{self.schedule!r}"
+                )
+            self.schedule = SCHEDULES[self.schedule]
+        if not isinstance(self.data, DataLoader):
+            lengths = [len(part) for part in self.data]
+            if len(set(lengths)) != 1 or not lengths[0]:
+                raise ValueError(
+                    f"data must be tensors of the same number of items, at least one, "
+                    f"got {lengths}"
+                )
+        self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches in an epoch."""
+        if isinstance(self.data, DataLoader):
+            return len(self.data)
+        return math.ceil(len(self.data[0]) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Step]:
+        loss_fn = distributed.data_parallel(self.model, self.loss_fn)
+        while self.epoch <= self.epochs:
+            for batch in self._batches():
+                yield self._step(loss_fn, batch)
+            self.epoch, self.done, self.order = self.epoch + 1, 0, None
+
+    def _batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """Yield the batches of the current epoch that are not done yet."""
+        if isinstance(self.data, DataLoader):
+            for batch in itertools.islice(self.data, self.done, None):
+                yield (batch,) if isinstance(batch, Tensor) else tuple(batch)
+            return
+        if self.order is None:
+            order = torch.randperm(len(self.data[0]), generator=self.generator)
+            # A generator that the model draws from, too, may differ among processes.
+            self.order = distributed.broadcast_from_rank0(order)
+        for index in self.order.split(self.batch_size)[self.done :]:
+            yield tuple(part[index] for part in self.data)
+
+    def _step(self, loss_fn: Callable[..., Tensor], batch: tuple[Tensor, ...]) -> Step:
+        total, grad_norm = self.epochs * self.steps_per_epoch, None
+        for group, rate in zip(
+            self.optimizer.param_groups, self._peak_rates, strict=True
+        ):
+            group["lr"] = rate * self.schedule(len(self.losses) / total)
+        self.model.train()
+        if self.transform is not None:
+            batch = self.transform(*batch)
+        self.optimizer.zero_grad()
+        loss = loss_fn(*batch)
+        self.losses.append(loss.item())
+        if not math.isfinite(self.losses[-1]):
+            raise self._failure(
+                f"the loss is {self.losses[-1]}, expected a finite number; lower the "
+                "learning rate, or clip the gradient"
+            )
+        loss.backward()
+        if self.max_norm is not None:
+            try:
+                grad_norm = clip_by_norm(self.model.parameters(), self.max_norm)
+            except ValueError as error:
+                raise self._failure(str(error)) from None
+        self.optimizer.step()
+        self.done += 1
+        step = Step(len(self.losses), total, self.epoch, self.losses[-1], grad_norm)
+        if self.done < self.steps_per_epoch:
+            return step
+        recent = self.losses[-self.steps_per_epoch :]
+        return replace(step, epoch_loss=sum(recent) / len(recent))
+
+    def _failure(self, reason: str) -> FloatingPointError:
+        """Return an error that names the step, the epoch and the items."""
+        where = f"step {len(self.losses)} (epoch {self.epoch}"
+        if self.order is not None:
+            index = self.order.split(self.batch_size)[self.done].tolist()
+            items = ", ".join(map(str, index[:8])) + (", …" if len(index) > 8 else "")
+            where += f", items {items}"
+        return FloatingPointError(f"{where}): {reason}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the remaining steps depend on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "losses": self.losses,
+            "epoch": self.epoch,
+            "done": self.done,
+            "order": self.order,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the state of another training run of the same kind."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.losses = list(state["losses"])
+        self.epoch, self.done = state["epoch"], state["done"]
+        self.order = state["order"]

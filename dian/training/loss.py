@@ -1,22 +1,23 @@
-r"""The loss of a classifier, and its gradient.
+r"""Softmax, cross-entropy and its gradient.
 
-Axis names: ``*batch`` are any leading axes (``(time, batch)`` when there is a label
-for every step, ``(batch,)`` when there is one for a whole sequence), ``n_class`` is
-the number of classes.
+Axis names: ``*batch`` are any leading axes: ``(time, batch)`` with a target at every
+step, ``(batch,)`` with one per sequence; ``num_classes`` is the number of classes.
 """
 
 import torch
 from jaxtyping import Bool, Float, Inexact, Int
 from torch import Tensor
 
+from dian.errors import kind, require
+
 
 def softmax(
-    logits: Inexact[Tensor, "*batch n_class"],
-) -> Inexact[Tensor, "*batch n_class"]:
-    r"""Turn logits into probabilities, :math:`p_i = e^{o_i} / \sum_j e^{o_j}`.
+    logits: Inexact[Tensor, "*batch num_classes"],
+) -> Inexact[Tensor, "*batch num_classes"]:
+    r"""Return probabilities, :math:`p_i = e^{o_i} / \sum_j e^{o_j}`.
 
-    The largest logit is subtracted first, which changes nothing and keeps the
-    exponential from overflowing.
+    The largest logit is subtracted first, which does not change the result and avoids
+    overflow.
 
     >>> softmax(torch.tensor([1000.0, 1000.0]))
     tensor([0.5000, 0.5000])
@@ -27,12 +28,14 @@ def softmax(
 
 
 def cross_entropy(
-    logits: Inexact[Tensor, "*batch n_class"],
-    labels: Int[Tensor, "*batch"],
+    logits: Inexact[Tensor, "*batch num_classes"],
+    target: Int[Tensor, "*batch"],
     mask: Bool[Tensor, "*batch"] | None = None,
-    smoothing: float = 0.0,
+    *,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
 ) -> Inexact[Tensor, ""]:
-    r"""Mean over the unmasked positions of minus the log-probability of the label.
+    r"""Return the mean negative log-probability of the target classes, in nats.
 
     .. math::
 
@@ -42,61 +45,58 @@ def cross_entropy(
     Parameters
     ----------
     logits
-        Scores before the softmax, in nats.
-    labels
-        The right class of each position, from 0 to ``n_class - 1``.
+        Unnormalized log-probabilities.
+    target
+        The class of each position, from 0 to ``num_classes - 1``.
     mask
-        ``True`` where a position counts. Default: all do.
-    smoothing
-        The share :math:`\varepsilon` of each target that is spread evenly over all
-        classes: :math:`\ell_n = -\sum_i [(1 - \varepsilon)\, y_{n, i} +
+        ``True`` where a position counts. Default: all positions count.
+    label_smoothing
+        The weight :math:`\varepsilon` of the uniform distribution in the target
+        distribution: :math:`\ell_n = -\sum_i [(1 - \varepsilon)\, y_{n, i} +
         \varepsilon / C] \log p_{n, i}`.
-
-    Returns
-    -------
-    loss
-        In nats. A guess that knows nothing scores the logarithm of ``n_class``.
-
-    Raises
-    ------
-    ValueError
-        If no position counts, a label that counts is not a class, labels are not whole
-        numbers, or ``smoothing`` is not in [0, 1].
+    ignore_index
+        A value of ``target`` that masks its position.
 
     Notes
     -----
-    The sum over time with the mean over the batch is another loss, larger by the
-    number of steps; what is used here is the mean over everything that counts, as in
-    :func:`torch.nn.functional.cross_entropy`.
+    The mean is over all positions that count, as in
+    :func:`torch.nn.functional.cross_entropy`, whose ``ignore_index`` is -100 by
+    default. A uniform prediction has a loss of :math:`\ln` ``num_classes``.
 
     Examples
     --------
     >>> cross_entropy(torch.zeros(3, 10), torch.tensor([0, 7, 9]))  # log 10
     tensor(2.3026)
     """
-    _check(logits, labels, mask, smoothing)
+    mask = _counted(logits, target, mask, label_smoothing, ignore_index)
     if mask is not None:
-        # Chosen first: what is masked may hold any label, and even NaN.
-        logits, labels = logits[mask], labels[mask]
+        # Selected first: masked positions may have any target, and even NaN as logits.
+        logits, target = logits[mask], target[mask]
     shift = logits.real.amax(-1, keepdim=True)
-    normaliser = torch.log(torch.exp(logits - shift).sum(-1)) + shift[..., 0]
-    nll = normaliser - _of_target(logits, labels, smoothing)
+    log_normalizer = torch.log(torch.exp(logits - shift).sum(-1)) + shift[..., 0]
+    of_target = logits.gather(-1, target.unsqueeze(-1).long())[..., 0]
+    if label_smoothing:
+        uniform = logits.mean(-1)
+        of_target = (1 - label_smoothing) * of_target + label_smoothing * uniform
+    nll = log_normalizer - of_target
     return nll.mean()
 
 
 def cross_entropy_backward(
-    logits: Float[Tensor, "*batch n_class"],
-    labels: Int[Tensor, "*batch"],
+    logits: Float[Tensor, "*batch num_classes"],
+    target: Int[Tensor, "*batch"],
     mask: Bool[Tensor, "*batch"] | None = None,
-    smoothing: float = 0.0,
-) -> Float[Tensor, "*batch n_class"]:
-    r"""Return the gradient of :func:`cross_entropy` by the logits.
+    *,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+) -> Float[Tensor, "*batch num_classes"]:
+    r"""Return the gradient of :func:`cross_entropy` with respect to the logits.
 
     .. math::
 
         G_n = \frac{\partial L}{\partial o_n} = \frac{m_n}{Z}\,(p_n - y_n),
 
-    with :math:`y_n` the one-hot row of the label, or what smoothing makes of it,
+    where :math:`y_n` is the one-hot target or, with label smoothing,
     :math:`(1 - \varepsilon)\, y_n + \varepsilon / C`. Each row sums to zero.
 
     Examples
@@ -104,53 +104,34 @@ def cross_entropy_backward(
     >>> cross_entropy_backward(torch.zeros(1, 4), torch.tensor([2]))
     tensor([[ 0.2500,  0.2500, -0.7500,  0.2500]])
     """
-    _check(logits, labels, mask, smoothing)
+    mask = _counted(logits, target, mask, label_smoothing, ignore_index)
     if mask is None:
-        mask = torch.ones_like(labels, dtype=torch.bool)
-    even = smoothing / logits.shape[-1]
-    target = torch.full_like(logits, even)
-    index = labels.where(mask, 0).unsqueeze(-1).long()
-    target.scatter_(-1, index, 1 - smoothing + even)
-    # Chosen, not multiplied by 0: what is masked may be NaN, and has gradient 0.
-    gradient = torch.where(mask.unsqueeze(-1), softmax(logits) - target, 0.0)
+        mask = torch.ones_like(target, dtype=torch.bool)
+    even = label_smoothing / logits.shape[-1]
+    y = torch.full_like(logits, even)
+    index = target.where(mask, 0).unsqueeze(-1).long()
+    y.scatter_(-1, index, 1 - label_smoothing + even)
+    # Selected, not multiplied by 0: masked logits may be NaN.
+    gradient = torch.where(mask.unsqueeze(-1), softmax(logits) - y, 0.0)
     return gradient / mask.sum()
 
 
-def _of_target(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Average each row over its target: the entry of the label, without smoothing."""
-    of_label = logits.gather(-1, labels.unsqueeze(-1).long())[..., 0]
-    if not smoothing:
-        return of_label
-    return (1 - smoothing) * of_label + smoothing * logits.mean(-1)
-
-
-def _check(
-    logits: Tensor, labels: Tensor, mask: Tensor | None, smoothing: float
-) -> None:
-    """Refuse what would otherwise be broadcast, or read out of bounds."""
-    if not 0 <= smoothing <= 1:
-        raise ValueError(f"smoothing must be in [0, 1], got {smoothing}")
-    if labels.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"labels must have shape {tuple(logits.shape[:-1])}, one for each row of "
-            f"logits, got {tuple(labels.shape)}"
-        )
-    if mask is not None and mask.shape != labels.shape:
-        raise ValueError(
-            f"mask must have the shape {tuple(labels.shape)} of labels, "
-            f"got {tuple(mask.shape)}"
-        )
-    if mask is not None and mask.dtype != torch.bool:
-        raise ValueError(
-            f"mask must be boolean, True where a label counts, got {mask.dtype}"
-        )
-    if labels.is_floating_point() or labels.is_complex():
-        raise ValueError(f"labels must be whole numbers, got {labels.dtype}")
-    counted = labels if mask is None else labels[mask]
-    if not counted.numel():
-        raise ValueError("no position counts: the batch is empty or all masked")
+def _counted(logits, target, mask, label_smoothing, ignore_index) -> Tensor | None:
+    """Return the mask of the positions that count, or raise on wrong arguments."""
+    fits = 0 <= label_smoothing <= 1
+    require(fits, f"label_smoothing must be in [0, 1], got {label_smoothing}")
+    shape, num_classes = tuple(logits.shape[:-1]), logits.shape[-1]
+    fits = target.shape == shape and not target.is_floating_point()
+    require(fits, f"target must be integers of shape {shape}, got {kind(target)}")
+    if mask is not None:
+        fits = mask.shape == shape and mask.dtype == torch.bool
+        require(fits, f"mask must be booleans of shape {shape}, got {kind(mask)}")
+    if ignore_index is not None:
+        kept = target != ignore_index
+        mask = kept if mask is None else mask & kept
+    counted = target if mask is None else target[mask]
+    require(counted.numel(), "no position counts: the batch is empty or all masked")
     low, high = int(counted.min()), int(counted.max())
-    if low < 0 or high >= logits.shape[-1]:
-        raise ValueError(
-            f"labels must lie in 0..{logits.shape[-1] - 1}, got {low}..{high}"
-        )
+    fits = low >= 0 and high < num_classes
+    require(fits, f"target must be in 0..{num_classes - 1}, got {low}..{high}")
+    return mask

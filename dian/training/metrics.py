@@ -1,252 +1,285 @@
-r"""How good a classifier is: from one confusion matrix, or from its probabilities.
+r"""Classification metrics from a confusion matrix or from predicted probabilities.
 
-:math:`C_{ij}` counts the items of true class :math:`i` that were predicted as class
-:math:`j`. It adds up over batches; the ratios made of it do not, so they are taken
-once, from the whole matrix. A ratio 0/0 (a class that is neither present nor
-predicted) counts as 0, as in scikit-learn with ``zero_division=0``.
+The entry :math:`C_{ij}` of a confusion matrix counts items of target class :math:`i`
+that were predicted as class :math:`j`. Confusion matrices of several batches add up;
+the ratios computed from them do not, so compute them once, from the sum. A ratio 0/0 (a
+class that is neither present nor predicted) is 0, as in scikit-learn with
+``zero_division=0``.
 
-What a matrix of counts cannot tell, how sure the classifier was, is told by the numbers
-at the end: :math:`p_{n, i}` is the probability that it gave to class :math:`i` of item
-:math:`n`.
+All functions take tensors, NumPy arrays or lists. In the formulas :math:`p_{n, i}` is
+the predicted probability of class :math:`i` for item :math:`n`, and :math:`y_n` its
+target.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
+
+from dian.errors import kind, require
+
+Classes = Integer[Tensor, "n"] | Integer[np.ndarray, "n"] | Sequence[int]
+"""Class indices, one per item."""
+Counts = Integer[Tensor, "c c"] | Integer[np.ndarray, "c c"] | Sequence[Sequence[int]]
+"""A confusion matrix."""
+Probabilities = Float[Tensor, "n c"] | Float[np.ndarray, "n c"] | Sequence[Sequence]
+"""Predicted probabilities, one row per item."""
 
 
 def confusion_matrix(
-    true: Int[Tensor, "n"], predicted: Int[Tensor, "n"], n_class: int
-) -> Int[Tensor, "n_class n_class"]:
-    """Count how often each true class (row) was predicted as each class (column).
+    *, target: Classes, preds: Classes, num_classes: int | None = None
+) -> Int[Tensor, "c c"]:
+    """Count how often each target class (row) was predicted as each class (column).
 
-    Raises
-    ------
-    ValueError
-        If they are not two rows of whole numbers of one length, or hold something that
-        is not a class.
+    Parameters
+    ----------
+    target, preds
+        Target and predicted classes.
+    num_classes
+        Number of classes. Default: the largest class that occurs, plus one.
 
     Examples
     --------
-    >>> true, predicted = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1])
-    >>> confusion_matrix(true, predicted, n_class=2)
-    tensor([[1, 1],
-            [0, 1]])
-
-    Of many batches: the sum, and no mean of anything.
-
-    >>> C = torch.zeros(2, 2, dtype=torch.long)
-    >>> for t, p in zip(true.split(2), predicted.split(2)):
-    ...     C += confusion_matrix(t, p, n_class=2)
-    >>> C
+    >>> confusion_matrix(target=[0, 0, 1], preds=[0, 1, 1])
     tensor([[1, 1],
             [0, 1]])
     """
-    for name, classes in (("true", true), ("predicted", predicted)):
-        _check_classes(name, classes)
-    if true.shape != predicted.shape:
-        raise ValueError(
-            f"true and predicted must have one length, got {len(true)} and "
-            f"{len(predicted)}"
-        )
-    for name, classes in (("true", true), ("predicted", predicted)):
-        if classes.numel() and not (classes.min() >= 0 and classes.max() < n_class):
-            raise ValueError(
-                f"{name} must lie in 0..{n_class - 1}, "
-                f"got {int(classes.min())}..{int(classes.max())}"
-            )
-    pairs = true.long() * n_class + predicted.long()
-    return pairs.bincount(minlength=n_class**2).view(n_class, n_class)
+    target, preds = _tensor(target), _tensor(preds)
+    if num_classes is None:
+        num_classes = 1 + int(max(target.max(), preds.max()))
+    target = _classes("target", target, num_classes)
+    preds = _classes("preds", preds, num_classes)
+    lengths = f"{len(target)} and {len(preds)}"
+    require(len(target) == len(preds), f"target and preds differ in length: {lengths}")
+    pairs = target * num_classes + preds
+    return pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
 
 
-def accuracy(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, ""]:
-    r"""Return the share of all items that were predicted right.
+class ConfusionMatrix:
+    """A confusion matrix accumulated over batches.
+
+    Examples
+    --------
+    >>> total = ConfusionMatrix(2)
+    >>> total.update(target=[0, 0], preds=[0, 1])
+    >>> total.update(target=[1], preds=[1])
+    >>> total.counts
+    tensor([[1, 1],
+            [0, 1]])
+    >>> f1(total.counts, average="macro").item()
+    0.667
+    """
+
+    def __init__(self, num_classes: int):
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.long)
+
+    def update(self, *, target: Classes, preds: Classes) -> None:
+        """Add the counts of a batch."""
+        n = len(self.counts)
+        batch = confusion_matrix(target=target, preds=preds, num_classes=n)
+        self.counts += batch.to(self.counts.device)
+
+
+def accuracy(C: Counts) -> Float[Tensor, ""]:
+    r"""Return the fraction of items that were predicted correctly.
 
     .. math::
 
         \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}}
 
-    >>> accuracy(torch.tensor([[3, 1], [0, 4]])).item()
+    >>> accuracy([[3, 1], [0, 4]]).item()
     0.875
     """
+    C = _counts(C)
     return _ratio(C.trace(), C.sum())
 
 
-def precision(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, "n_class"]:
-    r"""Return, of those predicted as each class, the share that are of it.
+def precision(C: Counts, average: str | None = None) -> Float[Tensor, "*c"]:
+    r"""Return the fraction of correct predictions among those of each class.
 
     .. math::
 
         P_c = \frac{C_{cc}}{\sum_i C_{ic}}
 
-    >>> precision(torch.tensor([[3, 1], [0, 4]])).tolist()
+    With ``average="macro"``, return the mean over all classes.
+
+    >>> precision([[3, 1], [0, 4]]).tolist()
     [1.0, 0.8]
     """
-    return _ratio(C.diagonal(), C.sum(0))
+    C = _counts(C)
+    return _averaged(_ratio(C.diagonal(), C.sum(0)), average)
 
 
-def recall(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, "n_class"]:
-    r"""Return, of those of each class, the share that was predicted as it.
+def recall(C: Counts, average: str | None = None) -> Float[Tensor, "*c"]:
+    r"""Return the fraction of correct predictions among the items of each class.
 
     .. math::
 
         R_c = \frac{C_{cc}}{\sum_j C_{cj}}
 
-    >>> recall(torch.tensor([[3, 1], [0, 4]])).tolist()
+    With ``average="macro"``, return the mean over all classes.
+
+    >>> recall([[3, 1], [0, 4]]).tolist()
     [0.75, 1.0]
     """
-    return _ratio(C.diagonal(), C.sum(1))
+    C = _counts(C)
+    return _averaged(_ratio(C.diagonal(), C.sum(1)), average)
 
 
-def f1(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, "n_class"]:
+def f1(C: Counts, average: str | None = None) -> Float[Tensor, "*c"]:
     r"""Return the harmonic mean of precision and recall of each class.
 
     .. math::
 
         F_c = \frac{2 C_{cc}}{\sum_j C_{cj} + \sum_i C_{ic}}
 
-    The macro-F1 of the report is the mean of these over all classes; the F1 of the
-    mean precision and the mean recall is another number.
+    With ``average="macro"``, return the mean over all classes, which is not the F1 of
+    macro precision and macro recall.
 
-    >>> f1(torch.tensor([[3, 1], [0, 4]])).tolist()
+    >>> f1([[3, 1], [0, 4]]).tolist()
     [0.857, 0.889]
+    >>> f1([[3, 1], [0, 4]], average="macro").item()
+    0.873
     """
-    return _ratio(2 * C.diagonal(), C.sum(0) + C.sum(1))
+    C = _counts(C)
+    return _averaged(_ratio(2 * C.diagonal(), C.sum(0) + C.sum(1)), average)
 
 
-def balanced_accuracy(C: Int[Tensor, "n_class n_class"]) -> Float[Tensor, ""]:
+def balanced_accuracy(C: Counts) -> Float[Tensor, ""]:
     """Return the mean recall of the classes that are present.
 
-    Where one is missing it is not the macro recall of :func:`summary`, which counts
-    it as 0: what nobody asked for cannot be missed.
+    The macro recall, in contrast, counts the recall of an absent class as 0.
 
-    >>> balanced_accuracy(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]])).item()
+    >>> balanced_accuracy([[3, 1, 0], [0, 4, 0], [0, 0, 0]]).item()
     0.875
     """
+    C = _counts(C)
     return _ratio(recall(C).sum(), (C.sum(1) > 0).sum())
 
 
-def summary(C: Int[Tensor, "n_class n_class"]) -> dict[str, float]:
-    """Accuracy, and the unweighted means over all classes (macro) of the other three.
+def summary(C: Counts) -> dict[str, float]:
+    """Return accuracy, and macro precision, recall and F1.
 
-    >>> summary(torch.tensor([[3, 1], [0, 4]]))
+    >>> summary([[3, 1], [0, 4]])
     {'accuracy': 0.875, 'precision': 0.9, 'recall': 0.875, 'f1': 0.873}
     """
     return {
         "accuracy": accuracy(C).item(),
-        "precision": precision(C).mean().item(),
-        "recall": recall(C).mean().item(),
-        "f1": f1(C).mean().item(),
+        "precision": precision(C, "macro").item(),
+        "recall": recall(C, "macro").item(),
+        "f1": f1(C, "macro").item(),
     }
 
 
-def top_k_accuracy(
-    p: Float[Tensor, "n n_class"], true: Int[Tensor, "n"], k: int
-) -> Float[Tensor, ""]:
-    """Return the share of items whose class is among the ``k`` most probable ones.
+def top_k_accuracy(probs: Probabilities, target: Classes, k: int) -> Float[Tensor, ""]:
+    """Return the fraction of items whose class is among the ``k`` most probable ones.
 
-    A tie counts as not known: the class must be ahead of all but ``k - 1`` others.
+    Ties count as errors: at most ``k - 1`` other classes may be as probable.
 
-    >>> p = torch.tensor([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]])
-    >>> top_k_accuracy(p, torch.tensor([1, 2]), k=2).item()
+    >>> probs = [[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]
+    >>> top_k_accuracy(probs, [1, 2], k=2).item()
     0.5
     """
-    _check_probabilities(p, true)
-    if not 1 <= k <= p.shape[1]:
-        raise ValueError(f"k must lie in 1..{p.shape[1]}, got {k}")
-    own = p.gather(1, true.unsqueeze(1).long())
-    return ((p >= own).sum(1) <= k).double().mean()
+    probs, target = _predictions(probs, target)
+    n = probs.shape[1]
+    require(1 <= k <= n, f"k must be in 1..{n}, got {k}")
+    of_target = probs.gather(1, target.unsqueeze(1))
+    return ((probs >= of_target).sum(1) <= k).double().mean()
 
 
-def negative_log_likelihood(
-    p: Float[Tensor, "n n_class"], true: Int[Tensor, "n"]
-) -> Float[Tensor, ""]:
-    r"""Return the mean surprise at the true classes, in nats.
+def negative_log_likelihood(probs: Probabilities, target: Classes) -> Float[Tensor, ""]:
+    r"""Return the mean negative log-likelihood of the targets, in nats.
 
     .. math::
 
         -\frac{1}{N} \sum_n \ln p_{n, y_n}
 
-    It is infinite if one of them was held to be impossible.
-
-    >>> negative_log_likelihood(torch.tensor([[0.5, 0.5]]), torch.tensor([1])).item()
+    >>> negative_log_likelihood([[0.5, 0.5]], [1]).item()
     0.693
     """
-    _check_probabilities(p, true)
-    return -p.gather(1, true.unsqueeze(1).long()).double().log().mean()
+    probs, target = _predictions(probs, target)
+    return -probs.gather(1, target.unsqueeze(1)).log().mean()
 
 
 def calibration_error(
-    p: Float[Tensor, "n n_class"], true: Int[Tensor, "n"], n_bin: int = 15
+    probs: Probabilities, target: Classes, n_bins: int = 15
 ) -> Float[Tensor, ""]:
-    r"""Return the expected calibration error: how far confidence is from accuracy.
+    r"""Return the expected calibration error (ECE).
 
-    Items are put into bins by the probability :math:`\hat p` of the predicted class;
-    bin :math:`b` holds those with :math:`(b-1)/B < \hat p \le b/B`. Then
+    The confidence :math:`\hat p` is the probability of the predicted class. Bin
+    :math:`b` of :math:`B` holds the items with :math:`(b-1)/B < \hat p \le b/B`.
 
     .. math::
 
-        \sum_b \frac{n_b}{N}\, \lvert \text{accuracy}_b -
-        \text{mean confidence}_b \rvert .
+        \text{ECE} = \sum_b \frac{n_b}{N}\, \lvert \text{accuracy}_b -
+        \text{mean confidence}_b \rvert
 
     Notes
     -----
     Guo et al., *On calibration of modern neural networks*, 2017, arXiv:1706.04599,
-    equation 3. The number depends on the bins: state them with it.
+    equation 3. The result depends on the bins, so report their number with it.
 
     Examples
     --------
-    Sure of everything, and right in three of four:
+    A confidence of 1, and three of four correct:
 
-    >>> p = torch.tensor([[1.0, 0.0]] * 4)
-    >>> calibration_error(p, torch.tensor([0, 0, 0, 1])).item()
+    >>> calibration_error([[1.0, 0.0]] * 4, [0, 0, 0, 1]).item()
     0.25
     """
-    _check_probabilities(p, true)
-    if n_bin < 1:
-        raise ValueError(f"n_bin must be 1 or more, got {n_bin}")
-    confidence, predicted = p.double().max(1)
-    edges = torch.linspace(0, 1, n_bin + 1, dtype=torch.float64)[1:-1]
-    bins = torch.bucketize(confidence, edges.to(p.device))
+    probs, target = _predictions(probs, target)
+    require(n_bins > 0, f"n_bins must be positive, got {n_bins}")
+    confidence, preds = probs.max(1)
+    edges = torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)[1:-1]
+    bins = torch.bucketize(confidence, edges.to(probs.device))
     # n_b times the difference of two means is the difference of two sums.
-    gap = confidence - (predicted == true).double()
-    by_bin = torch.nn.functional.one_hot(bins, n_bin).double().T @ gap
-    return by_bin.abs().sum() / len(p)
+    gap = confidence - (preds == target).double()
+    by_bin = torch.nn.functional.one_hot(bins, n_bins).double().T @ gap
+    return by_bin.abs().sum() / len(probs)
 
 
-def _check_probabilities(p: Tensor, true: Tensor) -> None:
-    """Refuse logits, labels that are not classes, and what does not fit together."""
-    _check_classes("true", true)
-    if p.ndim != 2:
-        raise ValueError(f"p must be (n, n_class), got {tuple(p.shape)}")
-    if len(p) != len(true) or not len(p):
-        raise ValueError(
-            f"p and true must have one length above 0, got {len(p)} and {len(true)}"
-        )
-    if not (true.min() >= 0 and true.max() < p.shape[1]):
-        raise ValueError(
-            f"true must lie in 0..{p.shape[1] - 1}, "
-            f"got {int(true.min())}..{int(true.max())}"
-        )
-    off = (p.double().sum(1) - 1).abs().max().item()
-    if not (off < 1e-3 and p.min() >= 0):
-        raise ValueError(
-            "p must hold probabilities: rows of numbers from 0 that add up to 1; got "
-            f"a row that is off by {off:.3g}, and a smallest number of {p.min():.3g}"
-        )
+def _tensor(values) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
 
 
-def _check_classes(name: str, classes: Tensor) -> None:
-    """Refuse what is not a row of whole numbers."""
-    if classes.ndim != 1 or classes.is_floating_point() or classes.is_complex():
-        raise ValueError(
-            f"{name} must be one row of whole numbers, got {classes.dtype} of shape "
-            f"{tuple(classes.shape)}"
-        )
+def _classes(name: str, values, num_classes: int) -> Tensor:
+    classes = _tensor(values)
+    fits = classes.ndim == 1 and not classes.is_floating_point()
+    require(fits, f"{name} must be one row of integers, got {kind(classes)}")
+    low, high = (int(x) for x in classes.aminmax()) if len(classes) else (0, 0)
+    fits = low >= 0 and high < num_classes
+    require(fits, f"{name} must be in 0..{num_classes - 1}, got {low}..{high}")
+    return classes.long()
+
+
+def _predictions(probs, target) -> tuple[Tensor, Tensor]:
+    """Return float64 probabilities and their targets, or raise on logits."""
+    probs = _tensor(probs).double()
+    fits = probs.ndim == 2 and len(probs) == len(target) > 0
+    require(fits, f"probs must be ({len(target)}, num_classes), got {kind(probs)}")
+    error, low = (probs.sum(1) - 1).abs().max().item(), probs.min().item()
+    require(
+        error < 1e-3 and low >= 0,
+        "probs must be non-negative with rows that sum to 1 (apply a softmax to "
+        f"logits), got a minimum of {low:.3g} and a sum that is off by {error:.3g}",
+    )
+    return probs, _classes("target", target, probs.shape[1])
+
+
+def _counts(C) -> Tensor:
+    C = _tensor(C)
+    fits = C.ndim == 2 and len(C) == C.shape[1] and not C.is_floating_point()
+    require(fits, f"C must be a square matrix of counts, got {kind(C)}")
+    return C
+
+
+def _averaged(values: Tensor, average: str | None) -> Tensor:
+    known = average in (None, "macro")
+    require(known, f"average must be None or 'macro', got {average!r}")
+    return values if average is None else values.mean()
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     """Divide counts; 0/0 is 0."""
-    if whole.is_floating_point():
-        raise ValueError(f"C must hold counts, whole numbers, got {whole.dtype}")
     return part.double() / whole.clamp(min=1)

@@ -1,10 +1,10 @@
-r"""Learning-rate schedules: a factor of the peak rate as a function of progress."""
+r"""Learning-rate schedules: factors of the peak rate as functions of progress."""
 
 import math
 
 
 def cosine(progress: float) -> float:
-    r"""Fall from 1 to 0 along half a cosine: :math:`(1 + \cos \pi p) / 2`.
+    r"""Decay from 1 to 0 along half a cosine, :math:`(1 + \cos \pi p) / 2`.
 
     Loshchilov and Hutter, *SGDR*, 2017, arXiv:1608.03983, without restarts.
 
@@ -15,11 +15,10 @@ def cosine(progress: float) -> float:
 
 
 def one_cycle(progress: float) -> float:
-    r"""Rise from 1/25 to 1 in the first 30 %, then fall to 0, both along half a cosine.
+    r"""Increase from 1/25 to 1 in the first 30 %, then decay to 0, both as a cosine.
 
     Smith and Topin, *Super-convergence*, 2018, arXiv:1708.07120, with the shape and the
-    defaults of :class:`torch.optim.lr_scheduler.OneCycleLR`, but for the momentum,
-    which stays.
+    defaults of :class:`torch.optim.lr_scheduler.OneCycleLR` and a constant momentum.
 
     >>> [round(one_cycle(p), 3) for p in (0.0, 0.15, 0.3, 0.65, 1.0)]
     [0.04, 0.52, 1.0, 0.5, 0.0]
@@ -34,7 +33,7 @@ SCHEDULES = {
     "cosine": cosine,
     "one-cycle": one_cycle,
 }
-"""The schedules by their name in the settings of an experiment.
+"""The schedules by name.
 
 :meta hide-value:
 """

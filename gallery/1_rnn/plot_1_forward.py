@@ -47,7 +47,7 @@ plt.show()
 
 generator = torch.Generator().manual_seed(0)
 n, d, h = 5, 28, 16
-images = data.sample("test").images[:n].double()
+images = data.sample("test")[:n].unit().double()
 X = images.transpose(0, 1)  # time, batch, d: row t of each image is X_t
 
 

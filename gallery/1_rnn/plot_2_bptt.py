@@ -374,7 +374,7 @@ assert apart(sum(terms), expected) < 1e-12
 # 500 test images and a network of width 128 with Xavier weights, before any training.
 
 test = data.sample("test")
-rows = test.images.double().transpose(0, 1)  # time, batch, pixels
+rows = test.unit().double().transpose(0, 1)  # time, batch, pixels
 draw = {"generator": torch.Generator().manual_seed(0)}
 W_in, W_rec, W_out = (
     initialization.xavier_(torch.empty(shape).double(), **draw)

@@ -37,12 +37,10 @@ import torch
 from torch import nn
 
 from dian import data
-from dian.errors import DianError
 from dian.rnn.networks import RNNClassifier
 from dian.training.clipping import clip_by_norm
-from dian.training.loop import fit
+from dian.training.loop import Training
 from dian.training.loss import cross_entropy
-from dian.training.schedules import SCHEDULES
 
 
 def by_norm(parameters: list[nn.Parameter], theta: float) -> None:
@@ -84,9 +82,9 @@ def clipped(cut, gradient: list[torch.Tensor], theta: float) -> list[torch.Tenso
 
 train = data.sample("train")
 generator = torch.Generator().manual_seed(0)
-model = RNNClassifier(generator=generator).double()
+model = RNNClassifier(28, 128, 10, generator=generator).double()
 first = torch.arange(32)
-cross_entropy(model(train.images[first].double()), train.labels[first]).backward()
+cross_entropy(model(train[first].unit().double()), train.labels[first]).backward()
 gradient = [p.grad for p in model.parameters()]
 length = math.hypot(*(g.norm().item() for g in gradient))
 
@@ -207,21 +205,23 @@ rates, n_seed, n_step = [0.03, 0.1, 0.3, 1.0, 3.0], 5, 50
 def training(rate: float, seed: int, theta: float) -> tuple[float, list[float]]:
     """Train, and return the loss at the end and the norm of each gradient."""
     generator = torch.Generator().manual_seed(seed)
-    model = RNNClassifier(generator=generator)
-    norms = []
+    model = RNNClassifier(28, 128, 10, generator=generator)
+    steps = Training(
+        model,
+        lambda images, labels: cross_entropy(model(images), labels),
+        (train.unit(), train.labels),
+        optimizer=torch.optim.SGD(model.parameters(), lr=rate),
+        max_norm=theta,
+        batch_size=2 * len(train.labels) // n_step,
+        epochs=2,
+        generator=generator,
+    )
+    losses, norms = [], []
     try:
-        losses = fit(
-            model,
-            lambda i: cross_entropy(model(train.images[i]), train.labels[i]),
-            len(train.images),
-            optimizer=torch.optim.SGD(model.parameters(), lr=rate),
-            schedule=SCHEDULES["constant"],
-            clip=lambda parameters: norms.append(clip_by_norm(parameters, theta)),
-            batch_size=2 * len(train.images) // n_step,
-            epochs=2,
-            generator=generator,
-        )
-    except DianError:  # the loss is not finite any more
+        for step in steps:
+            losses.append(step.loss)
+            norms.append(step.grad_norm)
+    except FloatingPointError:  # the loss is not finite any more
         return math.inf, norms
     return float(np.mean(losses[-10:])), norms
 

@@ -21,8 +21,6 @@ is trained here is one epoch on the bundled sample.
 # The package carries 1,000 training and 500 test images of the real data set, as many
 # of each class. Row :math:`t` of an image is the input :math:`X_t`.
 
-from functools import partial
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -30,15 +28,13 @@ import torch
 from dian import data
 from dian.figures import plots
 from dian.rnn.networks import RNNClassifier
-from dian.runs import record as records
+from dian.runs.record import load
 from dian.training import metrics
-from dian.training.clipping import clip_by_norm
-from dian.training.loop import fit
+from dian.training.loop import Training
 from dian.training.loss import cross_entropy
-from dian.training.schedules import SCHEDULES
 
 train, test = data.sample("train"), data.sample("test")
-print(f"{len(train.images)} + {len(test.images)} images of {train.images[0].shape}")
+print(train, test, sep="\n")
 
 # %%
 # One epoch, live
@@ -48,22 +44,23 @@ print(f"{len(train.images)} + {len(test.images)} images of {train.images[0].shap
 # gradient runs back through all 28 steps, and is shortened to length 1 when it is
 # longer; then follows a step of stochastic gradient descent, without momentum.
 
-record = records.load("rnn-fashion-mnist")
+record = load("rnn-fashion-mnist")
 settings = record.settings
 
 generator = torch.Generator().manual_seed(0)
-model = RNNClassifier(h=settings["h"], generator=generator)
-losses = fit(
+model = RNNClassifier(28, settings["h"], 10, generator=generator)
+training = Training(
     model,
-    lambda i: cross_entropy(model(train.images[i]), train.labels[i]),
-    len(train.images),
+    lambda images, labels: cross_entropy(model(images), labels),
+    (train.unit(), train.labels),
     optimizer=torch.optim.SGD(model.parameters(), lr=settings["learning_rate"]),
-    schedule=SCHEDULES[settings["schedule"]],
-    clip=partial(clip_by_norm, max_norm=settings["clip"]),
+    schedule=settings["schedule"],
+    max_norm=settings["clip"],
     batch_size=16,
     epochs=1,
     generator=generator,
 )
+losses = [step.loss for step in training]
 assert sum(p.numel() for p in model.parameters()) == 21_386
 print(f"loss of the first step {losses[0]:.2f}, of the last {losses[-1]:.2f} nats")
 
@@ -136,9 +133,9 @@ plt.show()
 #
 # The record holds the matrix, and the four numbers follow from it:
 
-summary = metrics.summary(torch.from_numpy(C))
+summary = metrics.summary(C)
 print({name: round(value, 4) for name, value in summary.items()})
-recall = metrics.recall(torch.from_numpy(C))
+recall = metrics.recall(C)
 hardest = data.CLASSES[recall.argmin()]
 print(f"hardest class: {hardest}, recall {recall.min():.3f}")
 
@@ -146,7 +143,7 @@ assert C.sum() == 10_000
 assert np.isclose(summary["f1"], record.metrics["test/f1"][0])
 shirt = data.CLASSES.index("Shirt")
 for of_run in record.arrays["confusion"]:  # the same in every run
-    assert metrics.recall(torch.from_numpy(of_run)).argmin() == shirt
+    assert metrics.recall(of_run).argmin() == shirt
     mistaken = [data.CLASSES[i] for i in of_run[shirt].argsort()[::-1] if i != shirt]
     assert set(mistaken[:3]) == {"T-shirt/top", "Pullover", "Coat"}
 
@@ -157,10 +154,9 @@ for of_run in record.arrays["confusion"]:  # the same in every run
 # bundled test images, and each prediction is the recorded one, which was made where
 # the run was trained.
 
-trained = RNNClassifier(h=settings["h"])
-trained.load_state_dict(record.weights)
+trained = record.model()
 with torch.no_grad():
-    after = trained(test.images).argmax(1).numpy()
+    after = trained(test.unit()).argmax(1).numpy()
 recorded = {
     when: record.arrays[key][0][test.index]
     for when, key in [("before", "predictions_before"), ("after", "predictions")]
@@ -174,7 +170,7 @@ for when, predicted in recorded.items():
     fig.suptitle(f"{when} training")
     plots.predictions(
         axes,
-        test.images[shown].numpy(),
+        test[shown].unit().numpy(),
         test.labels[shown].numpy(),
         predicted[shown],
         data.CLASSES,

@@ -35,18 +35,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from dian.figures import plots
-from dian.runs import record as records
+from dian.runs.record import load
 
 runs = {
-    "tanh, Xavier, clipped": records.load("rnn-fashion-mnist"),
-    "not clipped": records.load("rnn-no-clipping"),
-    "orthogonal start": records.load("rnn-orthogonal"),
-    "ReLU": records.load("rnn-relu"),
-    "logistic": records.load("rnn-logistic"),
-    "nn.RNN": records.load("torch-rnn"),
-    "nn.GRU": records.load("torch-gru"),
-    "nn.LSTM": records.load("torch-lstm"),
-    "the best plain network": records.load("rnn-best"),
+    "tanh, Xavier, clipped": load("rnn-fashion-mnist"),
+    "not clipped": load("rnn-no-clipping"),
+    "orthogonal start": load("rnn-orthogonal"),
+    "ReLU": load("rnn-relu"),
+    "logistic": load("rnn-logistic"),
+    "nn.RNN": load("torch-rnn"),
+    "nn.GRU": load("torch-gru"),
+    "nn.LSTM": load("torch-lstm"),
+    "the best plain network": load("rnn-best"),
 }
 accuracy = {name: record.metrics["test/accuracy"] for name, record in runs.items()}
 
@@ -151,9 +151,9 @@ assert gaps["the best plain network"] < gaps["tanh, Xavier, clipped"] / 2
 # of random weights, begin with a memory.
 
 pixels = {
-    "tanh, Xavier": records.load("rnn-pixels-tanh-small"),
-    "tanh, orthogonal": records.load("rnn-pixels-orthogonal-small"),
-    "ReLU, identity": records.load("rnn-pixels-identity-small"),
+    "tanh, Xavier": load("rnn-pixels-tanh-small"),
+    "tanh, orthogonal": load("rnn-pixels-orthogonal-small"),
+    "ReLU, identity": load("rnn-pixels-identity-small"),
 }
 fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
 for (name, record), style in zip(pixels.items(), (":", "--", "-"), strict=True):

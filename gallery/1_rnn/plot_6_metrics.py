@@ -35,15 +35,14 @@ from torch import Tensor
 
 from dian import data
 from dian.figures import plots
-from dian.rnn.networks import RNNClassifier
-from dian.runs import record as records
+from dian.runs.record import load
 from dian.training import metrics
 from dian.training.loss import softmax
 
-record = records.load("rnn-fashion-mnist")
+record = load("rnn-fashion-mnist")
 test = data.sample("test")
-predicted = torch.from_numpy(record.arrays["predictions"][0]).long()
-of_sample = metrics.confusion_matrix(test.labels, predicted[test.index], n_class=10)
+preds = torch.from_numpy(record.arrays["predictions"][0]).long()
+of_sample = metrics.confusion_matrix(target=test.labels, preds=preds[test.index])
 print(f"{of_sample.trace()} of the {of_sample.sum()} are right")
 
 # %%
@@ -181,24 +180,24 @@ assert abs(np.subtract(*two_macros(rare))) > 0.1
 
 def pairs(C: Tensor) -> tuple[Tensor, Tensor]:
     """List the true and the predicted class of every image, sorted by class."""
-    true, predicted = torch.cartesian_prod(torch.arange(10), torch.arange(10)).T
-    return true.repeat_interleave(C.flatten()), predicted.repeat_interleave(C.flatten())
+    target, preds = torch.cartesian_prod(torch.arange(10), torch.arange(10)).T
+    return target.repeat_interleave(C.flatten()), preds.repeat_interleave(C.flatten())
 
 
 def batch_average(
-    true: Tensor, predicted: Tensor, size: int, only_present: bool
+    target: Tensor, preds: Tensor, size: int, only_present: bool
 ) -> float:
     """Do it wrong: macro-F1 of each batch, then the mean."""
     found = []
-    for some, guessed in zip(true.split(size), predicted.split(size), strict=True):
-        of_batch = metrics.confusion_matrix(some, guessed, n_class=10)
+    for t, p in zip(target.split(size), preds.split(size), strict=True):
+        of_batch = metrics.confusion_matrix(target=t, preds=p, num_classes=10)
         f1 = metrics.f1(of_batch)
         found.append(f1[of_batch.sum(1) > 0].mean() if only_present else f1.mean())
     return torch.stack(found).mean().item()
 
 
 true, guessed = pairs(C)
-assert torch.equal(metrics.confusion_matrix(true, guessed, n_class=10), C)
+assert torch.equal(metrics.confusion_matrix(target=true, preds=guessed), C)
 orders = [
     torch.randperm(len(true), generator=torch.Generator().manual_seed(seed))
     for seed in range(5)
@@ -280,12 +279,12 @@ assert by_batch != right.mean()
 # %%
 # The remedy costs nothing: add the matrices of the batches, and divide once at the end.
 
-total = sum(
-    metrics.confusion_matrix(some, taken_for, n_class=10)
-    for some, taken_for in zip(true.split(256), guessed.split(256), strict=True)
-)
-assert torch.equal(total, C)
-print({name: round(value, 4) for name, value in metrics.summary(total).items()})
+total = metrics.ConfusionMatrix(num_classes=10)
+for t, p in zip(true.split(256), guessed.split(256), strict=True):
+    total.update(target=t, preds=p)
+assert torch.equal(total.counts, C)
+summary = metrics.summary(total.counts)
+print({name: round(value, 4) for name, value in summary.items()})
 
 # %%
 # And begin again: the sum belongs to one pass over the data. A matrix that is carried
@@ -306,21 +305,20 @@ assert carried_on[-1] < by_epoch[-1] - 0.01
 # which there are as many of each class, so that balanced accuracy, the mean recall of
 # the classes that are present, is the accuracy.
 
-model = RNNClassifier(h=record.settings["h"])
-model.load_state_dict(record.weights)
+model = record.model()
 with torch.no_grad():
-    p = softmax(model(test.images))
-of_these = metrics.confusion_matrix(test.labels, p.argmax(1), n_class=10)
+    p = softmax(model(test.unit()))
+of_these = metrics.confusion_matrix(target=test.labels, preds=p.argmax(1))
 print(f"accuracy            {metrics.accuracy(of_these):.3f}")
 print(f"balanced accuracy   {metrics.balanced_accuracy(of_these):.3f}")
 top = [metrics.top_k_accuracy(p, test.labels, k).item() for k in (1, 2, 3)]
 print("among the first 1, 2, 3 guesses:", *(f"{share:.3f}" for share in top))
 nll = metrics.negative_log_likelihood(p, test.labels)
 print(f"surprise            {nll:.3f} nats; knowing nothing {np.log(10):.3f}")
-error = metrics.calibration_error(p, test.labels, n_bin=10)
+error = metrics.calibration_error(p, test.labels, n_bins=10)
 print(f"calibration error   {error:.3f} in 10 bins")
 
-assert torch.equal(p.argmax(1), predicted[test.index])
+assert torch.equal(p.argmax(1), preds[test.index])
 assert abs(metrics.balanced_accuracy(of_these) - metrics.accuracy(of_these)) < 1e-12
 assert top[0] == metrics.accuracy(of_these).item() < top[1] < top[2]
 assert top[2] > 0.97

@@ -37,7 +37,7 @@ from dian.rnn.vanishing import gradient_terms, truncation_bound
 from dian.training.loss import cross_entropy, cross_entropy_backward
 
 train = data.sample("train")
-X, labels = train.images.double().transpose(0, 1), train.labels
+X, labels = train.unit().double().transpose(0, 1), train.labels
 T, n, d = X.shape
 h, q = 64, 10
 generator = torch.Generator().manual_seed(0)

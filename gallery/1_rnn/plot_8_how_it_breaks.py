@@ -25,7 +25,7 @@ checks of the report use, comes with PyTorch.
 # those of this chapter that people make in earnest; the first is planted by this page.
 
 import math
-from functools import partial
+from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,12 +36,11 @@ from dian.claims import Mutant
 from dian.claims import verify as verifier
 from dian.claims.rnn import recurrence, vanishing
 from dian.claims.training import clipping, metrics
-from dian.errors import DianError
-from dian.rnn.networks import RNNClassifier
+from dian.rnn.networks import RNNClassifier, as_sequence
+from dian.training import loop
 from dian.training.clipping import clip_by_norm
-from dian.training.loop import fit
+from dian.training.loop import Training
 from dian.training.loss import cross_entropy
-from dian.training.schedules import SCHEDULES
 
 
 def planted(check, what: str) -> Mutant:
@@ -117,25 +116,27 @@ def with_layer(model: RNNClassifier, mutant: Mutant | None) -> RNNClassifier:
 def training(mutant: Mutant | None, seed: int, clip) -> tuple[list[float], float]:
     """Train a network with a bug, and return its losses and its test accuracy."""
     generator = torch.Generator().manual_seed(seed)
-    model = with_layer(RNNClassifier(h=width, generator=generator), mutant)
+    model = with_layer(RNNClassifier(28, width, 10, generator=generator), mutant)
     losses: list[float] = []
+    steps = Training(
+        model,
+        lambda images, labels: cross_entropy(model(images), labels),
+        (train.unit(), train.labels),
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
+        schedule="cosine",
+        max_norm=1.0,
+        batch_size=batch_size,
+        epochs=epochs,
+        generator=generator,
+    )
     try:
-        fit(
-            model,
-            lambda i: cross_entropy(model(train.images[i]), train.labels[i]),
-            len(train.images),
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
-            schedule=SCHEDULES["cosine"],
-            clip=partial(clip, max_norm=1.0),
-            after_step=lambda step, n_step, loss: losses.append(loss),
-            batch_size=batch_size,
-            epochs=epochs,
-            generator=generator,
-        )
-    except DianError as error:  # the gradient is not finite
+        with patch.object(loop, "clip_by_norm", clip):
+            for step in steps:
+                losses.append(step.loss)
+    except FloatingPointError as error:  # the gradient is not finite
         print(f"{mutant.what}: stopped at", str(error).partition(":")[0])
     with torch.no_grad():
-        guessed = model(test.images).argmax(1)
+        guessed = model(test.unit()).argmax(1)
     return losses, (guessed == test.labels).double().mean().item()
 
 
@@ -157,7 +158,7 @@ def smooth(losses: list[float], window: int = 20) -> np.ndarray:
     return np.convolve(losses, np.ones(window) / window, mode="valid")
 
 
-n_step = epochs * len(train.images) // batch_size
+n_step = epochs * len(train) // batch_size
 shows = [mutant.what for _, mutant in in_the_layer[:4]]
 hidden = [what for what in runs if what not in ("no bug", *shows)]
 
@@ -192,8 +193,10 @@ def gradient(what: str, seed: int) -> torch.Tensor:
     """All entries of the clipped gradient at the start, in double precision."""
     mutant, clip = variants[what]
     generator = torch.Generator().manual_seed(seed)
-    model = with_layer(RNNClassifier(h=width, generator=generator), mutant).double()
-    cross_entropy(model(train.images[:100].double()), train.labels[:100]).backward()
+    model = with_layer(
+        RNNClassifier(28, width, 10, generator=generator), mutant
+    ).double()
+    cross_entropy(model(train[:100].unit().double()), train.labels[:100]).backward()
     clip(model.parameters(), max_norm=1.0)
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
@@ -274,8 +277,8 @@ def layers_walked(last: torch.Tensor) -> int:
     return sum("BackpropagationThroughTime" in node.name() for node in seen)
 
 
-layer = RNNClassifier(h=width, generator=torch.Generator().manual_seed(0)).rnn
-chunks = train.images[:25].transpose(0, 1).split(7)  # 4 chunks of 7 rows
+layer = RNNClassifier(28, width, 10, generator=torch.Generator().manual_seed(0)).rnn
+chunks = train[:25].unit().transpose(0, 1).split(7)  # 4 chunks of 7 rows
 for detach in (True, False):
     state, walked = torch.zeros(25, width), []
     for chunk in chunks:
@@ -328,21 +331,24 @@ for n in (5, 10, 50):
 
 for d in (28, 784):
     generator = torch.Generator().manual_seed(0)
-    model = RNNClassifier(d=d, h=width, generator=generator)
+    sequences = as_sequence(train.unit(), d), as_sequence(test.unit(), d)
+    model = RNNClassifier(d, width, 10, generator=generator)
     start = model.rnn.W_hh.detach().clone()
-    fit(
+    steps = Training(
         model,
-        lambda i, model=model: cross_entropy(model(train.images[i]), train.labels[i]),
-        len(train.images),
+        lambda x, labels, model=model: cross_entropy(model(x), labels),
+        (sequences[0], train.labels),
         optimizer=torch.optim.SGD(model.parameters(), lr=0.2),
-        schedule=SCHEDULES["cosine"],
-        clip=partial(clip_by_norm, max_norm=1.0),
+        schedule="cosine",
+        max_norm=1.0,
         batch_size=batch_size,
         epochs=epochs,
         generator=generator,
     )
+    for _ in steps:
+        pass
     with torch.no_grad():
-        accuracy = (model(test.images).argmax(1) == test.labels).double().mean().item()
+        accuracy = (model(sequences[1]).argmax(1) == test.labels).double().mean().item()
     moved = (model.rnn.W_hh.detach() - start).norm().item()
     print(f"{784 // d:2} steps: accuracy {accuracy:.2f}, W_hh moved by {moved:.2f}")
     assert (moved == 0) == (d == 784)

@@ -36,10 +36,14 @@ import torch
 
 from dian.attention.transformer import TokenTransformer
 from dian.figures import plots
-from dian.positions.rotary import rotate
-from dian.positions.rotary_scaling import position_interpolation, yarn, yarn_factor
+from dian.positions.rotary import RotaryEmbedding
+from dian.positions.rotary_scaling import (
+    position_interpolation,
+    yarn,
+    yarn_attention_factor,
+)
 from dian.positions.sinusoidal import frequencies
-from dian.runs import record as records
+from dian.runs.record import Record, load
 
 N_TOKEN, SHARE_MARKED, BACK = 16, 1 / 8, 3
 Texts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -85,18 +89,18 @@ print(f"latest, by the token itself alone: {reads_itself:.1%}")
 
 runs = {
     "latest": {
-        "none": records.load("latest-none"),
-        "learned": records.load("latest-learned"),
-        "sinusoidal": records.load("latest-sinusoidal"),
-        "rotary": records.load("latest-rotary"),
-        "ALiBi": records.load("latest-alibi"),
+        "none": load("latest-none"),
+        "learned": load("latest-learned"),
+        "sinusoidal": load("latest-sinusoidal"),
+        "rotary": load("latest-rotary"),
+        "ALiBi": load("latest-alibi"),
     },
     "offset": {
-        "none": records.load("offset-none"),
-        "learned": records.load("offset-learned"),
-        "sinusoidal": records.load("offset-sinusoidal"),
-        "rotary": records.load("offset-rotary"),
-        "ALiBi": records.load("offset-alibi"),
+        "none": load("offset-none"),
+        "learned": load("offset-learned"),
+        "sinusoidal": load("offset-sinusoidal"),
+        "rotary": load("offset-rotary"),
+        "ALiBi": load("offset-alibi"),
     },
 }
 FACTORS = (1, 2, 4, 8)
@@ -104,7 +108,7 @@ L = 64
 LINES = (":", "--", "-.", "-", (0, (5, 1, 1, 1)))
 
 
-def right_in(record: records.Record, way: str = "plain") -> np.ndarray:
+def right_in(record: Record, way: str = "plain") -> np.ndarray:
     """Return the share of right answers, one row a seed, one column a stretch."""
     return np.stack([record.metrics[f"{way}/accuracy/{f}"] for f in FACTORS], 1)
 
@@ -277,12 +281,13 @@ for name in ("NTK-aware", "YaRN"):
 def network(task: str, omega: torch.Tensor, factor: float = 1.0) -> TokenTransformer:
     """Make the network of the first seed, which turns by these frequencies."""
     record = runs[task]["rotary"]
+    rotary = RotaryEmbedding(2 * len(omega), omega=omega, attention_factor=factor)
     model = TokenTransformer(
         2 * N_TOKEN,
         N_TOKEN,
         **{name: record.settings[name] for name in ("d_model", "n_head", "n_layer")},
         causal=True,
-        rotate=lambda x, offset: factor * rotate(x, omega, offset=offset),
+        rotate=rotary.rotate,
     )
     model.load_state_dict(record.weights)
     return model
@@ -338,8 +343,8 @@ print(
 )
 right = {}
 for beta in (8, 32):
-    slowed = yarn(omega, 2.0, L, fast=float(beta))
-    back = looks_back(network("offset", slowed, yarn_factor(2.0)), 2)
+    slowed = yarn(omega, 2.0, L, beta_fast=float(beta))
+    back = looks_back(network("offset", slowed, yarn_attention_factor(2.0)), 2)
     right[beta] = back[BACK].item()
     print(
         f"beta = {beta:2}: the first pair turns by {slowed[0]:.2f} a position, "
@@ -350,7 +355,7 @@ assert settings["fast"] == 8
 assert 8 < turns[0] < 32
 assert right[8] > 0.98
 assert right[32] < 0.08
-assert yarn(omega, 2.0, L, fast=8.0)[0] == omega[0] > yarn(omega, 2.0, L)[0]
+assert yarn(omega, 2.0, L, beta_fast=8.0)[0] == omega[0] > yarn(omega, 2.0, L)[0]
 
 # %%
 # Limits

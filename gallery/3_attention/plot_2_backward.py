@@ -201,8 +201,8 @@ def central(name: str, h: float = 1e-5) -> torch.Tensor:
     return slopes
 
 
-_, weights = scaled_dot_product_attention(Q, K, V, mask, B, Z)
-library = attention_backward(O_bar, Q, K, V, weights, Z)._asdict()
+_, weights = scaled_dot_product_attention(Q, K, V, mask=mask, bias=B, dropout_mask=Z)
+library = attention_backward(O_bar, Q, K, V, weights, dropout_mask=Z)._asdict()
 library["B"] = library.pop("S")
 
 

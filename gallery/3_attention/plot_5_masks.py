@@ -64,7 +64,7 @@ masks = {
 
 fig, axes = plt.subplots(2, 5, figsize=(10, 4.6), layout="constrained")
 for column, (name, M) in zip(axes.T, masks.items(), strict=True):
-    _, P = scaled_dot_product_attention(Q, K, V, M)
+    _, P = scaled_dot_product_attention(Q, K, V, mask=M)
     plots.attention(column[0], M.numpy(), name, largest=1)
     plots.attention(column[1], P.numpy(), "weights", largest=1)
     assert not P[~M].any()
@@ -84,7 +84,7 @@ plt.show()
 
 single = torch.zeros(n, n, dtype=torch.bool)
 single[:, 0] = True
-_, P = scaled_dot_product_attention(Q, K, V, single)
+_, P = scaled_dot_product_attention(Q, K, V, mask=single)
 peer = torch.nn.MultiheadAttention(d, 1, batch_first=True).double()
 _, of_peer = peer(Q[None], K[None], V[None], attn_mask=single)
 functional = F.scaled_dot_product_attention(Q[None], K[None], V[None], single)
@@ -104,8 +104,8 @@ assert torch.allclose(functional[0, 0], V[0])
 # queries read the padding.
 
 padded = masks["padding, 5 of 7"]
-_, right = scaled_dot_product_attention(Q, K, V, padded)
-_, wrong = scaled_dot_product_attention(Q, K, V, padded.T)
+_, right = scaled_dot_product_attention(Q, K, V, mask=padded)
+_, wrong = scaled_dot_product_attention(Q, K, V, mask=padded.T)
 print("weights on two padded keys, summed, of the five queries that are not padded:")
 print("  hidden are keys:   ", *(f"{p:.2f}" for p in right[:5, 5:].sum(1)))
 print("  hidden are queries:", *(f"{p:.2f}" for p in wrong[:5, 5:].sum(1)))
@@ -127,7 +127,7 @@ print("here (the last query at the last key):", causal_mask(2, 5).int().tolist()
 print("top left:                             ", ones.tril().int().tolist())
 
 of_torch = F.scaled_dot_product_attention(Q[:2], K[:5], V[:5], is_causal=True)
-top_left, _ = scaled_dot_product_attention(Q[:2], K[:5], V[:5], ones.tril())
+top_left, _ = scaled_dot_product_attention(Q[:2], K[:5], V[:5], mask=ones.tril())
 assert torch.allclose(of_torch, top_left)
 
 # %%
@@ -145,7 +145,7 @@ assert torch.allclose(of_torch, top_left)
 
 M = causal_mask(n)
 x = normal(n, d)
-J = jacobian(lambda x: scaled_dot_product_attention(x, x, x, M)[0], x)
+J = jacobian(lambda x: scaled_dot_product_attention(x, x, x, mask=M)[0], x)
 size = J.abs().amax((1, 3))  # the largest entry of each block
 
 fig, ax = plt.subplots(figsize=(4.4, 3.6), layout="constrained")
@@ -154,8 +154,8 @@ ax.set(xlabel="input $j$", ylabel="output $i$")
 fig.colorbar(image, ax=ax)
 plt.show()
 
-whole, _ = scaled_dot_product_attention(x, x, x, M)
-prefix, _ = scaled_dot_product_attention(x[:4], x[:4], x[:4], M[:4, :4])
+whole, _ = scaled_dot_product_attention(x, x, x, mask=M)
+prefix, _ = scaled_dot_product_attention(x[:4], x[:4], x[:4], mask=M[:4, :4])
 print("largest entry above the diagonal:", size.triu(1).max().item())
 print(f"prefix of 4: {(prefix - whole[:4]).abs().max():.0e} from that of the whole")
 
@@ -178,27 +178,27 @@ assert torch.allclose(prefix, whole[:4], rtol=0, atol=1e-14)
 # query that may read nothing, and whether the gradients by the values are still
 # numbers, though the loss does not look at that query.
 
-dead = torch.ones(n, n, dtype=torch.bool)
-dead[:, 5:] = False
-dead[2] = False
+mask = torch.ones(n, n, dtype=torch.bool)
+mask[:, 5:] = False
+mask[2] = False
 
 
 def ours(S: torch.Tensor) -> torch.Tensor:
     """Return weights that are zero where nothing may be read."""
     low = torch.finfo(S.dtype).min
-    return S.masked_fill(~dead, low).softmax(-1).masked_fill(~dead, 0)
+    return S.masked_fill(~mask, low).softmax(-1).masked_fill(~mask, 0)
 
 
 ways = {
     "lowest number, then zeros": ours,
-    "minus infinity": lambda S: S.masked_fill(~dead, -torch.inf).softmax(-1),
-    "set to -1e9": lambda S: S.masked_fill(~dead, -1e9).softmax(-1),
-    "add -1e9": lambda S: (S + (-1e9 * ~dead).to(S.dtype)).softmax(-1),
+    "minus infinity": lambda S: S.masked_fill(~mask, -torch.inf).softmax(-1),
+    "set to -1e9": lambda S: S.masked_fill(~mask, -1e9).softmax(-1),
+    "add -1e9": lambda S: (S + (-1e9 * ~mask).to(S.dtype)).softmax(-1),
 }
 types = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 seen = {}
 for dtype in types:
-    print(f"{str(dtype)[6:]:9} {'row of the dead query':24} gradients by values")
+    print(f"{str(dtype)[6:]:9} {'fully masked query':24} gradients by values")
     for way, weigh in ways.items():
         q, k, v = (x.to(dtype, copy=True).requires_grad_() for x in (Q, K, V))
         S = q @ k.T / d**0.5
@@ -243,9 +243,9 @@ assert seen[torch.float16, "set to -1e9"] == "refused"
 # O`, where a NaN times zero is a NaN for every key, whatever the loss looks at.
 
 q, k, v = (x.clone().requires_grad_() for x in (Q, K, V))
-output, P = scaled_dot_product_attention(q, k, v, dead)
+output, P = scaled_dot_product_attention(q, k, v, mask=mask)
 back = attention_backward(torch.ones_like(output), *(x.detach() for x in (q, k, v, P)))
-peer_output = F.scaled_dot_product_attention(Q, K, V, dead)
+peer_output = F.scaled_dot_product_attention(Q, K, V, mask)
 
 assert not output[2].any()
 assert not back.Q[2].any()
@@ -263,7 +263,7 @@ unfilled[6] = torch.nan
 in_formula = ours(Q @ K.T / d**0.5) @ unfilled
 print("rows that the formula spoils:", int(in_formula.isnan().any(1).sum()), "of", n)
 try:
-    scaled_dot_product_attention(Q, K, unfilled, dead)
+    scaled_dot_product_attention(Q, K, unfilled, mask=mask)
 except ValueError as error:
     print("here:", error)
 else:

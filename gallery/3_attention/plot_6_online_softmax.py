@@ -56,7 +56,7 @@ from dian.attention.blockwise import (
     blockwise_attention,
     blockwise_backward,
     empty_state,
-    merge,
+    merge_states,
     online_attention,
 )
 from dian.attention.dot_product import (
@@ -74,10 +74,10 @@ def normal(*shape: int) -> torch.Tensor:
 
 
 s, v = 2 * normal(1, 7).flip(1), normal(7, 1)
-state = empty_state((1,), 1, s)
+state = empty_state(s, v)
 print("score      m      l      o    o / l")
 for j in range(7):
-    state = merge(state, block_state(s[:, j : j + 1], v[j : j + 1]))
+    state = merge_states(state, block_state(s[:, j : j + 1], v[j : j + 1]))
     m, l, o = (x.item() for x in state)  # noqa: E741
     print(f"{s[0, j]:5.2f}  {m:5.2f}  {l:5.2f}  {o:5.2f}  {o / l:7.4f}")
 expected = (s.softmax(-1) @ v).item()
@@ -105,20 +105,19 @@ mask[4, :60] = False
 blocks = [1, 2, 3, 7, 16, 50, 100, 101]
 worst = {}
 for size in (1.0, 1e4):
-    plain, P = scaled_dot_product_attention(size * Q, K, V, mask)
+    plain, P = scaled_dot_product_attention(size * Q, K, V, mask=mask)
     back = attention_backward(O_bar, size * Q, K, V, P)
     for block in blocks:
-        found, log_sum = blockwise_attention(size * Q, K, V, mask, block=block)
-        found_back = blockwise_backward(
-            O_bar, size * Q, K, V, found, log_sum, mask, block=block
-        )
-        apart = [(found - plain).abs().max()]
+        options = {"mask": mask, "block": block}
+        found = blockwise_attention(size * Q, K, V, **options)
+        found_back = blockwise_backward(O_bar, size * Q, K, V, found, **options)
+        apart = [(found.output - plain).abs().max()]
         apart += [
             (a - b).abs().max() / size
             for a, b in zip(found_back[:3], back[:3], strict=True)
         ]
         worst[size, block] = max(apart).item()
-        assert not found[3].any()
+        assert not found.output[3].any()
 for size in (1.0, 1e4):
     row = " ".join(f"{worst[size, block]:.0e}" for block in blocks)
     print(f"scores of about {size:6.0f}, blocks of {blocks}:\n  {row}")

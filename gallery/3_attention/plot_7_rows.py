@@ -40,16 +40,16 @@ from dian.attention.transformer import RowTransformer
 from dian.figures import plots
 from dian.positions.registry import encoding
 from dian.rnn.networks import RNNClassifier, TorchClassifier
-from dian.runs import record as records
+from dian.runs.record import Record, load
 
 runs = {
-    "none": records.load("rows-none"),
-    "sinusoidal": records.load("rows-sinusoidal"),
-    "rotary": records.load("rows-rotary"),
+    "none": load("rows-none"),
+    "sinusoidal": load("rows-sinusoidal"),
+    "rotary": load("rows-rotary"),
 }
 
 
-def network(record: records.Record) -> RowTransformer:
+def network(record: Record) -> RowTransformer:
     """Make the network of a record, with its trained weights."""
     settings = record.settings
     shape = {name: settings[name] for name in ("d_model", "n_head")}
@@ -118,7 +118,7 @@ orders["shuffled"] = shuffle
 @torch.no_grad()
 def logits(name: str, order) -> torch.Tensor:
     """Return the scores of the bundled images with their rows in another order."""
-    return models[name](test.images[:, order])
+    return models[name](test.unit()[:, order])
 
 
 def share_right(name: str, order) -> float:
@@ -153,7 +153,9 @@ assert without.mean() > 0.9 * accuracies["sinusoidal"].mean()
 # counted from 0 at the top.
 
 with torch.no_grad():
-    weights = models["sinusoidal"].weights(test.images)  # image, head, query, key
+    weights = models["sinusoidal"].attention_weights(
+        test.unit()
+    )  # image, head, query, key
 
 fig, axes = plt.subplots(2, 4, figsize=(9, 4.8), layout="constrained")
 for layer, (row, P) in enumerate(zip(axes, weights, strict=True), start=1):
@@ -194,7 +196,7 @@ lines = ("-", "--", "-.", ":")
 favourites = {}
 for (above, below), name in zip(axes.T, shown, strict=True):
     chosen = test.labels == data.CLASSES.index(name)
-    above.imshow(test.images[chosen].mean(0).numpy(), cmap="gray_r", vmin=0, vmax=1)
+    above.imshow(test[chosen].unit().mean(0).numpy(), cmap="gray_r", vmin=0, vmax=1)
     above.set(title=name, xticks=[])
     received = weights[1][chosen].mean((0, 2))  # head, key
     for h, style in enumerate(lines):
@@ -222,23 +224,23 @@ assert favourites["Trouser"] != favourites["Sneaker"]
 # (d + h)` of them, and three times as many in a GRU; for the transformer, PyTorch
 # counts. Seconds are those of one training.
 
-rnn, gru = records.load("rnn-fashion-mnist"), records.load("torch-gru")
+rnn, gru = load("rnn-fashion-mnist"), load("torch-gru")
 h, gru_h = rnn.settings["h"], gru.settings["h"]
 table = {
     "recurrent network": (
         rnn,
-        RNNClassifier(h=h),
+        RNNClassifier(28, h, 10),
         28 * 2 * h * (28 + h) + 2 * h * 10,
     ),
     "torch.nn.GRU": (
         gru,
-        TorchClassifier("gru", h=gru_h),
+        TorchClassifier("gru", 28, gru_h, 10),
         3 * 28 * 2 * gru_h * (28 + gru_h) + 2 * gru_h * 10,
     ),
 }
 for name, record in runs.items():
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        models[name](test.images[:1])
+        models[name](test[:1].unit())
     operations = counter.get_total_flops()
     table[f"rows, {name}"] = record, models[name], operations
 

@@ -35,9 +35,8 @@ from dian.claims import Mutant
 from dian.claims import verify as verifier
 from dian.claims.attention import blockwise, dot_product, masks, multi_head
 from dian.positions.registry import encoding
-from dian.training.loop import fit
+from dian.training.loop import Training
 from dian.training.loss import cross_entropy
-from dian.training.schedules import SCHEDULES
 
 
 def planted(check, what: str) -> Mutant:
@@ -48,19 +47,19 @@ def planted(check, what: str) -> Mutant:
 listed = [
     (dot_product.plain, "divided by d"),
     (dot_product.plain, "the softmax is taken over the queries"),
-    (dot_product.plain, "keys and values change places"),
-    (dot_product.plain, "the mask comes after the softmax"),
-    (masks.masks_act_exactly, "what may be read is hidden"),
-    (masks.masks_act_exactly, "the first query stands at the first key"),
-    (dot_product.dead_rows, "minus infinity, and no second fill"),
+    (dot_product.plain, "keys are averaged, not values"),
+    (dot_product.plain, "the mask is applied after the softmax"),
+    (masks.masks_act_exactly, "the mask is inverted"),
+    (masks.masks_act_exactly, "the causal mask is aligned at the first key"),
+    (dot_product.fully_masked, "minus infinity, and no second fill"),
     (dot_product.backward, "the scores without the term D"),
     (dot_product.backward, "the keys without the scale"),
     (dot_product.backward, "the queries divided by d"),
-    (multi_head.heads, "cut into heads without bringing them to the front"),
+    (multi_head.heads, "heads are split by a reshape without a transpose"),
     (multi_head.heads, "dropout in evaluation"),
-    (multi_head.heads, "all heads share the projections of the first"),
-    (multi_head.cached, "a new position counts from 0"),
-    (blockwise.online, "the values are not shrunk"),
+    (multi_head.heads, "all heads use the projections of the first"),
+    (multi_head.cached, "the positions of new keys start from 0"),
+    (blockwise.online, "the running output is not rescaled"),
 ]
 print(f"{'bug':50} check  apart    allowed")
 for check, what in listed:
@@ -98,8 +97,8 @@ in_attention = [
     (dot_product.backward, "the queries divided by d"),
 ]
 in_heads = [
-    (multi_head.heads, "all heads share the projections of the first"),
-    (multi_head.heads, "cut into heads without bringing them to the front"),
+    (multi_head.heads, "all heads use the projections of the first"),
+    (multi_head.heads, "heads are split by a reshape without a transpose"),
 ]
 modules = {"no bug": None}
 for name, bugs in (
@@ -121,11 +120,13 @@ def classifier(what: str, generator: torch.Generator) -> RowTransformer:
     )
     layer, module = model.encoder.layers[0], modules[what]
     if hasattr(module, "MultiHeadAttention"):
-        bugged = module.MultiHeadAttention(D, H, attend=layer.attention.attend)
+        bugged = module.MultiHeadAttention(
+            D, H, attention_fn=layer.attention.attention_fn
+        )
         bugged.load_state_dict(layer.attention.state_dict())
         layer.attention = bugged
     elif module is not None:
-        layer.attention.attend = module.attention
+        layer.attention.attention_fn = module.attention
     return model
 
 
@@ -133,18 +134,19 @@ def training(what: str, seed: int) -> tuple[list[float], float]:
     """Train a network, and return its losses and its accuracy on the test images."""
     generator = torch.Generator().manual_seed(seed)
     model = classifier(what, generator)
-    losses = fit(
+    steps = Training(
         model,
-        lambda i: cross_entropy(model(train.images[i]), train.labels[i]),
-        len(train.images),
+        lambda images, labels: cross_entropy(model(images), labels),
+        (train.unit(), train.labels),
         optimizer=torch.optim.AdamW(model.parameters(), lr=4e-3),
-        schedule=SCHEDULES["one-cycle"],
+        schedule="one-cycle",
         batch_size=batch_size,
         epochs=epochs,
         generator=generator,
     )
+    losses = [step.loss for step in steps]
     with torch.no_grad():
-        right = model(test.images).argmax(1) == test.labels
+        right = model(test.unit()).argmax(1) == test.labels
     return losses, right.double().mean().item()
 
 
@@ -177,7 +179,7 @@ for what in runs:
     print(f"{what:50} {ends[what]:6.2f}  {accuracies[what]:8.2f}")
 
 shows = "the softmax is taken over the queries"
-shared = "all heads share the projections of the first"
+shared = "all heads use the projections of the first"
 assert min(accuracies.values()) > 0.4
 assert ends[shows] > ends["no bug"] + 0.3
 assert ends["no bug"] < ends[shared] < ends[shows]
@@ -204,18 +206,18 @@ for causal in (True, False):
     options = {"d_model": 32, "n_head": 2, "n_layer": 1} | encoding("rotary", 32, 2)
     model = TokenTransformer(8, 8, causal=causal, generator=generator, **options)
     drawn = torch.randint(8, (3200, 13), generator=generator)
-    letters[causal] = fit(
+    steps = Training(
         model,
-        lambda i, model=model, drawn=drawn: cross_entropy(
-            model(drawn[i, :-1]), drawn[i, 1:]
+        lambda letters, model=model: cross_entropy(
+            model(letters[:, :-1]), letters[:, 1:]
         ),
-        len(drawn),
+        (drawn,),
         optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2),
-        schedule=SCHEDULES["constant"],
         batch_size=32,
         epochs=1,
         generator=generator,
     )
+    letters[causal] = [step.loss for step in steps]
 
 fig, ax = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
 for causal, style in ((True, "-"), (False, "--")):

@@ -33,14 +33,14 @@ import torch
 
 from dian import data
 from dian.diffusion.likelihood import prior_term
-from dian.diffusion.pixels import from_bytes, to_bytes
+from dian.diffusion.pixels import to_bytes
 from dian.diffusion.process import q_sample
 from dian.diffusion.schedule import cosine_schedule, linear_schedule, signal_to_noise
 from dian.figures.interactive import Interactive
 
 generator = torch.Generator().manual_seed(0)
 test = data.sample("test")
-images = from_bytes((test.images * 255).round().byte()).double()
+images = test.signed().double()
 schedule = linear_schedule()
 x_0 = images[0]
 
@@ -73,7 +73,7 @@ schedules = {"linear": schedule, "cosine": cosine_schedule()}
 fig, axes = plt.subplots(2, 6, figsize=(8.4, 3.2), layout="constrained")
 for row, (name, tables) in zip(axes, schedules.items(), strict=True):
     for ax, t in zip(row, shown, strict=True):
-        x_t = q_sample(tables, x_0[None], torch.tensor([t]), epsilon[None])[0]
+        x_t = q_sample(tables, x_0[None], t, epsilon[None])[0]
         ax.imshow(x_t.numpy(), cmap="gray_r", vmin=-2, vmax=2)
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{name}, t = {t}", fontsize=9)
@@ -109,7 +109,7 @@ chains = {
 }
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
 for (name, tables), style in zip(chains.items(), ("-", "--", ":", "-."), strict=True):
-    time = torch.arange(len(tables.beta)) / (len(tables.beta) - 1)
+    time = torch.arange(tables.T + 1) / tables.T
     left.plot(time[1:], signal_to_noise(tables)[1:], style, label=name)
     right.plot(time, tables.alpha_bar.sqrt(), style, label=name)
 left.set(xlabel="t / T", ylabel="signal-to-noise ratio", yscale="log", ylim=(1e-9, 1e5))
@@ -171,8 +171,7 @@ measured = {}
 fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=True)
 for ax, (name, tables) in zip(axes, chains.items(), strict=False):
     epsilon = torch.randn(images.shape, generator=generator, dtype=torch.float64)
-    T = len(tables.beta) - 1
-    x_T = q_sample(tables, images, torch.full((len(images),), T), epsilon)
+    x_T = q_sample(tables, images, tables.T, epsilon)
     clean, noisy = images.mean((1, 2)), x_T.mean((1, 2))
     measured[name] = torch.corrcoef(torch.stack([clean, noisy]))[0, 1].item()
     ax.plot(clean, noisy, ".", markersize=3)

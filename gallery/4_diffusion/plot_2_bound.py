@@ -79,6 +79,7 @@ import torch
 from dian.diffusion.gaussian_mixture import gaussian, optimal_denoiser, posterior_x0
 from dian.diffusion.likelihood import bound_term, bound_weight, log_density, prior_term
 from dian.diffusion.process import posterior
+from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import NoiseSchedule, linear_schedule, signal_to_noise
 
 schedule = linear_schedule()
@@ -161,16 +162,15 @@ def exact_variance(schedule: NoiseSchedule, m: float, s2: float) -> torch.Tensor
 
 def terms(schedule, m, s2, variance, model=None, t_shown=lambda t: t) -> torch.Tensor:
     """Entries 1 to T are L_0 to L_(T-1), the last is L_T, in nats."""
-    T = len(schedule.beta) - 1
+    T = schedule.T
     best = model or optimal_denoiser(gaussian(m, s2), schedule.alpha_bar)
     nodes, weights = gauss_hermite(4)
     x_0 = (m + math.sqrt(s2) * nodes).repeat_interleave(4).repeat(T)[:, None]
     epsilon = nodes.repeat(4).repeat(T)[:, None]
     t = torch.arange(1, T + 1).repeat_interleave(16)
-    options = {"variance": variance, "clip": None, "decoder": log_density}
-    found = bound_term(
-        schedule, lambda x, t: best(x, t_shown(t)), x_0, t, epsilon, **options
-    )
+    denoiser = Denoiser(lambda x, t: best(x, t_shown(t)), clip=None)
+    options = {"variance": variance, "decoder": log_density}
+    found = bound_term(schedule, denoiser, x_0, t, epsilon, **options)
     both = torch.outer(weights, weights).flatten()
     prior = prior_term(schedule, x_0[:16]) @ both
     return torch.cat([torch.zeros(1), found.nats.view(T, 16) @ both, prior[None]])

@@ -50,7 +50,7 @@ from dian.diffusion.gaussian_mixture import (
     score,
 )
 from dian.diffusion.process import q_sample, training_loss
-from dian.diffusion.sampling import ddpm_sample
+from dian.diffusion.sampling import Denoiser, ddpm_sample
 from dian.diffusion.schedule import linear_schedule
 from dian.positions.sinusoidal import sinusoidal_encoding
 
@@ -126,7 +126,7 @@ for ax, t in zip(axes, (3, 15, 60), strict=True):
     a = schedule.alpha_bar[t].expand(len(grid))
     points = draw(data, 800, torch.Generator().manual_seed(t))
     z = torch.randn(800, 2, generator=torch.Generator().manual_seed(t)).double()
-    x_t = q_sample(schedule, points, torch.full((800,), t), z)
+    x_t = q_sample(schedule, points, t, z)
     field = -optimal_epsilon(data, grid, a)
     ax.plot(*x_t.T.numpy(), ".", markersize=2, alpha=0.5)
     ax.quiver(*grid.T.numpy(), *field.T.numpy(), color="black", width=0.004)
@@ -224,16 +224,15 @@ for t in shown:
     steps = torch.full((n,), t)
     x_0 = draw(data, n, generator).float()
     epsilon = torch.randn(n, d, generator=generator)
-    x_t = q_sample(schedule, x_0, steps, epsilon)
+    x_t = q_sample(schedule, x_0, t, epsilon)
     with torch.no_grad():
         told = model(x_t, steps)
     ideal = best(x_t, steps)
     loss, least = ((epsilon - y).square().mean(1) for y in (told, ideal))
     distance = (told - ideal).square().mean(1)
-    many = torch.full((10 * n,), t)
     z = torch.randn(10 * n, d, generator=generator).double()
-    wide = q_sample(schedule, draw(data, 10 * n, generator), many, z)
-    slope = score(data, wide, schedule.alpha_bar[many])
+    wide = q_sample(schedule, draw(data, 10 * n, generator), t, z)
+    slope = score(data, wide, schedule.alpha_bar[t].expand(10 * n))
     floor.append((1 - (1 - schedule.alpha_bar[t]) * slope.square().mean()).item())
     reached.append(loss.mean().item())
     excess.append((loss - least).mean().item())
@@ -273,10 +272,8 @@ drawn = {"data": draw(data, n, generator).float()}
 for name, predict in [("network", model), ("best prediction", best)]:
     drawn[name] = ddpm_sample(
         schedule,
-        predict,
+        Denoiser(predict, clip=None),
         x_T,
-        clip=None,
-        variance="beta",
         generator=torch.Generator().manual_seed(2),
     )
 

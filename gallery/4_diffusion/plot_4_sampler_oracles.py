@@ -41,7 +41,12 @@ from dian.claims import verify as verifier
 from dian.claims.diffusion import sampling as checks
 from dian.diffusion import sampling
 from dian.diffusion.gaussian_mixture import Mixture, gaussian, moments, optimal_denoiser
-from dian.diffusion.sampling import ddim_sample, ddpm_sample, evenly_spaced_timesteps
+from dian.diffusion.sampling import (
+    Denoiser,
+    ddim_sample,
+    ddpm_sample,
+    evenly_spaced_timesteps,
+)
 from dian.diffusion.schedule import linear_schedule, signal_to_noise
 
 T, beta_1 = 50, 1e-4  # short: on a long chain an index that is off by one changes 1 %
@@ -62,13 +67,12 @@ def affine(walk: Callable) -> tuple[float, float, torch.Tensor]:
     return b.item(), (a - b).item(), torch.stack(c) - b
 
 
-def walk_on(data: Mixture, sample=ddpm_sample, variance: str = "beta") -> Callable:
+def walk_on(data: Mixture, variance: str = "beta") -> Callable:
     """Algorithm 2 with the best prediction for some data."""
-    model = optimal_denoiser(data, schedule.alpha_bar)
+    denoiser = Denoiser(optimal_denoiser(data, schedule.alpha_bar), clip=None)
 
     def walk(x_T, noise):
-        options = {"clip": None, "variance": variance, "noise": noise}
-        return sample(schedule, model, x_T, **options)
+        return ddpm_sample(schedule, denoiser, x_T, variance=variance, noise=noise)
 
     return walk
 
@@ -157,10 +161,11 @@ listed = [
 off, blind, nothing = {}, [], []
 print(f"{'bug':42} unit data  a point   samples needed")
 for what in listed:
-    wrong = verifier.load_mutant("dian.diffusion.sampling", planted[what]).ddpm_sample
-    b, a, c = affine(walk_on(gaussian(0.0, 1.0), wrong))
-    off[what] = (a**2 + (c**2).sum() - (1 - beta_1)).item()
-    b, a, c = affine(walk_on(gaussian(0.3, 0.0), wrong))
+    wrong = verifier.load_mutant("dian.diffusion.sampling", planted[what])
+    with verifier.installed(wrong):
+        _, a, c = affine(walk_on(gaussian(0.0, 1.0)))
+        off[what] = (a**2 + (c**2).sum() - (1 - beta_1)).item()
+        b, a, c = affine(walk_on(gaussian(0.3, 0.0)))
     point = b - 0.3, (a**2 + (c**2).sum()).item()
     needed = 2 * (5 / off[what]) ** 2
     if abs(point[0]) < 1e-12 and point[1] < 1e-20:
@@ -187,26 +192,26 @@ assert abs(2 * (5 / off[smallest]) ** 2 / 5e9 - 1) < 1e-6
 # paper. Bugs are planted on short chains.
 
 
-def variance_on(chain, wrong) -> float:
+def variance_on(chain) -> float:
     """Run unit data through a chain, and return how far the variance is off."""
     model = optimal_denoiser(gaussian(0.0, 1.0), chain.alpha_bar)
-    options = {"clip": None, "variance": "beta"}
-    n = len(chain.beta) + 1
+    n = chain.T + 2
     x_T = torch.eye(n, 1, dtype=torch.float64)  # a 1 at the start, and 0
 
     def noise(t: int) -> torch.Tensor:
         return torch.eye(n, dtype=torch.float64)[:, t : t + 1]
 
-    total = (wrong(chain, model, x_T, noise=noise, **options) ** 2).sum()
-    return total.item() - (1 - chain.beta[1].item())
+    x_0 = ddpm_sample(chain, Denoiser(model, clip=None), x_T, noise=noise)
+    return (x_0**2).sum().item() - (1 - chain.beta[1].item())
 
 
 neighbour = "the model is asked about the step before"
-wrong = verifier.load_mutant("dian.diffusion.sampling", planted[neighbour]).ddpm_sample
+wrong = verifier.load_mutant("dian.diffusion.sampling", planted[neighbour])
 lengths = [25, 50, 100, 200, 400]
 errors = []
 for n in lengths:
-    errors.append(variance_on(linear_schedule(n, 0.1 / n, 20 / n), wrong))
+    with verifier.installed(wrong):
+        errors.append(variance_on(linear_schedule(n, 0.1 / n, 20 / n)))
     print(f"T = {n:4}: variance off by {errors[-1]:+.4f}")
 assert all(1.8 < early / late < 2.2 for early, late in pairwise(errors))
 assert errors[-1] * 400 / 1000 < 0.012
@@ -258,13 +263,13 @@ assert abs(found[500][1] - true_variance) < abs(found[100][1] - true_variance) /
 
 long = linear_schedule()
 angle = long.alpha_bar.sqrt().acos()
-unit = optimal_denoiser(gaussian(0.0, 1.0), long.alpha_bar)
+unit = Denoiser(optimal_denoiser(gaussian(0.0, 1.0), long.alpha_bar), clip=None)
 one = torch.ones(1, 1, dtype=torch.float64)
 counts = [5, 10, 20, 50, 100, 200, 500, 1000]
 measured, told = [], []
 for n in counts:
     steps = evenly_spaced_timesteps(1000, n)
-    out = ddim_sample(long, unit, one, steps=steps, eta=0.0, clip=None)
+    out = ddim_sample(long, unit, one, steps=steps)
     measured.append(out.item() ** 2)
     told.append(angle[[0, *steps]].diff().cos().prod().item() ** 2)
 

@@ -88,10 +88,10 @@ assert math.isclose(base ** (-(w / 2 - 1) * 2 / w), 1e-4)
 # the prediction is zero.
 
 sizes = {}
-for name, shape in PRESETS.items():
-    network = UNet(shape, torch.Generator().manual_seed(0))
+for name, config in PRESETS.items():
+    network = UNet(name, generator=torch.Generator().manual_seed(0))
     sizes[name] = n = sum(p.numel() for p in network.parameters())
-    widths = [shape.width * m for m in shape.multipliers]
+    widths = [config.width * m for m in config.multipliers]
     print(f"{name:8} {n:>11,} weights, channels of the levels {widths}")
     if name == "cifar10":
         assert n == 35_746_307
@@ -110,9 +110,9 @@ assert sizes["base"] > 8 * sizes["small"]
 # The smallest network learns from the bundled sample for a few seconds.
 
 schedule = linear_schedule(T)
-train, test = (2 * data.sample(s).images[:, None] - 1 for s in ("train", "test"))
+train, test = (data.sample(s).signed()[:, None] for s in ("train", "test"))
 generator = torch.Generator().manual_seed(0)
-network = UNet(PRESETS["tiny"], generator)
+network = UNet("tiny", generator=generator)
 optimizer = torch.optim.Adam(network.parameters(), lr=4e-3)
 losses = []
 for _ in range(90):

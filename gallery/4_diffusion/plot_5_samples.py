@@ -32,9 +32,9 @@ import numpy as np
 
 from dian import data
 from dian.figures import plots
-from dian.runs import record as records
+from dian.runs.record import load
 
-record = records.load("ddpm-fashion-mnist-small")
+record = load("ddpm-fashion-mnist-small")
 settings, arrays = record.settings, record.arrays
 series = {key: rows[0] for key, rows in record.series.items()}
 epochs = np.arange(1, settings["epochs"] + 1)

@@ -40,7 +40,7 @@ import numpy as np
 
 from dian import data
 from dian.figures import plots
-from dian.runs import record as records
+from dian.runs.record import load
 
 RUNS = {
     "reference": "noise, unweighted",
@@ -58,7 +58,7 @@ CHANGED = {
     "no-warm-up": {"warm_up"},
     "no-flips": {"flips"},
 }
-runs = {key: records.load(f"ddpm-ablation-small-{key}") for key in RUNS}
+runs = {key: load(f"ddpm-ablation-small-{key}") for key in RUNS}
 recipe = runs["no-flips"].settings | {"flips": True}
 for key, record in runs.items():
     assert {k for k, v in record.settings.items() if v != recipe[k]} == CHANGED[key]
@@ -162,7 +162,7 @@ assert 0.45 < found["no-flips"]["frechet"] / found["reference"]["frechet"] < 0.5
 # to the left. Of which images is the mirror image nearer to a real one than they are
 # themselves? The real ones are the training images that are in the package.
 
-real = data.sample("train").images.flatten(1).numpy().astype(float)
+real = data.sample("train").unit().flatten(1).numpy().astype(float)
 
 
 def turned(images: np.ndarray) -> float:
@@ -178,7 +178,7 @@ def turned(images: np.ndarray) -> float:
 share = {
     RUNS[key]: turned(record.arrays["samples"][0] / 255) for key, record in runs.items()
 }
-share["test images"] = turned(data.sample("test").images.numpy().astype(float))
+share["test images"] = turned(data.sample("test").unit().numpy().astype(float))
 for name, value in share.items():
     print(f"{name:18} {value:.3f} are turned")
 flipped = [share[name] for key, name in RUNS.items() if key != "no-flips"]
@@ -248,7 +248,7 @@ for way in ("raw", "beta_tilde", "no_clip"):
 assert recipe["others"] == 100
 assert recipe["samples"] == 200
 assert ways["raw"]["frechet"] > 1.25 * ways["averaged"]["frechet"]
-longer = records.load("ddpm-fashion-mnist-small")
+longer = load("ddpm-fashion-mnist-small")
 assert longer.value("raw/frechet") < longer.value("averaged/frechet")
 
 # %%

@@ -27,9 +27,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from dian.figures import plots
-from dian.runs import record as records
+from dian.runs.record import load
 
-record = records.load("ddpm-fashion-mnist-small")
+record = load("ddpm-fashion-mnist-small")
 settings, arrays = record.settings, record.arrays
 steps = [int(n) for n in settings["ddim"].split()]
 seconds = np.array([arrays[f"ddim-{n}/seconds"][0] for n in steps])

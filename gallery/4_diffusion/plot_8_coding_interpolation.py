@@ -67,11 +67,11 @@ from dian.diffusion.gaussian_mixture import (
     ring,
 )
 from dian.diffusion.likelihood import log_density, rate_distortion, variational_bound
-from dian.diffusion.process import posterior, q_sample
-from dian.diffusion.sampling import ddpm_sample, interpolate
+from dian.diffusion.process import posterior, q_sample, standard_normal
+from dian.diffusion.sampling import Denoiser, ddpm_sample, interpolate
 from dian.diffusion.schedule import linear_schedule, signal_to_noise
 from dian.figures import plots
-from dian.runs import record as records
+from dian.runs.record import load
 
 T, s2 = 100, 0.25
 schedule = linear_schedule(T, 0.1 / T, 20 / T)
@@ -83,10 +83,9 @@ unknown = posterior_x0(
 ).variance
 bound = variational_bound(
     schedule,
-    optimal_denoiser(data, schedule.alpha_bar),
+    Denoiser(optimal_denoiser(data, schedule.alpha_bar), clip=None),
     draw(data, 20_000, generator),
     variance=beta_tilde + c_0**2 * unknown,
-    clip=None,
     decoder=log_density,
     generator=generator,
 )
@@ -211,7 +210,7 @@ assert np.all(nats < gauss)
 # :math:`\sigma_t^2 = \beta_t`.
 
 eight = ring(8, radius=0.8, variance=0.005)
-model = optimal_denoiser(eight, schedule.alpha_bar)
+denoiser = Denoiser(optimal_denoiser(eight, schedule.alpha_bar), clip=None)
 n = 1000
 one, other = (eight.mean[k].expand(n, 2) for k in (0, 2))  # a quarter apart
 epsilon = torch.randn(2, n, 2, generator=generator, dtype=torch.float64)
@@ -219,13 +218,11 @@ epsilon = torch.randn(2, n, 2, generator=generator, dtype=torch.float64)
 
 def halfway(t: int, shared: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Mix two noisy points, and return the mixture and what a walk makes of it."""
-    steps = torch.full((n,), t)
-    x = q_sample(schedule, one, steps, epsilon[0])
-    y = q_sample(schedule, other, steps, epsilon[0 if shared else 1])
+    x = q_sample(schedule, one, t, epsilon[0])
+    y = q_sample(schedule, other, t, epsilon[0 if shared else 1])
     mixed = 0.5 * x + 0.5 * y
     state = torch.Generator().manual_seed(1)
-    options = {"clip": None, "variance": "beta", "start": t, "generator": state}
-    return mixed, ddpm_sample(schedule, model, mixed, **options)
+    return mixed, ddpm_sample(schedule, denoiser, mixed, start=t, generator=state)
 
 
 def landed(points: torch.Tensor) -> tuple[float, float]:
@@ -257,10 +254,12 @@ plt.show()
 # %%
 # .. live::
 
-state = torch.Generator().manual_seed(1)
-options = {"share": 0.5, "clip": None, "variance": "beta", "generator": state}
-by_library = interpolate(schedule, model, one, other, epsilon[0], t=5, **options)
-assert torch.allclose(by_library, halfway(5, shared=True)[1])
+first, again = (torch.Generator().manual_seed(1) for _ in range(2))
+by_library = interpolate(schedule, denoiser, one, other, t=5, generator=first)
+same = standard_normal(one, again)
+mixed = sum(0.5 * q_sample(schedule, x, 5, same) for x in (one, other))
+by_hand = ddpm_sample(schedule, denoiser, mixed, start=5, generator=again)
+assert torch.allclose(by_library, by_hand)
 for t in shown:
     assert abs(spread[t, False] - 0.5) < 0.06
     assert abs(spread[t, True] - 1) < 0.12
@@ -285,7 +284,7 @@ assert abs(ends[100, True][1] - 1 / 8) < 5 * (7 / 64 / n) ** 0.5
 # squared error of the image that the network has in mind then, :math:`\hat x_0`, in
 # grey values from 0 to 255.
 
-record = records.load("ddpm-fashion-mnist-small")
+record = load("ddpm-fashion-mnist-small")
 rate = record.arrays["rate"][0]
 distortion = 127.5 * record.arrays["distortion"][0]
 

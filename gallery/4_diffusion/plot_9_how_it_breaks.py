@@ -32,9 +32,9 @@ from dian.claims import Mutant
 from dian.claims import verify as verifier
 from dian.claims.diffusion import likelihood, pixels, process, sampling
 from dian.diffusion.gaussian_mixture import draw, optimal_denoiser, ring
-from dian.diffusion.pixels import from_bytes, to_bytes
+from dian.diffusion.pixels import signed, to_bytes
 from dian.diffusion.process import training_loss
-from dian.diffusion.sampling import ddpm_sample
+from dian.diffusion.sampling import Denoiser, ddpm_sample
 from dian.diffusion.schedule import linear_schedule
 from dian.training.clipping import clip_by_norm
 from dian.training.loss import cross_entropy
@@ -96,15 +96,14 @@ for check in dict.fromkeys(check for check, _ in bugs):
 T, n = 100, 2000
 schedule = linear_schedule(T, 0.1 / T, 20 / T)
 eight = ring(8, radius=0.8, variance=0.005)
-model = optimal_denoiser(eight, schedule.alpha_bar)
+denoiser = Denoiser(optimal_denoiser(eight, schedule.alpha_bar), clip=None)
 x_T = torch.randn(n, 2, generator=torch.Generator().manual_seed(1)).double()
 
 
-def drawn_by(walk) -> torch.Tensor:
+def drawn() -> torch.Tensor:
     """Walk from the start that all share."""
     state = torch.Generator().manual_seed(2)
-    options = {"clip": None, "variance": "beta", "generator": state}
-    return walk(schedule, model, x_T, **options)
+    return ddpm_sample(schedule, denoiser, x_T, generator=state)
 
 
 def within(points: torch.Tensor) -> float:
@@ -121,12 +120,11 @@ def spread(points: torch.Tensor) -> float:
 
 
 points = {"the data": draw(eight, n, torch.Generator().manual_seed(0))}
-points["no bug"] = drawn_by(ddpm_sample)
+points["no bug"] = drawn()
 for what in in_the_walk:
     mutant = planted(sampling.gaussian_oracle, what)
-    points[what] = drawn_by(
-        verifier.load_mutant("dian.diffusion.sampling", mutant).ddpm_sample
-    )
+    with verifier.installed(verifier.load_mutant("dian.diffusion.sampling", mutant)):
+        points[what] = drawn()
 share = {what: within(cloud) for what, cloud in points.items()}
 
 fig, axes = plt.subplots(3, 4, figsize=(8.4, 6.9), layout="constrained")
@@ -165,9 +163,9 @@ assert abs(share["the root of alpha is lost"] - share["no bug"]) < 0.01
 # reader that scales to 0 to 255 an image which is in bytes already multiplies by 255
 # what then has 8 bits: every value becomes its own negative.
 
-images = (data.sample("test").images[:6] * 255).round().byte()
+images = to_bytes(data.sample("test").signed()[:6])
 state = torch.Generator().manual_seed(0)
-noisy = from_bytes(images) + 0.05 * torch.randn(images.shape, generator=state)
+noisy = signed(images) + 0.05 * torch.randn(images.shape, generator=state)
 right = to_bytes(noisy)
 wrapped = ((noisy + 1) * 127.5).round().to(torch.int64).remainder(256).byte()
 twice = (images * 255).byte()  # 8 bits: 255 x is -x, modulo 256

@@ -1,6 +1,9 @@
-"""`multi_head` against torch's layer, autograd and a loop over heads."""
+"""`dian.attention.multi_head` against the layer of torch, and autograd."""
 
 import inspect
+import io
+import re
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +14,6 @@ from dian.attention.masks import causal_mask, padding_mask
 from dian.attention.multi_head import (
     MultiHeadAttention,
     Projections,
-    from_torch,
     merge_heads,
     multi_head_attention,
     multi_head_backward,
@@ -43,14 +45,14 @@ def peer(generator):
 
 
 def gradients(of, ours):
-    """The gradients of torch's layer, in our order and orientation; and ours."""
+    """Return the gradients of torch's layer in our layout, and ours."""
     W = of.in_proj_weight.grad.chunk(3)
     theirs = [x.T for x in (*W, of.out_proj.weight.grad)]
     theirs += [*of.in_proj_bias.grad.chunk(3), of.out_proj.bias.grad]
-    return theirs, [parameter.grad for parameter in ours.weights]
+    return theirs, [parameter.grad for parameter in ours.projections]
 
 
-@pytest.mark.parametrize("route", ["fused", "by hand", "weights"])
+@pytest.mark.parametrize("route", ["fused", "own backward", "weights"])
 @pytest.mark.parametrize("kind", ["none", "padding", "causal", "both"])
 @pytest.mark.parametrize("crossed", [False, True])
 def test_equals_torch_with_all_gradients(peer, normal, route, kind, crossed):
@@ -60,9 +62,9 @@ def test_equals_torch_with_all_gradients(peer, normal, route, kind, crossed):
     masks = {"padding": padding_mask(lengths, m), "causal": causal_mask(N, m)}
     masks["both"] = masks["padding"] & masks["causal"]
     mask = masks.get(kind)
-    ours = from_torch(peer)
-    if route == "by hand":
-        ours.attend = attention
+    ours = MultiHeadAttention.from_torch(peer)
+    if route == "own backward":
+        ours.attention_fn = attention
     leaves = [[x.clone().requires_grad_() for x in (X, Y)] for _ in range(2)]
     for pair in leaves:
         if not crossed:
@@ -75,7 +77,8 @@ def test_equals_torch_with_all_gradients(peer, normal, route, kind, crossed):
         query, key, key, attn_mask=theirs_mask, average_attn_weights=False
     )
     X, Y = leaves[1]
-    found = ours(X, Y if crossed else None, mask, need_weights=route == "weights")
+    memory = Y if crossed else None
+    found = ours(X, memory, mask=mask, need_weights=route == "weights")
     if route == "weights":
         found, P = found
         torch.testing.assert_close(P, P_expected, **EXACT)
@@ -90,8 +93,8 @@ def test_equals_torch_with_all_gradients(peer, normal, route, kind, crossed):
 
 
 @pytest.mark.parametrize("n_kv_head", [1, 2, 6])
-def test_the_way_back_by_hand(normal, n_kv_head):
-    """Autograd of the plain function, with keys and values that heads share."""
+def test_backward_with_shared_heads(normal, n_kv_head):
+    """Equals autograd of the forward function."""
     n_head, width = 6, 6 * D_HEAD
     kv = n_kv_head * D_HEAD
     shapes = [(width, width), (width, kv), (width, kv), (width, width)]
@@ -100,7 +103,7 @@ def test_the_way_back_by_hand(normal, n_kv_head):
     mask = padding_mask(torch.tensor([3, M]), M)
     leaves = [x.requires_grad_() for x in (X_q, X_kv, *(normal(*s) for s in shapes))]
     weights = Projections(*leaves[2:])
-    Y, inner = multi_head_attention(X_q, X_kv, weights, n_head, n_kv_head, mask)
+    Y, inner = multi_head_attention(X_q, X_kv, weights, n_head, n_kv_head, mask=mask)
     Y_bar = normal(*Y.shape)
     expected = torch.autograd.grad(Y, leaves, Y_bar)
     with torch.no_grad():
@@ -109,7 +112,7 @@ def test_the_way_back_by_hand(normal, n_kv_head):
         torch.testing.assert_close(a, b, **EXACT)
 
 
-def test_heads_are_cut_from_the_features(normal):
+def test_heads_are_slices_of_the_features(normal):
     X = normal(BATCH, N, D)
     heads = split_heads(X, HEADS)
     assert heads.shape == (BATCH, HEADS, N, D_HEAD)
@@ -118,36 +121,74 @@ def test_heads_are_cut_from_the_features(normal):
     assert torch.equal(merge_heads(heads), X)
 
 
+def rotate_pairs(x, offset):
+    return rotate(x, frequencies(D_HEAD), offset=offset)
+
+
+class Rotation(nn.Module):
+    """The same as a module."""
+
+    def forward(self, x, offset):
+        return rotate_pairs(x, offset)
+
+
 @pytest.mark.parametrize("n_kv_head", [1, HEADS])
 @pytest.mark.parametrize("parts", [[1] * N, [2, 3], [N]])
-@pytest.mark.parametrize("way", ["none", "rotary", "alibi"])
-def test_cached_decoding_is_the_full_pass(normal, generator, n_kv_head, parts, way):
-    omega = frequencies(D_HEAD)
-    turn = None
-    if way == "rotary":
-
-        def turn(x, offset):
-            return rotate(x, omega, offset=offset)
-
-    options = {"n_kv_head": n_kv_head, "rotate": turn, "generator": generator}
+@pytest.mark.parametrize("positions", ["none", "rotary", "alibi"])
+def test_cached_decoding_is_the_full_pass(
+    normal, generator, n_kv_head, parts, positions
+):
+    rotation = rotate_pairs if positions == "rotary" else None
+    options = {"n_kv_head": n_kv_head, "rotate": rotation, "generator": generator}
     layer = MultiHeadAttention(D, HEADS, **options).double()
     X, every = normal(BATCH, N, D), torch.arange(N)
-    bias = alibi_bias(every, every, HEADS, torch.float64) if way == "alibi" else None
-    whole = layer(X, mask=causal_mask(N), bias=bias)
+    bias = None
+    if positions == "alibi":
+        bias = alibi_bias(every, every, HEADS, torch.float64)
+    whole = layer(X, bias=bias, is_causal=True)
     cache, outputs, begin = None, [], 0
     for n in parts:
         end = begin + n
         of_part = None if bias is None else bias[:, begin:end, :end]
         before = cache
-        output, cache = layer.decode(X[:, begin:end], cache, of_part)
+        output, cache = layer.decode(X[:, begin:end], cache, bias=of_part)
         outputs.append(output)
-        assert before is None or before.K.shape[2] == begin  # left as it was
+        assert before is None or before.K.shape[2] == begin  # not modified
         begin = end
     torch.testing.assert_close(torch.cat(outputs, 1), whole, **EXACT)
     assert cache.K.shape == (BATCH, n_kv_head, N, D_HEAD)
 
 
-def test_dropout_is_for_training_and_from_the_generator(normal, generator):
+def test_is_causal_is_combined_with_the_mask(normal, generator):
+    layer = MultiHeadAttention(D, HEADS, generator=generator).double()
+    X = normal(BATCH, N, D)
+    padding = padding_mask(torch.tensor([3, N]), N)
+    for mask, both in ((None, causal_mask(N)), (padding, padding & causal_mask(N))):
+        found = layer(X, mask=mask, is_causal=True)
+        assert torch.equal(found, layer(X, mask=both))
+    assert not torch.equal(layer(X), layer(X, is_causal=True))
+
+
+def test_a_rotation_is_a_function_or_a_module(normal):
+    """Both give the same, leave the state dict as it is, and can be saved."""
+    layers = [
+        MultiHeadAttention(D, HEADS, rotate=rotation, generator=generator).double()
+        for rotation in (None, rotate_pairs, Rotation())
+        for generator in [torch.Generator().manual_seed(0)]
+    ]
+    X = normal(BATCH, N, D)
+    plain, by_function, by_module = (layer(X) for layer in layers)
+    assert torch.equal(by_function, by_module)
+    assert not torch.equal(by_function, plain)
+    for layer in layers:
+        assert list(layer.state_dict()) == list(layers[0].state_dict())
+        file = io.BytesIO()
+        torch.save(layer, file)
+        file.seek(0)
+        assert torch.equal(torch.load(file, weights_only=False)(X), layer(X))
+
+
+def test_dropout_is_for_training_alone_and_from_the_generator(normal, generator):
     layer = MultiHeadAttention(D, HEADS, dropout=0.5, generator=generator).double()
     X = normal(BATCH, N, D)
     generator.manual_seed(1)
@@ -162,7 +203,7 @@ def test_dropout_is_for_training_and_from_the_generator(normal, generator):
     torch.testing.assert_close(layer(X), layer(X, need_weights=True)[0], **EXACT)
 
 
-def test_the_start_comes_from_the_generator_alone():
+def test_initial_weights_come_from_the_generator_alone():
     before = torch.get_rng_state()
     layers = [
         MultiHeadAttention(D, HEADS, generator=torch.Generator().manual_seed(seed))
@@ -171,50 +212,69 @@ def test_the_start_comes_from_the_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(layers[0].W_K, layers[1].W_K)
     assert not torch.equal(layers[0].W_K, layers[2].W_K)
-    assert not any(layers[0].weights[i].any() for i in range(4, 8))
+    assert not any(b.any() for b in layers[0].projections[4:])
 
 
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
-        ((12, 5), "d_model must be a multiple of n_head, got 12 and 5"),
-        ((12, 0), "d_model must be a multiple of n_head, got 12 and 0"),
-        ((12, 6, 4), "n_head must be a multiple of n_kv_head, got 6 and 4"),
-    ],
+def layer():
+    return MultiHeadAttention(D, HEADS, attention_fn=inspect.unwrap(fused_attention))
+
+
+def forward(*inputs, **options):
+    return inspect.unwrap(MultiHeadAttention.forward)(layer(), *inputs, **options)
+
+
+def of_torch(**options):
+    return MultiHeadAttention.from_torch(nn.MultiheadAttention(D, HEADS, **options))
+
+
+X_5, MEMORY_7 = torch.ones(BATCH, N, D), torch.ones(BATCH, M, D)
+NOT_CONVERTED = (
+    "layer must have biases, kdim and vdim equal to embed_dim, and neither add_bias_kv "
+    "nor add_zero_attn"
 )
-def test_heads_that_do_not_divide(sizes, message):
-    d_model, n_head, *rest = sizes
-    with pytest.raises(ValueError, match=message):
-        MultiHeadAttention(d_model, n_head, n_kv_head=rest[0] if rest else None)
+ERRORS = {
+    "n_head": (
+        partial(MultiHeadAttention, 12, 5),
+        "d_model must be a multiple of n_head, got 12 and 5",
+    ),
+    "no heads": (
+        partial(MultiHeadAttention, 12, 0),
+        "d_model must be a multiple of n_head, got 12 and 0",
+    ),
+    "n_kv_head": (
+        partial(MultiHeadAttention, 12, 6, n_kv_head=4),
+        "n_head must be a multiple of n_kv_head, got 6 and 4",
+    ),
+    "query, key, value": (
+        partial(forward, X_5, X_5, X_5),
+        "MultiHeadAttention.forward() takes from 2 to 3 positional arguments but 4 "
+        "were given",
+    ),
+    "a mask for each sequence": (
+        partial(forward, X_5, mask=torch.ones(BATCH, N, N).bool()),
+        "mask must broadcast to (2, 3, 5, 5), got (2, 5, 5)",
+    ),
+    "a mask for each head": (
+        partial(forward, X_5, mask=torch.ones(HEADS, N, N).bool()),
+        "mask must have 2 or 4 axes, as Q, got (3, 5, 5)",
+    ),
+    "a mask of other keys": (
+        partial(forward, X_5, MEMORY_7, mask=torch.ones(N, N).bool()),
+        "mask must broadcast to (2, 3, 5, 7), got (5, 5)",
+    ),
+    "no batch": (
+        partial(inspect.unwrap(split_heads), torch.ones(5, 12), 3),
+        "X must be (batch, n, width), got (5, 12)",
+    ),
+    "no biases": (partial(of_torch, bias=False), NOT_CONVERTED),
+    "other keys": (partial(of_torch, kdim=5), NOT_CONVERTED),
+    "more keys": (partial(of_torch, add_bias_kv=True), NOT_CONVERTED),
+    "zero keys": (partial(of_torch, add_zero_attn=True), NOT_CONVERTED),
+}
 
 
-def test_masks_of_the_wrong_kind(normal):
-    # Without the shape checker, so that these are the errors that a user sees.
-    route = inspect.unwrap(fused_attention)
-    layer = MultiHeadAttention(D, HEADS, attend=route).double()
-    X = normal(BATCH, N, D)
-    plain = inspect.unwrap(MultiHeadAttention.forward)
-    three = torch.ones(BATCH, N, N, dtype=torch.bool)
-    with pytest.raises(ValueError, match=r"mask must be \(n, m\), or .* got \(2, 5, 5"):
-        plain(layer, X, mask=three)
-    with pytest.raises(TypeError, match="mask must be boolean"):
-        plain(layer, X, mask=three[0].double())
-    with pytest.raises(ValueError, match="mask must broadcast"):
-        plain(layer, X, mask=torch.ones(N, M, dtype=torch.bool))
-    X[0, -1] = torch.nan
-    with pytest.raises(ValueError, match="Q must be finite where a mask is given"):
-        plain(layer, X, mask=three[0])
-
-
-def test_a_peer_with_what_ours_has_not():
-    with pytest.raises(ValueError, match="peer must have biases"):
-        from_torch(nn.MultiheadAttention(D, HEADS, bias=False))
-    with pytest.raises(ValueError, match="peer must have biases, and keys and values"):
-        from_torch(nn.MultiheadAttention(D, HEADS, kdim=5))
-    with pytest.raises(ValueError, match="peer must not add keys"):
-        from_torch(nn.MultiheadAttention(D, HEADS, add_bias_kv=True))
-
-
-def test_a_sequence_without_a_batch_is_refused():
-    with pytest.raises(ValueError, match=r"X must be \(batch, n, width\)"):
-        inspect.unwrap(split_heads)(torch.ones(5, 12), 3)
+@pytest.mark.parametrize(("call", "message"), ERRORS.values(), ids=ERRORS)
+def test_errors(call, message):
+    # Unwrapped from the shape checker of the tests, whose error would come first.
+    with pytest.raises((ValueError, TypeError), match=f"^{re.escape(message)}$"):
+        call()

@@ -1,4 +1,4 @@
-"""`transformer` against torch's encoder, and by structure."""
+"""`dian.attention.transformer` against the encoder of torch, and by structure."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def X(generator):
 
 
 def peer_of(ours):
-    """torch.nn.TransformerEncoder, pre-norm, with the weights of an Encoder."""
+    """Return torch.nn.TransformerEncoder, pre-norm, with the weights of an Encoder."""
     layer = nn.TransformerEncoderLayer(
         D, HEADS, HIDDEN, dropout=0.0, batch_first=True, norm_first=True
     )
@@ -28,7 +28,7 @@ def peer_of(ours):
     ).double()
     with torch.no_grad():
         for mine, theirs in zip(ours.layers, peer.layers, strict=True):
-            w = mine.attention.weights
+            w = mine.attention.projections
             attention = theirs.self_attn
             attention.in_proj_weight.copy_(torch.cat([w.W_Q.T, w.W_K.T, w.W_V.T]))
             attention.in_proj_bias.copy_(torch.cat([w.b_Q, w.b_K, w.b_V]))
@@ -61,7 +61,7 @@ def test_the_encoder_equals_torchs(X, generator, causal, padded):
         mask=torch.ones(N, N, dtype=torch.bool).triu(1) if causal else None,
         src_key_padding_mask=~mask[:, 0, 0] if padded else None,
     )
-    found = ours(X, mask)
+    found = ours(X, mask=mask)
     torch.testing.assert_close(found, expected, **EXACT)
     G = torch.randn(found.shape, generator=generator, dtype=torch.float64)
     for output in (found, expected):
@@ -76,8 +76,7 @@ def test_the_encoder_equals_torchs(X, generator, causal, padded):
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_positions_are_what_tells_orders_apart(X, generator, name):
-    """Of all encodings, only none leaves the output where the input was moved to."""
+def test_only_without_positions_is_it_equivariant(X, generator, name):
     options = encoding(name, D, HEADS, n_position=N, generator=generator)
     model = Encoder(D, HEADS, LAYERS, **options, generator=generator).double()
     if name == "learned":
@@ -88,7 +87,7 @@ def test_positions_are_what_tells_orders_apart(X, generator, name):
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_a_causal_encoder_reads_no_later_position(X, generator, name):
+def test_a_causal_encoder_does_not_attend_to_later_positions(X, generator, name):
     options = encoding(name, D, HEADS, n_position=N, generator=generator)
     model = Encoder(D, HEADS, LAYERS, causal=True, **options).double()
     changed = X.clone()
@@ -98,45 +97,53 @@ def test_a_causal_encoder_reads_no_later_position(X, generator, name):
     assert not torch.equal(before[:, -1], after[:, -1])
 
 
-def test_a_learnt_encoding_is_trained_and_saved(generator):
+def test_a_learned_encoding_is_trained_and_saved(generator):
     options = encoding("learned", D, HEADS, n_position=N, generator=generator)
     model = Encoder(D, HEADS, LAYERS, **options)
     assert "encode.positions.P" in model.state_dict()
-    with pytest.raises(ValueError, match="from 0 to 6, the last that was learnt, got"):
+    with pytest.raises(ValueError, match="from 0 to 6, the last learned one, got"):
         model(torch.zeros(1, N + 1, D))
 
 
-def test_encodings_that_are_refused():
-    with pytest.raises(
-        ValueError, match=r"name must be one of none, learned, .* 'rope'"
-    ):
-        encoding("rope", D, HEADS)
-    with pytest.raises(ValueError, match="n_position must be given for learned"):
-        encoding("learned", D, HEADS)
-
-
 @pytest.mark.parametrize("name", ["none", "sinusoidal", "rotary"])
-def test_weights_are_those_that_were_used(generator, name):
-    options = encoding(name, 16, 4)
+def test_attention_weights_are_those_of_the_forward_pass(generator, name):
+    """The output of the first layer follows from them."""
+    model = RowTransformer(
+        d_model=16, n_layer=2, generator=generator, **encoding(name, 16, 4)
+    )
     images = torch.rand(3, 28, 28, generator=generator)
-    model = RowTransformer(d_model=16, n_layer=2, generator=generator, **options)
-    weights = model.weights(images)
+    weights = model.attention_weights(images)
     assert [P.shape for P in weights] == [(3, 4, 28, 28)] * 2
-    for P in weights:
-        torch.testing.assert_close(P.sum(-1), torch.ones(3, 4, 28))
-    assert model(images).shape == (3, 10)
+    layer, seen = model.encoder.layers[0].attention, []
+    layer.register_forward_hook(
+        lambda _, inputs, output: seen.extend([*inputs, output])
+    )
+    model(images)
+    X, output = seen
+    V = (X @ layer.W_V + layer.b_V).unflatten(-1, (4, 4)).transpose(1, 2)
+    heads = (weights[0] @ V).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(output, heads @ layer.W_O + layer.b_O)
 
 
-def test_both_routes_give_the_same(generator):
+def test_own_and_fused_attention_agree(generator):
     images = torch.rand(3, 28, 28, generator=generator)
     outputs = []
-    for options in ({}, {"attend": fused_attention}):
+    for options in ({}, {"attention_fn": fused_attention}):
         seeded = torch.Generator().manual_seed(0)
         outputs.append(RowTransformer(generator=seeded, **options)(images))
     torch.testing.assert_close(*outputs)
 
 
-def test_the_network_comes_from_its_generator_alone():
+def test_options_reach_the_attention_of_each_layer(generator):
+    model = Encoder(D, HEADS, LAYERS, n_kv_head=1, dropout=0.5, generator=generator)
+    for layer in model.layers:
+        assert layer.attention.W_K.shape == (D, D // HEADS)
+        assert layer.attention.dropout == 0.5
+    with pytest.raises(TypeError, match="unexpected keyword argument 'rotary'"):
+        Encoder(D, HEADS, LAYERS, rotary=None)
+
+
+def test_initial_weights_come_from_the_generator_alone():
     before = torch.get_rng_state()
     models = [
         TokenTransformer(11, 5, d_model=8, n_head=2, n_layer=1, generator=g)
@@ -147,17 +154,17 @@ def test_the_network_comes_from_its_generator_alone():
         assert torch.equal(a, b)
 
 
-def test_tokens_have_logits_at_every_position(generator):
+def test_padded_tokens_get_no_weight(generator):
     model = TokenTransformer(11, 5, d_model=8, n_head=2, n_layer=1, generator=generator)
     tokens = torch.randint(11, (BATCH, N), generator=generator)
     mask = padding_mask(torch.tensor([N, 4]), N)
-    assert model(tokens, mask).shape == (BATCH, N, 5)
-    [P] = model.weights(tokens, mask)
+    assert model(tokens, mask=mask).shape == (BATCH, N, 5)
+    [P] = model.attention_weights(tokens, mask=mask)
     assert not P[1, ..., 4:].any()
 
 
 def test_negative_tokens_are_refused(generator):
     model = TokenTransformer(11, 5, d_model=8, n_head=2, n_layer=1, generator=generator)
-    for call in (model, model.weights):
+    for call in (model, model.attention_weights):
         with pytest.raises(ValueError, match="tokens must not be negative, got -1"):
             call(torch.tensor([[1, -1]]))

@@ -1,6 +1,5 @@
 """`dian.diffusion.likelihood` against sums one can check by eye."""
 
-import inspect
 import math
 
 import pytest
@@ -20,9 +19,9 @@ from dian.diffusion.likelihood import (
     total_bits,
     variational_bound,
 )
-from dian.diffusion.pixels import from_bytes
+from dian.diffusion.pixels import signed
 from dian.diffusion.process import posterior, q_sample
-from dian.diffusion.sampling import reverse_mean
+from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import linear_schedule
 
 T, BATCH, ROW, COLUMN = 7, 5, 3, 2
@@ -57,7 +56,7 @@ def decoder_by_hand(x, mean, sigma):
 
 def test_the_bound_entry_by_entry(bytes_):
     """Every term of every image, one number at a time."""
-    x_0 = from_bytes(bytes_).double()
+    x_0 = signed(bytes_).double()
     shown = []
 
     def model(x, t):
@@ -68,8 +67,6 @@ def test_the_bound_entry_by_entry(bytes_):
         SCHEDULE,
         model,
         x_0,
-        variance="beta",
-        clip=1.0,
         generator=torch.Generator().manual_seed(0),
     )
     assert bound.terms.shape == bound.square.shape == (T + 1, BATCH)
@@ -77,7 +74,9 @@ def test_the_bound_entry_by_entry(bytes_):
     c_0, c_1, beta_tilde = posterior(SCHEDULE)
     for step, x_t in zip(range(1, T + 1), shown, strict=True):
         t = torch.full((BATCH,), step)
-        mean = reverse_mean(SCHEDULE, x_t, t, network(x_t, t), clip=1.0)
+        a = SCHEDULE.alpha_bar[step]
+        x_0_hat = (x_t - (1 - a).sqrt() * network(x_t, t)) / a.sqrt()
+        mean = c_0[step] * x_0_hat.clamp(-1, 1) + c_1[step] * x_t
         for i in range(BATCH):
             total = 0.0
             for x, noisy, mu in zip(
@@ -111,14 +110,15 @@ def test_the_bound_holds(generator):
     data = gaussian_mixture.ring(3, radius=0.7, variance=0.02)
     exact = gaussian_mixture.optimal_denoiser(data, SCHEDULE.alpha_bar)
     x_0 = gaussian_mixture.draw(data, 4000, generator)
-    options = {"variance": "beta", "clip": None, "decoder": log_density}
-    best = variational_bound(SCHEDULE, exact, x_0, generator=generator, **options)
-    worse = variational_bound(
-        SCHEDULE,
-        lambda x, t: 0.8 * exact(x, t),
-        x_0,
-        generator=generator,
-        **options,
+    best, worse = (
+        variational_bound(
+            SCHEDULE,
+            Denoiser(model, clip=None),
+            x_0,
+            decoder=log_density,
+            generator=generator,
+        )
+        for model in (exact, lambda x, t: 0.8 * exact(x, t))
     )
     one = torch.ones(4000, dtype=torch.float64)
     entropy = -gaussian_mixture.log_parts(data, x_0, one).logsumexp(-1)
@@ -130,54 +130,48 @@ def test_the_bound_holds(generator):
 
 
 def test_the_first_step_alone_is_decoded(bytes_):
-    x_0, t = from_bytes(bytes_), torch.tensor([1, 2, 1, T, 3])
+    x_0, t = signed(bytes_), torch.tensor([1, 2, 1, T, 3])
     asked = []
 
     def decoder(x, mean, variance):
-        asked.append(variance.flatten())
+        asked.append((x, variance.flatten()))
         return torch.full_like(x, -100.0)
 
     epsilon = torch.zeros_like(x_0)
     terms = bound_term(
-        SCHEDULE, network, x_0, t, epsilon, variance="beta_tilde", clip=1.0,
-        decoder=decoder,
-    )  # fmt: skip
+        SCHEDULE, network, x_0, t, epsilon, variance="beta_tilde", decoder=decoder
+    )
     large = terms.nats == 100 * ROW * COLUMN
     assert large.tolist() == [True, False, True, False, False]
-    # beta-tilde is 0 at the first step, and its neighbour takes its place
-    assert asked[0][0] == posterior(SCHEDULE).beta_tilde[2].float()
+    [(decoded, variance)] = asked
+    assert torch.equal(decoded, x_0[[0, 2]])
+    # beta-tilde is 0 at the first step, and its neighbor takes its place
+    expected = posterior(SCHEDULE).beta_tilde[2].float()
+    assert variance.tolist() == [expected, expected]
 
 
 def test_the_squared_error_is_that_of_the_clipped_image(bytes_):
-    x_0 = from_bytes(bytes_)
+    x_0 = signed(bytes_)
     t, epsilon = torch.full((BATCH,), T), torch.zeros_like(x_0)
     for clip, largest in [(1.0, 4.0), (None, math.inf)]:
-        found = bound_term(
-            SCHEDULE, lambda x, t: x - 50, x_0, t, epsilon, variance="beta", clip=clip
-        ).square
+        denoiser = Denoiser(lambda x, t: x - 50, clip=clip)
+        found = bound_term(SCHEDULE, denoiser, x_0, t, epsilon).square
         assert (found <= largest).all()
         assert (found > 0).all()
     assert (found > 4).all()
-    x_t = q_sample(SCHEDULE, x_0, t, epsilon)
-    perfect = bound_term(
-        SCHEDULE, lambda x, t: x_0, x_0, t, epsilon, variance="beta", clip=None,
-        target="x_0",
-    )  # fmt: skip
-    assert not perfect.square.any()
-    assert x_t.shape == x_0.shape
+    perfect = Denoiser(lambda x, t: x_0, "x_0")
+    assert not bound_term(SCHEDULE, perfect, x_0, t, epsilon).square.any()
 
 
 def test_training_on_the_bound_is_the_bound(bytes_, generator):
     """The weighted loss of Algorithm 1 differs from the term by a constant alone."""
-    x_0 = from_bytes(bytes_).double()
+    x_0 = signed(bytes_).double()
     epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
     t = torch.tensor([2, 3, 5, T, 4])
     x_t = q_sample(SCHEDULE, x_0, t, epsilon)
     differences = []
     for model in (network, lambda x, t: 0 * x):
-        term = bound_term(
-            SCHEDULE, model, x_0, t, epsilon, variance="beta", clip=None
-        ).nats
+        term = bound_term(SCHEDULE, Denoiser(model, clip=None), x_0, t, epsilon).nats
         error = (epsilon - model(x_t, t)).square().flatten(1).sum(1)
         differences.append(term - bound_weight(SCHEDULE)[t] * error)
     torch.testing.assert_close(*differences)
@@ -197,7 +191,7 @@ def test_rates_are_sums_from_the_far_end():
 @pytest.mark.parametrize("sigma", [0.02, 0.1, 0.5])
 @pytest.mark.parametrize("mean", [-0.9, 0.05, 0.99])
 def test_the_decoder_by_the_error_function(sigma, mean):
-    x = from_bytes(torch.arange(256, dtype=torch.uint8)).double()
+    x = signed(torch.arange(256, dtype=torch.uint8)).double()
     near = (x - mean).abs() < 4 * sigma
     found = discrete_log_probability(
         x, torch.full_like(x, mean), torch.tensor(sigma**2, dtype=torch.float64)
@@ -209,20 +203,18 @@ def test_the_decoder_by_the_error_function(sigma, mean):
 
 def test_the_decoder_takes_images_in_float32():
     """Rounded bytes still find their open ends."""
-    x = from_bytes(torch.arange(256, dtype=torch.uint8))
+    x = signed(torch.arange(256, dtype=torch.uint8))
     mean = torch.zeros_like(x)
     total = discrete_log_probability(x, mean, torch.tensor(0.09)).exp().sum()
     assert abs(total - 1) < 1e-6
 
 
 def test_random_bytes_cost_8_bits_or_more(bytes_):
-    x_0 = from_bytes(bytes_)
+    x_0 = signed(bytes_)
     bound = variational_bound(
         linear_schedule(200, 0.0005, 0.1),
         lambda x, t: 0 * x,
         x_0,
-        variance="beta",
-        clip=1.0,
         generator=torch.Generator().manual_seed(0),
     )
     assert total_bits(bound, ROW * COLUMN).mean() > 8
@@ -238,25 +230,25 @@ def test_prior_and_bits(bytes_):
     assert gaussian_kl(one, one, one, one) == 0
 
 
-def test_an_unknown_target():
-    with pytest.raises(ValueError, match="score, got 'eps'"):
-        bound_weight(SCHEDULE, "eps")
+X, T_1 = torch.zeros(5, 2), torch.ones(5).long()
+BYTES = X.byte()
 
 
-def test_there_is_no_term_of_step_0(bytes_):
-    x_0 = from_bytes(bytes_)
-    t = torch.tensor([1, 2, 0, 1, 3])
-    with pytest.raises(ValueError, match="every t must be from 1 to 7, got 0 to 3"):
-        bound_term(SCHEDULE, network, x_0, t, x_0, variance="beta", clip=None)
-
-
-def test_bytes_where_images_belong(bytes_):
-    """On another scale each would get a number, and a wrong one."""
-    options = {"variance": "beta", "clip": None}
-    for function, arguments, named in [
-        (prior_term, (SCHEDULE, bytes_), {}),
-        (discrete_log_probability, (bytes_, bytes_, bytes_), {}),
-        (variational_bound, (SCHEDULE, network, bytes_), options),
-    ]:
-        with pytest.raises(TypeError, match=r"got torch\.uint8; see from_bytes"):
-            inspect.unwrap(function)(*arguments, **named)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bound_weight(SCHEDULE, "eps"), "v, mu, score, got 'eps'"),
+        (lambda: bound_weight(SCHEDULE, "v", "tilde"), "or a table, got 'tilde'"),
+        (lambda: bound_term(SCHEDULE, network, X, T_1 - 1, X), "from 1 to 7, got 0"),
+        (lambda: bound_term(SCHEDULE, network, X, T_1 + 7, X), "to 7, got 8 to 8"),
+        (lambda: bound_term(SCHEDULE, network, X, T_1[:2], X), "5 integers in a row"),
+        (lambda: bound_term(SCHEDULE, network, X, T_1, X[:1]), r"epsilon must be \(5,"),
+        # on another scale each would get a number, and a wrong one
+        (lambda: prior_term(SCHEDULE, BYTES), "uint8; see pixels.signed"),
+        (lambda: variational_bound(SCHEDULE, network, BYTES), "uint8; see pixels"),
+        (lambda: discrete_log_probability(BYTES, X, X), "uint8; see pixels.signed"),
+    ],
+)
+def test_what_is_refused(as_users_run, call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()

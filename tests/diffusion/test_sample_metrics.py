@@ -1,7 +1,5 @@
 """`sample_metrics` against closed forms, loops, scipy and scikit-learn."""
 
-import inspect
-
 import numpy as np
 import pytest
 import torch
@@ -95,7 +93,7 @@ def test_kernel_distance_has_no_bias(generator):
     assert found.min() < 0
 
 
-def test_neighbours_equal_scikit_learn(sets, chunks):
+def test_neighbors_equal_scikit_learn(sets, chunks):
     X, Y = sets
     distance, index = nearest(X, Y, 5)
     search = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(Y.numpy())
@@ -108,7 +106,7 @@ def test_neighbours_equal_scikit_learn(sets, chunks):
     assert not again.any()
 
 
-def test_coverage_as_its_definition_says(sets, chunks):
+def test_the_manifold_as_its_definition_says(sets, chunks):
     X, Y = sets
     expected = []
     for x in X:
@@ -124,7 +122,7 @@ def test_coverage_as_its_definition_says(sets, chunks):
     assert recall == in_manifold(Y[:N], X).double().mean().item()
 
 
-def test_precision_and_recall_tell_the_two_faults_apart(generator):
+def test_precision_and_recall_measure_two_faults(generator):
     data = torch.randn(400, 2, generator=generator)
     data[200:] += 20
     fresh = torch.randn(400, 2, generator=generator)
@@ -139,34 +137,33 @@ def test_precision_and_recall_tell_the_two_faults_apart(generator):
     assert precision < 0.05
 
 
-def test_errors(sets):
+def test_arrays_are_taken_too(sets):
     X, Y = sets
-    for distance in (frechet_distance, mmd2_unbiased):
-        for arguments, name in (((X[:1], Y), "X"), ((X, Y[:1]), "Y")):
-            with pytest.raises(ValueError, match=f"{name} must hold 2 .* got 1"):
-                distance(*arguments)
-    for k in (0, M + 1):
-        with pytest.raises(ValueError, match=f"k must be 1 to {M}, .* got {k}"):
-            nearest(X, Y, k)
+    for function in (frechet_distance, mmd2_unbiased):
+        assert torch.equal(function(X.numpy(), Y.numpy()), function(X, Y))
+    assert precision_recall(X.numpy(), Y[:N].numpy()) == precision_recall(X, Y[:N])
+
+
+X, Y, ONE = torch.zeros(11, D), torch.ones(13, D), torch.ones(1, D)
 
 
 @pytest.mark.parametrize(
-    "function", [frechet_distance, mmd2_unbiased, nearest, in_manifold]
+    ("function", "arguments", "message"),
+    [
+        (frechet_distance, (ONE, Y), r"2 items or more, .* got \(1, 7\) and \(13, 7\)"),
+        (frechet_distance, (X, ONE), r"2 items or more, .* got \(11, 7\) and \(1, 7\)"),
+        (mmd2_unbiased, (X, ONE), r"2 items or more, .* got \(11, 7\) and \(1, 7\)"),
+        (mmd2_unbiased, (X, Y[:, :2]), r"the same features, got \(11, 7\) and \(13, 2"),
+        (frechet_distance, (X, Y[..., None]), r"\(items, features\), .* \(13, 7, 1\)"),
+        (nearest, (X, Y[:, :2]), r"the same features, got \(11, 7\) and \(13, 2\)"),
+        (nearest, (X, Y, 0), "k must be 1 to 13, the items of Y, got 0"),
+        (nearest, (X, Y, 14), "k must be 1 to 13, the items of Y, got 14"),
+        (in_manifold, (X, Y, 0), "k must be 1 to 12, the others in Y, got 0"),
+        (in_manifold, (X, Y, 13), "k must be 1 to 12, the others in Y, got 13"),
+        (in_manifold, (X[0], Y), r"\(items, features\), .* got \(7,\) and"),
+        (precision_recall, (X, Y), "expected as many samples as data, 13, got 11"),
+    ],
 )
-def test_sets_with_other_features(function):
-    X = torch.zeros(11, D)
-    for Y in (torch.zeros(11, D + 1), torch.zeros(11, D, 1)):
-        with pytest.raises(ValueError, match=r"the same features, got \(11, 7\) and"):
-            inspect.unwrap(function)(X, Y)
-
-
-def test_balls_of_neighbours_that_are_not_there(sets):
-    X, Y = sets
-    for k in (0, M):
-        with pytest.raises(ValueError, match=f"k must be 1 to {M - 1}, .* got {k}"):
-            in_manifold(X, Y, k)
-
-
-def test_as_many_samples_as_data():
-    with pytest.raises(ValueError, match="must be as many as data, 500, got 5"):
-        precision_recall(torch.zeros(5, D), torch.zeros(500, D))
+def test_what_is_refused(as_users_run, function, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        function(*arguments)

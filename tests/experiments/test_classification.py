@@ -1,4 +1,4 @@
-"""Every experiment with images runs, in a trial that is small enough for a test."""
+"""Every experiment with images runs, at a scale that is small enough for a test."""
 
 from dataclasses import asdict, replace
 
@@ -8,15 +8,18 @@ import torch
 from dian.data import sample
 from dian.experiments import classification
 from dian.experiments.rnn import best
-from dian.runs import train as runner
+from dian.runs import experiment as registry
+from dian.runs import record as records
+from dian.runs.experiment import Job
 
+ALL = registry.experiments()
 # The diffusion models have another test file.
 EXPERIMENTS = {
     name: experiment
-    for name, experiment in runner.experiments().items()
-    if experiment.data is classification.read
+    for name, experiment in ALL.items()
+    if experiment.data is classification.load_splits
 }
-CPU = torch.device("cpu")
+RECORDED = [name for name in records.names() if records.load(name).content["replay"]]
 
 
 @pytest.fixture(scope="module")
@@ -29,23 +32,43 @@ def few():
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
-def test_its_trial_runs_in_both_types_of_numbers(experiment, few):
+def test_it_runs_in_both_types_of_numbers(experiment, few):
     narrow = {"h": 5, "d_model": 8}
     width = {key: n for key, n in narrow.items() if hasattr(experiment.quick, key)}
     changed = {"batch_size": 21, "epochs": 1} | width
-    if getattr(experiment.quick, "held_out", 0):
+    if experiment.quick.held_out:
         changed["held_out"] = 11
     settings = replace(experiment.quick, **changed)
+    losses = {}
     for dtype in (torch.float32, torch.float64):
-        outcome = experiment.run(settings, few, 0, CPU, dtype=dtype)
-        assert len(outcome.losses) == 2
+        outcome = experiment.run(settings, few, Job(dtype=dtype))
+        losses[dtype] = outcome.losses
         assert all(w.dtype == dtype for w in outcome.weights.values())
-        judged = "validation" if "held_out" in changed else "test"
-        assert 0 <= outcome.metrics[f"{judged}/accuracy"] <= 1
+        name = "validation" if "held_out" in changed else "test"
+        right = outcome.arrays["confusion"].diagonal().sum()
+        n = 11 if "held_out" in changed else 23
+        assert outcome.metrics[f"{name}/accuracy"] == pytest.approx(right / n)
+        assert outcome.series[f"{name}/accuracy"][-1] == right.item() / n
+    assert len(losses[torch.float32]) == 2
+    assert losses[torch.float32] == pytest.approx(losses[torch.float64], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_settings_of_a_record_are_those_of_today(name):
+    """A field that is added, renamed or has another default would change them."""
+    assert asdict(ALL[name].settings) == records.load(name).settings
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_the_weights_of_a_record_fit_the_network_of_its_settings(name):
+    record, experiment = records.load(name), ALL[name]
+    network = experiment.build(replace(experiment.settings, **record.settings), None)
+    shapes = {key: w.shape for key, w in record.weights.items()}
+    assert {key: w.shape for key, w in network.state_dict().items()} == shapes
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
-def test_a_trial_is_smaller_and_nothing_else(experiment):
+def test_a_dry_run_is_smaller_and_nothing_else(experiment):
     full, quick = asdict(experiment.settings), asdict(experiment.quick)
     changed = {key for key in full if full[key] != quick[key]}
     assert changed <= {"epochs", "batch_size", "h", "images", "held_out"}
@@ -65,20 +88,20 @@ def test_a_seed_decides_everything(few, name, width):
     """Dropout and augmentation, too."""
     experiment = EXPERIMENTS[name]
     settings = replace(experiment.quick, batch_size=14, epochs=1, **width)
-    runs = [experiment.run(settings, few, seed, CPU).losses for seed in (0, 0, 1)]
+    runs = [experiment.run(settings, few, Job(seed)).losses for seed in (0, 0, 1)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
 
 
 def test_what_is_held_out_is_not_trained_on_and_no_test_image_is_seen(few):
     train, test = few
-    first, rest = classification.hold_out(few, 11)
+    settings = replace(best.CANDIDATE, held_out=11, h=5, batch_size=30, epochs=1)
+    first, rest = classification.training_and_evaluation(settings, few)
     assert torch.equal(torch.cat([first.index, rest.index]), train.index)
     assert len(rest.index) == 11
     assert torch.equal(rest.images, train.images[-11:])
     poisoned = train, classification.subset(test, slice(0, 0))
-    settings = replace(best.CANDIDATE, held_out=11, h=5, batch_size=30, epochs=1)
-    outcome = best.run(settings, poisoned, 0, CPU)
+    outcome = EXPERIMENTS["rnn-best-candidate"].run(settings, poisoned, Job())
     assert len(outcome.arrays["predictions"]) == 11
     assert not any(key.startswith("test") for key in outcome.metrics)
 

@@ -1,4 +1,4 @@
-"""The diffusion experiments: what they train, how they judge, and that they resume."""
+"""The diffusion experiments: training, evaluation, and that they resume."""
 
 import math
 from dataclasses import asdict, replace
@@ -7,20 +7,19 @@ import numpy as np
 import pytest
 import torch
 
+from dian.diffusion.pixels import signed
+from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import linear_schedule
-from dian.diffusion.unet import PRESETS, UNet
+from dian.diffusion.unet import UNet
 from dian.errors import DianError
 from dian.experiments.diffusion import ddpm, evaluation
 from dian.experiments.diffusion.evaluation import Evaluator
 from dian.experiments.diffusion.samplers import (
     Sampler,
     TrajectoryRecorder,
-    as_bytes,
-    to_images,
 )
-from dian.runs import record as records
 from dian.runs.checkpoint import Checkpoint
-from dian.training.clipping import clip_by_norm
+from dian.runs.experiment import Job
 
 CPU = torch.device("cpu")
 NAMES = ddpm.EXPERIMENTS_BY_NAME
@@ -33,16 +32,16 @@ TINY = replace(
 
 @pytest.fixture(scope="module")
 def few():
-    """A handful of real images, and the networks that judge."""
+    """A handful of real images, and the networks that evaluate."""
     return ddpm.smoke_settings(TINY, evaluation.read(True))[1]
 
 
 @pytest.fixture(scope="module")
 def outcome(few):
-    return ddpm.run(TINY, few, 0, CPU)
+    return ddpm.run(TINY, few, Job())
 
 
-def test_every_way_is_judged_and_everything_is_kept(outcome):
+def test_every_method_is_evaluated_and_everything_is_kept(outcome):
     ways = ("all", "all-floor", "averaged", "floor", "raw", "beta_tilde", "no_clip")
     for way in (*ways, "ddim-2", "ddim-5"):
         for key in ("frechet", "kernel", "precision", "recall", "imbalance"):
@@ -52,7 +51,7 @@ def test_every_way_is_judged_and_everything_is_kept(outcome):
         assert outcome.metrics[f"bits/{variance}_error"] > 0
     assert len(outcome.losses) == 2 * 3
     assert all(len(row) == TINY.epochs for row in outcome.series.values())
-    assert outcome.weights.keys() == UNet(PRESETS["tiny"]).state_dict().keys()
+    assert outcome.weights.keys() == UNet("tiny").state_dict().keys()
     assert all(w.dtype == torch.float16 for w in outcome.weights.values())
     arrays = outcome.arrays
     assert arrays["samples"].shape == (8, 28, 28)
@@ -75,8 +74,8 @@ def test_the_bound_is_the_rate_of_all_and_falls_to_the_prior(outcome):
 
 
 def test_a_seed_decides_everything(few, outcome):
-    again = ddpm.run(TINY, few, 0, CPU)
-    other = ddpm.run(replace(TINY, variants=False, ddim=""), few, 1, CPU)
+    again = ddpm.run(TINY, few, Job())
+    other = ddpm.run(replace(TINY, variants=False, ddim=""), few, Job(seed=1))
     assert again.losses == outcome.losses
     assert again.metrics == outcome.metrics
     assert again.losses != other.losses
@@ -84,28 +83,27 @@ def test_a_seed_decides_everything(few, outcome):
         assert torch.equal(again.weights[name], w)
 
 
+class Interruption(Exception):
+    """Somebody ends the process."""
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_interrupted_training_goes_on_to_the_same_bits(few, tmp_path, precision):
+def test_an_interrupted_run_ends_with_the_same_bits(few, tmp_path, precision):
     """Order, flips, noise and steps, and the average of the weights."""
     settings = replace(TINY, precision=precision, variants=False, ddim="")
-    whole = ddpm.run(settings, few, 0, CPU)
-    checkpoint = Checkpoint(tmp_path / "seed-0.checkpoint", {"seed": 0}, every=0.0)
+    whole = ddpm.run(settings, few, Job())
+    checkpoint = Checkpoint(tmp_path / "seed-0.checkpoint", {"seed": 0}, interval_s=0.0)
 
-    def stop(done, total, loss):
-        if done == 5:  # in the middle of the second epoch
-            raise KeyboardInterrupt
+    def stop(seed, step):
+        if step.number == 5:  # in the middle of the second epoch
+            raise Interruption
 
-    with pytest.raises(KeyboardInterrupt):
-        ddpm.run(settings, few, 0, CPU, after_step=stop, checkpoint=checkpoint)
+    with pytest.raises(Interruption):
+        ddpm.run(settings, few, Job(report=stop, checkpoint=checkpoint))
     steps = []
-    resumed = ddpm.run(
-        settings,
-        few,
-        0,
-        CPU,
-        after_step=lambda done, *_: steps.append(done),
-        checkpoint=checkpoint,
-    )
+    job = Job(report=lambda seed, step: steps.append(step.number))
+    job.checkpoint = checkpoint
+    resumed = ddpm.run(settings, few, job)
     assert steps == [5, 6]
     assert resumed.losses == whole.losses
     assert resumed.metrics == whole.metrics
@@ -117,20 +115,20 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(few, tmp_path, precisi
         assert torch.equal(resumed.weights[name], w)
 
 
-def test_judging_that_was_interrupted_begins_again_without_training(
+def test_an_interrupted_evaluation_starts_again_without_training(
     few, tmp_path, monkeypatch, outcome
 ):
-    checkpoint = Checkpoint(tmp_path / "seed-0.checkpoint", {"seed": 0}, every=1e9)
+    checkpoint = Checkpoint(tmp_path / "seed-0.checkpoint", {"seed": 0}, interval_s=1e9)
 
     def stop(*_):
-        raise KeyboardInterrupt
+        raise Interruption
 
     with monkeypatch.context() as patched:
         patched.setattr(ddpm, "evaluate_all", stop)
-        with pytest.raises(KeyboardInterrupt):
-            ddpm.run(TINY, few, 0, CPU, checkpoint=checkpoint)
-    again = Checkpoint(checkpoint.path, {"seed": 0}, every=1e9)
-    resumed = ddpm.run(TINY, few, 0, CPU, after_step=stop, checkpoint=again)
+        with pytest.raises(Interruption):
+            ddpm.run(TINY, few, Job(checkpoint=checkpoint))
+    again = Checkpoint(checkpoint.path, {"seed": 0}, interval_s=1e9)
+    resumed = ddpm.run(TINY, few, Job(report=stop, checkpoint=again))
     assert resumed.metrics == outcome.metrics
     assert resumed.losses == outcome.losses
 
@@ -153,12 +151,12 @@ def test_each_ablation_changes_one_thing_and_runs(few, family, choice, outcome):
     if family == "ddpm-ablation-small":
         return  # the same code as the other family
     trial = replace(TINY, **{key: settings[key] for key in changed}, ddim="")
-    found = ddpm.run(replace(trial, variants=False), few, 0, CPU)
+    found = ddpm.run(replace(trial, variants=False), few, Job())
     assert all(map(math.isfinite, found.losses))
     assert (found.losses == outcome.losses) == (not changed)
 
 
-def test_trials_are_smaller_and_nothing_else():
+def test_a_dry_run_is_smaller_and_nothing_else():
     for experiment in ddpm.EXPERIMENTS:
         full, quick = asdict(experiment.settings), asdict(experiment.quick)
         changed = {key for key in full if full[key] != quick[key]}
@@ -169,54 +167,36 @@ def test_trials_are_smaller_and_nothing_else():
 
 def test_a_replay_is_in_float64_and_does_not_round_its_weights(few):
     settings = replace(TINY, precision="bfloat16", variants=False, ddim="")
-    outcome = ddpm.run(settings, few, 0, CPU, dtype=torch.float64)
+    job = Job(dtype=torch.float64)
+    outcome = ddpm.run(settings, few, job)
     assert all(w.dtype == torch.float64 for w in outcome.weights.values())
     exact = replace(settings, precision="float32")
-    assert outcome.losses == ddpm.run(exact, few, 0, CPU, dtype=torch.float64).losses
+    assert outcome.losses == ddpm.run(exact, few, job).losses
 
 
 def test_the_first_loss_is_one_and_the_average_lags_behind(few, outcome):
     """A network that begins with 0 loses the variance of the noise."""
     assert outcome.losses[0] == pytest.approx(1, abs=0.1)
-    frozen = ddpm.run(replace(TINY, ema=1 - 1e-9, variants=False, ddim=""), few, 0, CPU)
+    frozen = ddpm.run(replace(TINY, ema=1 - 1e-9, variants=False, ddim=""), few, Job())
     assert not frozen.weights["last.weight"].any()  # as it started
     assert frozen.losses == outcome.losses
-
-
-def test_clipping_together_is_clipping(generator):
-    gradients = [torch.randn(7, 3, generator=generator), torch.randn(5)]
-    for theta in (0.5, 100.0):
-        ours, theirs = (
-            [torch.nn.Parameter(torch.zeros_like(g)) for g in gradients]
-            for _ in range(2)
-        )
-        for parameters in (ours, theirs):
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient.clone()
-        found = ddpm.clip_together(ours, theta)
-        assert found == pytest.approx(clip_by_norm(theirs, theta))
-        for a, b in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(a.grad, b.grad)
-    ours[0].grad[0, 0] = torch.nan
-    with pytest.raises(ValueError, match="the gradient is not finite: its norm is nan"):
-        ddpm.clip_together(ours, 1.0)
 
 
 def test_images_between_two_begin_and_end_at_them(few):
     """With a model that is right, what is at the ends comes back."""
     schedule = linear_schedule(T=20, beta_start=1e-3, beta_end=0.3)
-    x = 2 * few.test.images[:3, None] - 1
+    x = few.test.signed()[:3, None]
     ends = torch.cat([x[0], x[1]])
 
     def model(x_t, t):  # the nearer of two images
         distance = torch.stack([(x_t[:, 0] - e).square().sum((1, 2)) for e in ends])
         return ends[distance.argmin(0)][:, None]
 
-    sampler = Sampler(schedule, model, "x_0", 4, 0, CPU, torch.float32)
+    sampler = Sampler(schedule, Denoiser(model, "x_0"), 4, 0, CPU, torch.float32)
     found = sampler.interpolate_pairs(x[:1], x[1:2], t=10, n=5)
     assert found.shape == (1, 5, 28, 28)
-    for end, image in ((0, found[0, 0]), (1, found[0, -1])):
-        torch.testing.assert_close(image, few.test.images[end], rtol=0, atol=1e-6)
+    for end, pixels in ((0, found[0, 0]), (1, found[0, -1])):
+        torch.testing.assert_close(signed(pixels), x[end, 0], rtol=0, atol=1e-6)
 
 
 def test_the_same_starts_for_every_way_and_every_size_of_a_part():
@@ -224,17 +204,16 @@ def test_the_same_starts_for_every_way_and_every_size_of_a_part():
         return torch.zeros_like(x_t)
 
     schedule = linear_schedule(T=3, beta_start=0.1, beta_end=0.5)
-    common = (schedule, model, "epsilon")
-    parts = [
-        torch.cat(
-            [x for x, _ in Sampler(*common, 5, 0, CPU, torch.float32).parts(7, s)]
-        )
-        for s in (0, 0, 1)
-    ]
-    assert torch.equal(parts[0], parts[1])
-    assert not torch.equal(parts[0], parts[2])
-    sampler = Sampler(*common, 5, 0, CPU, torch.float32)
-    assert sampler.ddim(7, 2).shape == sampler.ddpm_sample(7).shape == (7, 28, 28)
+    starts, samplers = [], []
+    for chunk, seed in [(5, 0), (5, 0), (5, 1)]:
+        sampler = Sampler(schedule, Denoiser(model), chunk, seed, CPU, torch.float32)
+        starts.append(torch.cat([x for x, _ in sampler.parts(7)]))
+        samplers.append(sampler)
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+    for found in (samplers[0].ddim(7, 2), samplers[0].ddpm(7)):
+        assert found.shape == (7, 28, 28)
+        assert found.dtype == torch.uint8
 
 
 def test_judging_real_images_finds_them_real(few):
@@ -242,24 +221,20 @@ def test_judging_real_images_finds_them_real(few):
     same = judge(judge.test)
     assert same["frechet"] == pytest.approx(0, abs=1e-6)
     assert same["precision"] == same["recall"] == 1.0
-    assert judge.floor(11) == judge(judge.train)
-    distance, index = judge.neighbours(judge.train[3:6])
+    distance, index = judge.neighbors(judge.train[3:6])
     assert index.tolist() == [3, 4, 5]
     assert not distance.any()
     assert judge.classes(judge.test).sum() == len(judge.test)
 
 
-def test_bytes_and_images_and_the_path():
-    grey = torch.arange(256) / 127.5 - 1
-    images = to_images(grey.view(1, 1, 16, 16), torch.float32)
-    assert as_bytes(images).flatten().tolist() == list(range(256))
-    path = TrajectoryRecorder(1000)
-    assert path.at == [1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
+def test_a_trajectory_has_eleven_timesteps():
+    at = TrajectoryRecorder(1000).at
+    assert at == [1, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]
 
 
 def test_without_the_classifier_nothing_is_trained(monkeypatch):
     monkeypatch.setattr(records, "names", lambda *_: [])
-    monkeypatch.setattr(evaluation, "read_images", lambda quick: ((), ()))
+    monkeypatch.setattr(evaluation, "load_splits", lambda quick: ((), ()))
     with pytest.raises(DianError, match="run: python -m dian train feature-classifier"):
         evaluation.read(False)
     assert evaluation.checksums() == {}
@@ -268,7 +243,7 @@ def test_without_the_classifier_nothing_is_trained(monkeypatch):
 def test_what_a_record_may_weigh():
     """Weights in half precision and the arrays, each below 15 MiB."""
     for settings in NAMES.values():
-        network = UNet(PRESETS[settings.network])
+        network = UNet(settings.network)
         assert sum(p.numel() for p in network.parameters()) * 2 < 12 * 2**20
         assert max(settings.samples, 0) >= settings.others > 0
         assert np.prod([evaluation.KEPT, 28, 28]) < 2**20

@@ -11,21 +11,17 @@ from dian.experiments.positions.extrapolation import (
     N_TOKEN,
     Settings,
     make_data,
-    make_texts,
+    make_sequences,
 )
 from dian.positions.registry import ENCODINGS
-from dian.runs import train as runner
+from dian.runs.experiment import Job, experiments
 
 EXPERIMENTS = {e.name: e for e in extrapolation.EXPERIMENTS}
-CPU = torch.device("cpu")
 
 
 def few(settings, n_train=41, n_test=7):
-    texts = make_data(False, settings)
-    return tuple(
-        extrapolation.Texts(t.tokens[:n], t.answers[:n], t.asked[:n])
-        for t, n in zip(texts, (n_train, n_test), strict=True)
-    )
+    train, test = make_data(settings, quick=False)
+    return train.first(n_train), test.first(n_test)
 
 
 SMALL = {"length": 11, "d_model": 8, "n_head": 2, "batch_size": 21}
@@ -35,23 +31,22 @@ SMALL = {"length": 11, "d_model": 8, "n_head": 2, "batch_size": 21}
 def test_it_runs_in_both_types_of_numbers(name):
     settings = replace(EXPERIMENTS[name].settings, **SMALL)
     for dtype in (torch.float32, torch.float64):
-        outcome = extrapolation.run(settings, few(settings), 0, CPU, dtype=dtype)
+        outcome = extrapolation.run(settings, few(settings), Job(dtype=dtype))
         assert len(outcome.losses) == 2
         assert all(w.dtype == dtype for w in outcome.weights.values())
-        ways = {"plain"}
+        methods = {"plain"}
         if settings.encoding == "rotary":
-            ways |= {"interpolated", "ntk", "yarn"}
-        assert set(outcome.arrays) == ways
-        for way in ways:
-            assert outcome.arrays[way].shape == (8 * 11,)
-            for factor in FACTORS:
-                assert 0 <= outcome.metrics[f"{way}/accuracy/{factor}"] <= 1
+            methods |= {"interpolated", "ntk", "yarn"}
+        assert set(outcome.arrays) == methods
+        for method in methods:
+            assert outcome.arrays[method].shape == (8 * 11,)
+            assert {f"{method}/accuracy/{f}" for f in FACTORS} <= set(outcome.metrics)
 
 
 def test_all_encodings_and_both_tasks():
     names = {f"{task}-{way}" for task in ("offset", "latest") for way in ENCODINGS}
     assert set(EXPERIMENTS) == names
-    assert names <= set(runner.experiments())
+    assert names <= set(experiments())
     for name, experiment in EXPERIMENTS.items():
         full, quick = asdict(experiment.settings), asdict(experiment.quick)
         assert {key for key in full if full[key] != quick[key]} == {"length"}
@@ -59,14 +54,14 @@ def test_all_encodings_and_both_tasks():
 
 
 def test_the_tasks_by_loops(generator):
-    offset = make_texts("offset", 3, 17, 2, generator)
+    offset = make_sequences("offset", 3, 17, 2, generator)
     for text, answers, asked in zip(
         offset.tokens, offset.answers, offset.asked, strict=True
     ):
         assert asked.tolist() == [False] * 2 + [True] * 15
         for p in range(2, 17):
             assert answers[p] == text[p - 2]
-    latest = make_texts("latest", 3, 50, 2, generator)
+    latest = make_sequences("latest", 3, 50, 2, generator)
     for text, answers, asked in zip(
         latest.tokens.tolist(), latest.answers, latest.asked, strict=True
     ):
@@ -82,13 +77,13 @@ def test_the_tasks_by_loops(generator):
 def test_a_seed_decides_everything(name):
     settings = replace(EXPERIMENTS[name].settings, **SMALL)
     data = few(settings)
-    runs = [extrapolation.run(settings, data, seed, CPU).losses for seed in (0, 0, 1)]
+    runs = [extrapolation.run(settings, data, Job(s)).losses for s in (0, 0, 1)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
     assert torch.equal(data[0].tokens, few(settings)[0].tokens)  # of no seed
 
 
-def test_a_perfect_model_is_right_everywhere_and_stretches_are_kept_apart():
+def test_a_perfect_model_is_right_everywhere_and_ranges_are_kept_apart():
     settings = replace(Settings("offset", "none"), **SMALL)
     _, test = few(settings)
 
@@ -97,23 +92,23 @@ def test_a_perfect_model_is_right_everywhere_and_stretches_are_kept_apart():
             return torch.nn.functional.one_hot(tokens.roll(3, 1), N_TOKEN).float()
 
     outcome = extrapolation.Outcome()
-    extrapolation.judge(Perfect(), test, settings, outcome)
+    extrapolation.evaluate(Perfect(), test, settings, outcome)
     assert [outcome.metrics[f"plain/accuracy/{f}"] for f in FACTORS] == [1, 1, 1, 1]
-    wrong = extrapolation.Texts(test.tokens, test.answers.clone(), test.asked)
+    wrong = test._replace(answers=test.answers.clone())
     wrong.answers[:, 2 * 11 :] += 1  # from twice the length on
-    extrapolation.judge(Perfect(), wrong, settings, outcome)
+    extrapolation.evaluate(Perfect(), wrong, settings, outcome)
     assert [outcome.metrics[f"plain/accuracy/{f}"] for f in FACTORS] == [1, 1, 0, 0]
     assert outcome.arrays["plain"][3:22].min() == 1
     assert outcome.arrays["plain"][22:].max() == 0
 
 
-def test_a_rotary_network_is_stretched_only_after_its_weights_are_kept():
+def test_a_rotary_network_is_scaled_only_after_its_weights_are_kept():
     settings = replace(EXPERIMENTS["offset-rotary"].settings, **SMALL)
-    outcome = extrapolation.run(settings, few(settings), 0, CPU)
+    outcome = extrapolation.run(settings, few(settings), Job())
     plain, ntk = outcome.arrays["plain"], outcome.arrays["ntk"]
-    assert torch.equal(plain[:11], ntk[:11])  # a factor of 1 is no stretch
+    assert torch.equal(plain[:11], ntk[:11])  # a factor of 1 scales nothing
     again = extrapolation.network(settings, torch.Generator())
     again.load_state_dict(outcome.weights)
-    hits, asked = extrapolation.correct(again, few(settings)[1], 88)
+    hits, asked = extrapolation.hits_by_position(again, few(settings)[1], 88)
     share = hits.sum(0) / asked.sum(0).clamp(min=1)
     assert torch.equal(share[:22], plain[:22])

@@ -1,17 +1,22 @@
 """`rotary` against readable loops and two other libraries."""
 
+import copy
 import inspect
+import io
 import math
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from dian.positions.rotary import (
+    RotaryEmbedding,
     decay_bound,
     half_split_order,
     rotate,
     rotate_half_split,
-    rotation_factors,
     rotation_matrix,
 )
 from dian.positions.sinusoidal import frequencies
@@ -138,7 +143,7 @@ def test_views_of_any_stride(x, layout):
 
 
 @pytest.mark.parametrize("layout", ["interleaved", "half"])
-def test_the_gradient_is_turned_back(x, layout):
+def test_the_gradient_is_rotated_back(x, layout):
     x.requires_grad_()
     g = torch.randn_like(x)
     (rotate(x, OMEGA, offset=5, layout=layout) * g).sum().backward()
@@ -164,7 +169,7 @@ def test_position_257_is_not_256(dtype):
     assert (found[0] - found[1]).abs().max() > 0.5
 
 
-def test_a_width_of_none_and_a_sequence_of_none():
+def test_an_empty_batch_and_an_empty_sequence():
     assert rotate(torch.ones(0, N, D), OMEGA).shape == (0, N, D)
     assert rotate(torch.ones(BATCH, 0, D), OMEGA).shape == (BATCH, 0, D)
 
@@ -179,45 +184,154 @@ def test_the_bound_by_loops():
         assert found == pytest.approx(2 / D * total, rel=1e-12)
 
 
+@pytest.mark.parametrize("layout", ["interleaved", "half"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_result_may_go_into_a_given_tensor(x, layout, dtype):
+    x = x.to(dtype)
+    expected = rotate(x, OMEGA, offset=3, layout=layout)
+    odd = torch.zeros(x.numel() + 1, dtype=dtype)[1:].view(x.shape)  # at an odd place
+    for out in (torch.zeros_like(x), odd, x.mT.contiguous().mT.zero_(), x):
+        found = rotate(x.clone(), OMEGA, offset=3, layout=layout, out=out)
+        assert found is out
+        assert torch.equal(out, expected)
+    x = rotate(x, -OMEGA, offset=3, layout=layout)
+    assert rotate(x, OMEGA, offset=3, layout=layout, out=x) is x  # in place
+
+
+def test_in_place_needs_no_memory_for_the_result():
+    x = torch.ones(4, 3, 512, 64)
+
+    def allocated(out):
+        with torch.profiler.profile(profile_memory=True) as profile:
+            rotate(x, frequencies(64), out=out)
+        return sum(max(0, e.self_cpu_memory_usage) for e in profile.key_averages())
+
+    table = allocated(x)
+    assert table < x.nbytes
+    assert allocated(None) == pytest.approx(table + x.nbytes, rel=0.01)
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "half"])
+def test_the_layer_rotates_queries_and_keys(x, layout):
+    layer = RotaryEmbedding(D, base=500.0, layout=layout)
+    q, k = x, x[:, :1] + 1  # grouped keys
+    found = layer(q, k, offset=3)
+    for one, expected in zip(found, (q, k), strict=True):
+        omega = frequencies(D, 500.0)
+        assert torch.equal(one, rotate(expected, omega, offset=3, layout=layout))
+    assert torch.equal(layer.rotate(q, 3), found[0])
+
+
+def test_position_ids_belong_to_the_first_axis(x):
+    """Also where there are as many heads as sequences."""
+    layer, square = RotaryEmbedding(D), x[:, :BATCH]
+    ids = torch.tensor([[9 * i + m for m in range(N)] for i in range(BATCH)])
+    found, _ = layer(square, square, ids)
+    for sequence, places, rotated in zip(square, ids, found, strict=True):
+        assert torch.equal(rotated, rotate(sequence, OMEGA, places))
+    alike, _ = layer(square, square, torch.arange(N), offset=5)
+    torch.testing.assert_close(alike, layer(square, square, offset=5)[0])
+
+
+@pytest.mark.parametrize("ids", [None, torch.arange(BATCH * N).view(BATCH, N)])
+def test_heads_may_come_after_positions(x, ids):
+    expected, _ = RotaryEmbedding(D)(x, x, ids)
+    turned = x.transpose(1, 2)
+    found, _ = RotaryEmbedding(D, seq_dim=1)(turned, turned, ids)
+    assert torch.equal(found.transpose(1, 2), expected)
+
+
+def test_the_layer_scales_and_takes_other_frequencies(x):
+    layer = RotaryEmbedding(D, omega=OMEGA / 4, attention_factor=1.3)
+    for ids in (None, torch.arange(N)):
+        found, _ = layer(x, x, ids)
+        torch.testing.assert_close(found, 1.3 * rotate(x, OMEGA / 4))
+
+
+def test_the_layer_in_place(x):
+    expected = RotaryEmbedding(D)(x, x + 1)
+    q, k = x.clone(), x + 1
+    found = RotaryEmbedding(D, inplace=True)(q, k)
+    for a, b, c in zip(found, (q, k), expected, strict=True):
+        assert a.data_ptr() == b.data_ptr()
+        assert torch.equal(b, c)
+
+
+def test_the_layer_can_be_saved_copied_and_cast(x):
+    """And its angles stay exact in bfloat16."""
+    layer, file = torch.nn.ModuleDict({"rotary": RotaryEmbedding(D)}), io.BytesIO()
+    assert not layer.state_dict()
+    torch.save(layer, file)
+    file.seek(0)
+    ids = torch.tensor([256, 257])
+    q = torch.ones(2, D)
+    expected = rotate(q, OMEGA, ids)
+    for other in (torch.load(file, weights_only=False), copy.deepcopy(layer)):
+        found, _ = other.bfloat16()["rotary"](q, q, ids)
+        assert torch.equal(found, expected)
+
+
+COMPILED = """
+import torch
+from dian.positions.rotary import RotaryEmbedding
+
+def backend(graph, _):
+    for node in graph.graph.nodes:
+        value = node.meta.get("example_value")
+        assert not (isinstance(value, torch.Tensor) and value.is_complex()), node
+    return graph
+
+q, k = torch.randn(2, 3, 5, 7, 22)
+ids = torch.arange(21).view(3, 7)
+for layout in ("interleaved", "half"):
+    layer = RotaryEmbedding(22, layout=layout)
+    compiled = torch.compile(layer, fullgraph=True, backend=backend)
+    for options in ({}, {"offset": 300}, {"position_ids": ids}):
+        for ours, theirs in zip(compiled(q, k, **options), layer(q, k, **options)):
+            torch.testing.assert_close(ours, theirs)
+"""
+
+
+def test_the_layer_compiles_to_one_graph_without_complex_numbers():
+    """In a process without shape checks, which torch.compile cannot see through."""
+    call = [sys.executable, "-W", "error", "-c", COMPILED]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+LAYER = RotaryEmbedding(D)
+X = torch.ones(3, 5, N, D)
+
+
+def rotated(x, *arguments):
+    # Without the shape checks of the tests, so that this is what a user sees.
+    return inspect.unwrap(rotate)(x, OMEGA, *arguments)
+
+
+def layer(*arguments):
+    return inspect.unwrap(RotaryEmbedding.rotate)(LAYER, X, 0, *arguments)
+
+
 @pytest.mark.parametrize(
-    ("function", "arguments", "message"),
+    ("call", "message"),
     [
-        (rotate, (torch.ones(N, D + 2), OMEGA), r"\(\.\.\., n, 22\), .* \(7, 24\)"),
-        (rotate, (torch.ones(N, 21), OMEGA), r"\(\.\.\., n, 22\), .* got \(7, 21\)"),
-        (rotate, (torch.ones(D), OMEGA), r"\(\.\.\., n, 22\), .* got \(22,\)"),
-        (rotate_half_split, (torch.ones(N, 2), OMEGA), r"got \(7, 2\)"),
-        (
-            rotate,
-            (torch.ones(N, D), OMEGA, torch.arange(N + 1)),
-            r"one entry for each of 7 vectors",
-        ),
-        (
-            rotate,
-            (torch.ones(N, D), OMEGA, None, 0, "half"),
-            "layout must be one of pairs, halves, got 'half'",
-        ),
-        (half_split_order, (7,), "d must be positive and even: .* got 7"),
+        (lambda: rotated(torch.ones(N, D + 2)), "x must be (..., n, 22) for 11 freq"),
+        (lambda: rotated(torch.ones(N, 21)), "got torch.float32 of shape (7, 21)"),
+        (lambda: rotated(torch.ones(D)), "got torch.float32 of shape (22,)"),
+        (lambda: inspect.unwrap(rotate_half_split)(X[..., 1:], OMEGA), "x must be"),
+        (lambda: rotated(X, 5), "positions must be a tensor of shape (7,), (batch, 7)"),
+        (lambda: layer(5), "positions must be a tensor of shape (7,), .* got 5"),
+        (lambda: layer(torch.arange(N + 1)), "got torch.int64 of shape (8,)"),
+        (lambda: layer(torch.tensor(5)), "got torch.int64 of shape ()"),
+        (lambda: layer(torch.ones(3, 1)), "got torch.float32 of shape (3, 1)"),
+        (lambda: layer(torch.ones(1, 3, 5, N)), "got torch.float32 of shape (1, 3, 5"),
+        (lambda: rotated(X, None, 0, "pairs"), "interleaved, half, got 'pairs'"),
+        (lambda: rotated(X, None, 0, "half", X[0]), "out must have the shape (3, 5"),
+        (lambda: half_split_order(7), "d must be positive and even: .* got 7"),
+        (lambda: RotaryEmbedding(7), "d must be positive and even: .* got 7"),
     ],
 )
-def test_errors(function, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        inspect.unwrap(function)(*arguments)
-
-
-def test_the_angles_do_not_obey_a_module(x):
-    """Cast the module, and the table stays exact: there is none to be cast."""
-    from functools import partial
-
-    layer = torch.nn.Linear(D, D).bfloat16()
-    layer.rotate = partial(rotate, omega=OMEGA)
-    layer = layer.half().bfloat16()
-    positions = torch.tensor([256, 257])
-    found = layer.rotate(torch.ones(2, D), positions=positions)
-    assert torch.equal(found, rotate(torch.ones(2, D), OMEGA, positions))
-    assert rotation_factors(positions, OMEGA.float()).dtype == torch.complex64
-
-
-def test_positions_of_a_batch_are_not_taken_for_those_of_heads():
-    x = torch.ones(2, 2, 3, 4)
-    with pytest.raises(ValueError, match="as many axes"):
-        rotate(x, torch.ones(2), torch.zeros(2, 3))
+def test_wrong_arguments(call, message):
+    pattern = ".*".join(map(re.escape, message.split(".*")))
+    with pytest.raises(ValueError, match=pattern):
+        call()

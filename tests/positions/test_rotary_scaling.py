@@ -10,7 +10,7 @@ from dian.positions.rotary_scaling import (
     ntk_aware,
     position_interpolation,
     yarn,
-    yarn_factor,
+    yarn_attention_factor,
 )
 from dian.positions.sinusoidal import frequencies
 
@@ -87,32 +87,29 @@ def test_yarn_and_transformers_agree_outside_the_ramp():
     torch.testing.assert_close(ours[outside], theirs[outside], rtol=1e-5, atol=0)
     between = (theirs / ours)[~outside]
     assert (between > 1.0001).any()  # another ramp indeed
-    assert factor == pytest.approx(yarn_factor(8.0))
+    assert factor == pytest.approx(yarn_attention_factor(8.0))
 
 
-def test_no_stretch_is_no_change():
-    for stretched in (position_interpolation, ntk_aware):
-        torch.testing.assert_close(stretched(OMEGA, 1.0), OMEGA)
+def test_a_factor_of_one_changes_nothing():
+    for scaled in (position_interpolation, ntk_aware):
+        torch.testing.assert_close(scaled(OMEGA, 1.0), OMEGA)
     torch.testing.assert_close(yarn(OMEGA, 1.0, LENGTH), OMEGA)
-    assert yarn_factor(1.0) == 1
+    assert yarn_attention_factor(1.0) == 1
 
 
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
-        (position_interpolation, (OMEGA, 0.5), "scale must be at least 1, got 0.5"),
-        (ntk_aware, (OMEGA, 0.5), "scale must be at least 1, got 0.5"),
-        (ntk_aware, (OMEGA[:1], 2.0), "omega must have at least two entries, got 1"),
-        (yarn, (OMEGA, math.nan, 16), "scale must be at least 1, got nan"),
-        (yarn_factor, (0.0,), "scale must be at least 1, got 0.0"),
+        (position_interpolation, (OMEGA, 0.5), "factor must be at least 1, got 0.5"),
+        (ntk_aware, (OMEGA, 0.5), "factor must be at least 1, got 0.5"),
+        (ntk_aware, (OMEGA[:1], 2.0), "omega must have two entries or more, got 1"),
+        (yarn, (OMEGA, math.nan, 16), "factor must be at least 1, got nan"),
+        (yarn, (OMEGA, 4.0, 16, 8.0, 1.0), "beta_slow must be positive and below beta"),
+        (yarn, (OMEGA, 4.0, 16, 0.0, 1.0), "beta_fast, got 0.0, 1.0"),
+        (yarn, (OMEGA, 4.0, 16, 2.0, 2.0), "beta_fast, got 2.0, 2.0"),
+        (yarn_attention_factor, (0.0,), "factor must be at least 1, got 0.0"),
     ],
 )
-def test_errors(function, arguments, message):
+def test_wrong_arguments(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(function)(*arguments)
-
-
-@pytest.mark.parametrize(("slow", "fast"), [(8.0, 1.0), (0.0, 1.0), (2.0, 2.0)])
-def test_a_ramp_that_is_turned_round(slow, fast):
-    with pytest.raises(ValueError, match="slow must be positive and below fast"):
-        yarn(torch.ones(2), 4.0, original_max_positions=256, slow=slow, fast=fast)

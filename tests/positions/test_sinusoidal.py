@@ -1,4 +1,4 @@
-"""`dian.positions` against loops one can check by eye, and the code of others."""
+"""`sinusoidal` against loops one can check by eye, and the code of others."""
 
 import inspect
 import math
@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from dian.positions import sinusoidal
-from dian.positions.alibi import alibi_bias, alibi_slopes
-from dian.positions.learned import LearnedPositions
-from dian.positions.sinusoidal import frequencies, offset_product, sinusoidal_encoding
+from dian.positions.sinusoidal import (
+    AddSinusoidal,
+    frequencies,
+    offset_product,
+    sinusoidal_encoding,
+)
 
-N, D, HEADS = 7, 22, 3
+N, D = 7, 22
 
 
 def encoding_by_loops(n, d, base=10_000.0):
@@ -102,64 +105,20 @@ def test_the_product_depends_on_the_offset_alone():
         (frequencies, (0,), "d must be positive and even: .* got 0"),
         (frequencies, (4, -1.0), "base must be positive, got -1.0"),
         (sinusoidal_encoding, (torch.arange(2), 7), "even: .* got 7"),
-        (alibi_slopes, (0,), "n_head must be positive, got 0"),
     ],
 )
-def test_errors(function, arguments, message):
+def test_wrong_arguments(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(function)(*arguments)
 
 
-def test_learned_positions_are_rows_of_a_table(generator):
-    learned = LearnedPositions(N, D, generator)
-    p = torch.tensor([[6, 0, 3]])
-    assert torch.equal(learned(p)[0, 1], learned.P[0])
-    assert learned(p).shape == (1, 3, D)
-    learned(p).sum().backward()
-    used = torch.zeros(N, dtype=torch.bool)
-    used[[0, 3, 6]] = True
-    assert torch.equal(learned.P.grad.any(-1), used)
-
-
-@pytest.mark.parametrize(
-    ("places", "error", "message"),
-    [
-        ([-1, 2], ValueError, "from 0 to 6, the last that was learnt, got -1"),
-        ([0, 7], ValueError, "from 0 to 6, the last that was learnt, got 7"),
-        ([0.5], TypeError, "positions must be integers, got torch.float32"),
-    ],
-)
-def test_learned_positions_refuse_what_they_do_not_have(places, error, message):
-    with pytest.raises(error, match=message):
-        inspect.unwrap(LearnedPositions.forward)(
-            LearnedPositions(N, D), torch.tensor(places)
-        )
-
-
-def test_alibi_by_loops():
-    m, n = torch.tensor([4, 0, 11]), torch.tensor([2, 4, 5, 9, 17])
-    found = alibi_bias(m, n, HEADS, dtype=torch.float64)
-    assert found.shape == (HEADS, 3, 5)
-    for h in range(HEADS):
-        for i, p in enumerate(m.tolist()):
-            for j, q in enumerate(n.tolist()):
-                expected = -(2 ** (-8 * (h + 1) / HEADS)) * abs(p - q)
-                assert found[h, i, j].item() == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("n_head", [1, 2, 4, 8, 16])
-def test_alibi_equals_transformers(n_head):
-    """Bloom adds the slope times the key's position: the same in every row, but for a
-    number that the softmax does not see. Only keys up to the query count."""
-    from transformers.models.bloom.modeling_bloom import build_alibi_tensor
-
-    p = torch.arange(N)
-    peer = build_alibi_tensor(torch.ones(1, N), n_head, torch.float32)
-    causal = p <= p[:, None]
-    hidden = torch.zeros(N, N).masked_fill(~causal, -torch.inf)
-    ours = (alibi_bias(p, p, n_head) + hidden).softmax(-1)
-    theirs = (peer + hidden).softmax(-1)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+def test_the_layer_adds_the_encoding_in_the_type_of_its_input(generator):
+    X = torch.randn(2, N, D, generator=generator)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        found = AddSinusoidal()(X.to(dtype))
+        expected = X.to(dtype) + encoding_by_loops(N, D).to(dtype)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, expected)
 
 
 def test_nothing_is_kept_between_calls():

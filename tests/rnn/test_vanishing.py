@@ -1,7 +1,5 @@
 """`dian.rnn.vanishing` against autograd and loops, for a network of two sizes."""
 
-import math
-
 import pytest
 import torch
 
@@ -26,7 +24,7 @@ def network(generator):
     return X, W_xh, normal(H, H) / H**0.5, b_h, H_0
 
 
-def slopes_of(network, activation="tanh"):
+def derivatives_of(network, activation="tanh"):
     states = rnn_forward(*network, activation)
     return states, ACTIVATIONS[activation].derivative(states[1:])
 
@@ -35,7 +33,7 @@ def slopes_of(network, activation="tanh"):
 def test_the_jacobian_is_what_a_small_change_makes(network, activation):
     """Central differences of the network itself, entry by entry."""
     X, W_xh, W_hh, b_h, H_0 = network
-    _, derivatives = slopes_of(network, activation)
+    _, derivatives = derivatives_of(network, activation)
     n, step = 1, 1e-6
     found = vanishing.jacobian(derivatives[:, n], W_hh)
     expected = torch.zeros_like(found)
@@ -50,7 +48,7 @@ def test_the_jacobian_is_what_a_small_change_makes(network, activation):
 
 
 def test_no_step_is_the_identity(network):
-    _, derivatives = slopes_of(network)
+    _, derivatives = derivatives_of(network)
     W_hh = network[2]
     assert torch.equal(
         vanishing.jacobian(derivatives[:0, 0], W_hh), torch.eye(H).double()
@@ -59,7 +57,7 @@ def test_no_step_is_the_identity(network):
 
 def test_terms_add_up_to_the_gradient_and_lags_to_its_start(network, generator):
     X, W_xh, W_hh, _, _ = network
-    states, derivatives = slopes_of(network)
+    states, derivatives = derivatives_of(network)
     E = torch.randn(BATCH, H, generator=generator, dtype=torch.float64)
     whole = rnn_backward(None, E, X, states, W_xh, W_hh)
     terms = vanishing.gradient_terms(E, derivatives, states, W_hh)
@@ -71,7 +69,7 @@ def test_terms_add_up_to_the_gradient_and_lags_to_its_start(network, generator):
 
 def test_bounds_are_above_and_in_order(network):
     W_hh = network[2]
-    _, derivatives = slopes_of(network, "sigmoid")
+    _, derivatives = derivatives_of(network, "sigmoid")
     tight, loose = vanishing.lag_bounds(derivatives[:, 0], W_hh, 0.25)
     for k in range(TIME + 1):
         J = vanishing.jacobian(derivatives[TIME - k :, 0], W_hh)
@@ -84,7 +82,7 @@ def test_the_bound_of_the_bias_is_above_it_and_falls(network):
     E = torch.ones(BATCH, H, dtype=torch.float64)
     W_hh = orthogonal_(torch.empty(H, H, dtype=torch.float64), 0.7)
     X, W_xh, _, b_h, H_0 = network
-    states, derivatives = slopes_of((X, W_xh, W_hh, b_h, H_0))
+    states, derivatives = derivatives_of((X, W_xh, W_hh, b_h, H_0))
     terms = vanishing.gradient_terms(E, derivatives, states, W_hh)
     bounds = [
         vanishing.truncation_bound(E, states, W_hh, K, 1.0) for K in range(TIME + 1)
@@ -95,7 +93,7 @@ def test_the_bound_of_the_bias_is_above_it_and_falls(network):
     assert bounds[TIME] == 0
 
 
-def test_growth_is_exact_where_all_slopes_are_one(generator):
+def test_the_variance_factor_is_exact_for_a_linear_network(generator):
     """The mean over random matrices; here of the linear network, over many vectors."""
     W_hh = orthogonal_(torch.empty(H, H, dtype=torch.float64), 1.3, generator)
     derivatives = torch.ones(TIME, BATCH, H, dtype=torch.float64)
@@ -106,10 +104,9 @@ def test_growth_is_exact_where_all_slopes_are_one(generator):
     torch.testing.assert_close(sizes[-1], sizes[0] * growth ** (TIME / 2))
 
 
-def test_a_logistic_network_in_the_units_of_tanh(network):
+def test_a_sigmoid_network_as_a_tanh_network(network):
     X, U, V, c, _ = network
     s_0 = torch.rand(BATCH, H, dtype=torch.float64)
     s = rnn_forward(X, U, V, c, s_0, "sigmoid")
     h = rnn_forward(X, *vanishing.sigmoid_as_tanh(U, V, c), 2 * s_0 - 1)
     torch.testing.assert_close(h, 2 * s - 1, rtol=0, atol=1e-14)
-    assert math.isclose(ACTIVATIONS["sigmoid"].max_slope * 4, 1)

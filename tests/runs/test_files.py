@@ -1,6 +1,8 @@
-"""Files are whole or not there, whichever operation on the way fails."""
+"""Files are complete or absent, whichever operation fails."""
 
+import itertools
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,78 +19,127 @@ def test_only_the_right_bytes_are_returned(tmp_path):
     assert files.read_verified(path, files.sha256(CONTENT), "do it") == CONTENT
 
 
-@pytest.mark.parametrize("cut", [0, 1, 10, len(CONTENT) - 1])
-def test_a_truncated_file_is_refused(tmp_path, cut):
-    path = tmp_path / "a"
-    path.write_bytes(CONTENT[:cut])
-    with pytest.raises(DianError, match=rf"a: expected SHA-256 .* {cut} bytes.*do it"):
-        files.read_verified(path, files.sha256(CONTENT), "do it")
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda path: path.write_bytes(b""),
+            r"a: expected SHA-256 .* in 0 bytes.*do it",
+        ),
+        (
+            lambda path: path.write_bytes(CONTENT[:-1]),
+            r"a: expected SHA-256 .* 20 bytes",
+        ),
+        (
+            lambda path: path.write_bytes(CONTENT + b"\0"),
+            r"a: expected SHA-256 .* 22 b",
+        ),
+        (lambda path: None, r"a: no such file; do it"),
+        (lambda path: path.mkdir(), r"a: Is a directory; do it"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, spoil, message):
+    spoil(tmp_path / "a")
+    with pytest.raises(DianError, match=message):
+        files.read_verified(tmp_path / "a", files.sha256(CONTENT), "do it")
 
 
-def test_a_missing_file_and_a_folder_in_its_place(tmp_path):
-    with pytest.raises(DianError, match="no such file; do it"):
-        files.read_verified(tmp_path / "none", "0", "do it")
-    with pytest.raises(DianError, match="Is a directory; do it"):
-        files.read_verified(tmp_path, "0", "do it")
-
-
-def test_written_whole(tmp_path):
-    path = tmp_path / "Größe 大小.bin"  # any name will do
-    with files.atomic_write(path) as temporary:
-        temporary.write_bytes(b"new")
-        assert not path.exists()
+def test_any_name_and_any_folder_will_do(tmp_path):
+    path = tmp_path / "new" / "Größe 大小.bin"
+    files.atomic_write(path, b"new", "do it")
     assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_nth_file_operation_fails(tmp_path, monkeypatch):
-    """Fail at the 1st, 2nd, 3rd... operation, until it runs through."""
+def failing(patch, n):
+    """Let the n-th operation on a file fail; the list gets the name of each."""
+    done = []
+
+    def wrap(name, real):
+        def operation(*arguments, **options):
+            done.append(name)
+            if len(done) == n:
+                raise OSError(28, "No space left on device")
+            return real(*arguments, **options)
+
+        return operation
+
+    for owner, name in (
+        *((Path, "mkdir"), (Path, "write_bytes"), (os, "fsync"), (Path, "replace")),
+    ):
+        patch.setattr(owner, name, wrap(name, getattr(owner, name)))
+    return done
+
+
+def test_a_file_is_as_before_if_any_operation_fails(tmp_path, monkeypatch):
     path = tmp_path / "a"
-    originals = {
-        name: getattr(owner, name)
-        for owner, name in ((os, "fsync"), (Path, "replace"), (Path, "chmod"))
-    }
-    for n in range(1, 10):
+    for n in itertools.count(1):
         path.write_bytes(CONTENT)
-        count = 0
-
-        def failing(name):
-            def operation(*arguments):
-                nonlocal count
-                count += 1
-                if count == n:  # noqa: B023  used before the next turn
-                    raise OSError(28, "No space left on device")
-                return originals[name](*arguments)
-
-            return operation
-
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", failing("fsync"))
-            patch.setattr(Path, "replace", failing("replace"))
-            patch.setattr(Path, "chmod", failing("chmod"))
-            try:
-                with files.atomic_write(path) as temporary:
-                    temporary.write_bytes(b"new")
-            except OSError:
-                # After the rename the new file stands; only syncing its name failed.
-                assert path.read_bytes() == (CONTENT if n < 4 else b"new")
+            done = failing(patch, n)
+            if n <= 4:
+                with pytest.raises(
+                    DianError, match=r"a: cannot be written .No space.*do"
+                ):
+                    files.atomic_write(path, b"new", "do it")
             else:
-                break
+                files.atomic_write(path, b"new", "do it")
+        assert path.read_bytes() == (CONTENT if n <= len(done) else b"new")
         assert list(tmp_path.iterdir()) == [path]
-    assert n == 5
-    assert path.read_bytes() == b"new"
+        if n > len(done):
+            assert done == ["mkdir", "write_bytes", "fsync", "replace"]
+            break
 
 
-def test_an_error_while_writing_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(CONTENT)
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def write_half():
-        with files.atomic_write(path) as temporary:
-            temporary.write_bytes(b"half")
+
+def replace(folder):
+    """Replace a folder, and return the message if that fails."""
+    try:
+        with files.replace_folder(folder) as new:
+            files.atomic_write(new / "b", b"new", "do it")
+    except (DianError, OSError) as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_is_as_before_if_any_operation_fails(tmp_path, monkeypatch, exists):
+    folder = tmp_path / "folder"
+    for n in itertools.count(1):
+        shutil.rmtree(folder, ignore_errors=True)
+        if exists:
+            folder.mkdir()
+            (folder / "a").write_bytes(CONTENT)
+        with monkeypatch.context() as patch:
+            done = failing(patch, n)
+            told = replace(folder)
+        failed = n <= len(done)
+        assert ("No space left on device" in told) == failed
+        if failed and exists:
+            assert contents(folder) == {"a": CONTENT}
+        elif failed:
+            assert not folder.exists() or contents(folder) == {}
+        else:
+            assert contents(folder) == {"b": b"new"}
+            break
+        assert set(tmp_path.iterdir()) <= {folder}
+    assert n > 7
+
+
+def test_a_folder_that_a_killed_process_moved_away_comes_back(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a").write_bytes(CONTENT)
+    folder.rename(tmp_path / ".folder.writing-old")
+
+    def fail():
+        with files.replace_folder(folder):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        write_half()
-    assert path.read_bytes() == CONTENT
-    assert list(tmp_path.iterdir()) == [path]
+        fail()
+    assert contents(folder) == {"a": CONTENT}
+    assert list(tmp_path.iterdir()) == [folder]

@@ -1,17 +1,30 @@
-"""A record is refused unless every byte is as written; it is stale when code moved."""
+"""A record is refused unless every byte is as it was written."""
 
 import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save as to_bytes
+import torch
 
 from dian.errors import DianError
-from dian.runs import record as records
+from dian.runs.record import (
+    RECORDED,
+    Record,
+    add_proof,
+    hashes_of,
+    load,
+    record_names,
+    save,
+    sealed,
+    to_json,
+    used_in,
+)
 
 NAME = "rnn-fashion-mnist"
 FILES = ("record.json", "arrays.safetensors", "weights.safetensors")
@@ -19,79 +32,31 @@ FILES = ("record.json", "arrays.safetensors", "weights.safetensors")
 
 @pytest.fixture
 def folder(tmp_path):
-    """A copy of the real record, to be damaged."""
-    shutil.copytree(records.FOLDER / NAME, tmp_path / NAME)
+    """A copy of a real record, to be damaged."""
+    shutil.copytree(RECORDED / NAME, tmp_path / NAME)
     return tmp_path
 
 
-def edit(folder, **fields):
-    """Change fields as a person with an editor would."""
-    path = folder / NAME / "record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
-
-
 def rewrite(folder, **fields):
-    """Change fields and mend the checksum, as a fault in our own code would."""
+    """Change fields with a right checksum, as a fault in our own code would."""
     content = json.loads((folder / NAME / "record.json").read_text()) | fields
-    content["checksum"] = records.checksum(content)
-    (folder / NAME / "record.json").write_bytes(records._text(content))
+    (folder / NAME / "record.json").write_bytes(to_json(sealed(content)))
+
+
+def refusal(folder):
+    """The message with which a record is refused: always one line."""
+    with pytest.raises(DianError) as refused:
+        load(NAME, folder)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
 
 
 def test_the_copy_is_intact(folder):
-    record = records.load(NAME, folder)
-    assert record.content == records.load(NAME).content
-    assert records.names(folder) == [NAME]
+    assert load(NAME, folder).content == load(NAME).content
+    assert record_names(folder) == [NAME]
 
 
-def test_every_digit_counts(folder):
-    """Change each number of a few hundred in turn: always refused, always named."""
-    path = folder / NAME / "record.json"
-    text = path.read_text()
-    digits = [m.start() for m in re.finditer(r"(?<=\.\d\d\d)\d", text)]
-    assert len(digits) > 100
-    for at in digits:
-        path.write_text(f"{text[:at]}{(int(text[at]) + 1) % 10}{text[at + 1 :]}")
-        with pytest.raises(DianError, match=f"record {NAME}: .*changed by hand"):
-            records.load(NAME, folder)
-
-
-@pytest.mark.parametrize("file", ["arrays.safetensors", "weights.safetensors"])
-def test_every_bit_beside_it_counts(folder, file, generator):
-    path = folder / NAME / file
-    content = bytearray(path.read_bytes())
-    for at in np.linspace(0, len(content) - 1, 60, dtype=int):
-        content[at] ^= 1 << (at % 8)
-        path.write_bytes(content)
-        with pytest.raises(DianError, match=rf"{file}: expected SHA-256"):
-            records.load(NAME, folder)
-        content[at] ^= 1 << (at % 8)
-    path.write_bytes(content)
-    records.load(NAME, folder)
-
-
-@pytest.mark.parametrize("file", ["arrays.safetensors", "weights.safetensors"])
-def test_a_missing_file_is_named(folder, file):
-    (folder / NAME / file).unlink()
-    with pytest.raises(DianError, match=f"{file}: no such file; restore it with git"):
-        records.load(NAME, folder)
-
-
-def test_a_file_is_verified_when_it_is_used_too(folder):
-    record = records.load(NAME, folder)
-    (folder / NAME / "weights.safetensors").write_bytes(b"")
-    with pytest.raises(DianError, match=r"weights\.safetensors"):
-        _ = record.weights
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_a_record_cut_at_any_kilobyte_is_refused(folder, file):
-    path = folder / NAME / file
-    whole = path.read_bytes()
-    for cut in (0, 1, *range(1024, len(whole), 1024), len(whole) - 1):
-        path.write_bytes(whole[:cut])
-        with pytest.raises(DianError, match=rf"{file}") as refused:
-            records.load(NAME, folder)
-        assert "\n" not in str(refused.value)
+# --- Damage ---------------------------------------------------------------------------
 
 
 def test_three_hundred_flipped_bits_are_refused(folder):
@@ -102,51 +67,98 @@ def test_three_hundred_flipped_bits_are_refused(folder):
         flipped = bytearray(whole[file])
         flipped[at // 8] ^= 1 << at % 8
         (folder / NAME / file).write_bytes(flipped)
-        with pytest.raises(DianError, match=rf"{file}|record {NAME}: ") as refused:
-            records.load(NAME, folder)
-        assert "\n" not in str(refused.value)
+        assert re.search(rf"{file}|record {NAME}: ", refusal(folder))
         (folder / NAME / file).write_bytes(whole[file])
-    records.load(NAME, folder)
+    load(NAME, folder)
 
 
-def test_another_spelling_of_the_same_number_is_refused(folder):
-    """One flipped bit makes E of the e in 1e-05."""
-    path = folder / NAME / "record.json"
+@pytest.mark.parametrize("file", FILES)
+def test_a_record_cut_at_any_kilobyte_is_refused(folder, file):
+    path = folder / NAME / file
+    whole = path.read_bytes()
+    for cut in (0, 1, *range(1024, len(whole), 1024), len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        assert file in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"seconds": 1e-05', '"seconds": 1E-05'),
+        ('"seconds": 1e-05', '"seconds": 0.00001'),
+        ('"seconds": 1e-05', '"seconds":  1e-05'),
+        ('"seconds": 1e-05', '"seconds": 1e-05, "seconds": 1e-05'),
+    ],
+)
+def test_another_spelling_of_the_same_record_is_refused(folder, old, new):
     rewrite(folder, seconds=1e-05)
-    records.load(NAME, folder)
-    text = path.read_text()
-    path.write_text(text.replace('"seconds": 1e-05', '"seconds": 1E-05'))
-    assert path.read_text() != text
-    with pytest.raises(DianError, match=r"record.json holds .* byte by byte; restore"):
-        records.load(NAME, folder)
+    load(NAME, folder)
+    path = folder / NAME / "record.json"
+    path.write_text(path.read_text().replace(old, new))
+    assert "byte by byte; restore it with git" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_text("[1, 2]"), r"expected the fields of a record"),
+        (lambda path: path.write_bytes(b"\xff"), r"record.json cannot be read .*utf-8"),
+        (
+            lambda path: path.write_text(
+                re.sub(r'("seconds": )[\d.]+', r"\1NaN", path.read_text())
+            ),
+            r"a number in it is not finite",
+        ),
+        (
+            lambda path: path.write_text(
+                path.read_text().replace('"h": 128', '"h": 64')
+            ),
+            r"not as it was written, byte by byte",
+        ),
+        (
+            lambda path: path.with_name("weights.safetensors").unlink(),
+            r"weights.safetensors: no such file; restore it with git, or run: .* train",
+        ),
+    ],
+)
+def test_damage_is_named(folder, damage, message):
+    damage(folder / NAME / "record.json")
+    assert re.search(message, refusal(folder))
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"status": "running"}, "its status is 'running'"),
-        ({"seeds": [0, 1, 2, 3, 3]}, "bad seeds"),
-        ({"seeds": []}, "bad seeds"),
-        ({"metrics": {"test/accuracy": [0.5]}}, "test/accuracy is not one row"),
-        ({"name": "another"}, "it says that it is 'another'"),
-        ({"format": 0}, "expected format 1"),
-        ({"seconds": "many"}, "field 'seconds' has a wrong type"),
-        ({"extra": 1}, r"unknown fields \['extra'\]"),
+        (
+            {"name": "another"},
+            rf"expected the name '{NAME}' and format 1, found .*'ano",
+        ),
+        ({"format": 2}, r"expected the name .* and format 1, found .* 2\)"),
+        ({"extra": 1}, r"expected the fields .* missing or unknown: \['extra'\]"),
     ],
 )
-def test_a_record_that_is_not_of_the_format(folder, fields, message):
+def test_another_format_is_refused(folder, fields, message):
     rewrite(folder, **fields)
-    with pytest.raises(DianError, match=f"record {NAME}: {message}"):
-        records.load(NAME, folder)
+    assert re.search(f"record {NAME}: {message}", refusal(folder))
+
+
+def test_a_file_is_verified_again_when_it_is_used(folder):
+    record = load(NAME, folder)
+    (folder / NAME / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(DianError, match=r"weights\.safetensors: expected SHA-256"):
+        _ = record.weights
 
 
 def test_an_unknown_name_lists_the_nearest():
     with pytest.raises(DianError, match=f"no record 'rnn-mnist'; nearest: .*{NAME}"):
-        records.load("rnn-mnist")
+        load("rnn-mnist")
 
 
-def test_values(folder):
-    record = records.load(NAME, folder)
+# --- Values ---------------------------------------------------------------------------
+
+
+def test_values():
+    record = load(NAME)
     row = np.array(record.content["metrics"]["test/accuracy"])
     assert record.value("test/accuracy") == pytest.approx(row.mean())
     assert record.value("test/accuracy.sd") == pytest.approx(row.std(ddof=1))
@@ -159,77 +171,102 @@ def test_values(folder):
 
 def test_a_single_run_has_no_spread(folder):
     content = json.loads((folder / NAME / "record.json").read_text())
-    one = {
-        group: {key: rows[:1] for key, rows in content[group].items()}
-        for group in ("series", "metrics")
-    }
-    rewrite(folder, seeds=[0], **one)
-    record = records.load(NAME, folder)
+    metrics = {key: rows[:1] for key, rows in content["metrics"].items()}
+    rewrite(folder, seeds=[0], metrics=metrics)
+    record = load(NAME, folder)
     assert "1 seed (a single run)" in record.provenance
+    assert re.fullmatch(r"accuracy 0\.\d{3}", record.headline)
     with pytest.raises(DianError, match=r"no value 'test/accuracy\.sd'"):
         record.value("test/accuracy.sd")
 
 
-def test_provenance_tells_all():
-    record = records.load(NAME)
-    for part in (record.device, record.started[:10], "5 seeds", record.command):
+def test_provenance_is_complete():
+    record = load(NAME)
+    parts = (record.device, record.started[:10], record.commit[:10], "5 seeds")
+    for part in (*parts, record.command):
         assert part in record.provenance
-    assert record.commit[:10] in record.provenance
 
 
-def test_stale_names_the_module_and_a_proof_makes_it_fresh(folder):
-    record = records.load(NAME, folder)
-    today = records.source_key(record.content["module"])
-    old = today | {"dian.rnn.recurrence": "another"}
-    del old["dian.training.loss"]
-    key = record.content["key"] | {"modules": old}
-    rewrite(folder, key=key, proofs=[])
-    record = records.load(NAME, folder)
-    assert records.stale(record) == [
-        "dian.training.loss is new",
-        "dian.rnn.recurrence changed",
-    ]
-    records.add_proof(record, {"modules": today})
-    record = records.load(NAME, folder)
-    assert records.stale(record) == []
-    assert len(record.content["proofs"]) == 1
+@pytest.mark.parametrize("name", record_names())
+def test_a_record_is_one_line(name):
+    text = repr(load(name))
+    assert re.fullmatch(rf"<Record {name}: .*\d seeds?, (fresh|stale)>", text)
+    assert len(text) < 120
 
 
-def test_the_recorded_runs_are_fresh():
-    for name in records.names():
-        assert records.stale(records.load(name)) == []
+def test_a_record_in_a_notebook():
+    html = load(NAME)._repr_html_()
+    assert "<td>test/accuracy</td>" in html
+    assert len(re.search('points="(.*?)"', html)[1].split()) == 30  # epochs
+    record = load("benchmarks-cpu")
+    assert "svg" not in record._repr_html_()  # it has no loss
 
 
-def test_saving_refuses_what_loading_would(tmp_path):
-    content = dict(records.load(NAME).content) | {"seeds": [1, 1, 1, 1, 1]}
-    with pytest.raises(DianError, match="bad seeds"):
-        records.save(tmp_path / NAME, content, {})
-    assert not (tmp_path / NAME).exists()
+def test_reading_a_record_does_not_import_torch():
+    code = (
+        "import sys, dian; record = dian.load('rnn-best'); repr(record); record.arrays;"
+        "record._repr_html_(); dian.__version__; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_saving_into_what_is_no_folder_is_one_clear_line(tmp_path):
-    (tmp_path / NAME).write_text("a file")
-    files = {"arrays.safetensors": to_bytes({"x": np.zeros(2)})}
-    with pytest.raises(DianError, match=r"the record cannot be written .File exists"):
-        records.save(tmp_path / NAME, dict(records.load(NAME).content), files)
+# --- The trained network --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-def test_what_is_not_a_number_is_refused(folder, constant):
-    path = folder / NAME / "record.json"
-    text = path.read_text()
-    path.write_text(re.sub(r'"seconds": [\d.]+', f'"seconds": {constant}', text))
-    with pytest.raises(DianError, match=f"record {NAME}: .*{constant} is not a number"):
-        records.load(NAME, folder)
-    bad = dict(records.load(NAME).content) | {"seconds": float(constant)}
-    with pytest.raises(DianError, match=f"record {NAME}: a number .* is not finite"):
-        records.save(folder / NAME, bad, {})
+def test_a_model_gives_the_recorded_predictions(real_data):
+    record, test = load(NAME), real_data["test"]
+    model = record.model()
+    with torch.no_grad():
+        predicted = model(test.unit()).argmax(1)
+    recorded = torch.from_numpy(record.arrays["predictions"][0])
+    assert (predicted == recorded).double().mean() > 0.999  # another machine may round
+
+
+@pytest.mark.parametrize("name", [n for n in record_names() if "benchmarks" not in n])
+def test_every_record_gives_a_model(name):
+    record = load(name)
+    model = record.model(seed=record.seeds[0])
+    assert not model.training
+    for key, weight in model.state_dict().items():
+        assert torch.equal(weight, record.weights[key].to(weight.dtype)), key
+
+
+def test_only_the_first_seed_has_weights():
+    with pytest.raises(DianError, match=r"no weights of seed 3, only .* first seed, 0"):
+        load(NAME).model(seed=3)
+    with pytest.raises(DianError, match="no experiment 'benchmarks-cpu'"):
+        load("benchmarks-cpu").model()
+
+
+# --- Writing --------------------------------------------------------------------------
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    record = load(NAME)
+    files = {file: (record.folder / file).read_bytes() for file in FILES[1:]}
+    save(tmp_path / "new" / NAME, record.content, files)
+    assert load(NAME, tmp_path / "new").content == record.content
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"seconds": float("nan")}, "a number in it is not finite"),
+        ({"seconds": float("inf")}, "a number in it is not finite"),
+        ({"extra": 1}, "expected the fields"),
+    ],
+)
+def test_a_bad_record_is_not_saved(folder, fields, message):
+    before = load(NAME, folder).content
+    with pytest.raises(DianError, match=f"record {NAME}: {message}"):
+        save(folder / NAME, before | fields, {})
+    assert load(NAME, folder).content == before
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_a_save_that_fails_leaves_the_old_record(folder, monkeypatch, n):
+def test_a_save_that_fails_keeps_the_old_record(folder, monkeypatch, n):
     """The disk is full at the first, second, third file."""
-    record = records.load(NAME, folder)
+    record = load(NAME, folder)
     real, count = Path.write_bytes, iter(range(1, 9))
 
     def write_bytes(path, data):
@@ -241,6 +278,47 @@ def test_a_save_that_fails_leaves_the_old_record(folder, monkeypatch, n):
         patch.setattr(Path, "write_bytes", write_bytes)
         files = {"arrays.safetensors": b"new", "weights.safetensors": b"new"}
         with pytest.raises(DianError, match="No space left on device"):
-            records.save(folder / NAME, dict(record.content), files)
-    assert records.load(NAME, folder).content == record.content
-    assert len(list((folder / NAME).iterdir())) == 3
+            save(folder / NAME, record.content, files)
+    assert load(NAME, folder).content == record.content
+    assert [path.name for path in folder.iterdir()] == [NAME]
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    (tmp_path / NAME).write_text("mine")
+    with pytest.raises(DianError, match=r"the record cannot be written .File exists"):
+        save(tmp_path / NAME, load(NAME).content, {})
+    assert (tmp_path / NAME).read_text() == "mine"
+
+
+def test_a_proof_is_added_and_nothing_else_changes(folder):
+    record = load(NAME, folder)
+    add_proof(record, {"modules": {"a": "b"}}, "dian.experiments.rnn.study")
+    after = load(NAME, folder)
+    assert after.proofs == [*record.proofs, {"modules": {"a": "b"}}]
+    changed = {
+        key for key in after.content if after.content[key] != record.content[key]
+    }
+    assert changed <= {"proofs", "module", "checksum"}
+
+
+# --- Use ------------------------------------------------------------------------------
+
+
+def test_the_records_that_a_script_loads(tmp_path):
+    script = tmp_path / "plot.py"
+    script.write_text(
+        f'runs = [load("{NAME}"), load(x := "rnn-best"), "no-such-record"]'
+    )
+    assert used_in(script) == ["rnn-best", NAME]
+    hashes = hashes_of(used_in(script))
+    assert {f"rnn-best/{file}" for file in FILES} < set(hashes)
+    assert (
+        hashes[f"{NAME}/weights.safetensors"]
+        == (load(NAME).content["files"]["weights.safetensors"])
+    )
+
+
+def test_a_record_is_not_edited_in_place():
+    with pytest.raises(AttributeError):
+        load(NAME).name = "another"
+    assert isinstance(load(NAME), Record)

@@ -5,14 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
+from dian import __main__ as command_line
 from dian.errors import DianError
 from dian.runs import record as records
 from dian.runs import train as runner
+from dian.runs.experiment import Job, find
+from dian.training.loop import Step
 
 NAME = "rnn-fashion-mnist"
 ROOT = Path(__file__).parents[2]
@@ -20,30 +24,31 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_quick_run_makes_a_whole_record(tmp_path):
     steps = []
-    record = runner.train(
-        NAME,
-        tmp_path / NAME,
+    options = runner.Options(
         quick=True,
         n_seed=2,
         device="cpu",
         commit="abc",
-        report=lambda *step: steps.append(step),
+        report=lambda seed, step: steps.append((seed, step.number)),
     )
+    record = runner.train(find(NAME), tmp_path / NAME, options)
     assert record.seeds == [0, 1]
     assert record.command == f"python -m dian train {NAME} --quick --seeds 2"
     assert record.commit == "abc"
-    assert len(steps) == 2 * 5 * 32
+    assert steps == [(seed, n + 1) for seed in (0, 1) for n in range(5 * 32)]
     assert record.value("test/accuracy") > 0.5
     assert record.arrays["predictions"].shape == (2, 500)
     assert record.series["test/accuracy"].shape == (2, 6)
     assert records.stale(record) == []
-    assert not torch.equal(
-        *(record.weights[key] for key in ("rnn.b_h", "rnn.b_h"))
-    ) or (record.weights["rnn.b_h"].any())
+    network = find(NAME).build(find(NAME).quick)
+    network.load_state_dict(record.weights)
+    images = find(NAME).data(True)[1].unit()
+    predictions = torch.tensor(record.arrays["predictions"][0])
+    assert torch.equal(network(images).argmax(1), predictions.long())
 
 
 def test_the_same_seed_gives_the_same_numbers():
-    experiment = runner.find(NAME)
+    experiment = find(NAME)
     data = experiment.data(True)
     first, second = (
         runner.replay(experiment, experiment.quick, data) for _ in range(2)
@@ -53,20 +58,17 @@ def test_the_same_seed_gives_the_same_numbers():
 
 
 def test_another_seed_gives_others():
-    experiment = runner.find(NAME)
-    data, cpu = experiment.data(True), torch.device("cpu")
-    first, second = (
-        experiment.run(*experiment.smoke_settings(experiment.quick, data), seed, cpu)
-        for seed in (0, 1)
-    )
+    experiment = find(NAME)
+    small = experiment.smoke_settings(experiment.quick, experiment.data(True))
+    first, second = (experiment.run(*small, Job(seed)) for seed in (0, 1))
     assert first.losses != second.losses
 
 
-def test_an_unknown_name_lists_the_nearest(tmp_path):
+def test_an_unknown_name_lists_the_nearest():
     with pytest.raises(
         DianError, match=f"no experiment 'rnn-mnist'; nearest: .*{NAME}"
     ):
-        runner.train("rnn-mnist", tmp_path)
+        find("rnn-mnist")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_an_unknown_name_lists_the_nearest(tmp_path):
     ],
 )  # fmt: skip
 def test_a_replay_that_differs_is_told_where(change, where):
-    experiment = runner.find(NAME)
+    experiment = find(NAME)
     old = runner.replay(experiment, experiment.quick, experiment.data(True))
     new = runner.replay(experiment, experiment.quick, experiment.data(True))
     assert runner._difference(old, new)[1] == 0
@@ -90,9 +92,9 @@ def test_a_replay_that_differs_is_told_where(change, where):
     assert excess > 1
 
 
-def test_a_replay_is_a_whole_run_in_little():
-    """The whole schedule, a last batch that is smaller, and the judging after each."""
-    experiment = runner.find(NAME)
+def test_a_replay_is_a_whole_run_at_reduced_scale():
+    """The whole schedule, a smaller last batch, and the evaluation after each epoch."""
+    experiment = find(NAME)
     told = runner.replay(experiment, experiment.quick, experiment.data(True))
     assert {f"test/f1 of epoch {n}" for n in (0, 1, 2)} <= told["metrics"].keys()
     small, (train, _) = experiment.smoke_settings(
@@ -150,6 +152,7 @@ def test_a_docstring_leaves_a_record_fresh(checkout):
     assert run("audit").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     run, edit = checkout
     edit("rnn/recurrence.py", "delta_t", "late")
@@ -165,6 +168,7 @@ def test_a_renamed_variable_is_stale_until_a_replay_proves_it(checkout):
     assert run("audit").returncode == 0
 
 
+@pytest.mark.slow
 def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     run, edit = checkout
     edit("rnn/recurrence.py", "addmm_(state, W_hh)", "addmm_(state, W_hh, beta=1.001)")
@@ -176,6 +180,7 @@ def test_other_mathematics_is_stale_and_no_replay_proves_it(checkout):
     assert run("audit").returncode == 1
 
 
+@pytest.mark.slow
 def test_another_metric_is_seen_by_the_replay(checkout):
     run, edit = checkout
     edit("training/metrics.py", "_ratio(2 * C.diagonal()", "_ratio(1.9 * C.diagonal()")
@@ -184,11 +189,14 @@ def test_another_metric_is_seen_by_the_replay(checkout):
     assert "the replay differs from the record in metrics/test/f1" in refused.stderr
 
 
+@pytest.mark.slow
 def test_what_happens_late_is_replayed(checkout):
     """A change of the end of the schedule is no refactoring."""
     run, edit = checkout
     edit(
-        "training.py", "return (1 + math.cos", "return progress > 0.9 or (1 + math.cos"
+        "training/schedules.py",
+        "return (1 + math.cos",
+        "return progress > 0.9 or (1 + math.cos",
     )
     refused = run("revalidate", NAME)
     assert refused.returncode == 1
@@ -219,22 +227,82 @@ def test_a_damaged_record_is_told_by_the_audit(checkout):
         (("train", NAME, "--device", "tpu"), "--device must be auto, cpu or cuda"),
         (("train", NAME, "--device", "cuda"), "torch finds no CUDA GPU"),
         (("train", NAME, "--quik"), "Possible options: --quick"),
-        (("train", NAME, "--quick", "--out", "dian/recorded"), "never overwrites"),
+        (("train", NAME, "--quick", "--out", "recorded"), "never overwrites"),
         (("trian", NAME), "Did you mean 'train'?"),
         (("revalidate", "rnn"), "nearest:|valid:"),
         (("audit", "rnn-relux"), "no record 'rnn-relux'; nearest: rnn-relu"),
     ],
 )
-def test_the_command_line_refuses_what_it_does_not_know(tmp_path, arguments, message):
-    (tmp_path / "dian").symlink_to(ROOT / "dian")
-    done = subprocess.run(
-        [sys.executable, "-m", "dian", *arguments],
-        cwd=tmp_path,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    assert re.search(message, done.stderr)
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "runs").exists()
+def test_a_wrong_command_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(records, "FOLDER", tmp_path / "recorded")
+    monkeypatch.setattr(sys, "argv", ["dian", *arguments])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        command_line.main()
+    assert ended.value.code != 0
+    told = capsys.readouterr().err
+    assert re.search(message, told)
+    assert "Traceback" not in told
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_is_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with command_line._progress("some") as show:
+        for number in range(1, 8):
+            clock[0] += 12.0
+            show(3, Step(number, 7, 1, 1 / number))
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "some, seed 3: step 1 of 7, loss 1.000",
+        "some, seed 3: step 4 of 7, loss 0.250",
+        "some, seed 3: step 7 of 7, loss 0.143",
+    ]
+
+
+class Writer:
+    """Stands in for SummaryWriter of torch, which needs the package tensorboard."""
+
+    def __init__(self, folder):
+        self.folder, self.told = folder, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.told.append("closed")
+
+    def add_scalar(self, *scalar):
+        self.told.append(scalar)
+
+
+def test_losses_are_written_for_tensorboard(tmp_path, monkeypatch):
+    writers = []
+
+    def summary_writer(folder):
+        writers.append(Writer(folder))
+        return writers[0]
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = summary_writer
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with command_line._tensorboard(tmp_path) as write:
+        write(2, Step(1, 2, 1, 0.5))
+        write(2, Step(2, 2, 1, 0.25, epoch_loss=0.375))
+    (writer,) = writers
+    assert writer.folder == tmp_path
+    assert writer.told == [
+        ("seed 2/loss", 0.5, 1),
+        ("seed 2/loss", 0.25, 2),
+        ("seed 2/epoch loss", 0.375, 1),
+        "closed",
+    ]
+
+
+def test_without_the_package_tensorboard_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    told = r"--tensorboard needs .* run: pip install tensorboard"
+    with pytest.raises(DianError, match=told), command_line._tensorboard(tmp_path):
+        pass

@@ -78,7 +78,7 @@ class Site:
         self.source, self.built = folder / "docs", folder / "built"
         self.source.mkdir()
         self.records = folder / "recorded"
-        shutil.copytree(runs.FOLDER / NAME, self.records / NAME)
+        shutil.copytree(runs.RECORDED / NAME, self.records / NAME)
         self.settings = SETTINGS | {"extensions": ["myst_nb", extension]}
 
     def build(self, text: str | None = None, **files: str) -> str:

@@ -37,7 +37,7 @@ def project(tmp_path, monkeypatch, root):
     library, recorded = tmp_path / "dian", tmp_path / "recorded"
     leave = shutil.ignore_patterns("__pycache__", "recorded")
     shutil.copytree(root / "dian", library, ignore=leave)
-    shutil.copytree(runs.FOLDER / NAME, recorded / NAME)
+    shutil.copytree(runs.RECORDED / NAME, recorded / NAME)
     monkeypatch.setattr(code_hash, "PACKAGE", library)
     project = SimpleNamespace(root=tmp_path, script=script, made=made, records=recorded)
     assert runs_again(project)

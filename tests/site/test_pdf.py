@@ -13,6 +13,7 @@ from dian_sphinx import records
 ROOT = Path(__file__).parents[2]
 NAME = "rnn-fashion-mnist"
 
+
 SETTINGS = {
     "html_theme": "basic",
     "html_math_renderer": "mathjax",

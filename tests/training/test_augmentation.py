@@ -35,11 +35,13 @@ def moved(image, down, right):
 
 
 def test_every_shift_is_a_move_by_whole_pixels(images, generator):
-    most = 2
-    steps = range(-most, most + 1)
+    max_shift = 2
+    steps = range(-max_shift, max_shift + 1)
     moves = [(down, right) for down in steps for right in steps]
     seen = dict.fromkeys(moves, 0)
-    for image, found in zip(images, random_shift(images, most, generator), strict=True):
+    for image, found in zip(
+        images, random_shift(images, max_shift, generator), strict=True
+    ):
         hits = [move for move in moves if torch.equal(found, moved(image, *move))]
         assert len(hits) == 1
         seen[hits[0]] += 1
@@ -62,6 +64,6 @@ def test_it_comes_from_the_generator_alone_and_keeps_its_argument(images):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_negative_shift(images):
-    with pytest.raises(ValueError, match="most must be 0 or more pixels, got -1"):
+def test_wrong_arguments(images):
+    with pytest.raises(ValueError, match="max_shift must be 0 or more pixels, got -1"):
         inspect.unwrap(random_shift)(images, -1)

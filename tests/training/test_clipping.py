@@ -45,12 +45,17 @@ def test_a_gradient_whose_square_overflows_is_clipped():
     torch.testing.assert_close(parameter.grad, torch.tensor([0.6, 0.8]))
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_clipping_refuses_what_is_not_finite(bad):
-    with pytest.raises(ValueError, match="not finite"):
-        clip_by_norm(parameters_with(torch.tensor([1.0, bad])), max_norm=1.0)
-    with pytest.raises(ValueError, match="theta must be positive"):
-        clip_by_norm([], max_norm=bad if math.isnan(bad) else -bad)
+def test_it_waits_for_the_device_once(monkeypatch):
+    """Norms of many tensors are fetched together, as one list of numbers."""
+    fetched = []
+    real = torch.Tensor.tolist
+    monkeypatch.setattr(
+        torch.Tensor, "tolist", lambda x: fetched.append(x.shape) or real(x)
+    )
+    monkeypatch.setattr(torch.Tensor, "item", None)
+    monkeypatch.setattr(torch.Tensor, "__float__", None)
+    clip_by_norm(parameters_with(*torch.ones(17, 3)), max_norm=1.0)
+    assert fetched == [(17,)]
 
 
 def test_a_single_parameter_is_not_taken_for_its_rows():
@@ -58,3 +63,17 @@ def test_a_single_parameter_is_not_taken_for_its_rows():
     w.grad = torch.full((2, 2), 5.0)
     assert inspect.unwrap(clip_by_norm)(w, 1.0) == 10
     torch.testing.assert_close(w.grad, torch.full((2, 2), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("gradient", "max_norm", "message"),
+    [
+        ([1.0, math.nan], 1.0, "the gradient is not finite: its norm is nan"),
+        ([1.0, math.inf], 1.0, "the gradient is not finite: its norm is inf"),
+        ([1.0], math.nan, "max_norm must be positive, got nan"),
+        ([1.0], 0.0, "max_norm must be positive, got 0.0"),
+    ],
+)
+def test_wrong_arguments(gradient, max_norm, message):
+    with pytest.raises(ValueError, match=message):
+        clip_by_norm(parameters_with(torch.tensor(gradient)), max_norm)

@@ -1,25 +1,17 @@
-"""The training loop: it is what it says, and it stops where it should."""
+"""The training loop: its steps, its state, and where it stops."""
 
+import copy
+import io
 import math
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from dian.errors import DianError
 from dian.rnn.networks import RNNClassifier
-from dian.training.loop import fit
-from dian.training.schedules import SCHEDULES
-
-
-def setting(model, **changed):
-    return {
-        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
-        "schedule": SCHEDULES["constant"],
-        "batch_size": 3,
-        "epochs": 4,
-        "generator": torch.Generator().manual_seed(0),
-    } | changed
+from dian.training.dropout import dropout_mask
+from dian.training.loop import Training
 
 
 @pytest.fixture
@@ -29,16 +21,26 @@ def model():
     return model
 
 
+def training(model, loss_fn, n=7, **changed) -> Training:
+    """Return a training run over the numbers from 0 on."""
+    options = {
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "batch_size": 3,
+        "epochs": 4,
+        "generator": torch.Generator().manual_seed(0),
+    }
+    return Training(model, loss_fn, (torch.arange(n),), **options | changed)
+
+
 def test_every_epoch_sees_every_item_once_in_another_order(model):
     seen = []
 
-    def loss_fn(index):
-        seen.append(index)
-        return model(torch.ones(len(index), 2)).sum()
+    def loss_fn(items):
+        seen.append(items)
+        return model.weight.sum()
 
-    losses = fit(model, loss_fn, 7, **setting(model))
-    assert [len(index) for index in seen] == [3, 3, 1] * 4
-    assert len(losses) == 12
+    assert len(list(training(model, loss_fn))) == 12
+    assert [len(items) for items in seen] == [3, 3, 1] * 4
     epochs = torch.cat(seen).view(4, 7)
     assert torch.equal(epochs.sort(1).values, torch.arange(7).expand(4, 7))
     assert not torch.equal(epochs[0], epochs[1])
@@ -46,118 +48,216 @@ def test_every_epoch_sees_every_item_once_in_another_order(model):
 
 def test_a_step_is_a_step_of_gradient_descent(model):
     before = model.weight.clone()
-    fit(model, lambda i: 5 * model.weight.sum(), 3, **setting(model, epochs=1))
+    steps = training(model, lambda items: 5 * model.weight.sum(), n=3, epochs=1)
+    assert [step.loss for step in steps] == [10.0]
     torch.testing.assert_close(model.weight, before - 0.1 * 5)
 
 
 def test_the_schedule_scales_the_rate(model):
-    shares = []
+    fractions = []
 
-    def schedule(progress):
-        shares.append(progress)
-        return 0.0 if progress else 1.0
+    def schedule(fraction):
+        fractions.append(fraction)
+        return 0.0 if fraction else 1.0
 
     before = model.weight.clone()
-    given = setting(model, schedule=schedule)
-    losses = fit(model, lambda i: model.weight.sum(), 7, **given)
+    list(training(model, lambda items: model.weight.sum(), schedule=schedule))
     torch.testing.assert_close(model.weight, before - 0.1)  # only the first step moved
-    assert len(losses) == 12
-    assert shares == pytest.approx([k / 12 for k in range(12)])
+    assert fractions == pytest.approx([k / 12 for k in range(12)])
 
 
-def test_clip_stands_between_the_gradient_and_the_step(model):
-    def clip(parameters):
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.fill_(7.0)
-
+def test_a_long_gradient_is_clipped_before_the_step(model):
     before = model.weight.clone()
-    fit(model, lambda i: model.weight.sum(), 1, **setting(model, epochs=1, clip=clip))
-    torch.testing.assert_close(model.weight, before - 0.7)
+    loss_fn = lambda items: 3 * model.weight[0, 0] + 4 * model.weight[0, 1]  # noqa: E731
+    (step,) = training(model, loss_fn, n=1, epochs=1, max_norm=0.5)
+    assert step.grad_norm == 5.0
+    torch.testing.assert_close(model.weight, before - 0.1 * torch.tensor([0.3, 0.4]))
 
 
-def test_callbacks_tell_steps_epochs_and_losses(model):
-    steps, epochs = [], []
-    fit(
-        model,
-        lambda i: 0 * model.weight.sum() + 2.0,
-        5,
-        **setting(model),
-        after_step=lambda *step: steps.append(step),
-        after_epoch=lambda *epoch: epochs.append(epoch),
+def test_steps_say_where_they_are(model):
+    losses = iter(range(8))
+    steps = list(
+        training(model, lambda items: 0 * model.weight.sum() + next(losses), n=5)
     )
-    assert steps == [(n, 8, 2.0) for n in range(1, 9)]
-    assert epochs == [(n, 2.0) for n in range(1, 5)]
+    assert [(s.number, s.total, s.epoch, s.loss) for s in steps] == [
+        (n + 1, 8, n // 2 + 1, n) for n in range(8)
+    ]
+    means = [s.epoch_loss for s in steps]
+    assert means == [None, 0.5, None, 2.5, None, 4.5, None, 6.5]
+
+
+def test_a_transform_makes_the_batch(model):
+    seen = []
+
+    def loss_fn(items, doubled):
+        seen.append((items, doubled))
+        return model.weight.sum()
+
+    list(training(model, loss_fn, transform=lambda items: (items, 2 * items)))
+    for items, doubled in seen:
+        assert torch.equal(doubled, 2 * items)
+
+
+def test_the_caller_may_evaluate_between_two_steps(model):
+    modes = []
+    for _ in training(model, lambda items: modes.append(model.training) or model.bias):
+        model.eval()
+    assert modes == [True] * 12
+
+
+def test_a_loader_keeps_its_batches(model):
+    x = torch.arange(7.0)
+    seen = []
+
+    def loss_fn(x, y):
+        seen.append(x)
+        assert torch.equal(y, 2 * x)
+        return model.weight.sum()
+
+    loader = DataLoader(TensorDataset(x, 2 * x), batch_size=4)
+    steps = list(
+        Training(
+            model,
+            loss_fn,
+            loader,
+            epochs=2,
+            optimizer=torch.optim.SGD(model.parameters()),
+        )
+    )
+    assert [step.number for step in steps] == [1, 2, 3, 4]
+    assert torch.equal(torch.cat(seen), x.repeat(2))
+
+
+def random_training() -> tuple[nn.Module, Training]:
+    """Return a run in which everything random matters: order, noise and dropout."""
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Linear(5, 3)
+    for parameter in model.parameters():
+        nn.init.uniform_(parameter, generator=generator)
+    x, y = torch.rand(11, 5, generator=generator), torch.arange(11) % 3
+
+    def transform(x, y):
+        return x + 0.1 * torch.rand(x.shape, generator=generator), y
+
+    def loss_fn(x, y):
+        return nn.functional.cross_entropy(
+            model(x * dropout_mask(x, 0.3, generator)), y
+        )
+
+    return model, Training(
+        model,
+        loss_fn,
+        (x, y),
+        optimizer=torch.optim.AdamW(model.parameters(), lr=0.01),
+        schedule="one-cycle",
+        batch_size=4,
+        epochs=3,
+        generator=generator,
+        transform=transform,
+    )
+
+
+def interrupted(n_step: int) -> dict:
+    """Return the state after some steps, as a file would hold it."""
+    _, begun = random_training()
+    for _ in zip(range(n_step), begun, strict=False):
+        pass
+    return copy.deepcopy(begun.state_dict())
+
+
+def resumed(state: dict) -> tuple[list[float], dict]:
+    model, rest = random_training()
+    rest.load_state_dict(state)
+    list(rest)
+    return rest.losses, model.state_dict()
+
+
+def same(one, other) -> bool:
+    return one[0] == other[0] and all(
+        torch.equal(one[1][k], other[1][k]) for k in one[1]
+    )
+
+
+def test_interrupted_after_any_step_it_ends_with_the_same_bits():
+    model, whole = random_training()
+    assert len(list(whole)) == 9
+    for n_step in range(10):
+        assert same(resumed(interrupted(n_step)), (whole.losses, model.state_dict()))
+
+
+@pytest.mark.parametrize("lost", ["model", "generator", "optimizer", "order", "done"])
+def test_every_part_of_the_state_is_needed(lost):
+    """The test above can fail."""
+    state, earlier = interrupted(5), interrupted(1)
+    assert not same(resumed(state | {lost: earlier[lost]}), resumed(state))
+
+
+def test_a_state_is_made_of_tensors_and_plain_values():
+    file = io.BytesIO()
+    torch.save(interrupted(5), file)
+    file.seek(0)
+    assert same(resumed(torch.load(file, weights_only=True)), resumed(interrupted(5)))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_step(model, bad):
-    calls = []
+    weights = []
 
-    def loss_fn(index):
-        calls.append(model.weight.clone())
-        return model.weight.sum() * (bad if len(calls) == 6 else 1)
+    def loss_fn(items):
+        weights.append(model.weight.clone())
+        return model.weight.sum() * (bad if len(weights) == 6 else 1)
 
-    with pytest.raises(DianError, match=r"step 6 \(epoch 2, items .*loss is (nan|inf)"):
-        fit(model, loss_fn, 9, **setting(model))
-    assert torch.equal(model.weight, calls[-1])
-
-
-def test_cosine_falls_from_one_to_zero():
-    values = [SCHEDULES["cosine"](k / 16) for k in range(17)]
-    assert values[0] == 1
-    assert values[-1] == 0
-    assert values == sorted(values, reverse=True)
+    run = training(model, loss_fn, n=9)
+    told = r"^step 6 \(epoch 2, items \d, \d, \d\): the loss is (nan|inf), expected a"
+    with pytest.raises(FloatingPointError, match=told):
+        list(run)
+    assert torch.equal(model.weight, weights[-1])
+    assert len(run.losses) == 6
 
 
-def test_one_cycle_is_that_of_torch():
-    parameter, n_step = nn.Parameter(torch.zeros(1)), 200
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=1.0, total_steps=n_step, cycle_momentum=False
-    )
-    for step in range(n_step):
-        # Their first and last step are ours, and their end is not 0 but nearly so.
-        ours = SCHEDULES["one-cycle"](step / (n_step - 1))
-        assert ours == pytest.approx(optimizer.param_groups[0]["lr"], abs=2e-2)
-        optimizer.step()
-        if step < n_step - 1:
-            theirs.step()
-    assert max(SCHEDULES["one-cycle"](k / 100) for k in range(101)) == 1
-
-
-def test_a_gradient_that_is_refused_stops_the_run_and_names_the_step(model):
-    def clip(parameters):
-        raise ValueError("the gradient is not finite: its norm is inf")
-
-    given = setting(model, clip=clip)
-    with pytest.raises(DianError, match=r"step 1 \(epoch 1, .* is not finite"):
-        fit(model, lambda i: model.weight.sum(), 3, **given)
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(model):
+    before = model.weight.clone()
+    loss_fn = lambda items: (0 * model.weight).sum().sqrt()  # noqa: E731
+    with pytest.raises(FloatingPointError, match=r"^step 1 .* gradient is not finite"):
+        list(training(model, loss_fn, max_norm=1.0))
+    assert torch.equal(model.weight, before)
 
 
 def test_an_image_that_is_not_finite_stops_before_the_loss():
-    model = RNNClassifier(h=11)
+    model = RNNClassifier(28, 11, 10)
     images = torch.zeros(3, 28, 28)
     images[1, 5, 7] = math.nan
-    with pytest.raises(ValueError, match=r"images must be finite, .* in image 1"):
-        fit(model, lambda i: model(images).sum(), 3, **setting(model))
+    with pytest.raises(ValueError, match=r"x must be finite, .* in x\[1\]"):
+        list(training(model, lambda items: model(images).sum()))
 
 
-def test_a_start_knows_nothing_and_one_batch_can_be_learned_by_heart():
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"schedule": "cosin"}, "one of constant, cosine, one-cycle .* got 'cosin'"),
+        ({"n": 0}, r"at least one, got \[0\]"),
+    ],
+)
+def test_wrong_arguments_are_one_line(model, changed, told):
+    with pytest.raises(ValueError, match=told):
+        training(model, lambda items: model.weight.sum(), **changed)
+
+
+def test_an_untrained_network_is_at_chance_and_can_overfit_one_batch():
     """Start-up checks: the loss begins near log 10, and can be brought to near 0."""
     generator = torch.Generator().manual_seed(0)
-    model = RNNClassifier(generator=generator)
+    model = RNNClassifier(28, 128, 10, generator=generator)
     images = torch.rand(16, 28, 28, generator=generator)
     labels = torch.randint(10, (16,), generator=generator)
-    losses = fit(
+    steps = Training(
         model,
-        lambda i: nn.functional.cross_entropy(model(images[i]), labels[i]),
-        16,
+        lambda x, y: nn.functional.cross_entropy(model(x), y),
+        (images, labels),
         optimizer=torch.optim.Adam(model.parameters(), lr=3e-3),
-        schedule=SCHEDULES["constant"],
         batch_size=16,
         epochs=300,
         generator=generator,
     )
+    losses = [step.loss for step in steps]
     assert losses[0] == pytest.approx(math.log(10), abs=0.5)
     assert losses[-1] < 0.01

@@ -3,6 +3,7 @@
 import inspect
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import sklearn.metrics as peer
 import torch
@@ -10,66 +11,75 @@ from hypothesis import given, settings
 
 from dian.training import metrics
 
-N_CLASS = 5
+NUM_CLASSES = 5
 pairs = st.lists(
-    st.tuples(st.integers(0, N_CLASS - 1), st.integers(0, N_CLASS - 1)), min_size=1
+    st.tuples(st.integers(0, NUM_CLASSES - 1), st.integers(0, NUM_CLASSES - 1)),
+    min_size=1,
 )
 
 
 @given(pairs)
 @settings(derandomize=True, max_examples=100, deadline=None)
 def test_equals_scikit_learn(items):
-    """Also where a class is neither present nor predicted."""
-    true, predicted = zip(*items, strict=True)
-    C = metrics.confusion_matrix(
-        torch.tensor(true), torch.tensor(predicted), n_class=N_CLASS
-    )
-    labels = range(N_CLASS)
-    expected = peer.confusion_matrix(true, predicted, labels=labels)
+    """Also where a class is neither present nor preds."""
+    target, preds = zip(*items, strict=True)
+    C = metrics.confusion_matrix(target=target, preds=preds, num_classes=NUM_CLASSES)
+    labels = range(NUM_CLASSES)
+    expected = peer.confusion_matrix(target, preds, labels=labels)
     assert C.tolist() == expected.tolist()
     by_class = peer.precision_recall_fscore_support(
-        true, predicted, labels=labels, zero_division=0
+        target, preds, labels=labels, zero_division=0
     )
     for ours, theirs in zip(
         (metrics.precision, metrics.recall, metrics.f1), by_class[:3], strict=True
     ):
         assert ours(C).tolist() == pytest.approx(theirs.tolist(), abs=1e-14)
     summary = metrics.summary(C)
-    assert summary["accuracy"] == pytest.approx(peer.accuracy_score(true, predicted))
+    assert summary["accuracy"] == pytest.approx(peer.accuracy_score(target, preds))
     assert summary["f1"] == pytest.approx(by_class[2].mean())
 
 
 def test_the_matrix_adds_up_over_batches(generator):
-    true = torch.randint(N_CLASS, (97,), generator=generator)
-    predicted = torch.randint(N_CLASS, (97,), generator=generator)
-    whole = metrics.confusion_matrix(true, predicted, N_CLASS)
-    parts = [
-        metrics.confusion_matrix(t, p, N_CLASS)
-        for t, p in zip(true.split(13), predicted.split(13), strict=True)
-    ]
-    assert torch.equal(sum(parts), whole)
+    target, preds = torch.randint(NUM_CLASSES, (2, 97), generator=generator)
+    options = {"num_classes": NUM_CLASSES}
+    total = metrics.ConfusionMatrix(NUM_CLASSES)
+    for t, p in zip(target.split(13), preds.split(13), strict=True):
+        total.update(target=t, preds=p)
+    whole = metrics.confusion_matrix(target=target, preds=preds, **options)
+    assert torch.equal(total.counts, whole)
 
 
-def test_rows_are_the_truth():
-    C = metrics.confusion_matrix(torch.tensor([1, 1]), torch.tensor([0, 0]), 2)
-    assert C.tolist() == [[0, 0], [2, 0]]
+@pytest.mark.parametrize("kind", [torch.tensor, np.array, list, tuple])
+def test_tensors_arrays_and_lists_give_the_same(kind):
+    target, preds = kind([1, 1, 0]), kind([0, 0, 0])
+    C = metrics.confusion_matrix(target=target, preds=preds)
+    assert C.tolist() == [[1, 0], [2, 0]]  # rows are the target
+    same = kind([[1, 0], [2, 0]])
+    assert metrics.summary(same) == metrics.summary(C)
+    assert metrics.balanced_accuracy(same) == metrics.balanced_accuracy(C)
+    probs, target = kind([[0.5, 0.5], [0.25, 0.75]]), kind([1, 0])
+    nll = metrics.negative_log_likelihood(probs, target).item()
+    assert nll == pytest.approx(np.log(8) / 2)
+    assert metrics.top_k_accuracy(probs, target, 1) == 0
+    assert metrics.calibration_error(probs, target).item() == pytest.approx(0.625)
 
 
-@pytest.mark.parametrize(
-    ("true", "predicted", "message"),
-    [
-        ([0, 1], [0], "one length, got 2 and 1"),
-        ([0.0, 1.0], [0, 1], r"true must be one row of whole .* torch\.float32"),
-        ([0, 1], [[0, 1]], r"predicted must be one row .* of shape \(1, 2\)"),
-        (0, 0, r"true must be one row .* torch\.int64 of shape \(\)"),
-        ([0, 2], [0, 0], r"true must lie in 0\.\.1, got 0\.\.2"),
-        ([0, 0], [0, -1], r"predicted must lie in 0\.\.1, got -1\.\.0"),
-    ],
-)
-def test_wrong_arguments(true, predicted, message):
-    plain = inspect.unwrap(metrics.confusion_matrix)
-    with pytest.raises(ValueError, match=message):
-        plain(torch.tensor(true), torch.tensor(predicted), 2)
+def test_a_memory_mapped_array_is_taken():
+    target = np.array([0, 1], dtype=np.uint8)
+    target.flags.writeable = False
+    C = metrics.confusion_matrix(target=target, preds=target)
+    assert C.tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("metric", ["precision", "recall", "f1"])
+def test_a_macro_average_is_the_mean_over_all_classes(metric):
+    target, preds = [0, 0, 1, 3], [0, 1, 1, 0]
+    C = metrics.confusion_matrix(target=target, preds=preds)
+    expected = getattr(peer, f"{metric}_score")(
+        target, preds, labels=range(4), average="macro", zero_division=0
+    )
+    found = getattr(metrics, metric)(C, average="macro").item()
+    assert found == pytest.approx(expected)
 
 
 @st.composite
@@ -78,61 +88,63 @@ def judged(draw):
     n = draw(st.integers(1, 60))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 10_000)))
     spread = draw(st.floats(0.01, 30))
-    logits = spread * torch.randn(n, N_CLASS, generator=generator, dtype=torch.float64)
-    true = torch.randint(N_CLASS, (n,), generator=generator)
-    return logits.softmax(1), true, draw(st.integers(1, 20))
+    logits = spread * torch.randn(
+        n, NUM_CLASSES, generator=generator, dtype=torch.float64
+    )
+    target = torch.randint(NUM_CLASSES, (n,), generator=generator)
+    return logits.softmax(1), target, draw(st.integers(1, 20))
 
 
 @given(judged())
 @settings(derandomize=True, max_examples=100, deadline=None)
 def test_what_needs_probabilities_equals_scikit_learn(case):
-    p, true, n_bin = case
-    labels = list(range(N_CLASS))
-    for k in range(1, N_CLASS):
-        expected = peer.top_k_accuracy_score(true, p, k=k, labels=labels)
-        assert metrics.top_k_accuracy(p, true, k).item() == pytest.approx(expected)
-    assert metrics.top_k_accuracy(p, true, N_CLASS) == 1
-    own = p[torch.arange(len(true)), true]
+    p, target, n_bins = case
+    labels = list(range(NUM_CLASSES))
+    for k in range(1, NUM_CLASSES):
+        expected = peer.top_k_accuracy_score(target, p, k=k, labels=labels)
+        assert metrics.top_k_accuracy(p, target, k).item() == pytest.approx(expected)
+    assert metrics.top_k_accuracy(p, target, NUM_CLASSES) == 1
+    own = p[torch.arange(len(target)), target]
     if own.min() > 1e-12:  # scikit-learn cuts off what is smaller
-        expected = peer.log_loss(true, p, labels=labels)
-        found = metrics.negative_log_likelihood(p, true).item()
+        expected = peer.log_loss(target, p, labels=labels)
+        found = metrics.negative_log_likelihood(p, target).item()
         assert found == pytest.approx(expected, rel=1e-9)
-    found = metrics.calibration_error(p, true, n_bin).item()
-    assert found == pytest.approx(calibration_by_loops(p, true, n_bin), abs=1e-12)
+    found = metrics.calibration_error(p, target, n_bins).item()
+    assert found == pytest.approx(calibration_by_loops(p, target, n_bins), abs=1e-12)
 
 
-def calibration_by_loops(p, true, n_bin):
+def calibration_by_loops(p, target, n_bins):
     """The formula, item by item and bin by bin."""
     total = 0.0
-    for b in range(1, n_bin + 1):
+    for b in range(1, n_bins + 1):
         inside = [
             (max(row), row.index(max(row)) == label)
-            for row, label in zip(p.tolist(), true.tolist(), strict=True)
-            if (b - 1) / n_bin < max(row) <= b / n_bin
+            for row, label in zip(p.tolist(), target.tolist(), strict=True)
+            if (b - 1) / n_bins < max(row) <= b / n_bins
         ]
         if inside:
             sure = sum(confidence for confidence, _ in inside) / len(inside)
             right = sum(hit for _, hit in inside) / len(inside)
-            total += len(inside) / len(true) * abs(right - sure)
+            total += len(inside) / len(target) * abs(right - sure)
     return total
 
 
 @given(pairs)
 @settings(derandomize=True, max_examples=50, deadline=None)
 def test_balanced_accuracy_equals_scikit_learn(items):
-    true, predicted = zip(*items, strict=True)
-    C = metrics.confusion_matrix(torch.tensor(true), torch.tensor(predicted), N_CLASS)
+    target, preds = zip(*items, strict=True)
+    C = metrics.confusion_matrix(target=target, preds=preds, num_classes=NUM_CLASSES)
     # what balanced_accuracy_score computes, without its warnings
-    present = sorted(set(true))
-    expected = peer.recall_score(true, predicted, labels=present, average="macro")
+    present = sorted(set(target))
+    expected = peer.recall_score(target, preds, labels=present, average="macro")
     assert metrics.balanced_accuracy(C).item() == pytest.approx(expected)
 
 
 def test_a_tie_is_not_known():
-    even = torch.full((3, N_CLASS), 1 / N_CLASS)
+    even = torch.full((3, NUM_CLASSES), 1 / NUM_CLASSES)
     labels = torch.tensor([0, 2, 4])
     assert metrics.top_k_accuracy(even, labels, 1) == 0
-    assert metrics.top_k_accuracy(even, labels, N_CLASS - 1) == 0
+    assert metrics.top_k_accuracy(even, labels, NUM_CLASSES - 1) == 0
 
 
 def test_what_was_held_impossible_costs_infinitely_much():
@@ -140,45 +152,57 @@ def test_what_was_held_impossible_costs_infinitely_much():
     assert metrics.negative_log_likelihood(p, torch.tensor([1])) == float("inf")
 
 
-NEED_PROBABILITIES = {
-    "top_k_accuracy": lambda p, true: inspect.unwrap(metrics.top_k_accuracy)(
-        p, true, 1
-    ),
-    "negative_log_likelihood": inspect.unwrap(metrics.negative_log_likelihood),
-    "calibration_error": inspect.unwrap(metrics.calibration_error),
-}
+def confusion(target, preds):
+    # Without the shape checks of the tests, so that this is what a user sees.
+    plain = inspect.unwrap(metrics.confusion_matrix)
+    return plain(target=target, preds=preds, num_classes=2)
+
+
+def nll(probs, target):
+    return inspect.unwrap(metrics.negative_log_likelihood)(probs, target)
+
+
+def precision(C, average=None):
+    return inspect.unwrap(metrics.precision)(C, average)
+
+
+SURE = [[0.5, 0.5]]
 
 
 @pytest.mark.parametrize(
-    "function", NEED_PROBABILITIES.values(), ids=NEED_PROBABILITIES
-)
-@pytest.mark.parametrize(
-    ("p", "true", "message"),
+    ("call", "message"),
     [
-        ([[2.0, -1.0]], [0], "p must hold probabilities: .* smallest number of -1"),
-        ([[1.0, 1.0]], [0], "off by 1, and"),
-        ([[float("nan"), 0.5]], [0], "off by nan"),
-        ([[0.5, 0.5]], [2], r"true must lie in 0\.\.1, got 2\.\.2"),
-        ([[0.5, 0.5]], [0, 1], "one length above 0, got 1 and 2"),
-        ([[0.5, 0.5]], [[0]], r"true must be one row .* of shape \(1, 1\)"),
-        ([[0.5, 0.5]], [0.0], r"true must be one row of whole .* torch\.float"),
-        ([1.0], [0], r"p must be \(n, n_class\), got \(1,\)"),
+        (lambda: confusion([0, 1], [0]), "preds differ in length: 2 and 1"),
+        (
+            lambda: confusion([0.0, 1.0], [0, 1]),
+            "target must be one row of int.*float64",
+        ),
+        (lambda: confusion([0, 1], [[0, 1]]), r"preds must .* of shape \(1, 2\)"),
+        (lambda: confusion(0, 0), r"target must .* got torch.int64 of shape \(\)"),
+        (lambda: confusion([0, 2], [0, 0]), r"target must be in 0\.\.1, got 0\.\.2"),
+        (lambda: confusion([0, 0], [0, -1]), r"preds must be in 0\.\.1, got -1\.\.0"),
+        (
+            lambda: nll([[2.0, -1.0]], [0]),
+            "probs must be non-negative .* minimum of -1",
+        ),
+        (lambda: nll([[1.0, 1.0]], [0]), "off by 1$"),
+        (lambda: nll([[np.nan, 0.5]], [0]), "off by nan"),
+        (lambda: nll(SURE, [2]), r"target must be in 0\.\.1, got 2\.\.2"),
+        (lambda: nll(SURE, [0, 1]), r"probs must be \(2, num_classes\), got .*\(1, 2"),
+        (lambda: nll(SURE, [[0]]), r"target must be one row .* of shape \(1, 1\)"),
+        (lambda: nll(SURE, [0.0]), r"target must be one row of integers, .*float"),
+        (lambda: nll([1.0], [0]), r"probs must be \(1, num_classes\), got .*\(1,\)"),
+        (lambda: nll([], []), r"probs must be \(0, num_classes\)"),
+        (lambda: metrics.top_k_accuracy(SURE, [1], 3), r"k must be in 1\.\.2, got 3"),
+        (lambda: metrics.calibration_error(SURE, [1], 0), "n_bins must be positive"),
+        (
+            lambda: precision([[0.5, 0.5], [0.0, 0.0]]),
+            "C must be a square matrix of co",
+        ),
+        (lambda: precision([1, 2]), r"C must be .* got torch.int64 of shape \(2,\)"),
+        (lambda: precision([[1]], "micro"), "average must be None or 'macro', got 'mi"),
     ],
 )
-def test_what_is_not_a_probability(function, p, true, message):
+def test_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=message):
-        function(torch.tensor(p), torch.tensor(true))
-
-
-def test_wrong_numbers_of_bins_and_classes():
-    p, true = torch.tensor([[0.5, 0.5]]), torch.tensor([1])
-    with pytest.raises(ValueError, match=r"k must lie in 1\.\.2, got 3"):
-        metrics.top_k_accuracy(p, true, 3)
-    with pytest.raises(ValueError, match="n_bin must be 1 or more, got 0"):
-        metrics.calibration_error(p, true, 0)
-
-
-def test_shares_are_not_counts():
-    C = torch.tensor([[3.0, 1.0], [0.0, 4.0]]) / 8
-    with pytest.raises(ValueError, match="C must hold counts"):
-        inspect.unwrap(metrics.precision)(C)
+        call()

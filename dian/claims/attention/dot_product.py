@@ -1,7 +1,7 @@
-"""Chapter 3: attention with one head, its way back, and its masks.
+"""Scaled dot-product attention, forward and backward, and fully masked queries.
 
-Sizes are distinct primes, masks are not uniform, and there are more keys than queries:
-a swapped axis cannot pass by luck.
+Sizes are distinct primes, masks are not uniform, and there are more keys than queries,
+so that a swapped axis cannot pass.
 """
 
 import math
@@ -21,7 +21,7 @@ VASWANI = "Vaswani et al., Attention Is All You Need, 2017, arXiv:1706.03762, eq
 
 
 def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Q, K, V; a mask under which every query may read something; and a bias."""
+    """Return Q, K and V, a mask without fully masked queries, and a bias."""
     *tensors, bias = normal(
         seed,
         (BATCH, HEADS, N_QUERY, D_KEY),
@@ -36,11 +36,11 @@ def example(seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor]:
 
 
 def by_loops(Q, K, V, mask=None, bias=None) -> Tensor:
-    """One query at a time, in plain arithmetic, for two axes."""
+    """Compute one query at a time, in plain arithmetic, for tensors of two axes."""
     output = V.new_zeros(len(Q), V.shape[1])
     for i in range(len(Q)):
-        kept = [j for j in range(len(K)) if mask is None or mask[i, j]]
-        score = {j: float(Q[i] @ K[j]) / math.sqrt(Q.shape[1]) for j in kept}
+        keys = [j for j in range(len(K)) if mask is None or mask[i, j]]
+        score = {j: float(Q[i] @ K[j]) / math.sqrt(Q.shape[1]) for j in keys}
         if bias is not None:
             score = {j: s + float(bias[i, j]) for j, s in score.items()}
         total = sum(math.exp(s) for s in score.values())
@@ -60,30 +60,30 @@ def by_loops(Q, K, V, mask=None, bias=None) -> Tensor:
     mutants=(
         Mutant("divided by d", "scaled_dot_product_attention",
                "math.sqrt(Q.shape[-1])", "Q.shape[-1]"),
-        Mutant("divided by the root of the number of keys",
+        Mutant("divided by the square root of the number of keys",
                "scaled_dot_product_attention",
                "Q.shape[-1]", "K.shape[-2]"),
         Mutant("the softmax is taken over the queries", "scaled_dot_product_attention",
-               "P = torch.softmax(S, -1, out=place)",
-               "P = torch.softmax(S, -2, out=place)"),
-        Mutant("the bias is forgotten", "scaled_dot_product_attention",
+               "P = torch.softmax(S, -1, out=out)",
+               "P = torch.softmax(S, -2, out=out)"),
+        Mutant("the bias is missing", "scaled_dot_product_attention",
                "S = S + bias", "S = S"),
-        Mutant("the mask comes after the softmax", "scaled_dot_product_attention",
+        Mutant("the mask is applied after the softmax", "scaled_dot_product_attention",
                "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)", "pass"),
-        Mutant("what may be read is hidden", "scaled_dot_product_attention",
+        Mutant("the mask is inverted", "scaled_dot_product_attention",
                "S.masked_fill(~mask, torch.finfo(S.dtype).min)",
                "S.masked_fill(mask, torch.finfo(S.dtype).min)"),
-        Mutant("keys and values change places", "scaled_dot_product_attention",
-               "(P if Z is None else P * Z) @ V, P",
-               "(P if Z is None else P * Z) @ K, P"),
+        Mutant("keys are averaged, not values", "scaled_dot_product_attention",
+               "(P if dropout_mask is None else P * dropout_mask) @ V",
+               "(P if dropout_mask is None else P * dropout_mask) @ K"),
     ),
 )  # fmt: skip
 def plain() -> float:
-    """Equal to torch's formula and to loops; rows sum to 1; a mean of the values."""
+    """Equals torch's and a loop; rows sum to 1; outputs are averages of the values."""
     (Q, K, V), mask, bias = example()
     residuals = []
     for m, b in ((None, None), (mask, None), (None, bias), (mask, bias)):
-        output, P = dot_product.scaled_dot_product_attention(Q, K, V, m, b)
+        output, P = dot_product.scaled_dot_product_attention(Q, K, V, mask=m, bias=b)
         if output.shape != (BATCH, HEADS, N_QUERY, D_VALUE):
             return torch.inf
         added = torch.zeros(N_QUERY, N_KEY).double() if b is None else b
@@ -99,21 +99,21 @@ def plain() -> float:
             relative(P @ V, output),
             holds(bool((P >= 0).all())),
         ]
-    # A mean with weights: each output is in the convex hull of the values.
+    # Each output is in the convex hull of the values, here: within their range.
     output, _ = dot_product.scaled_dot_product_attention(Q, K, V)
     inside = (output <= V.amax(-2, keepdim=True)) & (output >= V.amin(-2, keepdim=True))
     output, _ = dot_product.scaled_dot_product_attention(0 * Q, K, V)
     mean = V.mean(-2, keepdim=True).expand_as(output)
-    fused = dot_product.fused_attention(Q, K, V, mask, bias)
-    output_2, _ = dot_product.scaled_dot_product_attention(Q, K, V, mask, bias)
-    return largest(
-        [*residuals, holds(bool(inside.all())), relative(output, mean),
-         relative(fused, output_2)]
-    )  # fmt: skip
+    options = {"mask": mask, "bias": bias}
+    fused = dot_product.fused_attention(Q, K, V, **options)
+    plain, _ = dot_product.scaled_dot_product_attention(Q, K, V, **options)
+    pairs = [(output, mean), (fused, plain)]
+    residuals += [relative(a, b) for a, b in pairs]
+    return largest([*residuals, holds(bool(inside.all()))])
 
 
 def by_autograd(Q, K, V, mask, bias, Z, O_bar) -> list[Tensor]:
-    """Q_bar, K_bar, V_bar and B_bar from autograd, by a formula that is not ours."""
+    """Return Q_bar, K_bar, V_bar and B_bar by autograd of an independent formula."""
     leaves = [x.clone().requires_grad_() for x in (Q, K, V, bias)]
     S = torch.einsum("...id,...jd->...ij", *leaves[:2]) / Q.shape[-1] ** 0.5 + leaves[3]
     S = torch.where(mask, S, -torch.inf)
@@ -121,8 +121,8 @@ def by_autograd(Q, K, V, mask, bias, Z, O_bar) -> list[Tensor]:
     return list(torch.autograd.grad((P * Z) @ leaves[2], leaves, O_bar))
 
 
-def slopes(f, x: Tensor, h: float = 1e-5) -> Tensor:
-    """Differentiate a number by each entry of x by central differences."""
+def central_differences(f, x: Tensor, h: float = 1e-5) -> Tensor:
+    """Differentiate a number with respect to each entry of x."""
     found = torch.empty_like(x)
     for i in range(x.numel()):
         step = torch.zeros(x.numel(), dtype=x.dtype)
@@ -134,7 +134,7 @@ def slopes(f, x: Tensor, h: float = 1e-5) -> Tensor:
 
 @claim(
     "A5",
-    "Attention, backwards",
+    "Backward pass of attention",
     equations=(
         "eq-attention-back-values",
         "eq-attention-back-scores",
@@ -145,38 +145,36 @@ def slopes(f, x: Tensor, h: float = 1e-5) -> Tensor:
     kinds="G N E",
     tolerance=1e-8,
     source="Dao et al., FlashAttention, 2022, arXiv:2205.14135, appendix B.2",
-    assumptions="the last identity needs keys that no rotation has turned",
+    assumptions="the last identity holds for keys without rotary embedding",
     subjects=(dot_product,),
     mutants=(
         Mutant("the scores without the term D", "attention_backward",
                "S_bar = softmax_backward(P, P_bar)", "S_bar = P * P_bar"),
-        Mutant("the weights in place of what dropout left of them",
-               "attention_backward",
+        Mutant("the gradient of the values ignores dropout", "attention_backward",
                "V_bar = dropped.mT @ O_bar", "V_bar = P.mT @ O_bar"),
-        Mutant("dropout is not in the gradient of the weights", "attention_backward",
-               "(O_bar @ V.mT) * Z", "O_bar @ V.mT"),
+        Mutant("the gradient of the weights ignores dropout", "attention_backward",
+               "(O_bar @ V.mT) * dropout_mask", "O_bar @ V.mT"),
         Mutant("the keys without the scale", "attention_backward", "scale * Q", "Q"),
         Mutant("the queries divided by d", "attention_backward",
                "scale * K", "scale**2 * K"),
-        Mutant("the values with the weights not transposed", "attention_backward",
+        Mutant("the weights of the last key for the first", "attention_backward",
                "V_bar = dropped.mT @ O_bar", "V_bar = dropped.flip(-1).mT @ O_bar"),
-        Mutant("what reaches the weights directly is forgotten", "attention_backward",
+        Mutant("the direct gradient of the weights is missing", "attention_backward",
                "P_bar = P_bar + G", "pass"),
-        Mutant("the bias gets the mean of what it was spread over",
+        Mutant("the gradient of the bias is averaged over broadcast axes",
                "_Attention.backward",
-               "S_bar.sum_to_size(ctx.of_bias)",
-               "S_bar.sum_to_size(ctx.of_bias) / len(S_bar)"),
+               "S_bar.sum_to_size(ctx.bias_shape)",
+               "S_bar.sum_to_size(ctx.bias_shape) / len(S_bar)"),
     ),
 )  # fmt: skip
 def backward() -> float:
-    """Autograd with masks, bias and dropout; central differences; the identities."""
+    """Equals autograd with masks, bias and dropout, and central differences."""
     (Q, K, V), mask, bias = example()
     (O_bar,) = normal(1, (BATCH, HEADS, N_QUERY, D_VALUE))
     generator = torch.Generator().manual_seed(0)
     like = torch.empty(BATCH, HEADS, N_QUERY, N_KEY, dtype=torch.float64)
     every, none = torch.ones_like(mask), torch.zeros_like(bias)
-    ones = torch.ones_like(like)
-    dropped = dropout.dropout_mask(like, 0.4, generator)
+    ones, dropped = torch.ones_like(like), dropout.dropout_mask(like, 0.4, generator)
     residuals = []
     for m, b, Z in (
         (every, none, ones),
@@ -184,8 +182,10 @@ def backward() -> float:
         (every, none, dropped),
         (mask, bias, dropped),
     ):
-        O, P = dot_product.scaled_dot_product_attention(Q, K, V, m, b, Z)  # noqa: E741
-        found = dot_product.attention_backward(O_bar, Q, K, V, P, Z)
+        O, P = dot_product.scaled_dot_product_attention(  # noqa: E741
+            Q, K, V, mask=m, bias=b, dropout_mask=Z
+        )
+        found = dot_product.attention_backward(O_bar, Q, K, V, P, dropout_mask=Z)
         expected = by_autograd(Q, K, V, m, b, Z, O_bar)
         ours = [found.Q, found.K, found.V, found.S.sum_to_size(b.shape)]
         P_bar = (O_bar @ V.mT) * Z
@@ -196,37 +196,53 @@ def backward() -> float:
             relative(found.S.sum(-1), torch.zeros_like(D[0])),
             relative(found.K.sum(-2), torch.zeros_like(K[..., 0, :])),
         ]
-    leaves = [x.clone().requires_grad_() for x in (Q, K, V, bias)]
-    output = dot_product.attention(*leaves[:3], mask, leaves[3])
-    seen = torch.autograd.grad(output, leaves, O_bar)
-    expected = by_autograd(Q, K, V, mask, bias, ones, O_bar)
-    residuals.append(1e2 * worst(seen, expected))
-    # A loss that reads output and weights: sum (O_bar O) + sum (G P).
-    (G,) = normal(2, like.shape)
-    both = dot_product.attention_with_weights(*leaves[:3], mask, leaves[3])
-    seen = torch.autograd.grad(both, leaves, (O_bar, G))
-    plain = dot_product.scaled_dot_product_attention(*leaves[:3], mask, leaves[3])
-    expected = torch.autograd.grad(plain, leaves, (O_bar, G))
-    residuals.append(1e2 * worst(seen, expected))
+    residuals.append(1e2 * differentiable(Q, K, V, mask, bias, O_bar))
+    return largest([*residuals, without_autograd(Q, K, V, mask, bias, O_bar)])
 
-    # Without autograd, for one head: whatever it shares with us, this does not.
-    inputs, inside = [x[0, 0] for x in (Q, K, V)], (mask[0, 0], bias[0])
-    _, P = dot_product.scaled_dot_product_attention(*inputs, *inside)
+
+def differentiable(Q, K, V, mask, bias, O_bar) -> float:
+    """Compare the gradients of losses of the output, and of output and weights."""
+    leaves = [x.clone().requires_grad_() for x in (Q, K, V, bias)]
+    options = {"mask": mask, "bias": leaves[3]}
+    output = dot_product.attention(*leaves[:3], **options)
+    ones = torch.ones(BATCH, HEADS, N_QUERY, N_KEY, dtype=torch.float64)
+    expected = by_autograd(Q, K, V, mask, bias, ones, O_bar)
+    residuals = [worst(torch.autograd.grad(output, leaves, O_bar), expected)]
+    # the loss sum (O_bar O) + sum (G P)
+    (G,) = normal(2, ones.shape)
+    gradients = [
+        torch.autograd.grad(found, leaves, (O_bar, G))
+        for found in (
+            dot_product.attention(*leaves[:3], need_weights=True, **options),
+            dot_product.scaled_dot_product_attention(*leaves[:3], **options),
+        )
+    ]
+    return largest([*residuals, worst(*gradients)])
+
+
+def without_autograd(Q, K, V, mask, bias, O_bar) -> float:
+    """Compare one head with central differences, which share nothing with autograd."""
+    inputs, options = (
+        [x[0, 0] for x in (Q, K, V)],
+        {"mask": mask[0, 0], "bias": bias[0]},
+    )
+    _, P = dot_product.scaled_dot_product_attention(*inputs, **options)
     found = dot_product.attention_backward(O_bar[0, 0], *inputs, P)
-    for n, name in enumerate("QKV"):
+    residuals = []
+    for n in range(3):
 
         def loss(x, n=n):
-            given = [x if i == n else y for i, y in enumerate(inputs)]
-            output, _ = dot_product.scaled_dot_product_attention(*given, *inside)
+            given = [*inputs[:n], x, *inputs[n + 1 :]]
+            output, _ = dot_product.scaled_dot_product_attention(*given, **options)
             return (output * O_bar[0, 0]).sum()
 
-        residuals.append(relative(getattr(found, name), slopes(loss, inputs[n])))
+        residuals.append(relative(found[n], central_differences(loss, inputs[n])))
     return largest(residuals)
 
 
 @claim(
     "A9",
-    "A query that may read nothing",
+    "Fully masked queries",
     equations=("eq-dead-row",),
     kinds="E I",
     tolerance=1e-12,
@@ -239,7 +255,8 @@ def backward() -> float:
                "P = S.masked_fill(~mask, -torch.inf).softmax(-1)"),
         Mutant("the row is not made zero", "scaled_dot_product_attention",
                "S.softmax(-1).masked_fill(~mask, 0.0)", "S.softmax(-1)"),
-        Mutant("a billion is taken off the scores", "scaled_dot_product_attention",
+        Mutant("a billion is subtracted from the scores",
+               "scaled_dot_product_attention",
                "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)\nP = "
                "S.softmax(-1).masked_fill(~mask, 0.0)",
                "P = (S - (1e9 * ~mask).to(S.dtype)).softmax(-1)"),
@@ -249,34 +266,36 @@ def backward() -> float:
                "P = S.float().masked_fill(~mask, -1e9).softmax(-1).to(S.dtype)"),
     ),
 )  # fmt: skip
-def dead_rows() -> float:
-    """Zeros, forward and back, in four types; nothing else is touched; torch agrees."""
+def fully_masked() -> float:
+    """Zeros, forward and backward, in four dtypes; other queries are unaffected."""
     (Q, K, V), mask, _ = example()
     (O_bar,) = normal(1, (BATCH, HEADS, N_QUERY, D_VALUE))
-    dead = mask.clone()
-    dead[:, :, 2] = False
-    kept = [i for i in range(N_QUERY) if i != 2]
+    without = mask.clone()  # without any key for query 2
+    without[:, :, 2] = False
+    others = [i for i in range(N_QUERY) if i != 2]
     residuals = []
     for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
         q, k, v, o_bar = (x.to(dtype) for x in (Q, K, V, O_bar))
-        output, P = dot_product.scaled_dot_product_attention(q, k, v, dead)
+        output, P = dot_product.scaled_dot_product_attention(q, k, v, mask=without)
         back = dot_product.attention_backward(o_bar, q, k, v, P)
         leaves = [x.clone().requires_grad_() for x in (q, k, v)]
-        ours, _ = dot_product.scaled_dot_product_attention(*leaves, dead)
+        ours, _ = dot_product.scaled_dot_product_attention(*leaves, mask=without)
         auto = torch.autograd.grad(ours, leaves, o_bar)
         zeros = [x[:, :, 2] for x in (output, P, back.Q, auto[0])]
         residuals += [x.abs().max().item() for x in zeros]
         residuals += [
             holds(bool(x.isfinite().all())) for x in (output, P, *back, *auto)
         ]
-    # The same as if the dead query had never been asked; and torch's answer.
-    q, k, v = Q[:, :, kept], K, V
-    output, P = dot_product.scaled_dot_product_attention(q, k, v, mask[:, :, kept])
-    rest = dot_product.attention_backward(O_bar[:, :, kept], q, k, v, P)
-    whole, P = dot_product.scaled_dot_product_attention(Q, K, V, dead)
+    # The same as without that query; and torch returns the same.
+    q = Q[:, :, others]
+    output, P = dot_product.scaled_dot_product_attention(
+        q, K, V, mask=mask[:, :, others]
+    )
+    rest = dot_product.attention_backward(O_bar[:, :, others], q, K, V, P)
+    whole, P = dot_product.scaled_dot_product_attention(Q, K, V, mask=without)
     back = dot_product.attention_backward(O_bar, Q, K, V, P)
-    peer = F.scaled_dot_product_attention(Q, K, V, dead)
-    pairs = [(whole[:, :, kept], output), (back.K, rest.K), (back.V, rest.V)]
+    peer = F.scaled_dot_product_attention(Q, K, V, without)
+    pairs = [(whole[:, :, others], output), (back.K, rest.K), (back.V, rest.V)]
     pairs += [(whole, peer)]
     return largest([*residuals, *(relative(a, b) for a, b in pairs)])
 
@@ -289,19 +308,19 @@ def dead_rows() -> float:
     tolerance=1e-12,
     source="Nadaraya, On estimating regression, 1964; Tsai et al., 2019, "
     "arXiv:1908.11775",
-    assumptions="all keys have the same length",
+    assumptions="all keys have the same norm",
     subjects=(dot_product,),
     mutants=(
-        Mutant("the keys differ in length", "kernel_regression",
+        Mutant("the keys differ in norm", "kernel_regression",
                "K = K / K.norm(dim=-1, keepdim=True)", "pass", module=__name__),
-        Mutant("the kernel is as wide as without the scale", "kernel_regression",
+        Mutant("the width of the kernel without the scale", "kernel_regression",
                "2 * math.sqrt(D_KEY)", "2", module=__name__),
         Mutant("not divided", "scaled_dot_product_attention",
                "(Q / math.sqrt(Q.shape[-1])) @ K.mT", "Q @ K.mT"),
     ),
 )  # fmt: skip
 def kernel_regression() -> float:
-    """A mean of the values, weighted by a Gaussian of the distance to the query."""
+    """An average of the values, weighted by a Gaussian kernel of query and key."""
     (Q, K, V), _, _ = example()
     K = K / K.norm(dim=-1, keepdim=True)
     squares = (Q[..., :, None, :] - K[..., None, :, :]).square().sum(-1)

@@ -25,49 +25,49 @@ from dian.claims.compare import holds, largest, relative
     assumptions="what is masked is finite",
     subjects=(dot_product,),
     mutants=(
-        Mutant("what may be read is hidden", "scaled_dot_product_attention",
+        Mutant("the mask is inverted", "scaled_dot_product_attention",
                "S.masked_fill(~mask, torch.finfo(S.dtype).min)",
                "S.masked_fill(mask, torch.finfo(S.dtype).min)"),
-        Mutant("-10 in place of the lowest number, and no second fill",
+        Mutant("-10 instead of the lowest number, and no second fill",
                "scaled_dot_product_attention",
                "S = S.masked_fill(~mask, torch.finfo(S.dtype).min)\nP = "
                "S.softmax(-1).masked_fill(~mask, 0.0)",
                "P = S.masked_fill(~mask, -10.0).softmax(-1)"),
-        Mutant("the first query stands at the first key", "causal_mask",
-               "every.tril(n_key - n_query)", "every.tril()", module=masks),
-        Mutant("a position does not see itself", "causal_mask",
-               "every.tril(n_key - n_query)", "every.tril(n_key - n_query - 1)",
+        Mutant("the causal mask is aligned at the first key", "causal_mask",
+               "ones.tril(n_key - n_query)", "ones.tril()", module=masks),
+        Mutant("a position does not attend to itself", "causal_mask",
+               "ones.tril(n_key - n_query)", "ones.tril(n_key - n_query - 1)",
                module=masks),
-        Mutant("the future is seen, and not the past", "causal_mask",
-               "every.tril(n_key - n_query)", "every.triu(n_key - n_query)",
+        Mutant("the past is masked, not the future", "causal_mask",
+               "ones.tril(n_key - n_query)", "ones.triu(n_key - n_query)",
                module=masks),
-        Mutant("the first padded key is read", "padding_mask",
-               "places < lengths.unsqueeze(-1)", "places <= lengths.unsqueeze(-1)",
-               module=masks),
-        # As many queries as keys would let it pass: there are fewer here.
-        Mutant("the mask hides queries, not keys", "padding_mask",
-               "(places < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-2)",
-               "(places < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-1)",
+        Mutant("the first padded key is not masked", "padding_mask",
+               "positions < lengths.unsqueeze(-1)",
+               "positions <= lengths.unsqueeze(-1)", module=masks),
+        # With as many queries as keys, it would not raise an error.
+        Mutant("queries are masked, not keys", "padding_mask",
+               "(positions < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-2)",
+               "(positions < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-1)",
                module=masks, raises="RuntimeError"),
-        Mutant("NaN is let in", "_check",
-               "mask is not None and not _finite(given)", "False"),
+        Mutant("NaN is accepted", "check_inputs",
+               "require(_all_finite(given), message)", "pass"),
     ),
 )  # fmt: skip
 def masks_act_exactly() -> float:
-    """Exact zeros: padded keys, the Jacobian above the diagonal; prefixes; refusals."""
+    """Zeros are exact: padded keys, Jacobian above the diagonal; NaN is rejected."""
     (Q, K, V), _, _ = example()
     padded = masks.padding_mask(torch.tensor([4, 6]), N_KEY)
-    hidden = ~padded.expand(BATCH, HEADS, 1, N_KEY)[..., 0, :]
-    output, P = dot_product.scaled_dot_product_attention(Q, K, V, padded)
+    masked = ~padded.expand(BATCH, HEADS, 1, N_KEY)[..., 0, :]
+    output, P = dot_product.scaled_dot_product_attention(Q, K, V, mask=padded)
     back = dot_product.attention_backward(torch.ones_like(output), Q, K, V, P)
-    others = [x.masked_fill(hidden[..., None], 1e3) for x in (K, V)]
-    again, _ = dot_product.scaled_dot_product_attention(Q, *others, padded)
+    others = [x.masked_fill(masked[..., None], 1e3) for x in (K, V)]
+    again, _ = dot_product.scaled_dot_product_attention(Q, *others, mask=padded)
     short = [x[:1, :, :4] for x in (K, V)]
     cut, _ = dot_product.scaled_dot_product_attention(Q[:1], *short)
     exact = [
-        P.masked_select(hidden[..., None, :]),
-        back.K[hidden],
-        back.V[hidden],
+        P.masked_select(masked[..., None, :]),
+        back.K[masked],
+        back.V[masked],
         again - output,
     ]
     residuals = [x.abs().max().item() for x in exact]
@@ -77,35 +77,35 @@ def masks_act_exactly() -> float:
     causal = masks.causal_mask(N_KEY)
 
     def through(x):
-        return dot_product.scaled_dot_product_attention(x, x, x, causal)[0]
+        return dot_product.scaled_dot_product_attention(x, x, x, mask=causal)[0]
 
     J = torch.autograd.functional.jacobian(through, x)  # i, c, j, e
     J = J.abs().amax((1, 3))
     future = torch.ones(N_KEY, N_KEY, dtype=torch.bool).triu(1)
     residuals += [J[future].max().item(), holds(bool((J[~future] > 0).all()))]
-    # The last two of seven queries, with all keys: what decoding with a cache needs.
+    # The last two of seven queries with all keys, as in decoding with a cache.
     last, _ = dot_product.scaled_dot_product_attention(
-        x[-2:], x, x, masks.causal_mask(2, N_KEY)
+        x[-2:], x, x, mask=masks.causal_mask(2, N_KEY)
     )
     prefix = x[:4]
     begin, _ = dot_product.scaled_dot_product_attention(
-        prefix, prefix, prefix, causal[:4, :4]
+        prefix, prefix, prefix, mask=causal[:4, :4]
     )
     whole = through(x)
     residuals += [
         holds(relative(last, whole[-2:]) < 1e-14),
         holds(relative(begin, whole[:4]) < 1e-14),
-        refuses(padded, hidden),
+        rejects_nan(padded, masked),
     ]
     return largest(residuals)
 
 
-def refuses(padded: Tensor, hidden: Tensor) -> float:
-    """Return 0 if NaN behind a mask is refused, and only there."""
+def rejects_nan(padded: Tensor, masked: Tensor) -> float:
+    """Return 0 if NaN at masked keys raises the error that names it."""
     (Q, K, V), _, _ = example()
-    V = V.masked_fill(hidden[..., None], torch.nan)
+    V = V.masked_fill(masked[..., None], torch.nan)
     try:
-        dot_product.scaled_dot_product_attention(Q, K, V, padded)
+        dot_product.scaled_dot_product_attention(Q, K, V, mask=padded)
     except ValueError as error:
-        return holds("V must be finite where a mask is given" in str(error))
+        return holds("V must be finite if a mask is given" in str(error))
     return holds(False)

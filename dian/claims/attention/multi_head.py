@@ -1,4 +1,4 @@
-"""Chapter 3: several heads, their way back, and what follows from their make."""
+"""Multi-head attention: forward and backward pass, structure, and decoding."""
 
 import torch
 from torch import Tensor, nn
@@ -24,19 +24,19 @@ def projections(multi_head, seed: int = 0, n_kv_head: int = HEADS):
 
 
 def inputs(seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """What asks, what is asked, and a gradient by the output."""
+    """Return target and source sequence, and a gradient of the output."""
     X_q, X_kv, Y_bar = normal(seed, (BATCH, N, D), (BATCH, M, D), (BATCH, N, D))
     return X_q, X_kv, Y_bar
 
 
 def padding() -> Tensor:
-    """Hide the last keys, another number in each sequence."""
+    """Mask the last keys, a different number in each sequence."""
     lengths = torch.tensor([M - 3, M])
     return (torch.arange(M) < lengths[:, None])[:, None, None]
 
 
 def one_by_one(X_q, X_kv, weights, n_head, n_kv_head=None, mask=None) -> Tensor:
-    """Every head for itself, and its part of the output matrix: no reshaping."""
+    """Sum over the heads, each with its slices of the projections: no reshaping."""
     group, Y = n_head // (n_kv_head or n_head), weights.b_O
     for h in range(n_head):
         own = slice(h * D_HEAD, (h + 1) * D_HEAD)
@@ -52,8 +52,14 @@ def one_by_one(X_q, X_kv, weights, n_head, n_kv_head=None, mask=None) -> Tensor:
     return Y
 
 
+def rotate(x: Tensor, offset: int) -> Tensor:
+    """Rotate queries or keys of :data:`D_HEAD` features."""
+    omega = torch.tensor([1.0, 0.1]).double()
+    return rotary.rotate(x, omega, offset=offset)
+
+
 def of_torch(weights) -> nn.MultiheadAttention:
-    """Make torch's layer with these weights."""
+    """Return the layer of torch with these weights."""
     peer = nn.MultiheadAttention(D, HEADS, batch_first=True).double()
     state = {
         "in_proj_weight": torch.cat([weights.W_Q.T, weights.W_K.T, weights.W_V.T]),
@@ -67,39 +73,39 @@ def of_torch(weights) -> nn.MultiheadAttention:
 
 @claim(
     "A6",
-    "Multi-head attention, and its way back",
+    "Multi-head attention and its backward pass",
     equations=("eq-multi-head", "eq-head-sum", "eq-multi-head-back", "eq-inputs-back"),
     kinds="I G",
     tolerance=1e-10,
     source=VASWANI,
     subjects=(multi_head,),
     mutants=(
-        Mutant("cut into heads without bringing them to the front", "split_heads",
+        Mutant("heads are split by a reshape without a transpose", "split_heads",
                "X.unflatten(-1, (n_head, -1)).transpose(1, 2)",
                "X.reshape(len(X), n_head, X.shape[1], -1)"),
-        Mutant("put together without bringing them back", "merge_heads",
+        Mutant("heads are merged by a reshape without a transpose", "merge_heads",
                "X.transpose(1, 2).flatten(-2)", "X.reshape(len(X), X.shape[2], -1)"),
-        Mutant("all heads share the projections of the first", "split_heads",
+        Mutant("all heads use the projections of the first", "split_heads",
                "X.unflatten(-1, (n_head, -1)).transpose(1, 2)",
                "X.unflatten(-1, (n_head, -1)).transpose(1, 2)[:, :1].expand(-1, "
                "n_head, -1, -1)"),
-        Mutant("the values are projected as the keys are", "multi_head_attention",
+        Mutant("the values are projected like the keys", "multi_head_attention",
                "V = split_heads(X_kv @ weights.W_V + weights.b_V, n_kv_head)",
                "V = split_heads(X_kv @ weights.W_K + weights.b_V, n_kv_head)"),
-        Mutant("the bias of the output is forgotten", "multi_head_attention",
+        Mutant("the output bias is missing", "multi_head_attention",
                "C @ weights.W_O + weights.b_O", "C @ weights.W_O"),
-        Mutant("the output matrix is not transposed on the way back",
+        Mutant("the output matrix is not transposed in the backward pass",
                "multi_head_backward",
                "Y_bar @ weights.W_O.T", "Y_bar @ weights.W_O"),
-        Mutant("what goes back through the values is forgotten", "multi_head_backward",
+        Mutant("the gradient through the values is missing", "multi_head_backward",
                "K_bar @ weights.W_K.T + V_bar @ weights.W_V.T",
                "K_bar @ weights.W_K.T"),
-        Mutant("the bias gets the mean", "multi_head_backward",
-               "by_q.sum(0)", "by_q.mean(0)"),
-        Mutant("a shared key gets the mean of its heads", "multi_head_backward",
+        Mutant("the gradient of a bias is averaged", "multi_head_backward",
+               "rows(Q_bar).sum(0)", "rows(Q_bar).mean(0)"),
+        Mutant("the gradient of a shared head is averaged", "multi_head_backward",
                "x.unflatten(1, (n_kv_head, -1)).sum(2)",
                "x.unflatten(1, (n_kv_head, -1)).mean(2)"),
-        Mutant("heads of queries take turns with the shared keys", "repeat_kv",
+        Mutant("shared heads are tiled, not repeated", "repeat_kv",
                "X.repeat_interleave(n_head // X.shape[1], 1)",
                "X.repeat(1, n_head // X.shape[1], 1, 1)"),
         Mutant("dropout in evaluation", "MultiHeadAttention._attend",
@@ -107,7 +113,7 @@ def of_torch(weights) -> nn.MultiheadAttention:
     ),
 )  # fmt: skip
 def heads() -> float:
-    """Equal to torch's layer, and to its heads one by one, with all gradients."""
+    """Equals the layer of torch and a sum over heads, with all gradients."""
     X_q, X_kv, Y_bar = inputs()
     weights, mask = projections(multi_head), padding()
     found, inner = multi_head.multi_head_attention(X_q, X_kv, weights, HEADS, mask=mask)
@@ -120,20 +126,30 @@ def heads() -> float:
     )  # fmt: skip
     theirs.backward(Y_bar)
     W_Q, W_K, W_V = peer.in_proj_weight.grad.T.chunk(3, 1)
-    b_Q, b_K, b_V = peer.in_proj_bias.grad.chunk(3)
-    out = peer.out_proj
-    grads = [W_Q, W_K, W_V, out.weight.grad.T, b_Q, b_K, b_V, out.bias.grad]
+    out, b = peer.out_proj, peer.in_proj_bias.grad.chunk(3)
     residuals = [
         relative(found, theirs.detach()),
         relative(inner.P, P.detach()),
         relative(found, one_by_one(X_q, X_kv, weights, HEADS, mask=mask)),
         worst([back.X_q, back.X_kv], [x.grad for x in leaves]),
-        worst(back.weights, grads),
+        worst(back.weights, [W_Q, W_K, W_V, out.weight.grad.T, *b, out.bias.grad]),
+        shared_heads(),
     ]
-    # Self-attention, with four heads of queries for two of keys: by autograd.
+    # The module: with and without weights, and no dropout in evaluation mode.
+    layer = multi_head.MultiHeadAttention.from_torch(peer).eval()
+    layer.dropout = 0.5
+    pairs = [(layer(X_q, X_kv, mask=mask), theirs) for _ in range(2)]
+    for _ in range(2):
+        output, seen = layer(X_q, X_kv, mask=mask, need_weights=True)
+        pairs += [(output, theirs), (seen, P)]
+    return largest([*residuals, *(relative(a, b) for a, b in pairs)])
+
+
+def shared_heads() -> float:
+    """Compare self-attention with four heads of queries for two of keys by autograd."""
     n_head, n_kv_head = 4, 2
-    X, Y_bar = normal(2, (BATCH, N, n_head * D_HEAD), (BATCH, N, n_head * D_HEAD))
     width, kv = n_head * D_HEAD, n_kv_head * D_HEAD
+    X, Y_bar = normal(2, (BATCH, N, width), (BATCH, N, width))
     shapes = [(width, width), (width, kv), (width, kv), (width, width)]
     shapes += [(width,), (kv,), (kv,), (width,)]
     weights = multi_head.Projections(*normal(3, *shapes))
@@ -143,18 +159,10 @@ def heads() -> float:
     expected.backward(Y_bar)
     found, inner = multi_head.multi_head_attention(X, X, weights, n_head, n_kv_head)
     back = multi_head.multi_head_backward(Y_bar, X, X, weights, inner)
-    residuals += [
-        relative(found, expected.detach()),
-        relative(back.X_q + back.X_kv, leaves[0].grad),
-        worst(back.weights, [x.grad for x in leaves[1:]]),
-    ]
-    # The layer: both routes, and nothing random in evaluation.
-    layer = multi_head.from_torch(peer).eval()
-    layer.dropout = 0.5
-    plain, _ = layer(X_q, X_kv, mask, need_weights=True)
-    again, _ = layer(X_q, X_kv, mask, need_weights=True)
-    pairs = [(plain, again), (plain, layer(X_q, X_kv, mask)), (plain, theirs)]
-    return largest([*residuals, *(relative(a, b) for a, b in pairs)])
+    gradients = [back.X_q + back.X_kv, *back.weights]
+    return largest(
+        [relative(found, expected), worst(gradients, [x.grad for x in leaves])]
+    )
 
 
 @claim(
@@ -164,29 +172,28 @@ def heads() -> float:
     kinds="E G",
     tolerance=1e-10,
     source=VASWANI,
-    assumptions="the key bias is idle without a rotary encoding only; the value bias "
-    "only shifts if no row is masked as a whole",
+    assumptions="the key bias has no effect only without rotary embedding; the value "
+    "bias only shifts the output if no query is fully masked",
     subjects=(multi_head,),
     mutants=(
-        Mutant("each head sees all features of the values", "structure",
+        Mutant("each head uses all features of the values", "structure",
                "own = weights.W_V[:, head] @ weights.W_O[head]",
                "own = weights.W_V @ weights.W_O", module=__name__),
-        Mutant("the keys get a bias of their own at each position",
-               "multi_head_attention",
+        Mutant("the key bias depends on the position", "multi_head_attention",
                "X_kv @ weights.W_K + weights.b_K",
                "X_kv @ weights.W_K + torch.arange(1.0, X_kv.shape[1] + 1)[:, None] * "
                "weights.b_K"),
         Mutant("the values are squared", "multi_head_attention",
                "V = split_heads(X_kv @ weights.W_V + weights.b_V, n_kv_head)",
                "V = split_heads((X_kv @ weights.W_V + weights.b_V) ** 2, n_kv_head)"),
-        Mutant("the keys with the inverse, and not its transpose", "structure",
+        Mutant("the keys with the inverse, not its transpose", "structure",
                "A.inverse().T", "A.inverse()", module=__name__),
         Mutant("the output matrix keeps its order", "structure",
                "weights.W_O[order]", "weights.W_O", module=__name__),
     ),
 )  # fmt: skip
 def structure() -> float:
-    """Ranks; idle biases, without and with rotation; heads in another order."""
+    """Ranks; biases without effect; invariance to permuted and transformed heads."""
     X_q, X_kv, Y_bar = inputs()
     weights = projections(multi_head)
     Y, inner = multi_head.multi_head_attention(X_q, X_kv, weights, HEADS)
@@ -201,7 +208,7 @@ def structure() -> float:
         parts = parts + inner.P[:, h] @ X_kv @ own
     residuals.append(relative(parts, Y))
 
-    # The key bias adds the same to all scores of a row; the value bias to every output.
+    # The key bias shifts all scores of a query; the value bias shifts every output.
     residuals.append(relative(back.weights.b_K, torch.zeros(D).double()))
     residuals.append(
         relative(back.weights.b_V, weights.W_O @ back.weights.b_O),
@@ -210,8 +217,7 @@ def structure() -> float:
         moved = weights._replace(**{name: 2 * getattr(weights, name)})
         other, _ = multi_head.multi_head_attention(X_q, X_kv, moved, HEADS)
         residuals.append(relative(other, Y + shift))
-    turned = rotated_gradient(weights, X_q, Y_bar)
-    residuals.append(holds(turned > 1e-3))
+    residuals.append(holds(rotated_gradient(weights, X_q, Y_bar) > 1e-3))
 
     order = torch.tensor([2, 0, 1])[:, None] * D_HEAD + torch.arange(D_HEAD)
     order = order.flatten()
@@ -232,17 +238,16 @@ def structure() -> float:
 
 
 def rotated_gradient(weights, X: Tensor, Y_bar: Tensor) -> float:
-    """How large the gradient by the key bias is when queries and keys are rotated."""
-    omega = torch.tensor([1.0, 0.1]).double()
-    layer = multi_head.from_torch(of_torch(weights))
-    layer.rotate = lambda x, offset: rotary.rotate(x, omega, offset=offset)
+    """Return the largest gradient of the key bias with rotary embedding."""
+    layer = multi_head.MultiHeadAttention(D, HEADS, rotate=rotate).double()
+    layer.load_state_dict(weights._asdict())
     layer(X).backward(Y_bar)
     return layer.b_K.grad.abs().max().item()
 
 
 @claim(
     "A11",
-    "Attention does not see order",
+    "Permutation equivariance",
     equations=("eq-equivariance",),
     kinds="H",
     tolerance=1e-10,
@@ -250,17 +255,17 @@ def rotated_gradient(weights, X: Tensor, Y_bar: Tensor) -> float:
     assumptions="no positions, and no causal mask",
     subjects=(multi_head,),
     mutants=(
-        Mutant("cut into heads without bringing them to the front", "split_heads",
+        Mutant("heads are split by a reshape without a transpose", "split_heads",
                "X.unflatten(-1, (n_head, -1)).transpose(1, 2)",
                "X.reshape(len(X), n_head, X.shape[1], -1)"),
-        Mutant("put together without bringing them back", "merge_heads",
+        Mutant("heads are merged by a reshape without a transpose", "merge_heads",
                "X.transpose(1, 2).flatten(-2)", "X.reshape(len(X), X.shape[2], -1)"),
-        Mutant("the mask stays where it was", "equivariance",
+        Mutant("the mask is not permuted", "equivariance",
                "mask[..., pi]", "mask", module=__name__),
     ),
 )  # fmt: skip
 def equivariance() -> float:
-    """Rows permuted in are rows permuted out; a causal mask tells them apart."""
+    """Permuted inputs give permuted outputs, but not under a causal mask."""
     X, X_kv, _ = inputs()
     weights, mask = projections(multi_head), padding()
     generator = torch.Generator().manual_seed(0)
@@ -283,18 +288,18 @@ def equivariance() -> float:
 
 @claim(
     "A13",
-    "Parameters and operations",
+    "Parameters and FLOPs",
     equations=("eq-attention-parameters", "eq-attention-flops"),
     kinds="E I",
     tolerance=0.0,
     source=VASWANI,
-    assumptions="a multiplication and its addition count as 2, the softmax as nothing",
+    assumptions="a multiply-add counts as 2, the softmax as 0",
     subjects=(multi_head,),
     mutants=(
-        Mutant("the number of heads enters", "counts",
+        Mutant("proportional to the number of heads", "counts",
                "8 * n * D**2 + 4 * n**2 * D", "8 * n * D**2 + 4 * n**2 * D * H",
                module=__name__),
-        Mutant("a multiplication and its addition are one", "counts",
+        Mutant("a multiply-add counts as 1", "counts",
                "8 * n * D**2 + 4 * n**2 * D", "4 * n * D**2 + 2 * n**2 * D",
                module=__name__),
         Mutant("no biases", "counts", "4 * D**2 + 4 * D", "4 * D**2", module=__name__),
@@ -303,7 +308,7 @@ def equivariance() -> float:
     ),
 )  # fmt: skip
 def counts() -> float:
-    """Counted by torch while it computes, for every number of heads."""
+    """Equals the counts of torch for every number of heads."""
     residuals = []
     for D, n in ((12, 5), (12, 31), (36, 7)):
         X = torch.zeros(1, n, D)
@@ -321,28 +326,27 @@ def counts() -> float:
 
 @claim(
     "A14",
-    "A projection that all heads share",
+    "One projection for all heads",
     equations=("eq-shared-heads",),
     kinds="E",
     tolerance=1e-10,
-    source="what goes wrong in practice; compare " + VASWANI,
+    source="a common mistake; compare " + VASWANI,
     subjects=(multi_head,),
     mutants=(
-        Mutant("the heads are not alike", "multi_head_attention",
+        Mutant("the heads differ", "multi_head_attention",
                "X_q @ weights.W_Q + weights.b_Q",
                "X_q @ (weights.W_Q * torch.arange(X_q.shape[2])) + weights.b_Q"),
-        Mutant("one block of the output matrix in place of their sum",
-               "shared_projections",
+        Mutant("one block of the output matrix, not their sum", "shared_projections",
                "weights.W_O.unflatten(0, (HEADS, D_HEAD)).sum(0)",
                "weights.W_O[:D_HEAD]", module=__name__),
         Mutant("the full rank is expected", "shared_projections",
                "rank <= D_HEAD", "rank > D_HEAD", module=__name__),
-        Mutant("projections of their own", "shared_projections",
+        Mutant("one projection for each head", "shared_projections",
                "W[:, :D_HEAD].repeat(1, HEADS)", "W", module=__name__),
     ),
 )  # fmt: skip
 def shared_projections() -> float:
-    """All heads find the same, and the output is that of a single narrow head."""
+    """All heads are equal, and the output is that of a single narrow head."""
     X, X_kv, _ = inputs()
     weights = projections(multi_head)._replace(b_O=torch.zeros(D).double())
     alike = {}
@@ -377,30 +381,30 @@ def shared_projections() -> float:
     source="Shazeer, Fast Transformer Decoding, 2019, arXiv:1911.02150, section 2.3",
     subjects=(multi_head,),
     mutants=(
-        Mutant("a new position counts from 0", "MultiHeadAttention.decode",
+        Mutant("the positions of new keys start from 0", "MultiHeadAttention.decode",
                "0 if cache is None else cache.K.shape[2]", "0"),
-        Mutant("the keys of the positions before are lost", "MultiHeadAttention.decode",
+        Mutant("the cached keys are lost", "MultiHeadAttention.decode",
                "[cache.K, K]", "[0 * cache.K, K]"),
-        Mutant("the new stand before the old", "MultiHeadAttention.decode",
+        Mutant("new keys and values come before cached ones",
+               "MultiHeadAttention.decode",
                "torch.cat([cache.K, K], 2), torch.cat([cache.V, V], 2)",
                "torch.cat([K, cache.K], 2), torch.cat([V, cache.V], 2)"),
-        Mutant("the mask is aligned at the first key", "MultiHeadAttention.decode",
-               "mask = causal_mask(Q.shape[2], K.shape[2], X.device)",
-               "mask = torch.ones(Q.shape[2], K.shape[2], dtype=torch.bool).tril()"),
-        Mutant("the values are rotated, too", "MultiHeadAttention._project",
+        Mutant("the mask is aligned at the first key", "MultiHeadAttention._attend",
+               "causal_mask(Q.shape[2], K.shape[2], Q.device)",
+               "torch.ones(Q.shape[2], K.shape[2], dtype=torch.bool).tril()"),
+        Mutant("the values are rotated as well", "MultiHeadAttention._project",
                "Q, K, V", "Q, K, V if self.rotate is None else self.rotate(V, offset)"),
     ),
 )  # fmt: skip
 def cached() -> float:
-    """One position at a time, or some: the same as all at once, also when rotated."""
+    """Equals the whole sequence at once, for any parts, also with rotary embedding."""
     X, _, _ = inputs()
-    omega = torch.tensor([1.0, 0.1]).double()
     (bias,) = normal(4, (HEADS, N, N))
     residuals = []
     for n_kv_head in (HEADS, 1):
-        for rotate in (None, lambda x, offset: rotary.rotate(x, omega, offset=offset)):
+        for rotation in (None, rotate):
             layer = multi_head.MultiHeadAttention(
-                D, HEADS, n_kv_head=n_kv_head, rotate=rotate,
+                D, HEADS, n_kv_head=n_kv_head, rotate=rotation,
                 generator=torch.Generator().manual_seed(0),
             ).double()  # fmt: skip
             past = torch.ones(N, N, dtype=torch.bool).tril()
@@ -410,7 +414,7 @@ def cached() -> float:
                 for n in parts:
                     end = begin + n
                     output, cache = layer.decode(
-                        X[:, begin:end], cache, bias[:, begin:end, :end]
+                        X[:, begin:end], cache, bias=bias[:, begin:end, :end]
                     )
                     outputs.append(output)
                     begin = end
@@ -419,7 +423,7 @@ def cached() -> float:
 
 
 def by_hand(layer, X: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
-    """All positions at once, from the parameters of a layer alone."""
+    """Compute all positions at once from the parameters of a layer."""
     heads = []
     for W, b in (
         (layer.W_Q, layer.b_Q),

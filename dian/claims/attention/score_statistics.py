@@ -1,4 +1,4 @@
-"""Chapter 3: how scores are spread, and why they are divided by the square root."""
+"""Variance of attention scores and entropy of attention weights."""
 
 import math
 
@@ -20,33 +20,33 @@ VASWANI = (
     kinds="E M",
     tolerance=1e-10,
     source=VASWANI + ", footnote 4",
-    assumptions="query and key are independent, but for the last equation, in which "
+    assumptions="query and key are independent, except in the last equation, where "
     "they are Gaussian",
     subjects=(score_statistics,),
     mutants=(
-        Mutant("the means are forgotten", "score_moments",
+        Mutant("the means are missing", "score_moments",
                "mean_q @ cov_k @ mean_q", "0"),
-        Mutant("each mean meets its own covariance", "score_moments",
+        Mutant("each mean with its own covariance", "score_moments",
                "mean_q @ cov_k @ mean_q", "mean_q @ cov_q @ mean_q"),
         Mutant("the product of the traces", "score_moments",
                "(cov_q * cov_k.T).sum()", "cov_q.trace() * cov_k.trace()"),
-        Mutant("only the diagonals are looked at", "score_moments",
+        Mutant("only the diagonals", "score_moments",
                "(cov_q * cov_k.T).sum()", "cov_q.diag() @ cov_k.diag()"),
         Mutant("correlated entries count as independent", "score_variance",
                "d * (1 - r) ** 2 + 2 * r * d * (1 - r) + r**2 * d**2", "d",
                module=__name__),
-        Mutant("a key that is the query, as if it were another", "score_variance",
+        Mutant("a key equal to the query counts as independent", "score_variance",
                "(d, 2 * d)", "(0, d)", module=__name__),
         Mutant("the variance of paired entries", "score_variance",
                "d * (1 + c**2)", "d", module=__name__),
     ),
 )  # fmt: skip
 def score_variance() -> float:
-    """Every pair of two finite sets; the closed forms; and 5 standard errors."""
+    """All pairs of two finite sets; closed forms; samples within 5 standard errors."""
     n, m, d = 7, 11, 5
     mean, mix, q, k = normal(0, (2, d), (2, d, d), (n, d), (m, d))
     q, k = q @ mix[0] + mean[0], k @ mix[1] + mean[1]
-    # Each of the n queries meets each of the m keys: they are independent, exactly.
+    # All pairs of n queries and m keys: they are independent, exactly.
     products = (q @ k.T).flatten()
     covariances = [x.T.cov(correction=0) for x in (q, k)]
     found = score_statistics.score_moments(q.mean(0), k.mean(0), *covariances)
@@ -83,8 +83,8 @@ def score_variance() -> float:
     kinds="M",
     tolerance=5e-3,
     source=VASWANI,
-    assumptions="scores are independent and Gaussian, and their variance is far below "
-    "twice the logarithm of the number of keys",
+    assumptions="scores are independent and Gaussian, and their variance is much less "
+    "than twice the logarithm of the number of keys",
     subjects=(dot_product, score_statistics),
     mutants=(
         Mutant("divided by d", "scaled_dot_product_attention",
@@ -93,17 +93,17 @@ def score_variance() -> float:
                "(Q / math.sqrt(Q.shape[-1])) @ K.mT", "Q @ K.mT"),
         Mutant("in bits", "entropy",
                "-torch.xlogy(p, p).sum(-1)",
-               "-(p * p.log2()).sum(-1)",
+               "-torch.xlogy(p, p) / torch.tensor(2.0).log().sum(-1)",
                module=score_statistics),
-        Mutant("the whole variance is taken off", "weight_entropy",
+        Mutant("the whole variance is subtracted", "weight_entropy",
                "variance / 2", "variance", module=__name__),
     ),
 )  # fmt: skip
 def weight_entropy() -> float:
-    """Gaussian queries and keys of unit variance, and of half of it."""
+    """Gaussian scores of variance 1 and 1/2."""
     n_draw, n_key, d = 64, 4096, 67
     Q, K, V = normal(0, (n_draw, 1, d), (n_draw, n_key, d), (n_draw, n_key, 1))
-    # A query of length sqrt(d) makes the scores exactly Gaussian, of variance 1.
+    # With queries of norm sqrt(d) the scores are exactly Gaussian, of variance 1.
     Q = d**0.5 * Q / Q.norm(dim=-1, keepdim=True)
     residuals = []
     for variance in (1.0, 0.5):

@@ -15,10 +15,10 @@ from dian.claims.compare import holds, largest, normal, relative
     tolerance=1e-12,
     source="Bridle, Probabilistic interpretation of feedforward classification network "
     "outputs, 1990",
-    assumptions="rank n - 1 needs every weight above zero",
+    assumptions="rank n - 1 requires positive weights",
     subjects=(softmax,),
     mutants=(
-        Mutant("the outer product is forgotten", "softmax_jacobian",
+        Mutant("the outer product is missing", "softmax_jacobian",
                "torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)",
                "torch.diag_embed(p)"),
         Mutant("p in place of its diagonal", "softmax_jacobian",
@@ -30,7 +30,7 @@ from dian.claims.compare import holds, largest, normal, relative
     ),
 )  # fmt: skip
 def softmax_jacobian() -> float:
-    """Autograd; symmetric, no negative eigenvalue, none above 1/2, rank n - 1."""
+    """Equals autograd; symmetric, eigenvalues in [0, 1/2], rank n - 1."""
     residuals = []
     for n, spread in [(2, 1.0), (3, 0.1), (7, 1.0), (11, 3.0)]:
         scores, p_bar = normal(n, (n,), (n,))
@@ -48,7 +48,7 @@ def softmax_jacobian() -> float:
             holds(bool(eigenvalues[0] > -1e-12 and eigenvalues[-1] <= 0.5 + 1e-12)),
             holds(int((eigenvalues > 1e-12).sum()) == n - 1),
         ]
-    # The bound 1/2 is reached where two weights share everything, and only there.
+    # The bound 1/2 is attained if and only if two weights are 1/2.
     even = softmax.softmax_jacobian(torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64))
     residuals.append(relative(torch.linalg.eigvalsh(even)[-1], torch.tensor(0.5)))
     return largest(residuals)

@@ -1,7 +1,7 @@
-r"""Chapter 4: data for which the best network can be written down.
+r"""Chapter 4: data whose optimal denoiser has a closed form.
 
 Integrals over one dimension are sums over a fine grid, which for smooth densities that
-vanish at both ends are right to nearly all digits.
+vanish at both ends are accurate to nearly all digits.
 """
 
 import math
@@ -87,7 +87,7 @@ def clean_by_sums(data, x: Tensor, a: float) -> tuple[Tensor, Tensor]:
     ),
 )  # fmt: skip
 def best_prediction() -> float:
-    """The slope of the log-density by complex steps; means by Bayes on a grid."""
+    """The score by complex steps; conditional means by Bayes' rule on a grid."""
     schedule = noise_schedule.linear_schedule()
     residuals = []
     data = three(gaussian_mixture)
@@ -160,7 +160,7 @@ def best_prediction() -> float:
     ),
 )  # fmt: skip
 def floor() -> float:
-    """Closed form for a Gaussian; for two, draws within 5 standard errors of it."""
+    """Closed form for a Gaussian; for two, samples within 5 standard errors of it."""
     schedule = noise_schedule.linear_schedule()
     residuals = []
     h = 0.002
@@ -186,7 +186,7 @@ def floor() -> float:
             least = 1 - (1 - a) * square
             if data is one:
                 residuals.append(abs(least - a * 0.09 / (a * 0.09 + 1 - a)))
-        # the best prediction loses the floor, any other as much more as it is off
+        # the optimal prediction has the minimum loss, any other one its excess
         noise = torch.randn(n, 1, generator=torch.Generator().manual_seed(t)).double()
         x_t = a**0.5 * x_0 + (1 - a) ** 0.5 * noise
         best = gaussian_mixture.optimal_epsilon(line, x_t, a_t.expand(n))
@@ -221,7 +221,7 @@ def floor() -> float:
     ),
 )  # fmt: skip
 def best_variance() -> float:
-    """beta-tilde for a point, beta for N(0, I), more than beta for wide data."""
+    """beta-tilde for a point mass, beta for N(0, I), above beta for wide data."""
     residuals = []
     for T, first, last in [(1000, 1e-4, 0.02), (50, 2e-3, 0.4)]:
         schedule = noise_schedule.linear_schedule(T, first, last)

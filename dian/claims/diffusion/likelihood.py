@@ -1,8 +1,8 @@
 r"""Chapter 4: the variational bound, term by term, and what it is worth as a code.
 
-With Gaussian data and the exact way back the bound is no bound but an equality. The
-expectations are taken by Gauss's quadrature, which is exact here, since every term is a
-polynomial of the second degree in the image and the noise.
+With Gaussian data and the exact reverse process the bound is an equality. Expectations
+are computed by Gaussian quadrature, which is exact here, since every term is a
+polynomial of degree two in the image and the noise.
 """
 
 import math
@@ -15,6 +15,7 @@ from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, normal, relative
 from dian.diffusion import gaussian_mixture, likelihood, process
 from dian.diffusion import schedule as noise_schedule
+from dian.diffusion.sampling import Denoiser
 
 HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
 SHORT = 20, 1e-3, 0.4
@@ -28,14 +29,14 @@ def gauss_hermite(n: int) -> tuple[Tensor, Tensor]:
 
 
 def exact_terms(likelihood, schedule, m: float, s2: float, variance=None) -> Tensor:
-    """All terms of the bound for scalar data N(m, s^2) and the best model for them.
+    """All terms of the bound for scalar data N(m, s^2) and the optimal model.
 
     Entry t is L_{t-1}, entry T + 1 is L_T, all in nats; entry 0 is empty.
     """
-    T = len(schedule.beta) - 1
+    T = schedule.T
     data = gaussian_mixture.gaussian(m, s2)
     c_0, _, beta_tilde = process.posterior(schedule)
-    if variance is None:  # the exact one: what is not known of x_0 comes on top
+    if variance is None:  # the exact one, with the remaining variance of x_0
         nothing = torch.zeros(T + 1, 1, dtype=torch.float64)
         left = gaussian_mixture.posterior_x0(data, nothing, schedule.alpha_bar).variance
         variance = beta_tilde + c_0**2 * left
@@ -43,14 +44,14 @@ def exact_terms(likelihood, schedule, m: float, s2: float, variance=None) -> Ten
     x_0 = (m + math.sqrt(s2) * nodes).repeat_interleave(4).repeat(T)[:, None]
     epsilon = nodes.repeat(4).repeat(T)[:, None]
     t = torch.arange(1, T + 1).repeat_interleave(16)
+    model = gaussian_mixture.optimal_denoiser(data, schedule.alpha_bar)
     found = likelihood.bound_term(
         schedule,
-        gaussian_mixture.optimal_denoiser(data, schedule.alpha_bar),
+        Denoiser(model, clip=None),
         x_0,
         t,
         epsilon,
         variance=variance,
-        clip=None,
         decoder=likelihood.log_density,
     )
     both = torch.outer(weights, weights).flatten()
@@ -109,24 +110,27 @@ def kl() -> float:
     subjects=(likelihood,),
     mutants=(
         Mutant("the divergence is taken the other way round", "bound_term",
-               "gaussian_kl(true_mean, at_step(beta_tilde, t, x_t), mean, sigma2)",
-               "gaussian_kl(mean, sigma2, true_mean, at_step(beta_tilde, t, x_t))"),
+               "gaussian_kl(true_mean, beta_tilde, mean, sigma2)",
+               "gaussian_kl(mean, sigma2, true_mean, beta_tilde)"),
         Mutant("beta in the place of beta-tilde", "bound_term",
-               "at_step(beta_tilde, t, x_t)", "at_step(schedule.beta, t, x_t)"),
-        Mutant("the first step has no decoder", "bound_term", "t == 1", "t == 0"),
-        Mutant("the second step is decoded, too", "bound_term", "t == 1", "t <= 2"),
+               "at_step(posterior(schedule).beta_tilde, t, x_t)",
+               "at_step(schedule.beta, t, x_t)"),
+        Mutant("the first step has no decoder", "bound_term",
+               "first = t == 1", "first = t == 0"),
+        Mutant("the second step is decoded, too", "bound_term",
+               "first = t == 1", "first = t <= 2"),
         Mutant("the prior's variance is that of the image", "prior_term", "1 - a", "a"),
         Mutant("the image is not scaled in the prior", "prior_term",
                "a.sqrt() * x_0", "x_0"),
         Mutant("the model is asked about the step before", "bound_term",
-               "prediction = model(x_t, t)",
-               "prediction = model(x_t, (t - 1).clamp(1))"),
+               "as_denoiser(model)(schedule, x_t, t)",
+               "as_denoiser(model)(schedule, x_t, (t - 1).clamp(1))"),
         Mutant("the half of the decoder's logarithm", "log_density",
                "(2 * math.pi * variance).log()", "2 * (2 * math.pi * variance).log()"),
     ),
 )  # fmt: skip
 def bound() -> float:
-    """All terms add up to the entropy of the data and what the start costs."""
+    """All terms add up to the entropy of the data and the divergence of q(x_T)."""
     residuals = []
     T, first, last = SHORT
     schedule = noise_schedule.linear_schedule(T, first, last)
@@ -176,7 +180,7 @@ def bound() -> float:
     ),
 )  # fmt: skip
 def weights() -> float:
-    """Weight and squared error give back the divergence, for every target."""
+    """Weight times squared error is the divergence, for every prediction type."""
     before, b = sympy.symbols("before beta", positive=True)
     a_bar = before * (1 - b)
     tilde = (1 - before) / (1 - a_bar) * b
@@ -193,13 +197,17 @@ def weights() -> float:
         tilde = process.posterior(schedule).beta_tilde
         sigma2 = (tilde if sigma2 is None else sigma2)[t]
         rest = d / 2 * ((sigma2 / tilde[t]).log() - 1 + tilde[t] / sigma2)
-        for target in process.TARGETS:
+        for target in process.PREDICTION_TYPES:
             true = process.training_target(schedule, x_0, t, epsilon, target)
             wrong = true + torch.sin(5 * x_t)
             found = likelihood.bound_term(
-                schedule, lambda x, t, wrong=wrong: wrong, x_0, t, epsilon,
-                variance=variance, clip=None, target=target,
-            ).nats  # fmt: skip
+                schedule,
+                Denoiser(lambda x, t, wrong=wrong: wrong, target, clip=None),
+                x_0,
+                t,
+                epsilon,
+                variance=variance,
+            ).nats
             weight = likelihood.bound_weight(schedule, target, variance)[t]
             expected = weight * ((true - wrong) ** 2).sum(1) + rest
             residuals.append(((found - expected) / expected).abs().max())
@@ -312,7 +320,7 @@ def decoder() -> float:
     ),
 )  # fmt: skip
 def coding() -> float:
-    """Rates are informations, on the curve of Shannon; the slope is half the error."""
+    """Rates are mutual informations, on Shannon's curve; I-MMSE for the derivative."""
     residuals = []
     T, first, last = SHORT
     schedule = noise_schedule.linear_schedule(T, first, last)
@@ -337,7 +345,7 @@ def coding() -> float:
 
 
 def slope_of_information(a: float) -> float:
-    """The derivative of I(x_0; x_t) for two Gaussians, against half the error."""
+    """The derivative of I(x_0; x_t) for two Gaussians, against half the MMSE."""
     tensors = ([0.3, 0.7], [[-0.6], [0.5]], [0.02, 0.04])
     data = gaussian_mixture.Mixture(
         *(torch.tensor(x, dtype=torch.float64) for x in tensors)

@@ -1,4 +1,4 @@
-"""Bytes and the range of the diffusion process."""
+"""Chapter 4: bytes and the range [-1, 1] of the diffusion process."""
 
 import torch
 
@@ -18,9 +18,9 @@ from dian.diffusion import schedule as noise_schedule
     source=f"{HO}, section 3.3",
     subjects=(pixels, process),
     mutants=(
-        Mutant("scaled to [0, 1]", "from_bytes", "images / 127.5 - 1", "images / 255"),
-        Mutant("scaled twice", "from_bytes",
-               "images / 127.5 - 1", "2 * (images / 127.5 - 1) - 1"),
+        Mutant("scaled to [0, 1]", "signed", "2 * unit(pixels) - 1", "unit(pixels)"),
+        Mutant("scaled twice", "signed",
+               "2 * unit(pixels) - 1", "2 * (2 * unit(pixels) - 1) - 1"),
         Mutant("cut off instead of rounded", "to_bytes",
                "((x.clamp(-1, 1) + 1) * 127.5).round()",
                "(x.clamp(-1, 1) + 1) * 127.5"),
@@ -29,9 +29,9 @@ from dian.diffusion import schedule as noise_schedule
     ),
 )  # fmt: skip
 def scaling() -> float:
-    """All 256 bytes come back; what lies outside is cut off; zeros lose 1."""
+    """All 256 bytes come back; values outside are clamped; a zero model has loss 1."""
     every = torch.arange(256, dtype=torch.uint8)
-    scaled = pixels.from_bytes(every)
+    scaled = pixels.signed(every)
     outside = pixels.to_bytes(torch.tensor([-3.0, -1.01, 1.01, 3.0]))
     nudged = pixels.to_bytes(scaled + 0.9 / 255)
     generator = torch.Generator().manual_seed(0)

@@ -1,7 +1,7 @@
 r"""Chapter 4: denoising diffusion.
 
-Every statement is checked at every step of a long chain and of a short one: at T = 1000
-an index that is off by one changes little, at T = 7 much.
+Every statement is checked at every timestep of long and short schedules: an index that
+is off by one changes little at T = 1000, and much at T = 7.
 """
 
 import math
@@ -54,7 +54,7 @@ def recursion(beta: Tensor) -> tuple[Tensor, ...]:
         Mutant("the schedule starts one step late", "make_schedule",
                "[beta.new_zeros(1), beta]", "[beta, beta.new_zeros(1)]",
                module=noise_schedule),
-        Mutant("the noise is not under the root", "q_sample",
+        Mutant("the noise is not under the root", "signal_and_noise",
                "(1 - schedule.alpha_bar).sqrt()", "1 - schedule.alpha_bar"),
         Mutant("the step before", "at_step",
                "table.to(x.device)[t]", "table.to(x.device)[t - 1]",
@@ -146,10 +146,10 @@ def posterior() -> float:
     subjects=(process,),
     mutants=(
         Mutant("the image is divided by alpha-bar", "predict_x0",
-               "(x_t - noise * prediction) / signal",
-               "(x_t - noise * prediction) / signal**2"),
+               "(x_t - noise * epsilon) / signal",
+               "(x_t - noise * epsilon) / signal**2"),
         Mutant("the noise is not scaled", "predict_x0",
-               "(x_t - noise * prediction) / signal", "(x_t - prediction) / signal"),
+               "(x_t - noise * epsilon) / signal", "(x_t - epsilon) / signal"),
         Mutant("another step's noise is taken out", "predict_epsilon",
                "signal * x_0", "x_0"),
         Mutant("the root of 1 - alpha-bar is lost", "reparametrised",
@@ -157,7 +157,7 @@ def posterior() -> float:
     ),
 )  # fmt: skip
 def reparametrised() -> float:
-    """The mean of the step back in x_0 is that in epsilon, by symbols and numbers."""
+    """The mean of the reverse step in x_0 is that in epsilon, symbolically and not."""
     a_before, b, x, e = sympy.symbols("before beta x_t epsilon", positive=True)
     a_bar = a_before * (1 - b)
     x_0 = (x - sympy.sqrt(1 - a_bar) * e) / sympy.sqrt(a_bar)
@@ -202,7 +202,7 @@ def reparametrised() -> float:
         Mutant("the score is not divided by the noise", "training_target",
                "return -epsilon / noise", "return -epsilon"),
         Mutant("the noise is not squared in the formula of Tweedie", "predict_x0",
-               "(x_t + noise**2 * prediction)", "(x_t + noise * prediction)"),
+               "epsilon = -noise * prediction", "epsilon = -prediction"),
         Mutant("the mean of the step back without x_t", "training_target",
                "at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_t",
                "at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_0"),
@@ -211,7 +211,7 @@ def reparametrised() -> float:
     ),
 )  # fmt: skip
 def targets() -> float:
-    """Each target gives the image back, and errors differ by powers of the ratio."""
+    """Each prediction type gives the image back; errors differ by the ratios."""
     residuals = []
     for T, first, last in CHAINS:
         schedule = noise_schedule.linear_schedule(T, first, last)
@@ -223,9 +223,9 @@ def targets() -> float:
         c_0 = process.posterior(schedule).c_0[t, None]
         true = {
             name: process.training_target(schedule, x_0, t, epsilon, name)
-            for name in process.TARGETS
+            for name in process.PREDICTION_TYPES
         }
-        # The error of each, when the image that it stands for is off by `wrong`.
+        # The error of each, if the error of the corresponding image is `wrong`.
         square = {
             "epsilon": snr,
             "x_0": 1,
@@ -261,11 +261,11 @@ def targets() -> float:
     source=f"{HO}, Algorithm 1 and equation 14",
     subjects=(process,),
     mutants=(
-        Mutant("step 0 is drawn, and T is not", "training_loss",
+        Mutant("step 0 is drawn, and T is not", "draw_training_noise",
                "torch.randint(1, T + 1, x_0.shape[:1], generator=generator, "
                "device=place)",
                "torch.randint(0, T, x_0.shape[:1], generator=generator, device=place)"),
-        Mutant("T is not drawn", "training_loss", "T + 1", "T"),
+        Mutant("T is not drawn", "draw_training_noise", "T + 1", "T"),
         Mutant("uniform noise", "standard_normal",
                "torch.randn(like.shape, generator=generator, dtype=like.dtype, "
                "device=place)",
@@ -278,7 +278,7 @@ def targets() -> float:
                "model(q_sample(schedule, x_0, t, epsilon), t)", "model(x_0, t)"),
         Mutant("the absolute error", "training_loss",
                "error.square().flatten(1)", "error.abs().flatten(1)"),
-        Mutant("one step for the whole batch", "training_loss",
+        Mutant("one step for the whole batch", "draw_training_noise",
                "torch.randint(1, T + 1, x_0.shape[:1], generator=generator, "
                "device=place)",
                "torch.randint(1, T + 1, x_0.shape[:1], generator=generator, "
@@ -286,7 +286,7 @@ def targets() -> float:
     ),
 )  # fmt: skip
 def algorithm_1() -> float:
-    """The loss, worked out again from what the model was shown; steps and noise."""
+    """The loss, computed again from the inputs of the model; timesteps and noise."""
     T, n, d = 7, 7000, 3
     schedule = noise_schedule.linear_schedule(T, 0.1, 0.6)
     factor, variance = recursion(evenly(T, 0.1, 0.6))

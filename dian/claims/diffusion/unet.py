@@ -1,8 +1,8 @@
-r"""Chapter 4: the network, and the average of its weights.
+r"""Chapter 4: the U-Net, and the EMA of its weights.
 
 The network is computed a second time from its formulas alone: a convolution is a sum
-over nine shifted images, a normalisation divides by a deviation that is computed here,
-and an attention loops over its queries.
+over nine shifted images, GroupNorm divides by a standard deviation computed here, and
+attention loops over its queries.
 """
 
 import math
@@ -34,7 +34,7 @@ def swish(x: Tensor) -> Tensor:
 
 
 def normalised(x: Tensor, norm: nn.Module) -> Tensor:
-    """Mean 0 and deviation 1 over the channels of a group, at all pixels."""
+    """GroupNorm: mean 0 and deviation 1 over the channels of a group, at all pixels."""
     groups = x.reshape(len(x), SHAPE["groups"], -1)
     mean = groups.mean(-1, keepdim=True)
     variance = ((groups - mean) ** 2).mean(-1, keepdim=True)
@@ -57,7 +57,7 @@ def convolved(x: Tensor, conv: nn.Module, stride: int = 1, before: int = 1) -> T
 
 
 def attended(x: Tensor, layer: nn.Module) -> Tensor:
-    """Each pixel asks all pixels of its image."""
+    """Each pixel attends to all pixels of its image."""
     pixels = normalised(x, layer.norm).flatten(2).transpose(1, 2)
     out = torch.zeros_like(pixels)
     for n, image in enumerate(pixels):
@@ -72,7 +72,7 @@ def attended(x: Tensor, layer: nn.Module) -> Tensor:
 
 
 def block(x: Tensor, e: Tensor, layer: nn.Module) -> Tensor:
-    """Two convolutions, around which the image also goes; then attention, or not."""
+    """A residual block: two convolutions and a skip connection; then attention."""
     h = convolved(swish(normalised(x, layer.norm_1)), layer.conv_1)
     h = h + (e @ layer.time.weight.T + layer.time.bias)[:, :, None, None]
     h = convolved(swish(normalised(h, layer.norm_2)), layer.conv_2)
@@ -138,26 +138,25 @@ def by_hand(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
                "[0, 1, 0, 1]", "[1, 0, 1, 0]"),
         Mutant("attention in place of the image, not added to it",
                "AttentionBlock.forward",
-               "x + self.W_O(found).transpose(1, 2).unflatten(2, x.shape[2:])",
-               "self.W_O(found).transpose(1, 2).unflatten(2, x.shape[2:])"),
+               "x + self.W_O(attended).transpose(1, 2).unflatten(2, x.shape[2:])",
+               "self.W_O(attended).transpose(1, 2).unflatten(2, x.shape[2:])"),
         Mutant("nothing comes across", "UNet.forward",
-               "torch.cat([h, across.pop()], 1)",
-               "torch.cat([h, 0 * across.pop()], 1)"),
+               "torch.cat([h, skips.pop()], 1)", "torch.cat([h, 0 * skips.pop()], 1)"),
         Mutant("normalised after the convolution only", "ResBlock.forward",
                "self.conv_1(silu(self.norm_1(x)))", "self.conv_1(silu(x))"),
-        Mutant("does not begin with zero", "UNet.start",
-               "nn.init.zeros_(self.last.weight)", "pass"),
+        Mutant("does not begin with zero", "UNet.reset_parameters",
+               "last = [self.last]", "last = []"),
     ),
 )  # fmt: skip
 def network() -> float:
-    """Output by hand; begins with zero; 35,746,307 weights for 32 by 32 in colour."""
+    """The output by hand; 0 when initialized; 35,746,307 weights for CIFAR-10."""
     made = random_network(unet)
     (x,) = normal(0, (BATCH, SHAPE["channels"], ROW, COLUMN))
     t = torch.tensor([1, 2, 50, 999, 1000])
     with torch.no_grad():
         residual = relative(made(x, t), by_hand(made, x, t))
         start = unet.UNet(unet.UNetConfig(**SHAPE)).double()(x, t)
-    paper = unet.UNet(unet.PRESETS["cifar10"])
+    paper = unet.UNet("cifar10")
     n = sum(p.numel() for p in paper.parameters())
     return largest([residual, holds(not start.any()), holds(n == 35_746_307)])
 
@@ -172,10 +171,10 @@ def network() -> float:
     subjects=(ema,),
     mutants=(
         Mutant("the past and the present change places", "ema_update",
-               "torch._foreach_lerp(list(theta_bar), list(theta), 1 - mu)",
-               "torch._foreach_lerp(list(theta_bar), list(theta), mu)"),
+               "torch._foreach_lerp(list(theta_bar), list(theta), 1 - decay)",
+               "torch._foreach_lerp(list(theta_bar), list(theta), decay)"),
         Mutant("the weights as they are", "ema_update",
-               "torch._foreach_lerp(list(theta_bar), list(theta), 1 - mu)", "theta"),
+               "torch._foreach_lerp(list(theta_bar), list(theta), 1 - decay)", "theta"),
         Mutant("it begins with zero", "EMA.__init__",
                "p.detach().clone()", "0 * p.detach()"),
         Mutant("it is the parameters themselves", "EMA.__init__",
@@ -184,19 +183,19 @@ def network() -> float:
 )  # fmt: skip
 def average() -> float:
     """From 0 on a constant 1; and as a sum over all steps, weights changed in place."""
-    mu, n = 0.9, 37
-    kept = ema.EMA([("w", torch.zeros(3, dtype=torch.float64))], mu)
+    decay, n = 0.9, 37
+    kept = ema.EMA([("w", torch.zeros(3, dtype=torch.float64))], decay)
     constant = []
     for step in range(1, n + 1):
         kept.update([("w", torch.ones(3, dtype=torch.float64))])
-        constant.append((kept.average["w"] - (1 - mu**step)).abs().max())
+        constant.append((kept.average["w"] - (1 - decay**step)).abs().max())
     (steps,) = normal(0, (n + 1, 5))
     weights = steps[0].clone()
-    kept = ema.EMA([("w", weights)], mu)
+    kept = ema.EMA([("w", weights)], decay)
     for step in steps[1:]:
         weights.copy_(step)
         kept.update([("w", weights)])
-    expected = mu**n * steps[0]
+    expected = decay**n * steps[0]
     for k in range(1, n + 1):
-        expected = expected + (1 - mu) * mu ** (n - k) * steps[k]
+        expected = expected + (1 - decay) * decay ** (n - k) * steps[k]
     return largest([*constant, relative(kept.average["w"], expected)])

@@ -41,10 +41,8 @@ ROTARY_BUGS = (
     _bug("the halves change places without the minus", "rotate_half_split",
          "[-b, a]", "[b, a]", "norm relative group shift same golden"),
     _bug("table in one layout, rotation in the other", "rotate_half_split",
-         "cos = torch.cat([table.real, table.real], dim=-1)\nsin = "
-         "torch.cat([table.imag, table.imag], dim=-1)",
-         "cos = table.real.repeat_interleave(2, dim=-1)\nsin = "
-         "table.imag.repeat_interleave(2, dim=-1)",
+         "torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)",
+         "cos.repeat_interleave(2, -1), sin.repeat_interleave(2, -1)",
          "norm relative group shift same golden"),
     _bug("queries in one layout, keys in the other", "rotated",
          "k = rotary.rotate_half_split(k, omega, offset=start)",
@@ -69,7 +67,7 @@ ROTARY_BUGS = (
          "q = rotary.rotate_half_split(q, omega, offset=start)",
          "q = rotary.rotate_half_split(q, omega, offset=start + 1)",
          "zero group same golden", __name__),
-    _bug("the angle is in bfloat16", "rotation_factors",
+    _bug("the angle is in bfloat16", "_angles",
          "positions.double()[..., None] * omega.to(positions.device, torch.double)",
          "(positions.bfloat16()[..., None] * omega.bfloat16()).double()",
          "relative group shift cache golden"),
@@ -101,10 +99,8 @@ SINUSOIDAL_BUGS = (
          "angles.cos()", "(angles * base ** (-1 / d)).cos()",
          "norm offset shift product golden"),
     _bug("the angle is in bfloat16", "sinusoidal_encoding",
-         "angles = positions.double().unsqueeze(-1) * frequencies(d, "
-         "base).to(positions.device)",
-         "angles = positions.double().unsqueeze(-1) * frequencies(d, "
-         "base).to(positions.device)\nangles = angles.bfloat16().double()",
+         "angles = positions.double().unsqueeze(-1) * omega",
+         "angles = (positions.double().unsqueeze(-1) * omega).bfloat16().double()",
          "offset shift product golden"),
 )  # fmt: skip
 

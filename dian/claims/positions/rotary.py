@@ -57,10 +57,10 @@ def complex_pairs(row: list[float]) -> list[complex]:
                "angles.sin()", "angles.neg().sin()"),
         Mutant("both sines of the matrix have one sign", "rotation_matrix",
                "-table.imag", "table.imag"),
-        Mutant("the halves are read as neighbours", "rotate",
-               '_turn_pairs if layout == "interleaved" else _turn_halves',
-               '_turn_pairs if layout == "interleaved" else _turn_pairs'),
-        Mutant("one half turns the other way", "_turn_halves",
+        Mutant("the halves are read as neighbours", "_rotate",
+               "_rotate_half(wide, cos, sin)",
+               "_rotate_interleaved(wide, cos, sin, None)"),
+        Mutant("one half turns the other way", "_rotate_half",
                "y[..., n_pair:].addcmul_(x[..., :n_pair], sin)",
                "y[..., n_pair:].addcmul_(x[..., :n_pair], sin, value=-1)"),
         Mutant("the permutation is its inverse", "half_split_order",
@@ -69,8 +69,7 @@ def complex_pairs(row: list[float]) -> list[complex]:
                "torch.arange(offset, offset + n, k, device=omega.device)",
                "torch.arange(0, n, k, device=omega.device)"),
         Mutant("a width that does not fit goes through", "_table",
-               "x.ndim < 2 or x.shape[-1] != 2 * len(omega)", "x.ndim < 2",
-               raises="RuntimeError"),
+               "x.ndim < 2 or x.shape[-1] != d", "x.ndim < 2", raises="RuntimeError"),
     ),
 )  # fmt: skip
 def forms() -> float:
@@ -119,8 +118,7 @@ def forms() -> float:
         Mutant("the cosine is used twice", "rotate_half_split",
                "rot * sin", "rot * cos"),
         Mutant("table in one layout, rotation in the other", "rotate_half_split",
-               "cos = torch.cat([table.real, table.real], dim=-1)",
-               "cos = table.real.repeat_interleave(2, dim=-1)"),
+               "torch.cat([cos, cos], -1)", "cos.repeat_interleave(2, -1)"),
         Mutant("sine and cosine of two angles", "rotation_factors",
                "angles.sin()", "(2 * angles).sin()"),
     ),
@@ -148,13 +146,11 @@ def norms() -> float:
     source=f"{SU}, section 3.2.2",
     subjects=(rotary,),
     mutants=(
-        Mutant("positions start at 1", "rotation_factors",
+        Mutant("positions start at 1", "_angles",
                "positions.double()", "(positions + 1).double()"),
-        Mutant("the angle is in bfloat16", "rotation_factors",
-               "angles = positions.double()[..., None] * omega.to(positions.device, "
-               "torch.double)",
-               "angles = positions.double()[..., None] * omega.to(positions.device, "
-               "torch.double)\nangles = angles.bfloat16().double()"),
+        Mutant("the angle is in bfloat16", "_angles",
+               "omega.to(positions.device, torch.double)",
+               "omega.to(positions.device, torch.double).bfloat16().double()"),
         Mutant("both sines of the matrix have one sign", "rotation_matrix",
                "-table.imag", "table.imag"),
         Mutant("the wrong generator", "group",
@@ -197,11 +193,9 @@ def group() -> float:
     mutants=(
         Mutant("turned the wrong way", "rotation_factors",
                "angles.sin()", "angles.neg().sin()"),
-        Mutant("the angle is in bfloat16", "rotation_factors",
-               "angles = positions.double()[..., None] * omega.to(positions.device, "
-               "torch.double)",
-               "angles = positions.double()[..., None] * omega.to(positions.device, "
-               "torch.double)\nangles = angles.bfloat16().double()"),
+        Mutant("the angle is in bfloat16", "_angles",
+               "omega.to(positions.device, torch.double)",
+               "omega.to(positions.device, torch.double).bfloat16().double()"),
         Mutant("the halves change places without the minus", "rotate_half_split",
                "[-b, a]", "[b, a]"),
         Mutant("the offset is lost", "consecutive_rotation_factors",
@@ -307,11 +301,11 @@ def decay() -> float:
     assumptions="the frequencies are those of a base of 10000",
     subjects=(rotary, sinusoidal),
     mutants=(
-        Mutant("angles in float32", "rotation_factors",
+        Mutant("angles in float32", "_angles",
                "positions.double()[..., None] * omega.to(positions.device, "
                "torch.double)",
                "(positions.float()[..., None] * omega.float()).double()"),
-        Mutant("positions in bfloat16", "rotation_factors",
+        Mutant("positions in bfloat16", "_angles",
                "positions.double()", "positions.bfloat16()"),
         Mutant("frequencies in float32", "frequencies",
                "torch.float64", "torch.float32", module=sinusoidal),

@@ -21,23 +21,22 @@ from dian.positions import rotary_scaling, sinusoidal
     subjects=(rotary_scaling, sinusoidal),
     mutants=(
         Mutant("positions are stretched, not squeezed", "position_interpolation",
-               "return omega / scale", "return omega * scale"),
-        Mutant("the base is multiplied by the scale alone", "ntk_aware",
+               "return omega / factor", "return omega * factor"),
+        Mutant("the base is multiplied by the factor alone", "ntk_aware",
                "torch.linspace(0, 1, len(omega), dtype=omega.dtype)",
                "torch.linspace(0, 1 - 1 / len(omega), len(omega), dtype=omega.dtype)"),
         Mutant("the fast pairs are slowed", "yarn",
-               "(1 - gamma) * omega / scale + gamma * omega",
-               "gamma * omega / scale + (1 - gamma) * omega"),
-        Mutant("turns are counted in radians", "yarn",
+               "(1 - gamma) * omega / factor + gamma * omega",
+               "gamma * omega / factor + (1 - gamma) * omega"),
+        Mutant("rotations are counted in radians", "yarn",
                "original_max_positions * omega / (2 * math.pi)",
                "original_max_positions * omega"),
         Mutant("the ramp is not cut off", "yarn",
-               "((r - slow) / (fast - slow)).clamp(0, 1)",
-               "(r - slow) / (fast - slow)"),
-        Mutant("the factor without its 1", "yarn_factor",
-               "0.1 * math.log(scale) + 1", "0.1 * math.log(scale)"),
-        Mutant("a scale below 1 goes through", "_check",
-               "not scale >= 1", "not scale >= 0"),
+               "((r - beta_slow) / (beta_fast - beta_slow)).clamp(0, 1)",
+               "(r - beta_slow) / (beta_fast - beta_slow)"),
+        Mutant("the factor without its 1", "yarn_attention_factor",
+               "0.1 * math.log(factor) + 1", "0.1 * math.log(factor)"),
+        Mutant("a factor below 1 goes through", "_check", "factor >= 1", "factor >= 0"),
     ),
 )  # fmt: skip
 def longer() -> float:
@@ -60,7 +59,7 @@ def longer() -> float:
     residuals.append(
         relative(found[1], sinusoidal.frequencies(d, base * s ** (64 / 62)))
     )
-    residuals.append(abs(rotary_scaling.yarn_factor(math.e**5) - 1.5))
+    residuals.append(abs(rotary_scaling.yarn_attention_factor(math.e**5) - 1.5))
     try:
         rotary_scaling.position_interpolation(omega, 0.5)
     except ValueError:

@@ -48,7 +48,8 @@ def refuses(call, *arguments) -> float:
                "-torch.arange(0, d, 2, dtype=torch.float64) / (d - 2)"),
         Mutant("positions in the type of the result", "sinusoidal_encoding",
                "positions.double()", "positions.bfloat16()"),
-        Mutant("an odd width goes through", "frequencies", "d <= 0 or d % 2", "d <= 0"),
+        Mutant("an odd width goes through", "check_even",
+               "d > 0 and d % 2 == 0", "d > 0"),
     ),
 )  # fmt: skip
 def entries() -> float:
@@ -321,7 +322,7 @@ def attend(X: Tensor, Q, K, V, bias=0.0, causal: bool = False) -> Tensor:
         Mutant("all positions are encoded alike", "sinusoidal_encoding",
                "positions.double().unsqueeze(-1)",
                "0 * positions.double().unsqueeze(-1)"),
-        Mutant("all are rotated alike", "rotation_factors",
+        Mutant("all are rotated alike", "_angles",
                "positions.double()[..., None]", "0 * positions.double()[..., None]",
                module=rotary),
         Mutant("the output is not permuted", "permutation",

@@ -96,7 +96,7 @@ def forward() -> float:
     subjects=(networks,),
     mutants=(
         Mutant("one bias for all classes", "RNNClassifier.__init__",
-               "torch.zeros(q)", "torch.zeros(1)"),
+               "torch.zeros(num_classes)", "torch.zeros(1)"),
         Mutant("the two biases of torch are counted", "parameters",
                "h * (d + h + 1)", "h * (d + h + 2)", module=__name__),
     ),
@@ -165,7 +165,7 @@ def cross_entropy() -> float:
     subjects=(loss,),
     mutants=(
         Mutant("the sign is lost", "cross_entropy_backward",
-               "softmax(logits) - target", "target - softmax(logits)"),
+               "softmax(logits) - y", "y - softmax(logits)"),
         Mutant("divided by all positions, masked or not", "cross_entropy_backward",
                "gradient / mask.sum()", "gradient / mask.numel()"),
         Mutant("the softmax overflows", "softmax", "logits - shift", "logits"),
@@ -175,8 +175,8 @@ def cross_entropy() -> float:
                "cross_entropy_backward",
                "torch.full_like(logits, even)", "torch.zeros_like(logits)"),
         Mutant("smoothing leaves the label out", "cross_entropy_backward",
-               "even = smoothing / logits.shape[-1]",
-               "even = smoothing / (logits.shape[-1] - 1)"),
+               "even = label_smoothing / logits.shape[-1]",
+               "even = label_smoothing / (logits.shape[-1] - 1)"),
         Mutant("class weights are divided by their number", "variants",
                "w[labels].sum()", "w.sum()", module=__name__),
     ),
@@ -218,16 +218,20 @@ def variants(loss, logits: Tensor, labels: Tensor, mask: Tensor) -> float:
     leaf, ignored = logits.clone().requires_grad_(), labels.where(mask, -100)
     flat = leaf.flatten(0, 1)
     w = torch.linspace(0.3, 2, Q, dtype=torch.float64)
-    smooth = F.cross_entropy(flat, ignored.flatten(), label_smoothing=0.3)
+    smoothed = {"label_smoothing": 0.3}
+    smooth = F.cross_entropy(flat, ignored.flatten(), **smoothed)
     weighted = F.cross_entropy(flat, labels.flatten(), w)
     expected = [torch.autograd.grad(x, leaf)[0] for x in (smooth, weighted)]
     one_hot = F.one_hot(labels, Q)
     by_class = w[labels][..., None] * (loss.softmax(logits) - one_hot)
     return largest(
         [
-            relative(loss.cross_entropy(logits, labels, mask, 0.3), smooth.detach()),
             relative(
-                loss.cross_entropy_backward(logits, labels, mask, 0.3), expected[0]
+                loss.cross_entropy(logits, labels, mask, **smoothed), smooth.detach()
+            ),
+            relative(
+                loss.cross_entropy_backward(logits, labels, mask, **smoothed),
+                expected[0],
             ),
             relative(by_class / w[labels].sum(), expected[1]),
         ]
@@ -284,17 +288,17 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
                "torch.mm(delta_t, W_hh_T, out=Gamma)",
                "torch.mm(delta_t, W_hh, out=Gamma)"),
         Mutant("the bias gets the mean", "rnn_backward",
-               "b_h_bar += rows.sum(0)", "b_h_bar += rows.mean(0)"),
+               "grad_b_h += rows.sum(0)", "grad_b_h += rows.mean(0)"),
         Mutant("the start state gets delta_1 itself", "rnn_backward",
-               "RNNGradients(X_bar, W_xh_bar, W_hh_bar, b_h_bar, H_0=Gamma)",
-               "RNNGradients(X_bar, W_xh_bar, W_hh_bar, b_h_bar, H_0=delta[0])"),
+               "RNNGradients(grad_X, grad_W_xh, grad_W_hh, grad_b_h, H_0=Gamma)",
+               "RNNGradients(grad_X, grad_W_xh, grad_W_hh, grad_b_h, H_0=delta[0])"),
         Mutant("the loss of a masked batch is divided by all positions",
                "cross_entropy_backward",
                "gradient / mask.sum()", "gradient / mask.numel()", module=loss),
         Mutant("a start that is learned learns nothing", "RNN.forward",
-               "start.expand(X.shape[1], -1)", "start.detach().expand(X.shape[1], -1)"),
+               "h_0.expand(X.shape[1], -1)", "h_0.detach().expand(X.shape[1], -1)"),
         Mutant("what the next chunk sends back is dropped", "rnn_backward",
-               "E is None", "True"),
+               "Gamma += grad_last_state", "pass"),
     ),
 )  # fmt: skip
 def bptt() -> float:

@@ -57,8 +57,8 @@ def unrolled(recurrence, activation: str, gain: float = 1.0, spread: float = 1.0
         Mutant("the slope of the last factor is forgotten", "gradient_terms",
                "delta = Gamma * derivatives", "delta = Gamma"),
         Mutant("one lag too far", "gradient_terms",
-               "gradient_by_lag(E, derivatives, W_hh)[:-1]",
-               "gradient_by_lag(E, derivatives, W_hh)[1:]"),
+               "gradient_by_lag(grad_last_state, derivatives, W_hh)[:-1]",
+               "gradient_by_lag(grad_last_state, derivatives, W_hh)[1:]"),
     ),
 )  # fmt: skip
 def jacobians() -> float:

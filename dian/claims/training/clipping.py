@@ -11,13 +11,13 @@ from dian.training import clipping
 SHAPES = ((3, 11), (11, 11), (11,))
 
 
-def clipped(clipping, gradient: Tensor, theta: float) -> Tensor:
+def clipped(clipping, gradient: Tensor, max_norm: float) -> Tensor:
     """Clip one long gradient that is spread over several parameters."""
     parameters = [nn.Parameter(torch.zeros(shape).double()) for shape in SHAPES]
     parts = gradient.split([parameter.numel() for parameter in parameters])
     for parameter, part in zip(parameters, parts, strict=True):
         parameter.grad = part.reshape(parameter.shape).clone()
-    clipping.clip_by_norm(parameters, theta)
+    clipping.clip_by_norm(parameters, max_norm)
     return torch.cat([parameter.grad.flatten() for parameter in parameters])
 
 
@@ -53,31 +53,33 @@ def by_norm() -> float:
     n = sum(torch.Size(shape).numel() for shape in SHAPES)
     directions = normal(0, *4 * [(n,)])
     residuals = [clipped(clipping, torch.zeros(n).double(), 1.0).norm()]
-    for theta in 10.0 ** torch.arange(-6, 7, 3):
-        theta = theta.item()
+    for max_norm in 10.0 ** torch.arange(-6, 7, 3):
+        max_norm = max_norm.item()
         for size in (1e-8, 0.5, 1.0, 2.0, 1e8):
-            g, other = (theta * size * v / v.norm() for v in directions[:2])
-            c, d = (clipped(clipping, x, theta) for x in (g, other))
-            unit = max(theta, torch.finfo(g.dtype).tiny)
-            length = min(g.norm().item(), theta)
+            g, other = (max_norm * size * v / v.norm() for v in directions[:2])
+            c, d = (clipped(clipping, x, max_norm) for x in (g, other))
+            unit = max(max_norm, torch.finfo(g.dtype).tiny)
+            length = min(g.norm().item(), max_norm)
             residuals += [
                 abs(c.norm() - length) / length,
                 1 - torch.cosine_similarity(c, g, dim=0, eps=1e-300),
-                relative(clipped(clipping, c, theta) / unit, c / unit),
-                relative(clipped(clipping, 10 * g, 10 * theta) / unit, 10 * c / unit),
+                relative(clipped(clipping, c, max_norm) / unit, c / unit),
+                relative(
+                    clipped(clipping, 10 * g, 10 * max_norm) / unit, 10 * c / unit
+                ),
                 holds(bool((c - d).norm() <= (g - other).norm() * (1 + 1e-12))),
                 holds(size > 0.9 or torch.equal(c, g)),
             ]
     return largest([*residuals, peer()])
 
 
-def peer(theta: float = 1e-3) -> float:
-    """Torch's own adds 1e-6 to the norm, so clipping twice changes 1e-6 / theta."""
+def peer(max_norm: float = 1e-3) -> float:
+    """Torch's own adds 1e-6 to the norm, so clipping twice changes 1e-6 / max_norm."""
     parameter = nn.Parameter(torch.zeros(11).double())
     (gradient,) = normal(1, (11,))
     parameter.grad = gradient.clone()
     lengths = []
     for _ in range(2):
-        nn.utils.clip_grad_norm_([parameter], theta)
+        nn.utils.clip_grad_norm_([parameter], max_norm)
         lengths.append(parameter.grad.norm().item())
-    return holds(abs((1 - lengths[1] / lengths[0]) / (1e-6 / theta) - 1) < 0.01)
+    return holds(abs((1 - lengths[1] / lengths[0]) / (1e-6 / max_norm) - 1) < 0.01)

@@ -7,10 +7,9 @@ import torch
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest
-from dian.errors import DianError
 from dian.rnn import networks
 from dian.runs import record as records
-from dian.training import loop, loss, schedules
+from dian.training import loop, loss
 
 SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
 
@@ -28,12 +27,13 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
     mutants=(
         Mutant("the bias of the output does not start at zero",
                "RNNClassifier.__init__",
-               "torch.zeros(q)", "torch.arange(1.0 * q)"),
+               "torch.zeros(num_classes)", "torch.arange(1.0 * num_classes)"),
         Mutant("the images do not reach the network", "RNNClassifier.forward",
-               "as_sequence(images, self.d)", "as_sequence(0 * images, self.d)"),
-        Mutant("no step is made", "_Run.step",
+               "_time_first(x, self.input_size)",
+               "_time_first(0 * x, self.input_size)"),
+        Mutant("no step is made", "Training._step",
                "self.optimizer.step()", "None", module=loop),
-        Mutant("a loss that is not finite does not stop", "_Run.step",
+        Mutant("a loss that is not finite does not stop", "Training._step",
                "not math.isfinite(self.losses[-1])", "False", module=loop),
         Mutant("the loss is a sum", "cross_entropy",
                "return nll.mean()", "return nll.sum()", module=loss),
@@ -46,23 +46,23 @@ def start() -> float:
     images = torch.rand(N_IMAGE, SIDE, SIDE, generator=generator)
     labels = torch.randint(N_CLASS, (N_IMAGE,), generator=generator)
 
-    def fit(epochs: int, factor: float = 1.0) -> list[float]:
-        return loop.fit(
+    def losses_of(epochs: int, factor: float = 1.0) -> list[float]:
+        training = loop.Training(
             model,
-            lambda i: factor * loss.cross_entropy(model(images[i]), labels[i]),
-            N_IMAGE,
+            lambda x, y: factor * loss.cross_entropy(model(x), y),
+            (images, labels),
             optimizer=torch.optim.Adam(model.parameters(), lr=1e-2),
-            schedule=schedules.SCHEDULES["constant"],
             batch_size=N_IMAGE,
             epochs=epochs,
             generator=generator,
         )
+        return [step.loss for step in training]
 
-    losses = fit(100)
+    losses = losses_of(100)
     try:
-        fit(1, factor=math.nan)
+        losses_of(1, factor=math.nan)
         stopped = False
-    except DianError:
+    except FloatingPointError:
         stopped = True
     record = records.load("rnn-fashion-mnist").series
     recorded = np.concatenate([v.ravel() for k, v in record.items() if "loss" in k])

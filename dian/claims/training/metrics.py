@@ -16,12 +16,12 @@ SHARES = (0.55, 0.25, 0.15, 0.05)
 
 
 def example(seed: int, n: int = 211) -> tuple[Tensor, Tensor]:
-    """Labels and predictions; the last class is neither present nor predicted."""
+    """Targets and predictions; the last class is neither present nor predicted."""
     generator = torch.Generator().manual_seed(seed)
-    true = torch.randint(N_CLASS - 1, (n,), generator=generator)
+    target = torch.randint(N_CLASS - 1, (n,), generator=generator)
     guess = torch.randint(N_CLASS - 1, (n,), generator=generator)
     right = torch.rand(n, generator=generator) < 0.6
-    return true, true.where(right, guess)
+    return target, target.where(right, guess)
 
 
 @claim(
@@ -36,8 +36,7 @@ def example(seed: int, n: int = 211) -> tuple[Tensor, Tensor]:
     subjects=(metrics,),
     mutants=(
         Mutant("rows are what was predicted", "confusion_matrix",
-               "true.long() * n_class + predicted.long()",
-               "true.long() + n_class * predicted.long()"),
+               "target * num_classes + preds", "target + num_classes * preds"),
         Mutant("precision by the true class", "precision",
                "_ratio(C.diagonal(), C.sum(0))", "_ratio(C.diagonal(), C.sum(1))"),
         Mutant("recall by the predicted class", "recall",
@@ -45,7 +44,7 @@ def example(seed: int, n: int = 211) -> tuple[Tensor, Tensor]:
         Mutant("F1 without its 2", "f1", "2 * C.diagonal()", "C.diagonal()"),
         Mutant("0/0 is 1", "_ratio", "part.double()", "(part + (whole == 0)).double()"),
         Mutant("F1 of the means in place of the mean of F1", "summary",
-               "f1(C).mean().item()",
+               'f1(C, "macro").item()',
                "float(2 / (1 / precision(C).mean() + 1 / recall(C).mean()))"),
         Mutant("an absent class has a recall in the mean", "balanced_accuracy",
                "(C.sum(1) > 0).sum()", "(C.sum(1) >= 0).sum()"),
@@ -55,26 +54,27 @@ def confusion() -> float:
     """Those of scikit-learn; micro averages are accuracy; and batches add up."""
     peer, residuals = scikit_learn(), []
     for seed in range(5):
-        true, predicted = example(seed)
-        C = metrics.confusion_matrix(true, predicted, N_CLASS)
+        pair = target, preds = example(seed)
+        C = metrics.confusion_matrix(target=target, preds=preds, num_classes=N_CLASS)
         labels = list(range(N_CLASS))
         options = {"labels": labels, "zero_division": 0}
-        by_class = peer.precision_recall_fscore_support(true, predicted, **options)
+        by_class = peer.precision_recall_fscore_support(*pair, **options)
         for found, expected in zip(
             (metrics.precision(C), metrics.recall(C), metrics.f1(C), C.sum(1)),
             by_class,
             strict=True,
         ):
             residuals.append(relative(found.double(), torch.tensor(expected).double()))
-        summary, pair = metrics.summary(C), (true, predicted)
+        summary = metrics.summary(C)
         micro = peer.precision_recall_fscore_support(*pair, average="micro", **options)
         balanced = metrics.balanced_accuracy(C).item()
         residuals += [abs(x - summary["accuracy"]) for x in micro[:3]]
         residuals.append(abs(balanced - peer.balanced_accuracy_score(*pair)))
         residuals.append(abs(summary["f1"] - by_class[2].mean()))
-        parts = zip(true.split(13), predicted.split(13), strict=True)
-        added = sum(metrics.confusion_matrix(*part, N_CLASS) for part in parts)
-        residuals.append(relative(added.double(), C.double()))
+        added = metrics.ConfusionMatrix(N_CLASS)
+        for t, p in zip(target.split(13), preds.split(13), strict=True):
+            added.update(target=t, preds=p)
+        residuals.append(relative(added.counts.double(), C.double()))
     return largest(residuals)
 
 
@@ -115,21 +115,24 @@ def batches() -> float:
     """It hangs on the order of the data, and a perfect classifier does not score 1."""
     n, size = 4096, 8
     counts = [round(share * n) for share in SHARES]
-    true = torch.arange(len(SHARES)).repeat_interleave(torch.tensor(counts))
+    target = torch.arange(len(SHARES)).repeat_interleave(torch.tensor(counts))
     generator = torch.Generator().manual_seed(0)
-    wrong = torch.randint(len(SHARES), (len(true),), generator=generator)
-    right = torch.rand(len(true), generator=generator) < 0.8
-    predicted = true.where(right, wrong)
+    wrong = torch.randint(len(SHARES), (len(target),), generator=generator)
+    right = torch.rand(len(target), generator=generator) < 0.8
+    preds = target.where(right, wrong)
 
-    def both(order: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
-        parts = zip(true[order].split(size), answer[order].split(size), strict=True)
-        matrices = [metrics.confusion_matrix(*p, len(SHARES)) for p in parts]
+    def both(order: Tensor, preds: Tensor) -> tuple[Tensor, Tensor]:
+        parts = zip(target[order].split(size), preds[order].split(size), strict=True)
+        matrices = [
+            metrics.confusion_matrix(target=t, preds=p, num_classes=len(SHARES))
+            for t, p in parts
+        ]
         return whole(metrics, matrices), averaged(metrics, matrices)
 
-    orders = [torch.randperm(len(true), generator=generator) for _ in range(6)]
-    told = torch.tensor([both(order, predicted) for order in orders]).double()
-    in_order = both(torch.arange(len(true)), predicted)
-    perfect = torch.stack([both(order, true)[1] for order in orders])
+    orders = [torch.randperm(len(target), generator=generator) for _ in range(6)]
+    told = torch.tensor([both(order, preds) for order in orders]).double()
+    in_order = both(torch.arange(len(target)), preds)
+    perfect = torch.stack([both(order, target)[1] for order in orders])
     expected, spread = present(counts, size), perfect.std() / len(perfect) ** 0.5
     return largest(
         [

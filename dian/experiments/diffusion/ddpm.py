@@ -1,24 +1,25 @@
-"""Denoising diffusion learns Fashion-MNIST: the recipe of Ho et al., and its parts.
+"""Denoising diffusion learns Fashion-MNIST: the recipe of Ho et al., and ablations.
 
 *Denoising Diffusion Probabilistic Models*, 2020, arXiv:2006.11239. What their code does
-and their text does not say is a setting here: warm-up, clipping of gradients. What
-changes the samples and not the training, clipping and the variance, is judged in each
-way from the same weights.
+and their text does not mention is a setting here: warm-up and clipping of gradients.
+What changes the samples and not the training, clipping and the variance, is evaluated
+in each way with the same weights.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from dian import data as images_of
+from dian.data import CHECKSUMS, SAMPLE_CHECKSUMS
 from dian.diffusion.ema import EMA
 from dian.diffusion.likelihood import bound_weight
-from dian.diffusion.process import Model, training_loss
-from dian.diffusion.schedule import linear_schedule
-from dian.diffusion.unet import PRESETS, UNet
+from dian.diffusion.process import Model, draw_training_noise, training_loss
+from dian.diffusion.sampling import Denoiser
+from dian.diffusion.schedule import NoiseSchedule, linear_schedule
+from dian.diffusion.unet import UNet
 from dian.experiments.classification import subset
 from dian.experiments.diffusion.evaluation import (
     Data,
@@ -27,21 +28,21 @@ from dian.experiments.diffusion.evaluation import (
     evaluate_all,
     read,
 )
-from dian.experiments.diffusion.samplers import SHOWN, Sampler, as_bytes
-from dian.runs.experiment import Experiment, Outcome
+from dian.experiments.diffusion.samplers import SHOWN, Sampler
+from dian.runs.experiment import Experiment, Job, Outcome
 from dian.training.augmentation import random_horizontal_flip
-from dian.training.loop import OPTIMIZERS, fit
+from dian.training.loop import OPTIMIZERS, Training
 from dian.training.schedules import SCHEDULES
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be chosen.
+    """The hyperparameters, and how much is evaluated.
 
     ``weighting`` is ``simple`` or ``bound``; ``warm_up`` counts steps; ``precision`` is
     that of training and sampling, but not of the bound; ``channels_last`` and
-    ``compiled`` concern a GPU alone. ``samples`` images are made by Algorithm 2,
-    ``others`` in each other way, ``chunk`` of them at a time. The loss after an epoch
+    ``compiled`` have an effect on a GPU only. Algorithm 2 makes ``samples`` images,
+    each other method ``others``, ``chunk`` of them at a time. The loss after an epoch
     is that of the first ``chunk`` test images, the bound that of the first
     ``bound_images``.
     """
@@ -72,154 +73,173 @@ class Settings:
     chunk: int = 1000
 
 
-class StatefulGenerator:
-    """A source of random numbers whose state a checkpoint can keep."""
-
-    def __init__(self, generator: torch.Generator):
-        self.generator = generator
+class StatefulGenerator(torch.Generator):
+    """A generator that a checkpoint can save."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the state."""
-        return {"state": self.generator.get_state()}
+        return {"state": self.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state."""
-        self.generator.set_state(state["state"])
+        """Restore a state."""
+        self.set_state(state["state"])
 
 
-def run(
-    settings: Settings,
-    data: Data,
-    seed: int,
-    device: torch.device,
-    *,
-    dtype: torch.dtype = torch.float32,
-    after_step: Callable[[int, int, float], None] | None = None,
-    checkpoint=None,
-) -> Outcome:
-    """Train one network, and judge its samples; all that is random is from the seed."""
-    generator = torch.Generator().manual_seed(seed)
-    chance = StatefulGenerator(torch.Generator(device).manual_seed(seed))
-    network = build_unet(settings, generator, device, dtype)
-    shadow = build_unet(
-        settings, None, device, dtype
-    ).eval()  # gets the averaged weights
-    ema = EMA(network.named_parameters(), settings.ema)
-    schedule = linear_schedule(settings.T, settings.beta_1, settings.beta_T).to(device)
-    outcome = Outcome(series={"train/loss": [], "test/loss": [], "test/loss_raw": []})
-    train, test = (s.images.to(device, dtype) for s in (data.train, data.test))
-    weight = None
-    if settings.weighting == "bound":
-        weight = bound_weight(schedule, settings.target)
+class DiffusionModel:
+    """A network that is trained, the EMA of its weights, and the ways to call both."""
 
-    def loss_on(model: Model, images: Tensor, source: torch.Generator) -> Tensor:
-        x_0 = 2 * images.unsqueeze(1) - 1
-        options = {"target": settings.target, "weight": weight}
-        return training_loss(schedule, model, x_0, generator=source, **options).mean()
+    def __init__(self, settings: Settings, job: Job, generator: torch.Generator):
+        self.settings, self.job = settings, job
+        self.network = self._place(build_unet(settings, generator))
+        self.averaged_network = self._place(build_unet(settings, None)).eval()
+        self.ema = EMA(self.network.named_parameters(), settings.ema)
+        self.raw = self._with_precision(
+            self.network, settings.precision, settings.compiled
+        )
+        self.averaged = self._with_precision(self.averaged_network, settings.precision)
+        self.exact = self._with_precision(self.averaged_network, "float32")
+        self.schedule = linear_schedule(
+            settings.T, settings.beta_1, settings.beta_T
+        ).to(job.device)
+        self.weight = None
+        if settings.weighting == "bound":
+            self.weight = bound_weight(self.schedule, settings.target)
 
-    learner = with_precision(network, settings, device, dtype, settings.compiled)
-    averaged = with_precision(shadow, settings, device, dtype)
+    def loss(self, model: Model, x_0: Tensor, t: Tensor, epsilon: Tensor) -> Tensor:
+        """Return the mean loss of some images."""
+        options = {"prediction_type": self.settings.target, "weight": self.weight}
+        draws = (t, epsilon)
+        return training_loss(self.schedule, model, x_0, draws=draws, **options).mean()
 
-    def loss_fn(index: Tensor) -> Tensor:
-        batch = train[index]
-        batch = random_horizontal_flip(batch, generator) if settings.flips else batch
-        return loss_on(learner, batch, chance.generator)
+    def update_averaged(self) -> None:
+        """Copy the averaged weights into their network; both are for evaluation now."""
+        self.network.eval()
+        self.averaged_network.load_state_dict(self.ema.average)
 
-    def after_each(done: int, total: int, loss: float) -> None:
-        ema.update(network.named_parameters())
-        if checkpoint is not None and done == total:
-            checkpoint.every = 0.0  # the judging takes minutes: save before it, too
-        if after_step is not None:
-            after_step(done, total, loss)
+    def sampler(self) -> Sampler:
+        """Return what samples with the averaged weights."""
+        job, settings = self.job, self.settings
+        where = (settings.chunk, job.seed, job.device, job.dtype)
+        denoiser = Denoiser(self.averaged, settings.target)
+        return Sampler(self.schedule, denoiser, *where)
 
-    def sampler(model: Model) -> Sampler:
-        how = (settings.target, settings.chunk, seed, device, dtype)
-        return Sampler(schedule, model, *how)
+    def _place(self, network: UNet) -> UNet:
+        network = network.to(self.job.device, self.job.dtype)
+        if self.settings.channels_last and self.job.device.type == "cuda":
+            network = network.to(memory_format=torch.channels_last)
+        return network
 
-    @torch.no_grad()
-    def after_epoch(epoch: int, loss: float) -> None:
-        network.eval()
-        shadow.load_state_dict(ema.average)
-        outcome.series["train/loss"].append(loss)
-        for key, model in (("test/loss", averaged), ("test/loss_raw", learner)):
-            same = torch.Generator(device).manual_seed(seed)  # in each epoch
-            value = loss_on(model, test[: settings.chunk], same).item()
-            outcome.series[key].append(value)
-        if math.log2(epoch).is_integer() or epoch == settings.epochs:
-            seen = as_bytes(sampler(averaged).ddim(SHOWN, min(50, settings.T)))[None]
-            before = outcome.arrays.get("progress", seen[:0])
-            outcome.arrays["progress"] = torch.cat([before, seen])
+    def _with_precision(
+        self, network: nn.Module, precision: str, compiled: bool = False
+    ) -> Model:
+        mixed = precision == "bfloat16" and self.job.dtype == torch.float32
+        kind = self.job.device.type
+        if compiled and kind == "cuda":
+            network = torch.compile(network)
 
-    optimizer = OPTIMIZERS[settings.optimizer]
-    outcome.losses = fit(
-        network,
-        loss_fn,
-        len(train),
-        optimizer=optimizer(
-            network.parameters(),
+        def model(x_t: Tensor, t: Tensor) -> Tensor:
+            with torch.autocast(kind, torch.bfloat16, enabled=mixed):
+                return network(x_t, t).to(x_t.dtype)
+
+        return model
+
+
+def build_unet(settings: Settings, generator: torch.Generator | None = None) -> UNet:
+    """Build the network; its initial weights are the same on every device."""
+    return UNet(settings.network, generator=generator)
+
+
+def run(settings: Settings, data: Data, job: Job) -> Outcome:
+    """Train one network, and evaluate its samples; the seed decides all randomness."""
+    generator = torch.Generator().manual_seed(job.seed)
+    noise = StatefulGenerator(job.device)
+    noise.manual_seed(job.seed)
+    model = DiffusionModel(settings, job, generator)
+    train, test = (
+        part.signed().unsqueeze(1).to(job.device, job.dtype)
+        for part in (data.train, data.test)
+    )
+    training = Training(
+        model.network,
+        lambda *batch: model.loss(model.raw, *batch),
+        (train,),
+        optimizer=OPTIMIZERS[settings.optimizer](
+            model.network.parameters(),
             lr=settings.learning_rate,
-            fused=device.type == "cuda",
+            fused=job.device.type == "cuda",
         ),
         schedule=warmup_schedule(settings, len(train)),
-        clip=lambda parameters: clip_together(parameters, settings.clip),
+        max_norm=settings.clip,
         batch_size=settings.batch_size,
         epochs=settings.epochs,
         generator=generator,
-        after_step=after_each,
-        after_epoch=after_epoch,
-        checkpoint=checkpoint,
-        keep={"chance": chance, "ema": ema, "outcome": outcome},
+        transform=_transform(settings, model.schedule, generator, noise),
     )
-    network.eval()
-    shadow.load_state_dict(ema.average)
-    exact = with_precision(
-        shadow, replace(settings, precision="float32"), device, dtype
-    )
-    metrics, arrays = evaluate_all(
-        sampler(averaged), learner, exact, Evaluator(data, device, dtype), settings
-    )
-    outcome.metrics = {key: row[-1] for key, row in outcome.series.items()} | metrics
-    outcome.arrays |= arrays
-    # Half as many bytes; a replay, in float64, compares them as they are.
-    kind = torch.float16 if dtype == torch.float32 else dtype
-    outcome.weights = {name: w.to("cpu", kind) for name, w in ema.average.items()}
+    outcome = Outcome(series={"train/loss": [], "test/loss": [], "test/loss_raw": []})
+    parts = {"noise": noise, "ema": model.ema, "outcome": outcome}
+    for step in job.follow(training, **parts):
+        model.ema.update(model.network.named_parameters())
+        if step.epoch_loss is not None:
+            outcome.series["train/loss"].append(step.epoch_loss)
+            _evaluate_epoch(model, test[: settings.chunk], step.epoch, outcome)
+    outcome.losses = training.losses
+    _evaluate(model, data, outcome)
     return outcome
 
 
-def build_unet(
+def _transform(
     settings: Settings,
-    generator: torch.Generator | None,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> UNet:
-    """Make the network, with start weights that are the same on every device."""
-    network = UNet(PRESETS[settings.network], generator).to(device, dtype)
-    if settings.channels_last and device.type == "cuda":
-        network = network.to(memory_format=torch.channels_last)
-    return network
+    schedule: NoiseSchedule,
+    generator: torch.Generator,
+    noise: torch.Generator,
+) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """Return what makes of images the arguments of the loss."""
+
+    def transform(x_0: Tensor) -> tuple[Tensor, ...]:
+        if settings.flips:
+            x_0 = random_horizontal_flip(x_0[:, 0], generator)[:, None]
+        return x_0, *draw_training_noise(schedule, x_0, noise)
+
+    return transform
 
 
-def with_precision(
-    network: nn.Module,
-    settings: Settings,
-    device: torch.device,
-    dtype: torch.dtype,
-    compiled: bool = False,
-) -> Model:
-    """Return how the network is called: with which precision, and compiled or not."""
-    mixed = settings.precision == "bfloat16" and dtype == torch.float32
-    if compiled and device.type == "cuda":
-        network = torch.compile(network)
+@torch.no_grad()
+def _evaluate_epoch(
+    model: DiffusionModel, x_0: Tensor, epoch: int, outcome: Outcome
+) -> None:
+    """Append the loss on some test images, and now and then samples."""
+    settings, job = model.settings, model.job
+    model.update_averaged()
+    for key, network in (("test/loss", model.averaged), ("test/loss_raw", model.raw)):
+        same = torch.Generator(job.device).manual_seed(job.seed)  # in each epoch
+        draws = draw_training_noise(model.schedule, x_0, same)
+        outcome.series[key].append(model.loss(network, x_0, *draws).item())
+    if math.log2(epoch).is_integer() or epoch == settings.epochs:
+        seen = model.sampler().ddim(SHOWN, min(50, settings.T))[None].cpu()
+        before = outcome.arrays.get("progress", seen[:0])
+        outcome.arrays["progress"] = torch.cat([before, seen])
 
-    def model(x_t: Tensor, t: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            return network(x_t, t).to(x_t.dtype)
 
-    return model
+def _evaluate(model: DiffusionModel, data: Data, outcome: Outcome) -> None:
+    """Add what is measured after training, and the averaged weights."""
+    job = model.job
+    model.update_averaged()
+    metrics, arrays = evaluate_all(
+        model.sampler(),
+        model.raw,
+        model.exact,
+        Evaluator(data, job.device, job.dtype),
+        model.settings,
+    )
+    outcome.metrics = {key: row[-1] for key, row in outcome.series.items()} | metrics
+    outcome.arrays |= arrays
+    # Half as many bytes; a replay, in float64, compares the weights as they are.
+    kind = torch.float16 if job.dtype == torch.float32 else job.dtype
+    outcome.weights = {k: w.to("cpu", kind) for k, w in model.ema.average.items()}
 
 
 def warmup_schedule(settings: Settings, n_samples: int) -> Callable[[float], float]:
-    """Return the factor of the learning rate: it rises evenly in the first steps.
+    """Return the factor of the learning rate: it rises linearly in the first steps.
 
     >>> settings = Settings(batch_size=1, epochs=1, warm_up=4)
     >>> [warmup_schedule(settings, 8)(done / 8) for done in range(8)]
@@ -237,42 +257,24 @@ def warmup_schedule(settings: Settings, n_samples: int) -> Callable[[float], flo
     return at
 
 
-def clip_together(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
-    """Shorten the gradient to length ``max_norm`` if it is longer, in place.
-
-    The same as :func:`dian.training.clipping.clip_by_norm`, but it waits for a GPU once
-    and not for the norm of each parameter.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.stack(torch._foreach_norm(gradients, 2, torch.float64)).norm().item()
-    if not math.isfinite(norm):
-        raise ValueError(
-            f"the gradient is not finite: its norm is {norm}, expected a number; lower "
-            "the learning rate"
-        )
-    if norm > max_norm:
-        torch._foreach_mul_(gradients, max_norm / norm)
-    return norm
-
-
 def smoke_settings(settings: Settings, data: Data) -> tuple[Settings, Data]:
     """Make a whole run small, for a replay: a few steps of everything."""
     few = data._replace(
         train=subset(data.train, slice(11)), test=subset(data.test, slice(12))
     )
-    # Five steps that end in as much noise as a thousand do, nearly.
+    # Five steps that end in nearly as much noise as a thousand do.
     short = {"T": 5, "beta_1": 0.1, "beta_T": 0.9, "ddim": "2 5", "warm_up": 2}
     size = {"batch_size": 4, "epochs": 2, "samples": 8, "others": 6}
     size |= {"bound_images": 3, "chunk": 5}
     return replace(settings, **short, **size), few
 
 
-def _trial(settings: Settings) -> Settings:
-    """Make settings for a trial of seconds on the bundled sample."""
+def _quick(settings: Settings) -> Settings:
+    """Return settings for a dry run on the bundled sample."""
     size = {"network": "tiny", "epochs": 2, "batch_size": 32, "warm_up": 10}
     short = {"T": 50, "beta_1": 2e-3, "beta_T": 0.4, "ddim": "5 10 50", "ema": 0.9}
-    judged = {"samples": 20, "others": 10, "bound_images": 8}
-    return replace(settings, **size, **short, **judged)
+    evaluated = {"samples": 20, "others": 10, "bound_images": 8}
+    return replace(settings, **size, **short, **evaluated)
 
 
 BASE = Settings()
@@ -307,8 +309,8 @@ ABLATION = replace(
     chunk=3000,
 )
 
-# A chain of a quarter as many steps, which ends in as much noise, and one pass over the
-# data: what one core does in some minutes.
+# A quarter as many timesteps, which end in as much noise, and one epoch: minutes on
+# one core.
 ABLATION_SMALL = replace(
     ABLATION,
     T=250,
@@ -333,7 +335,7 @@ CHOICES = {
     "no-warm-up": {"warm_up": 0},
     "no-flips": {"flips": False},
 }
-"""What each ablation changes; of the reference, other ways to sample are judged."""
+"""What each ablation changes; the reference is sampled with other methods, too."""
 
 EXPERIMENTS_BY_NAME = {
     "ddpm-fashion-mnist-base": BASE,
@@ -349,11 +351,13 @@ EXPERIMENTS = tuple(
     Experiment(
         name=name,
         settings=settings,
-        quick=_trial(settings),
+        quick=_quick(settings),
         data=read,
-        checksums=images_of.CHECKSUMS | checksums(),
+        build=build_unet,
         run=run,
         smoke_settings=smoke_settings,
+        checksums=CHECKSUMS | checksums(),
+        quick_checksums=SAMPLE_CHECKSUMS,
         n_seed=1,
     )
     for name, settings in EXPERIMENTS_BY_NAME.items()

@@ -1,56 +1,61 @@
-r"""Beyond the training length: small transformers that need to know where things are.
+r"""Beyond the training length: small transformers that need to know positions.
 
-Two tasks, which are made here from a seed. In *offset* the answer at each position is
-the token that stood a fixed number of positions before. In *latest* some tokens are
-marked, and the answer is the last of these, which may be the token itself. Networks are
-trained with texts of one length, and tested with eight times as much.
+The sequences of two tasks are generated from a seed. In *offset* the answer at each
+position is the token a fixed number of positions earlier. In *latest* some tokens are
+marked, and the answer is the last marked token so far, which may be the token itself.
+Networks are trained on sequences of one length, and tested on eight times that length.
 """
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dian.attention.transformer import TokenTransformer
 from dian.positions.registry import ENCODINGS, encoding
-from dian.positions.rotary import rotate
+from dian.positions.rotary import RotaryEmbedding
 from dian.positions.rotary_scaling import (
     ntk_aware,
     position_interpolation,
     yarn,
-    yarn_factor,
+    yarn_attention_factor,
 )
 from dian.positions.sinusoidal import frequencies
-from dian.runs.checkpoint import Checkpoint
-from dian.runs.experiment import Experiment, Outcome
-from dian.training.clipping import clip_by_norm
-from dian.training.loop import OPTIMIZERS, fit
+from dian.runs.experiment import Experiment, Job, Outcome
+from dian.training.loop import OPTIMIZERS, Training
 from dian.training.loss import cross_entropy
-from dian.training.schedules import SCHEDULES
 
 FACTORS = (1, 2, 4, 8)
-"""Lengths of the test, in units of the training length. One is judged by the positions
-that the one before has not."""
+"""Lengths of the test, in units of the training length. The accuracy at one of them is
+that at the positions which the length before it does not have."""
 N_TOKEN, SHARE_MARKED = 16, 1 / 8
 N_TRAIN, N_TEST = 9600, 50
 
 
-@dataclass(frozen=True)
-class Texts:
+class Sequences(NamedTuple):
     """Tokens, the right answer at each position, and where there is one."""
 
     tokens: Tensor
     answers: Tensor
     asked: Tensor
 
+    def first(self, n: int) -> "Sequences":
+        """Return the first ``n`` sequences."""
+        return Sequences(*(part[:n] for part in self))
 
-Split = tuple[Texts, Texts]
+
+Split = tuple[Sequences, Sequences]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Two small layers with causal attention; ``length`` is that of the training."""
+    """The hyperparameters: two small layers with causal attention.
+
+    ``length`` is the training length; with YaRN, pairs that turn more than ``fast``
+    times within it keep their frequency.
+    """
 
     task: str
     encoding: str
@@ -66,49 +71,49 @@ class Settings:
     epochs: int = 1
     schedule: str = "one-cycle"
     fast: float = 8.0
-    """Turns within the training length from which YaRN leaves a pair alone."""
 
 
-def make_texts(
-    task: str, n_text: int, length: int, steps_back: int, generator: torch.Generator
-) -> Texts:
-    """Draw texts of random tokens, and find the answers."""
-    tokens = torch.randint(N_TOKEN, (n_text, length), generator=generator)
-    places = torch.arange(length).expand(n_text, length)
+def make_sequences(
+    task: str, n: int, length: int, steps_back: int, generator: torch.Generator
+) -> Sequences:
+    """Draw ``n`` sequences of random tokens, and find the answers."""
+    tokens = torch.randint(N_TOKEN, (n, length), generator=generator)
+    positions = torch.arange(length).expand(n, length)
     if task == "offset":
-        source = places - steps_back
-        return Texts(tokens, tokens.roll(steps_back, 1), source >= 0)
-    marked = torch.rand(n_text, length, generator=generator) < SHARE_MARKED
-    source = torch.where(marked, places, -1).cummax(1).values
+        source = positions - steps_back
+        return Sequences(tokens, tokens.roll(steps_back, 1), source >= 0)
+    marked = torch.rand(n, length, generator=generator) < SHARE_MARKED
+    source = torch.where(marked, positions, -1).cummax(1).values
     answers = tokens.gather(1, source.clamp(min=0))
-    return Texts(tokens + N_TOKEN * marked, answers, source >= 0)
+    return Sequences(tokens + N_TOKEN * marked, answers, source >= 0)
 
 
-def make_data(quick: bool, settings: Settings, seed: int = 12_345) -> Split:
-    """Draw the texts of the training and those of the test, the same in every run."""
+def make_data(settings: Settings, quick: bool, seed: int = 12_345) -> Split:
+    """Draw the training and the test sequences, the same in every run."""
     generator = torch.Generator().manual_seed(seed)
     n_train, n_test = (320, 5) if quick else (N_TRAIN, N_TEST)
-    make = partial(make_texts, settings.task)
-    back, length = settings.steps_back, settings.length
+    length = QUICK["length"] if quick else settings.length
+    draw = partial(make_sequences, settings.task)
     return (
-        make(n_train, length, back, generator),
-        make(n_test, FACTORS[-1] * length, back, generator),
+        draw(n_train, length, settings.steps_back, generator),
+        draw(n_test, FACTORS[-1] * length, settings.steps_back, generator),
     )
 
 
 def smoke_settings(settings: Settings, split: Split) -> tuple[Settings, Split]:
     """Make a whole run small: two epochs of 25 steps, the last batch incomplete."""
-    (train, test), n = split, 25 * settings.batch_size - 1
-    few = Texts(train.tokens[:n], train.answers[:n], train.asked[:n])
-    some = Texts(test.tokens[:2], test.answers[:2], test.asked[:2])
-    return replace(settings, epochs=2), (few, some)
+    train, test = split
+    few = train.first(25 * settings.batch_size - 1), test.first(2)
+    return replace(settings, epochs=2), few
 
 
-def network(settings: Settings, generator: torch.Generator) -> TokenTransformer:
-    """Make the network; learned positions have rows that no training ever touches."""
+def network(
+    settings: Settings, generator: torch.Generator | None = None
+) -> TokenTransformer:
+    """Build the network; of learned positions, most rows are never trained."""
     d_model, n_head = settings.d_model, settings.n_head
     longest = FACTORS[-1] * settings.length
-    ways = encoding(
+    positions = encoding(
         settings.encoding, d_model, n_head, n_position=longest, generator=generator
     )
     return TokenTransformer(
@@ -119,127 +124,109 @@ def network(settings: Settings, generator: torch.Generator) -> TokenTransformer:
         n_layer=settings.n_layer,
         causal=True,
         generator=generator,
-        **ways,
+        **positions,
     )
 
 
-def run(
-    settings: Settings,
-    split: Split,
-    seed: int,
-    device: torch.device,
-    *,
-    dtype: torch.dtype = torch.float32,
-    after_step=None,
-    checkpoint: Checkpoint | None = None,
-) -> Outcome:
-    """Train one network; start weights and order of the texts come from the seed."""
+def run(settings: Settings, split: Split, job: Job) -> Outcome:
+    """Train one network; initial weights and order of the data come from the seed."""
     train, test = (
-        Texts(t.tokens.to(device), t.answers.to(device), t.asked.to(device))
-        for t in split
+        Sequences(*(part.to(job.device) for part in sequences)) for sequences in split
     )
-    generator = torch.Generator().manual_seed(seed)
-    model = network(settings, generator).to(device, dtype)
-    outcome = Outcome(series={"train/loss": []})
-
-    def loss_fn(i: Tensor) -> Tensor:
-        return cross_entropy(model(train.tokens[i]), train.answers[i], train.asked[i])
-
-    outcome.losses = fit(
+    generator = torch.Generator().manual_seed(job.seed)
+    model = network(settings, generator).to(job.device, job.dtype)
+    training = Training(
         model,
-        loss_fn,
-        len(train.tokens),
+        lambda tokens, answers, asked: cross_entropy(model(tokens), answers, asked),
+        train,
         optimizer=OPTIMIZERS[settings.optimizer](
             model.parameters(), lr=settings.learning_rate
         ),
-        schedule=SCHEDULES[settings.schedule],
-        clip=partial(clip_by_norm, max_norm=settings.clip),
+        schedule=settings.schedule,
+        max_norm=settings.clip,
         batch_size=settings.batch_size,
         epochs=settings.epochs,
         generator=generator,
-        after_step=after_step,
-        after_epoch=lambda _, loss: outcome.series["train/loss"].append(loss),
-        checkpoint=checkpoint,
-        keep={"outcome": outcome},
     )
+    outcome = Outcome(series={"train/loss": []})
+    for step in job.follow(training, outcome=outcome):
+        if step.epoch_loss is not None:
+            outcome.series["train/loss"].append(step.epoch_loss)
+    outcome.losses = training.losses
     outcome.metrics = {"train/loss": outcome.series["train/loss"][-1]}
     outcome.weights = {k: v.detach().cpu() for k, v in model.state_dict().items()}
-    judge(model, test, settings, outcome)
+    evaluate(model, test, settings, outcome)
     return outcome
 
 
-def judge(model: nn.Module, test: Texts, settings: Settings, outcome: Outcome) -> None:
-    """Tell how often each position is right, and each stretch of positions.
+def evaluate(
+    model: nn.Module, test: Sequences, settings: Settings, outcome: Outcome
+) -> None:
+    """Add the accuracy at each position, and in each range of positions.
 
-    A rotary network is judged once more with each way to stretch its frequencies, by
-    as much as the length asks for.
+    A rotary network is evaluated again with each method of scaling its frequencies, by
+    the factor that the length needs.
     """
-    ways = {"plain": None}
+    methods = {"plain": None}
     if settings.encoding == "rotary":
-        ways |= {
+        methods |= {
             "interpolated": position_interpolation,
             "ntk": ntk_aware,
             "yarn": partial(
-                yarn, original_max_positions=settings.length, fast=settings.fast
+                yarn,
+                original_max_positions=settings.length,
+                beta_fast=settings.fast,
             ),
         }
     omega = frequencies(settings.d_model // settings.n_head)
-    for name, stretched in ways.items():
-        right = torch.empty(FACTORS[-1] * settings.length)
+    for name, method in methods.items():
+        accuracy = torch.empty(FACTORS[-1] * settings.length)
         begin = 0
         for factor in FACTORS:
             end = factor * settings.length
-            if stretched is not None:
-                scale = yarn_factor(float(factor)) if name == "yarn" else 1.0
-                turn_by(model, stretched(omega, scale=float(factor)), scale)
-            hits, asked = correct(model, test, end)
+            if method is not None:
+                scale = yarn_attention_factor(float(factor)) if name == "yarn" else 1.0
+                set_rope_frequencies(model, method(omega, float(factor)), scale)
+            hits, asked = hits_by_position(model, test, end)
             hits, asked = hits[:, begin:], asked[:, begin:]
-            share = hits.sum() / asked.sum()
-            outcome.metrics[f"{name}/accuracy/{factor}"] = share.item()
-            right[begin:end] = (hits.sum(0) / asked.sum(0).clamp(min=1)).cpu()
+            mean = hits.sum() / asked.sum()
+            outcome.metrics[f"{name}/accuracy/{factor}"] = mean.item()
+            accuracy[begin:end] = (hits.sum(0) / asked.sum(0).clamp(min=1)).cpu()
             begin = end
-        outcome.arrays[name] = right
+        outcome.arrays[name] = accuracy
 
 
-def turn_by(model: TokenTransformer, omega: Tensor, factor: float) -> None:
-    """Have all layers turn by these frequencies, and scale what they turn."""
+def set_rope_frequencies(model: TokenTransformer, omega: Tensor, factor: float) -> None:
+    """Make all layers rotate by these frequencies, and scale what they rotate."""
     for layer in model.encoder.layers:
-        layer.attention.rotate = lambda x, offset: (
-            factor * rotate(x, omega, offset=offset)
-        )
+        rotary = RotaryEmbedding(2 * len(omega), omega=omega, attention_factor=factor)
+        layer.attention.rotate = rotary.rotate
 
 
 @torch.no_grad()
-def correct(
-    model: nn.Module, test: Texts, length: int, batch_size: int = 10
+def hits_by_position(
+    model: nn.Module, test: Sequences, length: int, batch_size: int = 10
 ) -> tuple[Tensor, Tensor]:
-    """Return where the first positions of each text are right, and where asked."""
+    """Return where the first positions of each sequence are right, and where asked."""
     model.eval()
     asked = test.asked[:, :length]
-    guessed = torch.cat(
+    predicted = torch.cat(
         [model(part).argmax(-1) for part in test.tokens[:, :length].split(batch_size)]
     )
-    return (guessed == test.answers[:, :length]) & asked, asked
+    return (predicted == test.answers[:, :length]) & asked, asked
 
 
-def _experiment(settings: Settings) -> Experiment:
-    return Experiment(
-        name=f"{settings.task}-{settings.encoding}",
-        settings=settings,
-        quick=replace(settings, length=16),
-        data=partial(_read, settings),
-        checksums={},
+QUICK = {"length": 16}
+EXPERIMENTS = tuple(
+    Experiment(
+        name=f"{task}-{name}",
+        settings=Settings(task, name),
+        quick=replace(Settings(task, name), **QUICK),
+        data=partial(make_data, Settings(task, name)),
+        build=network,
         run=run,
         smoke_settings=smoke_settings,
     )
-
-
-def _read(settings: Settings, quick: bool) -> Split:
-    return make_data(quick, replace(settings, length=16) if quick else settings)
-
-
-EXPERIMENTS = tuple(
-    _experiment(Settings(task, name))
     for task in ("offset", "latest")
     for name in ENCODINGS
 )

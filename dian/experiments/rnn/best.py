@@ -1,36 +1,22 @@
-"""The best plain recurrent network, and recipes that differ from it in one thing.
+"""The best plain recurrent network, and candidates that differ from it in one thing.
 
-A candidate is trained once on the first 50,000 training images and judged on the last
-10,000, so that a recipe can be chosen without the test images. The best network is
-trained on all 60,000, with five seeds; how it does on the test images changes nothing.
+A candidate is trained once on the first 50,000 training images and evaluated on the
+last 10,000, so that the hyperparameters are chosen without the test images. The best
+network is trained on all 60,000, with five seeds.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
-from torch import Tensor
 
-from dian import data
-from dian.experiments.classification import (
-    Split,
-    classify,
-    hold_out,
-    read,
-    smoke_settings,
-)
+from dian.experiments.classification import Recipe, classifiers
 from dian.rnn.initialization import INITS
 from dian.rnn.networks import RNNClassifier
-from dian.runs.experiment import Experiment, Outcome
-from dian.training.augmentation import random_horizontal_flip, random_shift
-from dian.training.clipping import clip_by_norm
-from dian.training.loop import OPTIMIZERS
-from dian.training.schedules import SCHEDULES
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that can be chosen; images are flipped, and shifted by ``shifts``."""
+class Settings(Recipe):
+    """The hyperparameters."""
 
     h: int = 128
     layers: int = 2
@@ -51,58 +37,26 @@ class Settings:
     held_out: int = 0
 
 
-def augment(images: Tensor, settings: Settings, generator: torch.Generator) -> Tensor:
-    """Change the images of a batch as the settings say."""
-    if settings.flips:
-        images = random_horizontal_flip(images, generator)
-    return random_shift(images, settings.shifts, generator)
-
-
-def run(
-    settings: Settings,
-    split: Split,
-    seed: int,
-    device: torch.device,
-    *,
-    dtype: torch.dtype = torch.float32,
-    after_step=None,
-    checkpoint=None,
-) -> Outcome:
-    """Train one network; everything random comes from the seed."""
-    generator = torch.Generator().manual_seed(seed)
-    model = RNNClassifier(
-        h=settings.h,
-        layers=settings.layers,
+def network(
+    settings: Settings, generator: torch.Generator | None = None
+) -> RNNClassifier:
+    """Build the network."""
+    return RNNClassifier(
+        28,
+        settings.h,
+        10,
+        num_layers=settings.layers,
         bidirectional=settings.bidirectional,
         activation=settings.activation,
         init=INITS[settings.init],
         readout=settings.readout,
         dropout=settings.dropout,
         generator=generator,
-    ).to(device, dtype)
-    optimizer = OPTIMIZERS[settings.optimizer]
-    return classify(
-        model,
-        hold_out(split, settings.held_out) if settings.held_out else split,
-        device,
-        dtype,
-        optimizer=optimizer(model.parameters(), lr=settings.learning_rate),
-        schedule=SCHEDULES[settings.schedule],
-        clip=partial(clip_by_norm, max_norm=settings.clip),
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        generator=generator,
-        smoothing=settings.smoothing,
-        augment=partial(augment, settings=settings, generator=generator),
-        judged="validation" if settings.held_out else "test",
-        after_step=after_step,
-        checkpoint=checkpoint,
     )
 
 
 BEST = Settings()
 CANDIDATE = replace(BEST, held_out=10_000)
-
 CANDIDATES = {
     "rnn-best-candidate": CANDIDATE,
     "rnn-best-candidate-relu": replace(CANDIDATE, activation="relu"),
@@ -111,24 +65,8 @@ CANDIDATES = {
     "rnn-best-candidate-smoothed": replace(CANDIDATE, smoothing=0.1),
     "rnn-best-candidate-plain": replace(CANDIDATE, flips=False, shifts=0, dropout=0.0),
 }
-
-
-def _experiment(name: str, settings: Settings, n_seed: int) -> Experiment:
-    return Experiment(
-        name=name,
-        settings=settings,
-        quick=replace(
-            settings, h=32, epochs=3, held_out=200 if settings.held_out else 0
-        ),
-        data=read,
-        checksums=data.CHECKSUMS,
-        run=run,
-        smoke_settings=smoke_settings,
-        n_seed=n_seed,
-    )
-
-
+QUICK = {"h": 32, "epochs": 3}
 EXPERIMENTS = (
-    _experiment("rnn-best", BEST, 5),
-    *(_experiment(name, settings, 1) for name, settings in CANDIDATES.items()),
+    *classifiers(network, {"rnn-best": BEST}, quick=QUICK),
+    *classifiers(network, CANDIDATES, quick=QUICK, n_seed=1),
 )

@@ -1,22 +1,21 @@
-"""The study's network with one thing changed, and torch's own layers in its place."""
+"""The network of the study with one thing changed, and layers of torch in its place."""
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from dian import data
-from dian.experiments.classification import Split, classify, read, smoke_settings
+from dian.experiments.classification import Recipe, classifiers
 from dian.rnn.initialization import INITS
 from dian.rnn.networks import RNNClassifier, TorchClassifier
-from dian.runs.experiment import Experiment, Outcome
-from dian.training.clipping import clip_by_norm
-from dian.training.schedules import SCHEDULES
+
+# The record of `rnn-logistic` was made when the sigmoid had another name.
+ACTIVATION_NAMES = {"logistic": "sigmoid"}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """As in the study; ``clip`` may be nothing, ``cell`` may name a layer of torch."""
+class Settings(Recipe):
+    """As in the study; ``cell`` may name a layer of torch, ``clip`` may be None."""
 
     cell: str = "dian"
     activation: str = "tanh"
@@ -29,73 +28,30 @@ class Settings:
     schedule: str = "cosine"
 
 
-# The record of `rnn-logistic` was made when the sigmoid had another name.
-ACTIVATION_NAMES = {"logistic": "sigmoid"}
-
-
-def network(settings: Settings, generator: torch.Generator) -> torch.nn.Module:
-    """Make the network: ours, or one with a layer of torch, started as torch does."""
+def network(settings: Settings, generator: torch.Generator | None = None) -> nn.Module:
+    """Build the network: ours, or one with a layer of torch and its initialization."""
     if settings.cell != "dian":
-        return TorchClassifier(settings.cell, h=settings.h, generator=generator)
+        return TorchClassifier(settings.cell, 28, settings.h, 10, generator=generator)
     return RNNClassifier(
-        h=settings.h,
+        28,
+        settings.h,
+        10,
         activation=ACTIVATION_NAMES.get(settings.activation, settings.activation),
         init=INITS[settings.init],
         generator=generator,
     )
 
 
-def run(
-    settings: Settings,
-    split: Split,
-    seed: int,
-    device: torch.device,
-    *,
-    dtype: torch.dtype = torch.float32,
-    after_step=None,
-    checkpoint=None,
-) -> Outcome:
-    """Train one network; start weights and order of the data come from the seed."""
-    generator = torch.Generator().manual_seed(seed)
-    model = network(settings, generator).to(device, dtype)
-    clip = None
-    if settings.clip is not None:
-        clip = partial(clip_by_norm, max_norm=settings.clip)
-    return classify(
-        model,
-        split,
-        device,
-        dtype,
-        optimizer=torch.optim.SGD(model.parameters(), lr=settings.learning_rate),
-        schedule=SCHEDULES[settings.schedule],
-        clip=clip,
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        generator=generator,
-        after_step=after_step,
-        checkpoint=checkpoint,
-    )
-
-
-VARIANTS = {
-    "rnn-no-clipping": Settings(clip=None),
-    "rnn-relu": Settings(activation="relu"),
-    "rnn-logistic": Settings(activation="logistic"),
-    "rnn-orthogonal": Settings(init="orthogonal"),
-    "torch-rnn": Settings(cell="rnn"),
-    "torch-lstm": Settings(cell="lstm"),
-    "torch-gru": Settings(cell="gru"),
-}
-
-EXPERIMENTS = tuple(
-    Experiment(
-        name=name,
-        settings=settings,
-        quick=replace(settings, epochs=2, batch_size=32),
-        data=read,
-        checksums=data.CHECKSUMS,
-        run=run,
-        smoke_settings=smoke_settings,
-    )
-    for name, settings in VARIANTS.items()
+EXPERIMENTS = classifiers(
+    network,
+    {
+        "rnn-no-clipping": Settings(clip=None),
+        "rnn-relu": Settings(activation="relu"),
+        "rnn-logistic": Settings(activation="logistic"),
+        "rnn-orthogonal": Settings(init="orthogonal"),
+        "torch-rnn": Settings(cell="rnn"),
+        "torch-lstm": Settings(cell="lstm"),
+        "torch-gru": Settings(cell="gru"),
+    },
+    quick={"epochs": 2, "batch_size": 32},
 )

@@ -24,9 +24,8 @@ from sphinx.util import logging
 from dian.runs import code_hash
 from dian.runs.code_hash import source_key
 from dian.runs.files import sha256
-from dian.runs.record import FOLDER as RECORDED
-from dian.runs.record import change, why_stale
-from dian.runs.record import names as record_names
+from dian.runs.freshness import changes, why_stale
+from dian.runs.record import RECORDED, record_names
 
 log = logging.getLogger(__name__)
 PACKAGES = ("torch", "numpy", "matplotlib", "sphinx-gallery")
@@ -146,11 +145,7 @@ def _state(script: Path, built: Path, folder: Path) -> tuple[str, list[str]]:
     except (OSError, ValueError, TypeError):
         return "stale", ["its dependencies are unknown"]
     today = json.loads(page_key(script, folder))
-    reasons = [
-        f"{part} {change(before.get(part), today.get(part))}"
-        for part in sorted(before | today)
-        if before.get(part) != today.get(part)
-    ]
+    reasons = changes(before, today)
     return ("stale" if reasons else "fresh"), reasons
 
 

@@ -24,9 +24,8 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from dian.errors import DianError
 from dian.runs.code_hash import source_key
-from dian.runs.record import FOLDER as RECORDED
-from dian.runs.record import Record, load, stale, why_stale
-from dian.runs.record import names as record_names
+from dian.runs.freshness import stale, why_stale
+from dian.runs.record import RECORDED, Record, load, record_names
 
 log = logging.getLogger(__name__)
 FOLDER = RECORDED

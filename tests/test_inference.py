@@ -1,0 +1,159 @@
+"""Recorded networks at work, from Python and from the command line."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import dian
+from dian.data import CLASSES, sample
+from dian.errors import DianError
+from dian.inference import classify, generate, read_image
+from dian.runs.record import load
+
+DDPM = "ddpm-fashion-mnist-small"
+
+
+def test_generated_images_are_bytes_that_depend_on_the_seed_alone():
+    first, again, other = (generate(n=2, steps=2, seed=seed) for seed in (0, 0, 1))
+    assert first.shape == (2, 1, 28, 28)
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    noisy = generate(n=2, steps=2, eta=1.0)
+    assert not torch.equal(first, noisy)
+
+
+def test_generated_images_are_clothes():
+    """A classifier that never saw them is sure of most, and unsure of noise."""
+    images = generate(n=12, steps=12).squeeze(1)
+    sure = classify("feature-classifier", images).amax(1).median()
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(256, images.shape, generator=generator).byte()
+    assert sure > 0.8
+    assert classify("feature-classifier", noise).amax(1).median() < sure
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("rnn-fashion-mnist", "rnn-best", "rnn-pixels-tanh-small", "torch-lstm"),
+        *("rows-rotary", "feature-classifier"),
+    ],
+)
+def test_a_classifier_has_its_recorded_accuracy(name):
+    test = sample("test")[::5]
+    probabilities = classify(name, test.images)
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(len(test)))
+    accuracy = (probabilities.argmax(1) == test.labels).double().mean().item()
+    recorded = load(name).metrics["test/accuracy"][0]  # that of the first seed
+    assert accuracy == pytest.approx(recorded, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: generate("rnn-best"),
+            r"rnn-best is not a diffusion model; these.*ddpm",
+        ),
+        (lambda: generate("nothing"), r"no record 'nothing'"),
+        (
+            lambda: classify(DDPM, sample("test")[:1].images),
+            r"small is not a classifier of images; these are: feature-classifier, rnn",
+        ),
+        (lambda: read_image("500"), r"the test sample has 500 images, got no. 500"),
+        (lambda: read_image("no.png"), r"^no.png: No such file or directory$"),
+        (lambda: read_image("wrong.png"), r"^wrong.png: not an image file$"),
+        (lambda: read_image("large.png"), r"expected .* 28 x 28 pixels, got 30 x 40$"),
+    ],
+)
+def test_errors(monkeypatch, tmp_path, call, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.png").write_text("text")
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save("large.png")
+    with pytest.raises(DianError, match=message):
+        call()
+
+
+def test_an_image_is_read_as_it_is(tmp_path):
+    pixels, label = read_image("7")
+    assert label == sample("test").labels[7]
+    Image.fromarray(pixels.numpy()).save(tmp_path / "a.png")
+    found, unknown = read_image(str(tmp_path / "a.png"))
+    assert torch.equal(found, pixels)
+    assert unknown is None
+
+
+# --- The command line -----------------------------------------------------------------
+
+
+def dian_says(*arguments, cwd=None):
+    call = [sys.executable, "-m", "dian", *map(str, arguments)]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=cwd)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_version():
+    assert dian_says("--version") == (0, f"dian {dian.__version__}\n", "")
+
+
+def test_list_is_in_columns():
+    code, short, _ = dian_says("list")
+    assert code == 0
+    assert re.search(r"^rnn-best +recorded$", short, re.M)
+    states = [
+        re.search(r"(not )?recorded$", line).start() for line in short.splitlines()
+    ]
+    assert len(set(states)) == 1
+    _, long, _ = dian_says("list", "--long")
+    line = re.search(r"^rnn-best +\d\.\d MiB +\d+ s   (.*)$", long, re.M)
+    assert line[1] == load("rnn-best").headline
+    ends = [line.index(" MiB") for line in long.splitlines() if " MiB" in line]
+    assert len(set(ends)) == 1
+
+
+def test_show():
+    code, output, _ = dian_says("show", "rnn-best")
+    assert code == 0
+    assert load("rnn-best").provenance in output
+    assert re.search(r"^settings/h +128$", output, re.M)
+    assert re.search(r"^test/accuracy +0\.8\d+$", output, re.M)
+
+
+def test_predict():
+    code, output, _ = dian_says("predict", "rnn-best", 1)
+    assert code == 0
+    assert output.count("%") == 3
+    label = CLASSES[sample("test").labels[1]]
+    assert re.match(rf"{label} +\d+\.\d%  \(the true class\)\n", output)
+
+
+def test_sample(tmp_path):
+    options = ("-n", 4, "-o", "grid.png", "--steps", 2)
+    code, output, _ = dian_says("sample", DDPM, *options, cwd=tmp_path)
+    assert (code, output) == (0, "written to grid.png\n")
+    assert min(Image.open(tmp_path / "grid.png").size) >= 28
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "rnn-bets"), "dian: no record 'rnn-bets'; nearest: rnn-best"),
+        (("predict", "rnn-best", "no.png"), "dian: no.png: No such file or directory"),
+        (("predict", DDPM, 1), f"dian: record {DDPM} is not a classifier of images"),
+        (("sample", "rnn-best"), "dian: record rnn-best is not a diffusion model"),
+        (("sample", DDPM, "--steps", 1001), "dian: .*1000.*1001"),
+        (("sample", DDPM, "-n", 1, "--steps", 1, "-o", "no/a.png"), "dian: .*no/a.png"),
+        (("verify", "X5"), "dian: no claim 'X5'"),
+    ],
+)
+def test_an_error_is_one_line(tmp_path, arguments, message):
+    code, output, error = dian_says(*arguments, cwd=tmp_path)
+    assert (code, output) == (1, "")
+    assert re.match(message, error)
+    assert error.count("\n") == 1
