@@ -53,7 +53,7 @@ def one_by_one(X_q, X_kv, weights, n_head, n_kv_head=None, mask=None) -> Tensor:
 
 
 def rotate(x: Tensor, offset: int) -> Tensor:
-    """Rotate queries or keys of :data:`D_HEAD` features."""
+    """Rotate queries or keys of ``D_HEAD`` features."""
     omega = torch.tensor([1.0, 0.1]).double()
     return rotary.rotate(x, omega, offset=offset)
 
