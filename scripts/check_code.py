@@ -60,7 +60,7 @@ def key(file: Path) -> str:
     parts = [dependencies("examples", examples), dependencies("module", module), text]
     shared = [(ROOT / name).read_text("utf-8") for name in SHARED]
     versions = [version(name) for name in ("pytest", "sybil", "jaxtyping", "beartype")]
-    return sha256(json.dumps([parts, shared, versions]).encode())
+    return sha256(json.dumps([parts, shared, versions], sort_keys=True).encode())
 
 
 def run(commands: list[list[str]]) -> bool:

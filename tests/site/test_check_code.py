@@ -99,6 +99,14 @@ def test_a_change_of_what_an_example_imports_runs_it(project, ran, monkeypatch):
     assert ["pytest", "-q", "dian/a.py", "docs/page.md"] in ran()
 
 
+def test_the_order_of_what_an_example_uses_does_not_count(ran, monkeypatch):
+    parts = {"a": "0", "b": "0"}
+    monkeypatch.setattr(check_code, "dependencies", lambda name, code: parts)
+    ran()
+    parts = dict(reversed(parts.items()))
+    assert ran() == []
+
+
 def test_a_docstring_counts(project, ran):
     ran()
     edit(project / "dian/a.py", "\n1\n", "\n2\n")
