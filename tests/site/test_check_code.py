@@ -39,6 +39,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "dian/a.py").write_text('"""A module.\n\n>>> 1\n1\n"""\n')
     (tmp_path / "dian/b.py").write_text('"""A module."""\n')
     monkeypatch.setattr(check_code, "ROOT", tmp_path)
+    check_code.shared.cache_clear()
     monkeypatch.setattr(check_code, "PASSED", tmp_path / "build/examples.json")
     monkeypatch.setattr(check_code.cache, "read", lambda file: {"one": []})
     monkeypatch.setattr(check_code.cache, "chapter_keys", lambda: {"one": "key"})

@@ -14,6 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
@@ -76,7 +77,13 @@ def dependencies(name: str, code: str, folder: Path = RECORDED) -> dict[str, str
     files = [f for f in code_hash.PACKAGE.glob("sample/*") if f.is_file()]
     read = {f"{f.parent.name}/{f.name}": content_hash(f) for f in [*files, STYLE]}
     read |= hashes_of(records_in(code, folder), folder)
-    return modules | read | versions(*PACKAGES) | {name: sha256(code.encode())}
+    return modules | read | installed() | {name: sha256(code.encode())}
+
+
+@cache
+def installed() -> dict[str, str | None]:
+    """Return the versions of what computes and draws."""
+    return versions(*PACKAGES)
 
 
 def _imports(code: str) -> Iterator[str]:

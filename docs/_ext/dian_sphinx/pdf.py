@@ -152,11 +152,11 @@ def without_number(section: nodes.section, level: int = 2) -> list[nodes.Node]:
 
 def still(app: Sphinx, raw: nodes.raw, number: int) -> nodes.container:
     """Return the picture that stands for a figure which can be moved."""
-    # Not above: figures imports matplotlib, which a build of the site does not need.
-    from dian_sphinx.figures import draw_still
+    # Not above: it imports matplotlib, which a build of the site does not need.
+    from dian_sphinx import stills
 
     file = Path(app.outdir, f"still-{number}.pdf")
-    caption = draw_still(raw.astext(), file)
+    caption = stills.draw(raw.astext(), file)
     tex = rf"\begin{{center}}\sphinxincludegraphics{{{file.name}}}\end{{center}}"
     box = nodes.container(classes=["provenance"])
     box += nodes.paragraph("", caption)
