@@ -119,6 +119,7 @@ latex_elements = {
     "fontpkg": "",
     "fncychap": "",
     "preamble": r"\usepackage{dian}",
+    "printindex": r"\scriptsize\raggedright\printindex",  # names are long
 }
 
 # --- Where it is hosted: with an address come a map of the site, what others show of a

@@ -8,6 +8,7 @@ record or a version that they use; a better sentence on a page runs nothing. Wit
 """
 
 import doctest
+import functools
 import json
 import re
 import subprocess
@@ -58,9 +59,16 @@ def key(file: Path) -> str:
     text, examples = code_of(file)
     module = text if file.suffix == ".py" else ""
     parts = [dependencies("examples", examples), dependencies("module", module), text]
-    shared = [(ROOT / name).read_text("utf-8") for name in SHARED]
-    versions = [version(name) for name in ("pytest", "sybil", "jaxtyping", "beartype")]
-    return sha256(json.dumps([parts, shared, versions]).encode())
+    return sha256(json.dumps([parts, shared()], sort_keys=True).encode())
+
+
+@functools.cache
+def shared() -> list:
+    """Return what the examples of every file depend on."""
+    return [
+        *((ROOT / name).read_text("utf-8") for name in SHARED),
+        *(version(name) for name in ("pytest", "sybil", "jaxtyping", "beartype")),
+    ]
 
 
 def run(commands: list[list[str]]) -> bool:

@@ -78,6 +78,8 @@ def fit(
     >>> x = torch.randn(200, 2, generator=generator)
     >>> y = (x.sum(1) > 0).long()
     >>> model = nn.Linear(2, 2)
+    >>> for parameter in model.parameters():
+    ...     _ = nn.init.zeros_(parameter)
     >>> fit(model, (x[:150], y[:150]), lr=0.1, validate=(x[150:], y[150:]))
     <History: 10 epochs, training loss 0..., validation loss 0..., accuracy ...>
     """

@@ -39,6 +39,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "dian/a.py").write_text('"""A module.\n\n>>> 1\n1\n"""\n')
     (tmp_path / "dian/b.py").write_text('"""A module."""\n')
     monkeypatch.setattr(check_code, "ROOT", tmp_path)
+    check_code.shared.cache_clear()
     monkeypatch.setattr(check_code, "PASSED", tmp_path / "build/examples.json")
     monkeypatch.setattr(check_code.cache, "read", lambda file: {"one": []})
     monkeypatch.setattr(check_code.cache, "chapter_keys", lambda: {"one": "key"})
@@ -97,6 +98,14 @@ def test_a_change_of_what_an_example_imports_runs_it(project, ran, monkeypatch):
         check_code, "dependencies", lambda name, code: {"a": str("sha256" in code)}
     )
     assert ["pytest", "-q", "dian/a.py", "docs/page.md"] in ran()
+
+
+def test_the_order_of_what_an_example_uses_does_not_count(ran, monkeypatch):
+    parts = {"a": "0", "b": "0"}
+    monkeypatch.setattr(check_code, "dependencies", lambda name, code: parts)
+    ran()
+    parts = dict(reversed(parts.items()))
+    assert ran() == []
 
 
 def test_a_docstring_counts(project, ran):

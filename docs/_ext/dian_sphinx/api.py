@@ -13,6 +13,7 @@ import json
 import pkgutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from docutils import nodes
@@ -252,6 +253,18 @@ def write_factories(app: Sphinx, what, name, obj, options, arguments, returned):
     return arguments and arguments.replace("<factory>", "..."), returned
 
 
+def import_library(app: Sphinx, env, docnames: list[str]) -> None:
+    """Import the modules before Sphinx forks, if several processes will read them.
+
+    Each of them would import torch for itself. It must not *run* before the fork, and
+    it does not.
+    """
+    names = [name.partition("/")[2] for name in docnames if name.startswith(FOLDER)]
+    if len(names) > 5:  # with fewer pages, Sphinx reads in one process
+        for name in filter(None, names):
+            import_module(name)
+
+
 # --- The index ------------------------------------------------------------------------
 
 
@@ -310,6 +323,7 @@ def groups(every: list[Module]) -> dict[str, list[Module]]:
 def connect(app: Sphinx) -> None:
     """Write the stubs after sphinx-gallery, which is at priority 500."""
     app.connect("builder-inited", write_stubs, priority=600)
+    app.connect("env-before-read-docs", import_library)
     app.add_directive("modules", Modules)
     app.connect("autodoc-skip-member", skip_checks)
     app.connect("autodoc-process-signature", write_factories)

@@ -1,28 +1,19 @@
-"""The figures: their style, their alternative text, and their form in the PDF edition.
+"""How every figure of the gallery looks, and its alternative text.
 
 Sphinx-gallery calls :func:`reset` before each script, and :func:`scrape` after each of
-its blocks. An interactive figure becomes a picture in the PDF edition: it is drawn from
-the same numbers, in one state, which its caption names. ``STILLS`` has a drawing for
-each name that the site's script knows.
-
-This module imports matplotlib; the build itself imports it only for a PDF.
+its blocks, in the processes that run the scripts. It also imports this module in every
+build, so matplotlib is imported only when one of them is called.
 """
 
-import json
-from html import unescape
-from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-import matplotlib as mpl
-import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Circle
+from cycler import cycler
 from sphinx_gallery import scrapers
 
-from dian.figures import plots
-from dian_sphinx.pdf import INTERACTIVE
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 STYLE = {
     "figure.figsize": (7, 4),
@@ -34,7 +25,7 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     # Distinguishable with colour-blind eyes (Okabe and Ito), and 3:1 on white.
-    "axes.prop_cycle": mpl.cycler(
+    "axes.prop_cycle": cycler(
         color=["#0072b2", "#d55e00", "#007a5a", "#a8578a", "#8a6d00", "#5a5a5a"]
     ),
 }
@@ -42,6 +33,8 @@ STYLE = {
 
 def reset(gallery_conf: dict, fname: str) -> None:
     """Set the style, whatever the previous script has changed."""
+    import matplotlib as mpl
+
     mpl.rcdefaults()
     mpl.rcParams.update(STYLE)
 
@@ -52,9 +45,10 @@ def scrape(block, block_vars: dict, gallery_conf: dict) -> str:
         return scrapers.matplotlib_scraper(block, block_vars, gallery_conf)
 
 
-def describe(figure: Figure) -> str:
+def describe(figure: "Figure") -> str:
     """Describe a figure, for readers who do not see it.
 
+    >>> from matplotlib.figure import Figure
     >>> axes = Figure().subplots()
     >>> _ = axes.set(title="Loss", xlabel="epoch", ylabel="nats")
     >>> _ = axes.plot([2, 1], label="test")
@@ -66,93 +60,9 @@ def describe(figure: Figure) -> str:
     return "; ".join(" ".join(part.split()) for part in parts if part)
 
 
-def _words(axes: Axes) -> str:
+def _words(axes: "Axes") -> str:
     labels = [label for label in (axes.get_ylabel(), axes.get_xlabel()) if label]
     legend = axes.get_legend()
     lines = [text.get_text() for text in legend.get_texts()] if legend else []
     shown = " against ".join(labels) + (f" ({', '.join(lines)})" if lines else "")
     return ": ".join(part for part in (axes.get_title(), shown) if part)
-
-
-# --- Interactive figures in the PDF edition ------------------------------------------
-
-
-def draw_still(html: str, file: Path) -> str:
-    """Draw an interactive figure into a file, and return its caption."""
-    name, data, caption = INTERACTIVE.search(html).groups()
-    with rc_context(STYLE):
-        figure, state = STILLS[name](**json.loads(data))
-        figure.savefig(file, metadata={"CreationDate": None})
-    return f"{unescape(caption)} On the site it can be moved; here, {state}."
-
-
-def rotary(omega: list[float]) -> tuple[Figure, str]:
-    """Draw each pair as a hand of a clock, for the query and for the key."""
-    m, n = 7, 4
-    figure = Figure(figsize=(1.6 * len(omega), 1.9), layout="constrained")
-    for i, (ax, w) in enumerate(
-        zip(figure.subplots(1, len(omega)), omega, strict=True)
-    ):
-        ax.add_patch(Circle((0, 0), 1, fill=False, color="0.75"))
-        for place, style in ((m, "-"), (n, "--")):
-            ax.plot([0, np.cos(place * w)], [0, np.sin(place * w)], style, lw=2)
-        ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal", title=f"pair {i}")
-        ax.axis("off")
-    product = np.cos((m - n) * np.array(omega)).sum()
-    return figure, (
-        f"the query (solid) is at {m} and the key (dashed) at {n}, and the product is "
-        f"{product:.3f} of {len(omega)}"
-    )
-
-
-def attention(weights: list[list[list[float]]]) -> tuple[Figure, str]:
-    """Draw the map of the first head, and the row of its first query."""
-    P = np.array(weights[0])
-    figure = Figure(figsize=(7, 3), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    plots.attention(left, P, "head 1")
-    right.bar(range(P.shape[1]), P[0])
-    right.set(title="query 0", xlabel="key", ylabel="weight")
-    most = P[0].argmax()
-    return (
-        figure,
-        f"query 0 of the first head reads key {most} most, by {P[0, most]:.3f}",
-    )
-
-
-def noising(images: list, side: int, alphaBar: list[float]) -> tuple[Figure, str]:
-    """Draw the images at four steps, with the same noise at each."""
-    x = 2 * np.array(images) / 255 - 1
-    noise = np.random.default_rng(0).standard_normal(x.shape)
-    T = len(alphaBar) - 1
-    steps = [0, T // 10, T // 4, T // 2]
-    figure = Figure(figsize=(5, 4.2), layout="constrained")
-    axes = figure.subplots(len(steps), len(images), squeeze=False)
-    for row, t in zip(axes, steps, strict=True):
-        at_t = np.sqrt(alphaBar[t]) * x + np.sqrt(1 - alphaBar[t]) * noise
-        for ax, image in zip(row, at_t, strict=True):
-            ax.imshow(image.reshape(side, side), cmap="gray", vmin=-1, vmax=1)
-            ax.set(xticks=[], yticks=[])
-        row[0].set_ylabel(f"t = {t}")
-    return figure, f"at steps {', '.join(map(str, steps[:-1]))} and {steps[-1]}"
-
-
-def gradient(gains: list, spreads: list, curves: list) -> tuple[Figure, str]:
-    """Draw the curves of all gains, for one size of the input."""
-    j = spreads.index(1) if 1 in spreads else 0
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    ax = figure.subplots()
-    colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(gains)))
-    for gain, color, of_gain in zip(gains, colors, curves, strict=True):
-        ax.semilogy(10.0 ** np.array(of_gain[j]), color=color, label=str(gain))
-    ax.set(xlabel="lag (steps)", ylabel="length / at lag 0")
-    ax.legend(title="gain", ncols=2)
-    return figure, f"for inputs of standard deviation {spreads[j]}, and every gain"
-
-
-STILLS = {
-    "rotary": rotary,
-    "attention": attention,
-    "noising": noising,
-    "gradient": gradient,
-}

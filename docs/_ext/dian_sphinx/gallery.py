@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from importlib.metadata import version
+from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
@@ -22,10 +22,10 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from dian.runs import code_hash
-from dian.runs.code_hash import source_key
+from dian.runs.code_hash import content_hash, source_key, versions
 from dian.runs.files import sha256
 from dian.runs.freshness import changes, why_stale
-from dian.runs.record import RECORDED, record_names
+from dian.runs.record import RECORDED, hashes_of, record_names
 
 log = logging.getLogger(__name__)
 PACKAGES = ("torch", "numpy", "matplotlib", "sphinx-gallery")
@@ -74,15 +74,16 @@ def dependencies(name: str, code: str, folder: Path = RECORDED) -> dict[str, str
     modules: dict[str, str] = {}
     for module in _imports(code):
         modules |= source_key(module)
-    files = [*code_hash.PACKAGE.glob("sample/*"), STYLE]
-    files += [f for n in records_in(code, folder) for f in (folder / n).rglob("*")]
-    read = {
-        f"{file.parent.name}/{file.name}": sha256(file.read_bytes())
-        for file in files
-        if file.is_file()
-    }
-    versions = {package: version(package) for package in PACKAGES}
-    return modules | read | versions | {name: sha256(code.encode())}
+    files = [f for f in code_hash.PACKAGE.glob("sample/*") if f.is_file()]
+    read = {f"{f.parent.name}/{f.name}": content_hash(f) for f in [*files, STYLE]}
+    read |= hashes_of(records_in(code, folder), folder)
+    return modules | read | installed() | {name: sha256(code.encode())}
+
+
+@cache
+def installed() -> dict[str, str | None]:
+    """Return the versions of what computes and draws."""
+    return versions(*PACKAGES)
 
 
 def _imports(code: str) -> Iterator[str]:

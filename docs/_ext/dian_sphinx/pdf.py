@@ -111,9 +111,21 @@ def for_print(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             link.replace_self(nodes.Text(link.astext()))
     for table in doctree.findall(nodes.table):
         set_widths(table)
+        for code in table.findall(nodes.literal):
+            for text in list(code.findall(nodes.Text)):
+                text.parent.replace(text, nodes.Text(breakable(text.astext())))
     for image in doctree.findall(nodes.image):
         if "picture" in image["classes"]:
             image["width"] = "75%"
+
+
+def breakable(code: str) -> str:
+    r"""Let a line end within a long name, at a space that is as wide as nothing.
+
+    >>> ascii(breakable("a.b_c(d)"))
+    "'a.\\u200bb_\\u200bc(\\u200bd)'"
+    """
+    return re.sub(r"([._(])(?=\w)", "\\1\N{ZERO WIDTH SPACE}", code)
 
 
 class PdfEdition(SphinxDirective):
@@ -140,11 +152,11 @@ def without_number(section: nodes.section, level: int = 2) -> list[nodes.Node]:
 
 def still(app: Sphinx, raw: nodes.raw, number: int) -> nodes.container:
     """Return the picture that stands for a figure which can be moved."""
-    # Not above: figures imports matplotlib, which a build of the site does not need.
-    from dian_sphinx.figures import draw_still
+    # Not above: it imports matplotlib, which a build of the site does not need.
+    from dian_sphinx import stills
 
     file = Path(app.outdir, f"still-{number}.pdf")
-    caption = draw_still(raw.astext(), file)
+    caption = stills.draw(raw.astext(), file)
     tex = rf"\begin{{center}}\sphinxincludegraphics{{{file.name}}}\end{{center}}"
     box = nodes.container(classes=["provenance"])
     box += nodes.paragraph("", caption)
