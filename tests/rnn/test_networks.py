@@ -7,12 +7,11 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from dian.experiments.rnn.torch_layers import CELLS, TorchClassifier
 from dian.rnn.initialization import orthogonal_
 from dian.rnn.networks import (
-    CELLS,
     RNNClassifier,
     StackedRNN,
-    TorchClassifier,
     as_sequence,
 )
 from dian.rnn.recurrence import state_at_end
