@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dian.errors import require
+from dian.errors import require, require_one_of
 from dian.rnn.recurrence import RNN, output_forward
 from dian.training.dropout import dropout_mask
 
@@ -143,8 +143,7 @@ class RNNClassifier(nn.Module):
         **options,
     ):
         super().__init__()
-        known = readout in ("last", "mean")
-        require(known, f"readout must be 'last' or 'mean', got {readout!r}")
+        require_one_of("readout", readout, ("last", "mean"))
         self.input_size, self.readout = input_size, readout
         self.dropout, self.generator = dropout, generator
         if num_layers == 1 and not bidirectional:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dian.errors import require
+from dian.errors import require_one_of
 from dian.rnn.networks import time_first
 from dian.rnn.recurrence import output_forward
 
@@ -43,8 +43,7 @@ class TorchClassifier(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        known = ", ".join(CELLS)
-        require(cell in CELLS, f"cell must be one of {known}, got {cell!r}")
+        require_one_of("cell", cell, CELLS)
         self.input_size = input_size
         # Without values: torch would draw them from the global generator.
         layer = CELLS[cell](input_size, hidden_size, device="meta")
