@@ -59,7 +59,8 @@ pdf: $(ENVIRONMENT) $(CHECKED) ## Build the whole report as one PDF (needs XeLaT
 test: $(ENVIRONMENT) $(KATEX) ## Run all tests, the doctests included
 	@# Without the data all tests run, and only those that need them fail, and say so.
 	-$(PY) scripts/get_data.py
-	$(PY) -m pytest -q
+	@# Two processes; each file in one, as its tests share what is costly to prepare.
+	$(PY) -m pytest -q -n 2 --dist loadfile
 	@$(CHECK_CODE) --passed
 
 test-site: chromium html $(AXE) ## Look at the built site in a browser (needs Chromium)

@@ -49,6 +49,7 @@ autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
+add_module_names = False  # the title of a page is the name of the module
 viewcode_follow_imported_members = False
 napoleon_google_docstring = False
 napoleon_use_rtype = False

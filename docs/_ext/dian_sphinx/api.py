@@ -11,6 +11,7 @@ members, and the pages of the gallery that use one of them, as sphinx-gallery fo
 import ast
 import json
 import pkgutil
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -28,6 +29,7 @@ READING_ORDER = ("rnn", "positions", "attention", "diffusion", "training", "runs
 BACKREFERENCES = "backreferences_all.json"
 TABLE = (".. list-table::", "   :widths: 55 45", "   :class: modules")
 ATTRIBUTES = {"attribute", "data", "property"}
+OBJECT = re.compile("<[^<>]*>")
 
 
 @dataclass
@@ -242,15 +244,19 @@ def keep_colons(app: Sphinx, what, name, obj, options, lines: list[str]) -> None
         lines[:0] = ["..", ""]
 
 
-def write_factories(app: Sphinx, what, name, obj, options, arguments, returned):
-    """Write a field's default that a factory makes as ``...``.
+def write_objects(app: Sphinx, what, name, obj, options, arguments, returned):
+    """Write a default that is an object, such as ``<factory>``, as ``...``.
 
-    The text of dataclasses is not Python, so Sphinx could not parse the signature.
+    Its text is not Python, so Sphinx could not parse the signature.
 
-    >>> write_factories(None, "class", "", None, None, "(x: list = <factory>)", None)
-    ('(x: list = ...)', None)
+    >>> text = "(x: list = <factory>, f: Callable = <function A.<lambda>>)"
+    >>> write_objects(None, "class", "", None, None, text, None)
+    ('(x: list = ..., f: Callable = ...)', None)
     """
-    return arguments and arguments.replace("<factory>", "..."), returned
+    inner = None
+    while arguments and arguments != inner:
+        inner, arguments = arguments, OBJECT.sub("...", arguments)
+    return arguments, returned
 
 
 def import_library(app: Sphinx, env, docnames: list[str]) -> None:
@@ -326,6 +332,6 @@ def connect(app: Sphinx) -> None:
     app.connect("env-before-read-docs", import_library)
     app.add_directive("modules", Modules)
     app.connect("autodoc-skip-member", skip_checks)
-    app.connect("autodoc-process-signature", write_factories)
+    app.connect("autodoc-process-signature", write_objects)
     # Before napoleon, which is at priority 500.
     app.connect("autodoc-process-docstring", keep_colons, priority=400)

@@ -66,6 +66,8 @@ def mend_page(app: Sphinx, pagename, templatename, context, doctree) -> None:
         context["generate_toctree_html"] = tree
     if "body" in context:
         context["body"] = mend_body(context["body"])
+    if pagename == "_modules/index":
+        context["body"] = one_list(context["body"])
 
 
 def _labelled(tree: str) -> str:
@@ -149,6 +151,17 @@ def mend_body(body: str) -> str:
 def _as_blocks(match: re.Match) -> str:
     rows = match[2].replace("<dd>", "<div>").replace("</dd>", "</div>")
     return f'{match[1]}<div class="parameters">{rows}</div>'
+
+
+def one_list(body: str) -> str:
+    """Make one list of nested ones: Sphinx writes a list as a child of another.
+
+    >>> one_list("<h1>Code</h1><ul><li>a</li><ul><li>a.b</li></ul></ul>")
+    '<h1>Code</h1><ul><li>a</li><li>a.b</li></ul>'
+    """
+    before, opening, items = body.partition("<ul>")
+    items = items.replace("<ul>", "").replace("</ul>", "")
+    return f"{before}{opening}{items}</ul>" if opening else body
 
 
 # --- Assets -------------------------------------------------------------------------
