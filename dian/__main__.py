@@ -41,7 +41,7 @@ Commit = Annotated[
 shown = {"traceback": False}
 
 
-def _flag(name: str, help_: str, **options: Any) -> type[bool]:
+def _flag(name: str, help_: str, **options: Any) -> Any:
     """Return the type of an option that is given or not, without a ``--no-`` form."""
     return Annotated[bool, typer.Option(f"--{name}", help=help_, **options)]
 

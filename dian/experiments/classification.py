@@ -178,7 +178,6 @@ def classifiers(
             run=partial(run, build),
             smoke_settings=smoke_settings,
             checksums=data.CHECKSUMS,
-            quick_checksums=data.SAMPLE_CHECKSUMS,
             n_seed=n_seed,
         )
         for name, settings in named.items()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from dian.data import CHECKSUMS, SAMPLE_CHECKSUMS
+from dian.data import CHECKSUMS
 from dian.diffusion.ema import EMA
 from dian.diffusion.likelihood import bound_weight
 from dian.diffusion.process import Model, draw_training_noise, training_loss
@@ -354,7 +354,6 @@ EXPERIMENTS = tuple(
         run=run,
         smoke_settings=smoke_settings,
         checksums=CHECKSUMS | checksums(),
-        quick_checksums=SAMPLE_CHECKSUMS,
         n_seed=1,
     )
     for name, settings in EXPERIMENTS_BY_NAME.items()
