@@ -1,6 +1,7 @@
 """Pages are made again when, and only when, what they depend on has changed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -243,3 +244,11 @@ def test_a_key_names_every_dependency(project):
         *(f"{NAME}/record.json", "dian_sphinx/figures.py"),
         "sample/fashion-mnist-sample.npz",
     } <= key.keys()
+
+
+def test_no_line_break_of_a_text_is_lost(root):
+    """Sphinx-gallery leaves out what is beside ``# %%``, and a heading needs its line."""
+    lost = re.compile(r"^# %% *\S|^#.*-{6,} \S", re.M)
+    scripts = sorted((root / "gallery").rglob("plot_*.py"))
+    assert scripts
+    assert not [s.name for s in scripts if lost.search(s.read_text("utf-8"))]
