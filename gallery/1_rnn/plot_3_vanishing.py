@@ -85,8 +85,8 @@ stretched = ACTIVATIONS["sigmoid"]
 stretched = 4 * stretched.derivative(stretched.apply_(2 * a))
 
 fig, ax = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
-for (name, derivative), style in zip(derivative_of.items(), ("-", "--", "-."), strict=True):
-    ax.plot(a, derivative, style, label=name)
+for name, style in zip(derivative_of, ("-", "--", "-."), strict=True):
+    ax.plot(a, derivative_of[name], style, label=name)
 ax.plot(a[::5], stretched[::5], "k.", label="logistic: $4\\sigma'(2a)$")
 ax.set_title("Slopes of the activations")
 ax.set(xlabel="pre-activation $a$", ylabel="derivative $\\varphi'(a)$")

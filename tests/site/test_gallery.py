@@ -247,7 +247,7 @@ def test_a_key_names_every_dependency(project):
 
 
 def test_no_line_break_of_a_text_is_lost(root):
-    """Sphinx-gallery leaves out what is beside ``# %%``, and a heading needs its line."""
+    """Text beside ``# %%`` is left out, and a heading needs a line of its own."""
     lost = re.compile(r"^# %% *\S|^#.*-{6,} \S", re.M)
     scripts = sorted((root / "gallery").rglob("plot_*.py"))
     assert scripts
