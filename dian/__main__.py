@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from json import dumps as to_json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -38,31 +38,27 @@ Recorded = Annotated[str, typer.Argument(help="Name of a record; see `list`.")]
 Commit = Annotated[
     str | None, typer.Option(help="Commit hash to record if git is unavailable.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 shown = {"traceback": False}
 
 
-def _print_version(wanted: bool | None) -> None:
+def _flag(name: str, help_: str, **options: Any) -> Any:
+    """Return the type of an option that is given or not, without a ``--no-`` form."""
+    return Annotated[bool, typer.Option(f"--{name}", help=help_, **options)]
+
+
+def _print_version(wanted: bool) -> bool:
     if wanted:
         print(f"dian {dian.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
 def options(
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error.")
-    ] = False,
-    version: Annotated[
-        bool | None,
-        typer.Option(
-            "--version",
-            help="Print the version.",
-            callback=_print_version,
-            is_eager=True,
-        ),
-    ] = None,
+    debug: _flag("debug", "Show the traceback of an error.") = False,
+    version: _flag(
+        "version", "Print the version.", callback=_print_version, is_eager=True
+    ) = False,
 ) -> None:
     """Take the options of all commands."""
     shown["traceback"] = debug
@@ -70,9 +66,7 @@ def options(
 
 @app.command("list")
 def list_(
-    long: Annotated[
-        bool, typer.Option("--long", help="Add the result, size and time of records.")
-    ] = False,
+    long: _flag("long", "Add the result, size and time of records.") = False,
 ) -> None:
     """List the experiments and the records."""
     recorded = set(record_names())
@@ -150,16 +144,12 @@ def train(
     name: Name,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.")] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A dry run of seconds on bundled images.")
-    ] = False,
+    quick: _flag("quick", "A dry run of seconds on bundled images.") = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write records to.")
     ] = None,
     commit: Commit = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Resume an interrupted training run.")
-    ] = False,
+    resume: _flag("resume", "Resume an interrupted training run.") = False,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder to write losses to, for TensorBoard.")
     ] = None,
@@ -219,10 +209,8 @@ def audit(
     names: Annotated[
         list[str] | None, typer.Argument(help="Records. Default: all.")
     ] = None,
-    replay: Annotated[
-        bool, typer.Option("--replay", help="Re-run each experiment at reduced scale.")
-    ] = False,
-    json: Json = False,
+    replay: _flag("replay", "Re-run each experiment at reduced scale.") = False,
+    json: _flag("json", "Print JSON.") = False,
 ) -> None:
     """Report whether each record is fresh, stale or damaged, and what changed.
 
@@ -258,10 +246,8 @@ def verify(
             help="Claims (R5), chapters (rnn) or equations (eq-mask, 17). Default: all."
         ),
     ] = None,
-    mutants: Annotated[
-        bool, typer.Option("--mutants", help="Run the mutants, too.")
-    ] = False,
-    json: Json = False,
+    mutants: _flag("mutants", "Run the mutants, too.") = False,
+    json: _flag("json", "Print JSON.") = False,
     results: Annotated[
         Path | None,
         typer.Option(help="File that keeps results: only what changed is checked."),
@@ -275,7 +261,10 @@ def verify(
         reports = cache.renew(results, lambda changed: _verify(changed, mutants=True))
     else:
         reports = _verify(ids or [], mutants=mutants)
-    print(to_json(reports, indent=1) if json else _table(reports))
+    if json:
+        print(to_json(reports, indent=1))
+    else:
+        _print_claims(reports)
     failed = [f"{r['id']} ({_found(r)})" for r in reports if not r["passed"]]
     survived = [
         f"{r['id']} ({m['what']}: {m['by']})"
@@ -307,21 +296,19 @@ def _found(report: dict) -> str:
     return report["error"] or f"residual {report['residual']:.1e}"
 
 
-def _table(reports: list[dict]) -> str:
-    """Draw the table of all claims, and count them."""
+def _print_claims(reports: list[dict]) -> None:
+    """Print the table of all claims, and count them."""
     table = Table("ID", "statement", "kind", "residual", "tolerance", "seconds", "")
     for r in reports:
         mark = "✓" if r["passed"] else "✗"
         row = (r["id"], r["title"], r["kinds"], _found(r), f"{r['tolerance']:.0e}")
         table.add_row(*row, f"{r['seconds']:.2f}", mark)
-    console = Console()
-    with console.capture() as drawn:
-        console.print(table)
+    Console().print(table)
     killed = [m["caught"] for r in reports for m in r["mutants"]]
     tally = f"{sum(r['passed'] for r in reports)} claims hold"
     if killed:
         tally += f", {sum(killed)} of {len(killed)} mutants were killed"
-    return f"{drawn.get()}{tally}"
+    print(tally)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
 from dian.diffusion.pixels import signed, unit
-from dian.errors import DianError
+from dian.errors import DianError, require_one_of
 from dian.runs.files import atomic_write, read_verified, verified
 
 CLASSES = (
@@ -140,9 +140,9 @@ def fashion_mnist(split: str, *, root: str | os.PathLike[str] | None = None) -> 
     --------
     >>> fashion_mnist("validation")
     Traceback (most recent call last):
-    ValueError: split must be 'train' or 'test', got 'validation'
+    ValueError: split must be one of train, test, got 'validation'
     """
-    _check_split(split)
+    require_one_of("split", split, _PREFIX)
     folder = find(root) or download()
     images = bytearray(_read_file(folder, f"{_PREFIX[split]}-images-idx3-ubyte"))
     labels = bytearray(_read_file(folder, f"{_PREFIX[split]}-labels-idx1-ubyte"))
@@ -175,7 +175,7 @@ def sample(split: str) -> Images:
     >>> train.index[-1]
     tensor(1109)
     """
-    _check_split(split)
+    require_one_of("split", split, _PREFIX)
     [(name, checksum)] = SAMPLE_CHECKSUMS.items()
     content = read_verified(SAMPLE_FOLDER / name, checksum, "install dian again")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -265,11 +265,6 @@ def download(root: str | os.PathLike[str] | None = None) -> Path:
         ) from None
     finally:
         socket.setdefaulttimeout(before)
-
-
-def _check_split(split: str) -> None:
-    if split not in _PREFIX:
-        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
 
 
 def _folder(name: str | os.PathLike[str]) -> Path:

@@ -1,7 +1,7 @@
 """Errors: the one that the command line prints, and the check of an argument."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 
@@ -35,6 +35,17 @@ def require(condition: object, message: str) -> None:
     """
     if not condition:
         raise ValueError(message)
+
+
+def require_one_of(name: str, value: object, valid: Collection[str]) -> None:
+    """Raise a :class:`ValueError` unless a value is one of these.
+
+    >>> require_one_of("layout", "whole", ["interleaved", "half"])
+    Traceback (most recent call last):
+    ValueError: layout must be one of interleaved, half, got 'whole'
+    """
+    known = ", ".join(valid)
+    require(value in valid, f"{name} must be one of {known}, got {value!r}")
 
 
 def kind(tensor: Any) -> str:

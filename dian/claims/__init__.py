@@ -11,6 +11,7 @@ There is one module for each subject; :mod:`dian.claims.verify` runs them.
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 KINDS = {
     "S": "symbolic: the difference simplifies to exactly 0",
@@ -53,31 +54,28 @@ class Claim:
     title: str
     equations: tuple[str, ...]
     """Labels of the numbered equations that it covers."""
-    kinds: tuple[str, ...]
+    kinds: str
+    """Letters of :data:`KINDS`, separated by spaces."""
     tolerance: float
     source: str
     """Paper and equation."""
-    assumptions: str
     subjects: tuple[ModuleType, ...]
     """Modules under test. A mutant changes the first, unless it names another."""
     mutants: tuple[Mutant, ...]
     check: Callable[..., float]
     """Returns the largest relative difference found."""
+    assumptions: str = "none"
+
+    def __post_init__(self):
+        if set(self.kinds.split()) - set(KINDS):
+            known = " ".join(KINDS)
+            raise ValueError(f"kinds must be some of {known}, got {self.kinds!r}")
 
 
 def claim(
-    id_: str,
-    title: str,
-    *,
-    equations: tuple[str, ...],
-    kinds: str,
-    tolerance: float,
-    source: str,
-    subjects: tuple[ModuleType, ...],
-    mutants: tuple[Mutant, ...],
-    assumptions: str = "none",
+    id_: str, title: str, **fields: Any
 ) -> Callable[[Callable[..., float]], Callable[..., float]]:
-    """Mark a function as the check of a claim; see :class:`Claim` for the fields.
+    """Mark a function as the check of a claim with these fields of :class:`Claim`.
 
     Examples
     --------
@@ -89,23 +87,9 @@ def claim(
     >>> two_and_two.claim.id
     'X1'
     """
-    unknown = set(kinds.split()) - set(KINDS)
-    if unknown:
-        raise ValueError(f"kinds must be some of {' '.join(KINDS)}, got {kinds!r}")
 
     def mark(check: Callable[..., float]) -> Callable[..., float]:
-        check.claim = Claim(
-            id=id_,
-            title=title,
-            equations=equations,
-            kinds=tuple(kinds.split()),
-            tolerance=tolerance,
-            source=source,
-            assumptions=assumptions,
-            subjects=subjects,
-            mutants=mutants,
-            check=check,
-        )
+        check.claim = Claim(id_, title, check=check, **fields)
         return check
 
     return mark

@@ -187,7 +187,7 @@ def report(claim: Claim, *, mutants: bool) -> dict[str, Any]:
         "title": claim.title,
         "statement": inspect.getdoc(claim.check),
         "equations": list(claim.equations),
-        "kinds": " ".join(claim.kinds),
+        "kinds": claim.kinds,
         "tolerance": claim.tolerance,
         "source": claim.source,
         "assumptions": claim.assumptions,

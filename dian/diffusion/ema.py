@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from dian.errors import require
+
 
 def ema_update(
     theta_bar: Sequence[Tensor], theta: Sequence[Tensor], decay: float
@@ -63,8 +65,7 @@ class EMA:
     """
 
     def __init__(self, parameters: Iterable[tuple[str, Tensor]], decay: float):
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        require(0 <= decay < 1, f"decay must be in [0, 1), got {decay}")
         self.decay = decay
         self.average = {name: p.detach().clone() for name, p in parameters}
 
@@ -82,9 +83,8 @@ class EMA:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the averages from a checkpoint."""
-        if state.keys() != self.average.keys():
-            wrong = sorted(state.keys() ^ self.average.keys())
-            raise ValueError(f"state must hold the averaged parameters, not {wrong}")
+        wrong = sorted(state.keys() ^ self.average.keys())
+        require(not wrong, f"state must hold the averaged parameters, not {wrong}")
         self.average = {
             name: mean.clone().copy_(state[name]) for name, mean in self.average.items()
         }

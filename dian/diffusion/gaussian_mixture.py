@@ -19,6 +19,11 @@ from torch import Tensor
 
 from dian.diffusion.schedule import check_steps
 
+Points = Float64[Tensor, "*batch d"]
+"""Points with ``d`` entries each."""
+AlphaBar = Float64[Tensor, "#*batch"]
+r""":math:`\bar\alpha_t` of each point, or of all of them."""
+
 
 class Mixture(NamedTuple):
     r"""The distribution :math:`\sum_k w_k\, \mathcal N(m_k, s_k^2 I)`."""
@@ -99,9 +104,7 @@ def noised(
 
 
 def log_parts(
-    mixture: Mixture,
-    x: Float64[Tensor, "*batch d"],
-    alpha_bar: Float64[Tensor, "#*batch"],
+    mixture: Mixture, x: Points, alpha_bar: AlphaBar
 ) -> Float64[Tensor, "*batch part"]:
     r"""Return :math:`\ln w_k\, \mathcal N(x; \sqrt{\bar\alpha_t}\, m_k, v_k I)`.
 
@@ -118,11 +121,7 @@ def log_parts(
     return mixture.weight.log() - 0.5 * (square / v + normalised)
 
 
-def score(
-    mixture: Mixture,
-    x: Float64[Tensor, "*batch d"],
-    alpha_bar: Float64[Tensor, "#*batch"],
-) -> Float64[Tensor, "*batch d"]:
+def score(mixture: Mixture, x: Points, alpha_bar: AlphaBar) -> Points:
     r"""Return the score :math:`\nabla \ln q_t(x)`, the gradient of the log-density.
 
     .. math::
@@ -138,11 +137,7 @@ def score(
     return -((r / v)[..., None] * (x[..., None, :] - m)).sum(-2)
 
 
-def optimal_epsilon(
-    mixture: Mixture,
-    x: Float64[Tensor, "*batch d"],
-    alpha_bar: Float64[Tensor, "#*batch"],
-) -> Float64[Tensor, "*batch d"]:
+def optimal_epsilon(mixture: Mixture, x: Points, alpha_bar: AlphaBar) -> Points:
     r"""Return the optimal prediction of the noise, its conditional mean.
 
     .. math::
@@ -186,17 +181,13 @@ def optimal_denoiser(
 class PosteriorX0(NamedTuple):
     r"""Mean and variance of :math:`x_0` given :math:`x_t`."""
 
-    mean: Float64[Tensor, "*batch d"]
+    mean: Points
     r""":math:`\mathbb E[x_0 \mid x_t]`."""
     variance: Float64[Tensor, "*batch"]
     r""":math:`\frac1d \operatorname{tr} \operatorname{Cov}(x_0 \mid x_t)`."""
 
 
-def posterior_x0(
-    mixture: Mixture,
-    x: Float64[Tensor, "*batch d"],
-    alpha_bar: Float64[Tensor, "#*batch"],
-) -> PosteriorX0:
+def posterior_x0(mixture: Mixture, x: Points, alpha_bar: AlphaBar) -> PosteriorX0:
     r"""Return mean and variance of :math:`x_0` given :math:`x_t`.
 
     In component :math:`k` both are those of a Gaussian,

@@ -31,18 +31,20 @@ from dian.diffusion.sampling import (
     reverse_mean,
     reverse_variance,
 )
-from dian.diffusion.schedule import NoiseSchedule, at_step
+from dian.diffusion.schedule import Images, NoiseSchedule, at_step
+
+Entries = Float[Tensor, "*n"]
+"""One number for each entry of some images."""
+Variances = Float[Tensor, "#*n"]
+"""One number for each entry, or for several of them."""
 
 Decoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Takes images, means and variances, and returns the log-probability of each entry."""
 
 
 def gaussian_kl(
-    mean_1: Float[Tensor, "*n"],
-    variance_1: Float[Tensor, "#*n"],
-    mean_2: Float[Tensor, "*n"],
-    variance_2: Float[Tensor, "#*n"],
-) -> Float[Tensor, "*n"]:
+    mean_1: Entries, variance_1: Variances, mean_2: Entries, variance_2: Variances
+) -> Entries:
     r"""Return the Kullback-Leibler divergence of two Gaussians, entry by entry.
 
     .. math::
@@ -62,9 +64,7 @@ def gaussian_kl(
 
 
 def discrete_log_probability(
-    x_0: Float[Tensor, "*n"],
-    mean: Float[Tensor, "*n"],
-    variance: Float[Tensor, "#*n"],
+    x_0: Entries, mean: Entries, variance: Variances
 ) -> Float64[Tensor, "*n"]:
     r"""Return the log-probability of each pixel under a discretized Gaussian.
 
@@ -112,11 +112,7 @@ def discrete_log_probability(
     return log_b + torch.log(-torch.expm1(log_a - log_b))
 
 
-def log_density(
-    x_0: Float[Tensor, "*n"],
-    mean: Float[Tensor, "*n"],
-    variance: Float[Tensor, "#*n"],
-) -> Float[Tensor, "*n"]:
+def log_density(x_0: Entries, mean: Entries, variance: Variances) -> Entries:
     r"""Return :math:`\ln \mathcal N(x_0; \mu, \sigma^2)`, for continuous data.
 
     >>> one = torch.ones(1)
@@ -126,7 +122,7 @@ def log_density(
     return -0.5 * ((x_0 - mean) ** 2 / variance + (2 * math.pi * variance).log())
 
 
-def bits_per_dimension(nats: Float[Tensor, "*n"], d: int) -> Float[Tensor, "*n"]:
+def bits_per_dimension(nats: Entries, d: int) -> Entries:
     r"""Convert nats for ``d`` entries to bits per entry: :math:`L / (d \ln 2)`.
 
     >>> bits_per_dimension(torch.tensor(784 * math.log(256)), 784)
@@ -135,9 +131,7 @@ def bits_per_dimension(nats: Float[Tensor, "*n"], d: int) -> Float[Tensor, "*n"]
     return nats / (d * math.log(2))
 
 
-def prior_term(
-    schedule: NoiseSchedule, x_0: Float[Tensor, "batch *x"]
-) -> Float[Tensor, "batch"]:
+def prior_term(schedule: NoiseSchedule, x_0: Images) -> Float[Tensor, "batch"]:
     r"""Return :math:`L_T = D(q(x_T \mid x_0) \,\Vert\, \mathcal N(0, I))`.
 
     It has no parameters: it measures what :math:`x_T` retains of the image. Equation 5
@@ -167,9 +161,9 @@ class BoundTerm(NamedTuple):
 def bound_term(
     schedule: NoiseSchedule,
     model: Model | Denoiser,
-    x_0: Float[Tensor, "batch *x"],
+    x_0: Images,
     t: Int[Tensor, "batch"],
-    epsilon: Float[Tensor, "batch *x"],
+    epsilon: Images,
     *,
     variance: str | Float64[Tensor, "n"] = "beta",
     decoder: Decoder = discrete_log_probability,
@@ -232,7 +226,7 @@ class Bound(NamedTuple):
 def variational_bound(
     schedule: NoiseSchedule,
     model: Model | Denoiser,
-    x_0: Float[Tensor, "batch *x"],
+    x_0: Images,
     *,
     variance: str | Float64[Tensor, "n"] = "beta",
     decoder: Decoder = discrete_log_probability,

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
+from dian.errors import require
+
 
 def unit(pixels: UInt8[Tensor, "*n"]) -> Float32[Tensor, "*n"]:
     """Scale bytes to [0, 1], the range in which classifiers see them.
@@ -31,6 +33,6 @@ def to_bytes(x: Float[Tensor, "*n"]) -> UInt8[Tensor, "*n"]:
     >>> to_bytes(torch.tensor([-1.0, -0.6, 1.2]))
     tensor([  0,  51, 255], dtype=torch.uint8)
     """
-    if x.isnan().any():
-        raise ValueError(f"x must hold numbers, got NaN in {x.isnan().sum()} pixels")
+    missing = x.isnan().sum()
+    require(missing == 0, f"x must hold numbers, got NaN in {missing} pixels")
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

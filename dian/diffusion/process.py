@@ -31,7 +31,8 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from dian.diffusion.schedule import NoiseSchedule, Steps, at_step
+from dian.diffusion.schedule import Images, NoiseSchedule, Steps, at_step
+from dian.errors import require, require_one_of
 
 Model = Callable[[Tensor, Tensor], Tensor]
 """Takes :math:`x_t` and a timestep for each image, and returns a tensor like
@@ -41,12 +42,7 @@ PREDICTION_TYPES = ("epsilon", "x_0", "v", "mu", "score")
 """What a model may predict; each determines the others."""
 
 
-def q_sample(
-    schedule: NoiseSchedule,
-    x_0: Float[Tensor, "batch *x"],
-    t: Steps,
-    epsilon: Float[Tensor, "batch *x"],
-) -> Float[Tensor, "batch *x"]:
+def q_sample(schedule: NoiseSchedule, x_0: Images, t: Steps, epsilon: Images) -> Images:
     r"""Sample :math:`q(x_t \mid x_0)`: add the noise of timestep :math:`t` at once.
 
     .. math::
@@ -128,11 +124,11 @@ def posterior(schedule: NoiseSchedule) -> Posterior:
 
 def training_target(
     schedule: NoiseSchedule,
-    x_0: Float[Tensor, "batch *x"],
+    x_0: Images,
     t: Steps,
-    epsilon: Float[Tensor, "batch *x"],
+    epsilon: Images,
     prediction_type: str = "epsilon",
-) -> Float[Tensor, "batch *x"]:
+) -> Images:
     r"""Return what a model should predict at :math:`x_t`.
 
     Parameters
@@ -172,11 +168,11 @@ def training_target(
 
 def predict_x0(
     schedule: NoiseSchedule,
-    x_t: Float[Tensor, "batch *x"],
+    x_t: Images,
     t: Steps,
-    prediction: Float[Tensor, "batch *x"],
+    prediction: Images,
     prediction_type: str = "epsilon",
-) -> Float[Tensor, "batch *x"]:
+) -> Images:
     r"""Return the clean image :math:`\hat x_0` that a prediction amounts to.
 
     Parameters
@@ -222,11 +218,8 @@ def predict_x0(
 
 
 def predict_epsilon(
-    schedule: NoiseSchedule,
-    x_t: Float[Tensor, "batch *x"],
-    t: Steps,
-    x_0: Float[Tensor, "batch *x"],
-) -> Float[Tensor, "batch *x"]:
+    schedule: NoiseSchedule, x_t: Images, t: Steps, x_0: Images
+) -> Images:
     r"""Return the noise that takes :math:`x_0` to :math:`x_t`, for :math:`t \ge 1`.
 
     .. math::
@@ -243,10 +236,8 @@ def predict_epsilon(
 
 
 def draw_training_noise(
-    schedule: NoiseSchedule,
-    x_0: Float[Tensor, "batch *x"],
-    generator: torch.Generator | None = None,
-) -> tuple[Int[Tensor, "batch"], Float[Tensor, "batch *x"]]:
+    schedule: NoiseSchedule, x_0: Images, generator: torch.Generator | None = None
+) -> tuple[Int[Tensor, "batch"], Images]:
     r"""Draw :math:`t` and :math:`\epsilon` of :func:`training_loss` for each image."""
     T, place = schedule.T, x_0.device if generator is None else generator.device
     # 3: t ~ Uniform({1, ..., T}), for each image x_0 ~ q(x_0) of line 2
@@ -259,7 +250,7 @@ def draw_training_noise(
 def training_loss(
     schedule: NoiseSchedule,
     model: Model,
-    x_0: Float[Tensor, "batch *x"],
+    x_0: Images,
     *,
     prediction_type: str = "epsilon",
     weight: Float64[Tensor, "n"] | None = None,
@@ -325,7 +316,7 @@ def training_loss(
 
 
 def signal_and_noise(
-    schedule: NoiseSchedule, t: Steps, x: Float[Tensor, "batch *x"], first: int = 0
+    schedule: NoiseSchedule, t: Steps, x: Images, first: int = 0
 ) -> tuple[Float[Tensor, "batch ..."] | float, Float[Tensor, "batch ..."] | float]:
     r"""Return :math:`\sqrt{\bar\alpha_t}` and :math:`\sqrt{1 - \bar\alpha_t}`.
 
@@ -358,12 +349,10 @@ def check_images(x_0: Tensor) -> None:
 
 def check_shape(what: str, found: Tensor, like: Tensor) -> None:
     """Check that two tensors have the same shape: others might be broadcast."""
-    if found.shape != like.shape:
-        raise ValueError(f"{what} {tuple(like.shape)}, got {tuple(found.shape)}")
+    shapes = f"{tuple(like.shape)}, got {tuple(found.shape)}"
+    require(found.shape == like.shape, f"{what} {shapes}")
 
 
 def check_prediction_type(prediction_type: str) -> None:
     """Check that a prediction type is known."""
-    if prediction_type not in PREDICTION_TYPES:
-        known = ", ".join(PREDICTION_TYPES)
-        raise ValueError(f"prediction_type must be {known}, got {prediction_type!r}")
+    require_one_of("prediction_type", prediction_type, PREDICTION_TYPES)

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from dian.errors import require
+
 Array = Tensor | np.ndarray
 _CHUNK = 1024  # rows of a matrix of distances that are in memory at once
 
@@ -122,8 +124,7 @@ def nearest(
     (5.0, 0)
     """
     X, Y = _features(X, Y)
-    if not 1 <= k <= len(Y):
-        raise ValueError(f"k must be 1 to {len(Y)}, the items of Y, got {k}")
+    require(1 <= k <= len(Y), f"k must be 1 to {len(Y)}, the items of Y, got {k}")
     found = [_distances(x, Y).topk(k, largest=False) for x in X.split(_CHUNK)]
     distance, index = (torch.cat(parts) for parts in zip(*found, strict=True))
     return distance, index
@@ -151,8 +152,8 @@ def in_manifold(
     tensor([ True, False])
     """
     X, Y = _features(X, Y)
-    if not 1 <= k < len(Y):
-        raise ValueError(f"k must be 1 to {len(Y) - 1}, the others in Y, got {k}")
+    n = len(Y) - 1
+    require(1 <= k <= n, f"k must be 1 to {n}, the others in Y, got {k}")
     radius = nearest(Y, Y, k + 1)[0][:, -1]  # the nearest of all is the item itself
     return torch.cat([(_distances(x, Y) <= radius).any(1) for x in X.split(_CHUNK)])
 
@@ -186,10 +187,9 @@ def precision_recall(
     >>> precision_recall(torch.tensor([[0.0], [0.5], [1.0], [0.2]]), data, k=1)
     (1.0, 0.5)
     """
-    if len(samples) != len(data):
-        raise ValueError(
-            f"expected as many samples as data, {len(data)}, got {len(samples)}"
-        )
+    n = len(data)
+    message = f"expected as many samples as data, {n}, got {len(samples)}"
+    require(len(samples) == n, message)
     precision = in_manifold(samples, data, k).double().mean().item()
     recall = in_manifold(data, samples, k).double().mean().item()
     return precision, recall
@@ -203,9 +203,9 @@ def _distances(x: Tensor, Y: Tensor) -> Tensor:
 def _features(X: Array, Y: Array, least: int = 1) -> tuple[Tensor, Tensor]:
     X, Y = torch.as_tensor(X), torch.as_tensor(Y)
     same = X.ndim == Y.ndim == 2 and X.shape[1] == Y.shape[1]
-    if not same or min(len(X), len(Y)) < least:
-        raise ValueError(
-            f"X and Y must be (items, features), {least} items or more, with the same "
-            f"features, got {tuple(X.shape)} and {tuple(Y.shape)}"
-        )
+    require(
+        same and min(len(X), len(Y)) >= least,
+        f"X and Y must be (items, features), {least} items or more, with the same "
+        f"features, got {tuple(X.shape)} and {tuple(Y.shape)}",
+    )
     return X, Y

@@ -13,7 +13,7 @@ from numbers import Integral
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 from dian.diffusion.process import (
@@ -27,7 +27,15 @@ from dian.diffusion.process import (
     signal_and_noise,
     standard_normal,
 )
-from dian.diffusion.schedule import NoiseSchedule, Steps, as_steps, at_step, check_steps
+from dian.diffusion.schedule import (
+    Images,
+    NoiseSchedule,
+    Steps,
+    as_steps,
+    at_step,
+    check_steps,
+)
+from dian.errors import require
 
 Noise = Callable[[int], Tensor]
 """Returns the standard normal :math:`z` of timestep :math:`t`."""
@@ -43,8 +51,8 @@ class Denoised(NamedTuple):
     \hat\epsilon`, also if :math:`\hat x_0` is clipped.
     """
 
-    x_0: Float[Tensor, "batch *x"]
-    epsilon: Float[Tensor, "batch *x"]
+    x_0: Images
+    epsilon: Images
 
 
 @dataclass(frozen=True)
@@ -78,12 +86,10 @@ class Denoiser:
 
     def __post_init__(self):
         check_prediction_type(self.prediction_type)
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip must be above 0, or None, got {self.clip}")
+        fits = self.clip is None or self.clip > 0
+        require(fits, f"clip must be above 0, or None, got {self.clip}")
 
-    def __call__(
-        self, schedule: NoiseSchedule, x_t: Float[Tensor, "batch *x"], t: Steps
-    ) -> Denoised:
+    def __call__(self, schedule: NoiseSchedule, x_t: Images, t: Steps) -> Denoised:
         r"""Return :math:`\hat x_0`, and the :math:`\hat\epsilon` that belongs to it."""
         prediction = self.model(x_t, as_steps(t, x_t))
         x_0 = predict_x0(schedule, x_t, t, prediction, self.prediction_type)
@@ -98,11 +104,8 @@ def as_denoiser(model: Model | Denoiser) -> Denoiser:
 
 
 def reverse_mean(
-    schedule: NoiseSchedule,
-    x_t: Float[Tensor, "batch *x"],
-    t: Steps,
-    epsilon: Float[Tensor, "batch *x"],
-) -> Float[Tensor, "batch *x"]:
+    schedule: NoiseSchedule, x_t: Images, t: Steps, epsilon: Images
+) -> Images:
     r"""Return the mean of a reverse transition, from the noise.
 
     .. math::
@@ -152,8 +155,8 @@ def reverse_variance(
     """
     if isinstance(variance, Tensor):
         check_shape("variance, from index 0 to T, must be", variance, schedule.beta)
-        if not (variance[1:] >= 0).all():
-            raise ValueError(f"variance must be >= 0, got {variance[1:].min()}")
+        least = variance[1:].min()
+        require(least >= 0, f"variance must be >= 0, got {least}")
         return variance
     if variance in ("beta", "fixed_large"):
         return schedule.beta
@@ -171,14 +174,14 @@ def reverse_variance(
 def ddpm_sample(
     schedule: NoiseSchedule,
     model: Model | Denoiser,
-    x_T: Float[Tensor, "batch *x"],
+    x_T: Images,
     *,
     variance: str | Float64[Tensor, "n"] = "beta",
     start: int | None = None,
     generator: torch.Generator | None = None,
     noise: Noise | None = None,
     callback: Callback | None = None,
-) -> Float[Tensor, "batch *x"]:
+) -> Images:
     r"""Algorithm 2 of Ho et al., 2020: sample images from noise, in T reverse steps.
 
     .. math::
@@ -246,14 +249,14 @@ def ddpm_sample(
 def ddim_sample(
     schedule: NoiseSchedule,
     model: Model | Denoiser,
-    x_T: Float[Tensor, "batch *x"],
+    x_T: Images,
     *,
     steps: int | Sequence[int] = 50,
     eta: float = 0.0,
     generator: torch.Generator | None = None,
     noise: Noise | None = None,
     callback: Callback | None = None,
-) -> Float[Tensor, "batch *x"]:
+) -> Images:
     r"""Sample images from noise in fewer steps, with any amount of new noise (DDIM).
 
     From timestep :math:`t` to an earlier :math:`s`,
@@ -298,12 +301,9 @@ def ddim_sample(
     if isinstance(steps, Integral):
         steps = evenly_spaced_timesteps(T, steps)
     whole = len(steps) and all(isinstance(t, Integral) for t in steps)
-    if not whole or any(s >= t for s, t in pairwise([0, *steps, T + 1])):
-        raise ValueError(
-            f"steps must be integers increasing from 1 to {T}, got {steps}"
-        )
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta}")
+    fits = whole and all(s < t for s, t in pairwise([0, *steps, T + 1]))
+    require(fits, f"steps must be integers increasing from 1 to {T}, got {steps}")
+    require(0 <= eta <= 1, f"eta must lie in [0, 1], got {eta}")
     schedule, denoiser = schedule.to("cpu"), as_denoiser(model)
     noise = noise or (lambda _: standard_normal(x_T, generator))
     x = x_T
@@ -322,14 +322,14 @@ def ddim_sample(
 def interpolate(
     schedule: NoiseSchedule,
     model: Model | Denoiser,
-    x_0: Float[Tensor, "batch *x"],
-    y_0: Float[Tensor, "batch *x"],
+    x_0: Images,
+    y_0: Images,
     *,
     t: int,
     weight: float = 0.5,
     variance: str | Float64[Tensor, "n"] = "beta",
     generator: torch.Generator | None = None,
-) -> Float[Tensor, "batch *x"]:
+) -> Images:
     r"""Interpolate between images: noise both, mix, and sample from the mixture.
 
     .. math::
@@ -379,6 +379,5 @@ def evenly_spaced_timesteps(T: int, n: int) -> list[int]:
     >>> evenly_spaced_timesteps(1000, 4)
     [250, 500, 750, 1000]
     """
-    if not 1 <= n <= T:
-        raise ValueError(f"there can be 1 to {T} steps, got {n}")
+    require(1 <= n <= T, f"there can be 1 to {T} steps, got {n}")
     return [round(i * T / n) for i in range(1, n + 1)]

@@ -14,8 +14,13 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from dian.errors import require
+
 Steps = Int[Tensor, "batch"] | int
 """A timestep for each image, or one for all of them."""
+
+Images = Float[Tensor, "batch *x"]
+"""A batch of images, or of points, with any axes."""
 
 
 class NoiseSchedule(NamedTuple):
@@ -52,10 +57,10 @@ def make_schedule(beta: Float[Tensor, "T"] | Sequence[float]) -> NoiseSchedule:
     tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
     beta = torch.as_tensor(beta, dtype=torch.float64)
-    if beta.ndim != 1 or not len(beta):
-        raise ValueError(f"beta must be T >= 1 numbers, got shape {tuple(beta.shape)}")
-    if not ((beta > 0) & (beta < 1)).all():
-        raise ValueError(f"beta must lie in (0, 1), got {beta.min()} to {beta.max()}")
+    fits = beta.ndim == 1 and len(beta)
+    require(fits, f"beta must be T >= 1 numbers, got shape {tuple(beta.shape)}")
+    fits = ((beta > 0) & (beta < 1)).all()
+    require(fits, f"beta must lie in (0, 1), got {beta.min()} to {beta.max()}")
     beta = torch.cat([beta.new_zeros(1), beta])
     alpha = 1 - beta
     return NoiseSchedule(beta, alpha, alpha.cumprod(0))
@@ -140,7 +145,7 @@ def signal_to_noise(schedule: NoiseSchedule) -> Float64[Tensor, "n"]:
 
 
 def at_step(
-    table: Float64[Tensor, "n"], t: Steps, x: Float[Tensor, "batch *x"], first: int = 0
+    table: Float64[Tensor, "n"], t: Steps, x: Images, first: int = 0
 ) -> Float[Tensor, "batch ..."] | float:
     """Look a table up at the timestep of each image, shaped to broadcast against ``x``.
 
@@ -169,7 +174,7 @@ def at_step(
     return table.to(x.device)[t].to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
-def as_steps(t: Steps, x: Float[Tensor, "batch *x"]) -> Int[Tensor, "batch"]:
+def as_steps(t: Steps, x: Images) -> Int[Tensor, "batch"]:
     """Return a timestep for each image, as networks take it.
 
     >>> as_steps(7, torch.zeros(3, 1))
@@ -197,5 +202,5 @@ def check_steps(
     else:
         got = f"{t.dtype} {tuple(t.shape)}" if isinstance(t, Tensor) else repr(t)
         raise TypeError(f"t must be an int, or {len(x)} integers in a row, got {got}")
-    if low < first or high > last:
-        raise ValueError(f"t must be from {first} to {last}, got {low} to {high}")
+    fits = first <= low and high <= last
+    require(fits, f"t must be from {first} to {last}, got {low} to {high}")

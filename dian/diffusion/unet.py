@@ -19,6 +19,7 @@ from torch.nn.functional import silu
 
 from dian.attention.dot_product import fused_attention, scaled_dot_product_attention
 from dian.diffusion.schedule import Steps, as_steps, check_steps
+from dian.errors import require, require_one_of
 from dian.positions.sinusoidal import sinusoidal_encoding
 from dian.training.dropout import dropout_mask
 
@@ -103,11 +104,12 @@ class UNet(nn.Module):
         generator: torch.Generator | None = None,
         **changes,
     ):
-        if isinstance(config, str) and config not in PRESETS:
-            raise ValueError(f"config must be {', '.join(PRESETS)}, got {config!r}")
-        config = replace(PRESETS.get(config, config), **changes)
-        if config.width < 4 or config.width % 2:
-            raise ValueError(f"width must be even and 4 or more, got {config.width}")
+        if isinstance(config, str):
+            require_one_of("config", config, PRESETS)
+            config = PRESETS[config]
+        config = replace(config, **changes)
+        fits = config.width >= 4 and config.width % 2 == 0
+        require(fits, f"width must be even and 4 or more, got {config.width}")
         super().__init__()
         self.config = config
         # On "meta": torch would draw initial weights from the global generator.
@@ -166,15 +168,12 @@ class UNet(nn.Module):
     ) -> Float[Tensor, "batch c row column"]:
         """Return the prediction for images at timestep ``t``, from 1 on."""
         c, n = self.config.channels, 2 ** (len(self.config.multipliers) - 1)
-        if (
-            x_t.ndim != 4
-            or x_t.shape[1] != c
-            or any(size % n for size in x_t.shape[2:])
-        ):
-            raise ValueError(
-                f"x_t must be (batch, {c}, row, column), rows and columns multiples of "
-                f"{n}, got {tuple(x_t.shape)}"
-            )
+        fits = x_t.ndim == 4 and x_t.shape[1] == c
+        require(
+            fits and not any(size % n for size in x_t.shape[2:]),
+            f"x_t must be (batch, {c}, row, column), rows and columns multiples of "
+            f"{n}, got {tuple(x_t.shape)}",
+        )
         check_steps(t, x_t, first=1)
         t, w = as_steps(t, x_t), self.config.width
         e = sinusoidal_encoding(t - 1, w, 10_000 ** (w / (w - 2)), x_t.dtype)

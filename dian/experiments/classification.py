@@ -43,13 +43,6 @@ def load_splits(quick: bool) -> Split:
     return source("train"), source("test")
 
 
-def subset(images: data.Images, chosen: slice) -> data.Images:
-    """Return some of the images."""
-    return data.Images(
-        images.images[chosen], images.labels[chosen], images.index[chosen]
-    )
-
-
 def training_and_evaluation(settings: Recipe, split: Split) -> Split:
     """Return the images to train on, and those to evaluate on.
 
@@ -57,9 +50,9 @@ def training_and_evaluation(settings: Recipe, split: Split) -> Split:
     that on the test images.
     """
     train, test = split
-    train = subset(train, slice(settings.images))
+    train = train[: settings.images]
     if n := settings.held_out:
-        return subset(train, slice(-n)), subset(train, slice(-n, None))
+        return train[:-n], train[-n:]
     return train, test
 
 
@@ -73,10 +66,7 @@ def smoke_settings(
     """
     train, test = split
     n = n_batch * settings.batch_size - 1 + settings.held_out
-    return replace(settings, epochs=2), (
-        subset(train, slice(n)),
-        subset(test, slice(1000)),
-    )
+    return replace(settings, epochs=2), (train[:n], test[:1000])
 
 
 def run(build: Build, settings: Any, split: Split, job: Job) -> Outcome:
@@ -188,7 +178,6 @@ def classifiers(
             run=partial(run, build),
             smoke_settings=smoke_settings,
             checksums=data.CHECKSUMS,
-            quick_checksums=data.SAMPLE_CHECKSUMS,
             n_seed=n_seed,
         )
         for name, settings in named.items()

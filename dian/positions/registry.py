@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from dian.errors import require
+from dian.errors import require, require_one_of
 from dian.positions.alibi import AlibiBias
 from dian.positions.learned import AddLearned, LearnedPositions
 from dian.positions.rotary import RotaryEmbedding
@@ -48,8 +48,7 @@ def encoding(
     >>> encoding("none", 64, 4)
     {}
     """
-    known = ", ".join(ENCODINGS)
-    require(name in ENCODINGS, f"name must be one of {known}, got {name!r}")
+    require_one_of("name", name, ENCODINGS)
     if name == "sinusoidal":
         return {"encode": AddSinusoidal()}
     if name == "learned":

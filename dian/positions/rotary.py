@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Complex, Float, Float64, Int, Real
 from torch import Tensor, nn
 
-from dian.errors import kind, require
+from dian.errors import kind, require, require_one_of
 from dian.positions.sinusoidal import check_even, frequencies
 
 LAYOUTS = ("interleaved", "half")
@@ -375,10 +375,8 @@ def _angles(positions, omega) -> Tensor:
 def _table(x, omega, positions, offset, scale=1.0) -> tuple[Tensor, Tensor]:
     """Return the scaled cosine and sine for each vector and pair."""
     d, dtype = 2 * len(omega), torch.promote_types(x.dtype, torch.float32)
-    if x.ndim < 2 or x.shape[-1] != d:
-        raise ValueError(
-            f"x must be (..., n, {d}) for {d // 2} frequencies, got {kind(x)}"
-        )
+    fits = x.ndim >= 2 and x.shape[-1] == d
+    require(fits, f"x must be (..., n, {d}) for {d // 2} frequencies, got {kind(x)}")
     n = x.shape[-2]
     if positions is None and not torch.compiler.is_compiling():
         omega = omega.to(x.device)
@@ -389,11 +387,11 @@ def _table(x, omega, positions, offset, scale=1.0) -> tuple[Tensor, Tensor]:
         positions = torch.arange(n, device=x.device)
     *axes, last = getattr(positions, "shape", None) or [None]
     known = axes[:1] in ([], [1], [len(x)]) and len(axes) in (0, 1, x.ndim - 2)
-    if last != n or not known:
-        raise ValueError(
-            f"positions must be a tensor of shape ({n},), (batch, {n}), or with all "
-            f"leading axes of x, got {kind(positions)}"
-        )
+    require(
+        last == n and known,
+        f"positions must be a tensor of shape ({n},), (batch, {n}), or with all "
+        f"leading axes of x, got {kind(positions)}",
+    )
     if len(axes) == 1:  # of each sequence, and shared by its heads
         positions = positions.view(*axes, *[1] * (x.ndim - 3), n)
     angles = _angles(positions.to(x.device) + offset, omega)
@@ -401,8 +399,7 @@ def _table(x, omega, positions, offset, scale=1.0) -> tuple[Tensor, Tensor]:
 
 
 def _rotate(x, cos, sin, layout, out) -> Tensor:
-    known = layout in LAYOUTS
-    require(known, f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    require_one_of("layout", layout, LAYOUTS)
     wide = x.to(torch.promote_types(x.dtype, cos.dtype))
     if layout == "half":
         rotated = _rotate_half(wide, cos, sin)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dian.errors import require
+from dian.errors import require, require_one_of
 from dian.rnn.recurrence import RNN, output_forward
 from dian.training.dropout import dropout_mask
 
@@ -143,8 +143,7 @@ class RNNClassifier(nn.Module):
         **options,
     ):
         super().__init__()
-        known = readout in ("last", "mean")
-        require(known, f"readout must be 'last' or 'mean', got {readout!r}")
+        require_one_of("readout", readout, ("last", "mean"))
         self.input_size, self.readout = input_size, readout
         self.dropout, self.generator = dropout, generator
         if num_layers == 1 and not bidirectional:
@@ -171,70 +170,11 @@ class RNNClassifier(nn.Module):
         lengths
             Steps of each sequence before its padding. Default: all steps.
         """
-        states, last = self.rnn(_time_first(x, self.input_size), lengths=lengths)
+        states, last = self.rnn(time_first(x, self.input_size), lengths=lengths)
         read = last if self.readout == "last" else _mean(states, lengths)
         if self.dropout and self.training:
             read = read * dropout_mask(read, self.dropout, self.generator)
         return output_forward(read, self.W_hq, self.b_q)
-
-
-class TorchClassifier(nn.Module):
-    r"""Classify sequences by a recurrent layer of PyTorch, for comparison.
-
-    Parameters
-    ----------
-    cell
-        ``"rnn"`` (tanh), ``"lstm"`` or ``"gru"``.
-    input_size, hidden_size, num_classes
-        As in :class:`RNNClassifier`.
-    generator
-        The random-number generator of the initialization. The recurrent layer is
-        initialized as in PyTorch, :math:`U(\pm 1/\sqrt h)`, and the output layer as in
-        :class:`RNNClassifier`.
-
-    Examples
-    --------
-    >>> model = TorchClassifier("lstm", 28, 128, 10)
-    >>> model(torch.zeros(3, 28, 28)).shape
-    torch.Size([3, 10])
-    """
-
-    def __init__(
-        self,
-        cell: str,
-        input_size: int,
-        hidden_size: int,
-        num_classes: int,
-        *,
-        generator: torch.Generator | None = None,
-    ):
-        super().__init__()
-        known = ", ".join(CELLS)
-        require(cell in CELLS, f"cell must be one of {known}, got {cell!r}")
-        self.input_size = input_size
-        # Without values: torch would draw them from the global generator.
-        layer = CELLS[cell](input_size, hidden_size, device="meta")
-        self.rnn = layer.to_empty(device="cpu")
-        self.W_hq = nn.Parameter(torch.empty(hidden_size, num_classes))
-        self.b_q = nn.Parameter(torch.zeros(num_classes))
-        bound = hidden_size**-0.5
-        for parameter in self.rnn.parameters():
-            nn.init.uniform_(parameter, -bound, bound, generator=generator)
-        nn.init.xavier_uniform_(self.W_hq, generator=generator)
-
-    def forward(
-        self, x: Float[Tensor, "batch time feature"]
-    ) -> Float[Tensor, "batch q"]:
-        """Return the logits of each sequence."""
-        states, _ = self.rnn(_time_first(x, self.input_size))
-        return output_forward(states[-1], self.W_hq, self.b_q)
-
-
-CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-"""The recurrent layers of PyTorch by name.
-
-:meta hide-value:
-"""
 
 
 def as_sequence(
@@ -260,7 +200,7 @@ def as_sequence(
     return images.reshape(len(images), -1, d)
 
 
-def _time_first(x: Tensor, input_size: int) -> Tensor:
+def time_first(x: Tensor, input_size: int) -> Tensor:
     """Check sequences, and bring the time to the front."""
     require(
         x.ndim == 3 and x.shape[-1] == input_size and x.numel(),

@@ -23,7 +23,7 @@ from jaxtyping import Float, Inexact, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from dian.errors import kind, require
+from dian.errors import kind, require, require_one_of
 
 
 class Activation(NamedTuple):
@@ -461,8 +461,7 @@ def state_at_end(
 
 
 def _activation(name: str) -> Activation:
-    names = ", ".join(ACTIVATIONS)
-    require(name in ACTIVATIONS, f"activation must be one of {names}, got {name!r}")
+    require_one_of("activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]
 
 

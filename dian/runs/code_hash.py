@@ -9,7 +9,6 @@ time changed.
 
 import ast
 import json
-from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -62,12 +61,12 @@ def record_key(module: str, settings: Any, data: dict[str, str]) -> dict[str, An
 
 def fingerprint(path: Path) -> str:
     """Hash the syntax tree of a Python file, without comments and docstrings."""
-    return _parse(path, *_version(path)).tree
+    return _source(path).tree
 
 
 def strings(path: Path) -> frozenset[str]:
     """Return the string constants of a Python file, such as the records it loads."""
-    return _parse(path, *_version(path)).strings
+    return _source(path).strings
 
 
 def content_hash(path: Path) -> str:
@@ -102,19 +101,16 @@ def module_path(module: str) -> Path | None:
 
 def _closure(module: str | Path) -> dict[str, Path]:
     """Find the files of a module and of every module of the package it imports."""
-    found, seen, todo = {}, set(), [module]
+    found, todo = {}, [module]
     if isinstance(module, Path):
         found[module.name] = module
-        todo = [*_imports(module)]
+        todo = [*_source(module).imports]
     while todo:
         name = todo.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        if path := module_path(name):
+        if name not in found and (path := module_path(name)):
             found[name] = path
             # A package is imported before its modules.
-            todo += [name.rpartition(".")[0], *_imports(path)]
+            todo += [name.rpartition(".")[0], *_source(path).imports]
     return dict(sorted(found.items()))
 
 
@@ -122,9 +118,17 @@ class _Source(NamedTuple):
     """What one Python file holds, as far as the keys need it."""
 
     tree: str
-    imports: tuple[tuple[int, str, tuple[str, ...]], ...]
-    """Level, module and names of each import statement."""
+    imports: tuple[str, ...]
+    """The full name of whatever the file imports, wherever in the file.
+
+    ``from dian import rnn`` may name a module or something inside one: both are here.
+    Relative imports are not followed; the linter refuses them (TID252).
+    """
     strings: frozenset[str]
+
+
+def _source(path: Path) -> _Source:
+    return _parse(path, *_version(path))
 
 
 def _version(path: Path) -> tuple[int, int]:
@@ -143,32 +147,13 @@ def _parse(path: Path, mtime_ns: int, size: int) -> _Source:
     imports, texts = [], set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            imports += [(0, alias.name, ()) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = tuple(alias.name for alias in node.names)
-            imports.append((node.level, node.module or "", names))
+            imports += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            imports += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             texts.add(node.value)
     hashed = sha256(_canonical(tree).encode())
     return _Source(hashed, tuple(imports), frozenset(texts))
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Yield the full name of whatever a file imports, wherever in the file.
-
-    ``from dian import rnn`` may name a module or something inside one: both are
-    yielded, and the caller drops what is not a module.
-    """
-    inside = path.is_relative_to(PACKAGE)
-    package = path.relative_to(PACKAGE.parent).parent.parts if inside else ()
-    for level, base, names in _parse(path, *_version(path)).imports:
-        if level > len(package):
-            continue  # a script has no package to import from
-        if level:
-            stem = package[: len(package) - level + 1]
-            base = ".".join([*stem, base] if base else stem)
-        yield base
-        yield from (f"{base}.{name}" for name in names)
 
 
 def _canonical(node: object) -> str:

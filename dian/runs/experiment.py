@@ -116,8 +116,6 @@ class Experiment:
     """Reduce settings and data to those of a short replay of the whole run."""
     checksums: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of every file that ``data(False)`` reads."""
-    quick_checksums: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of every file that ``data(True)`` reads."""
     n_seed: int = 5
     """How many seeds a record holds; the first is 0."""
 

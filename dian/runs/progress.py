@@ -2,13 +2,14 @@
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from dian.errors import DianError
 
@@ -39,20 +40,13 @@ def reporting(name: str, tensorboard: Path | None = None) -> Iterator[Report]:
 
 @contextmanager
 def _bar(name: str) -> Iterator[Report]:
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} steps, loss {task.fields[loss]:.3f}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as progress:
-        tasks = {}
+    with Progress(console=Console(stderr=True)) as progress:
+        tasks = defaultdict(lambda: progress.add_task(name))
 
         def show(seed: int, step: Any) -> None:
-            if seed not in tasks:
-                what = f"{name}, seed {seed}"
-                tasks[seed] = progress.add_task(what, total=step.total, loss=0)
-            progress.update(tasks[seed], completed=step.number, loss=step.loss)
+            what = f"{name}, seed {seed}: loss {step.loss:.3f}"
+            done = {"total": step.total, "completed": step.number}
+            progress.update(tasks[seed], description=what, **done)
 
         yield show
 

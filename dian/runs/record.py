@@ -109,15 +109,8 @@ class Record:
 
         return parse_tensors(self._read("weights.safetensors"))
 
-    def model(self, *, seed: int | None = None, device: str = "cpu") -> "nn.Module":
-        """Build the trained network, in evaluation mode.
-
-        Parameters
-        ----------
-        seed
-            Which of the runs; a record keeps the weights of its first seed only.
-        device
-            Where to put the network.
+    def model(self, device: str = "cpu") -> "nn.Module":
+        """Build the network with the weights of the first seed, in evaluation mode.
 
         Examples
         --------
@@ -128,11 +121,6 @@ class Record:
 
         from dian.runs.experiment import find
 
-        if seed not in (None, self.seeds[0]):
-            raise DianError(
-                f"record {self.name} has no weights of seed {seed}, only those of its "
-                f"first seed, {self.seeds[0]}"
-            )
         experiment = find(self.name)
         settings = type(experiment.settings)(**self.settings)
         model = experiment.build(settings, torch.Generator().manual_seed(0))

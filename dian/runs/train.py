@@ -116,7 +116,8 @@ def _description(
     start = "python" if n == 1 else f"torchrun --nproc-per-node={n}"
     seeds = "" if options.n_seed is None else f" --seeds {options.n_seed}"
     used = describe_environment(device)
-    checksums = experiment.quick_checksums if options.quick else experiment.checksums
+    # The bundled sample is a part of the package, and a dry run is not a result.
+    checksums = {} if options.quick else dict(experiment.checksums)
     plain = asdict(settings)
     return {
         "format": FORMAT,
@@ -132,7 +133,7 @@ def _description(
         | {"device": f"{n} x {used['device']}" if n > 1 else used["device"]}
         | {"processes": n},
         "proofs": [],
-        "key": record_key(experiment.module, plain, dict(checksums)),
+        "key": record_key(experiment.module, plain, checksums),
     }
 
 

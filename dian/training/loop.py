@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -24,6 +25,10 @@ OPTIMIZERS = {
 
 :meta hide-value:
 """
+
+
+POSITION = ("losses", "epoch", "done", "order")
+"""The attributes of :class:`Training` that tell how far it is."""
 
 
 @dataclass(frozen=True)
@@ -199,17 +204,12 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "losses": self.losses,
-            "epoch": self.epoch,
-            "done": self.done,
-            "order": self.order,
-        }
+        } | {name: getattr(self, name) for name in POSITION}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from the state of another training run of the same kind."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        self.losses = list(state["losses"])
-        self.epoch, self.done = state["epoch"], state["done"]
-        self.order = state["order"]
+        for name in POSITION:
+            setattr(self, name, copy(state[name]))

@@ -37,9 +37,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dian import data
 from dian.attention.transformer import RowTransformer
+from dian.experiments.rnn.torch_layers import TorchClassifier
 from dian.figures import plots
 from dian.positions.registry import encoding
-from dian.rnn.networks import RNNClassifier, TorchClassifier
+from dian.rnn.networks import RNNClassifier
 from dian.runs.record import Record, load
 
 runs = {

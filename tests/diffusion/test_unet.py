@@ -184,7 +184,7 @@ X, SIZES = torch.zeros(2, 1, 28, 28), r"x_t must be \(batch, 1, row, column\), "
         (lambda: TINY(X, torch.tensor([5, 0])), "t must be from 1 .*, got 0 to 5"),
         (lambda: TINY(X, torch.tensor([0.5, 1])), r"got torch\.float32 \(2,\)"),
         (lambda: TINY(X, 0), "t must be from 1 to inf, got 0 to 0"),
-        (lambda: UNet("large"), "must be cifar10, base, small, tiny, got 'large'"),
+        (lambda: UNet("large"), "must be one of cifar10, base, .* got 'large'"),
         (lambda: UNet("tiny", width=7), "width must be even and 4 or more, got 7"),
         (lambda: UNet("tiny", width=2), "width must be even and 4 or more, got 2"),
         (lambda: UNet("tiny", depth=2), "unexpected keyword argument 'depth'"),

@@ -25,10 +25,7 @@ RECORDED = [name for name in record_names() if load(name).content["replay"]]
 @pytest.fixture(scope="module")
 def few():
     """A handful of real images, so that the tests stay fast."""
-    return tuple(
-        classification.subset(sample(split), slice(n))
-        for split, n in (("train", 41), ("test", 23))
-    )
+    return tuple(sample(split)[:n] for split, n in (("train", 41), ("test", 23)))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
@@ -100,7 +97,7 @@ def test_what_is_held_out_is_not_trained_on_and_no_test_image_is_seen(few):
     assert torch.equal(torch.cat([first.index, rest.index]), train.index)
     assert len(rest.index) == 11
     assert torch.equal(rest.images, train.images[-11:])
-    poisoned = train, classification.subset(test, slice(0, 0))
+    poisoned = train, test[:0]
     outcome = EXPERIMENTS["rnn-best-candidate"].run(settings, poisoned, Job())
     assert len(outcome.arrays["predictions"]) == 11
     assert not any(key.startswith("test") for key in outcome.metrics)

@@ -7,12 +7,11 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from dian.experiments.rnn.torch_layers import CELLS, TorchClassifier
 from dian.rnn.initialization import orthogonal_
 from dian.rnn.networks import (
-    CELLS,
     RNNClassifier,
     StackedRNN,
-    TorchClassifier,
     as_sequence,
 )
 from dian.rnn.recurrence import state_at_end
@@ -230,7 +229,7 @@ ONES, NAN = torch.ones(4, 30, 3), torch.full((4, 30, 3), torch.nan)
         (lambda: at_end(torch.tensor([30, 30, 30])), "be 4 numbers from 1 to 30"),
         (lambda: classify(MODEL, ONES, torch.tensor([0, 1, 1, 1])), "from 1 to 30"),
         (lambda: at_end(torch.tensor([31, 1, 1, 1])), "from 1 to 30, .* got"),
-        (lambda: RNNClassifier(3, H, Q, readout="max"), "'last' or 'mean', got 'max'"),
+        (lambda: RNNClassifier(3, H, Q, readout="max"), "one of last, mean, got 'max'"),
         (lambda: TorchClassifier("ltsm", 3, H, Q), "rnn, lstm, gru, got 'ltsm'"),
         (lambda: cut(torch.zeros(0, 28, 28)), r"images must be .* got \(0, 28, 28\)"),
         (lambda: cut(torch.zeros(3, 28)), r"got \(3, 28\)"),

@@ -71,8 +71,8 @@ def package(tmp_path, monkeypatch):
         "a.py": '"""A."""\nfrom pack import b\nimport os',
         "b.py": "def f():\n    from pack.sub import c",
         "alone.py": "",
-        "sub/__init__.py": "from . import d",
-        "sub/c.py": "from ..b import f",
+        "sub/__init__.py": "from pack.sub import d",
+        "sub/c.py": "from pack.b import f",
         "sub/d.py": "",
     }.items():
         (folder / name).write_text(text)
@@ -106,7 +106,7 @@ def test_a_docstring_changes_only_the_key_of_bytes(package):
 
 def test_a_script_has_a_key_too(package, tmp_path):
     script = tmp_path / "plot_x.py"
-    script.write_text("from pack.sub.d import nothing\nfrom . import a")
+    script.write_text("from pack.sub.d import nothing")
     assert list(source_key(script)) == ["pack", "pack.sub", "pack.sub.d", "plot_x.py"]
 
 

@@ -225,15 +225,13 @@ def test_a_model_gives_the_recorded_predictions(real_data):
 @pytest.mark.parametrize("name", [n for n in record_names() if "benchmarks" not in n])
 def test_every_record_gives_a_model(name):
     record = load(name)
-    model = record.model(seed=record.seeds[0])
+    model = record.model()
     assert not model.training
     for key, weight in model.state_dict().items():
         assert torch.equal(weight, record.weights[key].to(weight.dtype)), key
 
 
-def test_only_the_first_seed_has_weights():
-    with pytest.raises(DianError, match=r"no weights of seed 3, only .* first seed, 0"):
-        load(NAME).model(seed=3)
+def test_a_record_of_times_has_no_model():
     with pytest.raises(DianError, match="no experiment 'benchmarks-cpu'"):
         load("benchmarks-cpu").model()
 

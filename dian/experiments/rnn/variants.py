@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from dian.experiments.classification import Recipe, classifiers
+from dian.experiments.rnn.torch_layers import TorchClassifier
 from dian.rnn.initialization import INITS
-from dian.rnn.networks import RNNClassifier, TorchClassifier
+from dian.rnn.networks import RNNClassifier
 
 # The record of `rnn-logistic` was made when the sigmoid had another name.
 ACTIVATION_NAMES = {"logistic": "sigmoid"}
