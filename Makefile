@@ -44,7 +44,7 @@ export JUPYTER_RUNTIME_DIR := $(CURDIR)/build/jupyter/runtime
 # In a container the user may have no name and no home, or one that cannot be written.
 USER ?= dian
 export USER
-ifeq ($(shell [ -d "$$HOME" ] && [ -w "$$HOME" ] && echo usable),)
+ifeq ($(shell [ -d "$${HOME:-}" ] && [ -w "$$HOME" ] && echo usable),)
 export HOME := $(CURDIR)/build/home
 $(shell mkdir -p build/home 2>/dev/null)
 endif
