@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
-"""The folder of the records that travel with the package."""
+"""The folder of the records that travel with the package.
+
+:meta hide-value:
+"""
 FORMAT = 1
 # What `save` may leave in a folder, and the beginning of every record.json.
 _WRITTEN = re.compile(r"record\.json|(arrays|weights)\.safetensors|\..+\.\d+")

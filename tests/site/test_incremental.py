@@ -24,6 +24,19 @@ def test_the_terms_of_a_page_that_is_not_written_again_are_kept():
     }
 
 
+def test_the_terms_are_in_one_order_whichever_pages_were_read():
+    entries = {page: [("single", "a", page, "", None)] for page in ("b", "c", "a")}
+    orders = []
+    for known in ([], ["c"], ["c", "b"]):
+        env = SimpleNamespace(
+            get_domain={"index": SimpleNamespace(entries=entries)}.__getitem__,
+            _search_index_index_entries=dict.fromkeys(known),
+        )
+        incremental.index_terms(None, env)
+        orders.append(list(env._search_index_index_entries))
+    assert orders == [["a", "b", "c"]] * 3
+
+
 @pytest.fixture
 def app(tmp_path):
     """An application whose library has one module with a page of its code."""

@@ -67,8 +67,11 @@ def index_terms(app: Sphinx, env: BuildEnvironment) -> None:
     Sphinx collects the terms for the search as it writes a page, and would lose those
     of all pages that this build does not write again.
     """
-    for page, entries in env.get_domain("index").entries.items():
-        env._search_index_index_entries[page] = sorted(
+    collected = env._search_index_index_entries
+    # In one order, whichever pages this build has read.
+    for page, entries in sorted(env.get_domain("index").entries.items()):
+        collected.pop(page, None)
+        collected[page] = sorted(
             {
                 (term, target or "", main)
                 for kind, value, target, main, _ in entries
