@@ -109,7 +109,7 @@ def held(session: int) -> float:
 def counted(log: str) -> tuple[int, int]:
     """Read off a log how many pages were read and how many scripts were run."""
     read = re.findall(r"(\d+) added, (\d+) changed", log)
-    run = re.findall(r"executed (\d+) out of", log)
+    run = re.findall(r"gallery: (\d+) of \d+ scripts to run", log)
     return sum(int(n) for pair in read for n in pair), sum(map(int, run))
 
 

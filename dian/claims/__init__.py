@@ -55,7 +55,7 @@ class Claim:
     equations: tuple[str, ...]
     """Labels of the numbered equations that it covers."""
     kinds: str
-    """Letters of :data:`KINDS`, separated by spaces."""
+    """Letters of ``KINDS``, separated by spaces."""
     tolerance: float
     source: str
     """Paper and equation."""

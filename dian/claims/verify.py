@@ -85,7 +85,8 @@ def find(names: Iterable[str]) -> list[Claim]:
     ----------
     names
         IDs such as ``R5``, chapters such as ``rnn``, files such as ``rotary``, labels
-        of equations such as ``eq-mask``, or their numbers on the site, such as ``17``.
+        of equations such as ``eq-mask``, their numbers on the site, such as ``17``, or
+        a part of the title, such as ``truncated``.
 
     Raises
     ------
@@ -96,6 +97,8 @@ def find(names: Iterable[str]) -> list[Claim]:
     --------
     >>> [one.id for one in find(["clipping", "eq-bptt-states"])]
     ['R13', 'R5']
+    >>> [one.title for one in find(["truncated"])]
+    ['Truncated backpropagation through time']
     """
     known = claims()
     by_name = defaultdict(list)
@@ -109,11 +112,12 @@ def find(names: Iterable[str]) -> list[Claim]:
         label = _label(numbered[1]) if numbered else name
         if label.startswith("def-"):
             raise DianError(f"equation {label} is a definition, which needs no claim")
-        if label not in by_name:
+        titled = [c for c in known.values() if label.lower() in c.title.lower()]
+        if label not in by_name and not titled:
             is_label = label.startswith("eq-")
             alike = [name for name in by_name if name.startswith("eq-") == is_label]
             raise DianError(f"no claim {label!r}; {did_you_mean(label, alike)}")
-        wanted |= {one.id: one for one in by_name[label]}
+        wanted |= {one.id: one for one in by_name.get(label, titled)}
     return list(wanted.values()) or list(known.values())
 
 

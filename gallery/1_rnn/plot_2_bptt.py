@@ -228,7 +228,8 @@ gradient["b_h"] = sum(delta[t].sum(0) for t in steps)
 gradient["X"] = torch.stack([torch.zeros(n, d)] + [delta[t] @ W_xh.T for t in steps])
 gradient["H_0"] = delta[1] @ W_hh.T
 
-# %% If all sequences share one start state, its gradient is the sum of the rows of the
+# %%
+# If all sequences share one start state, its gradient is the sum of the rows of the
 # last. Nothing else is needed: these few lines are the whole backward pass. The
 # library's :func:`dian.rnn.recurrence.rnn_backward` has the same lines, with each sum
 # over time as products over many steps at once.
@@ -303,13 +304,14 @@ for what, wrong in mistakes.items():
     )
     assert min(caught) > 0.01
 
-# %% The same gradient as a product of Jacobians
-# ------------------------------------------- Take one sequence, and a loss
-# :math:`\ell_T` that reads the last state alone. Then nothing joins on the way, and the
-# walk of step 3 is a product. A small change of the state goes forward by
-# :math:`\mathrm dh_s = \mathrm dh_{s-1} W_{hh} D_s`, where the diagonal of :math:`D_s`
-# holds the derivatives, :math:`1 - h_s \odot h_s` for tanh. As a matrix with entries
-# :math:`\partial h_{t,i} / \partial h_{k,j}`, that is
+# %%
+# The same gradient as a product of Jacobians
+# -------------------------------------------
+# Take one sequence, and a loss :math:`\ell_T` that reads the last state alone. Then
+# nothing joins on the way, and the walk of step 3 is a product. A small change of the
+# state goes forward by :math:`\mathrm dh_s = \mathrm dh_{s-1} W_{hh} D_s`, where the
+# diagonal of :math:`D_s` holds the derivatives, :math:`1 - h_s \odot h_s` for tanh. As
+# a matrix with entries :math:`\partial h_{t,i} / \partial h_{k,j}`, that is
 #
 # .. math::
 #    :label: eq-jacobian-product

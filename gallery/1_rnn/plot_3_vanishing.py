@@ -3,7 +3,7 @@ How fast the gradient vanishes, and why tanh does not prevent it
 ================================================================
 
 **Question.** By how much does the gradient shrink or grow with every step that it goes
-back, and what decides that? Does tanh, with a slope of up to 1 where the logistic
+back, and what decides that? Does tanh, with a derivative of up to 1 where the logistic
 function has 1/4, keep it from vanishing?
 
 **Answer.** With random weights it changes by the factor :math:`\sqrt\chi` a step:
@@ -28,8 +28,8 @@ identity. **Cost.** Seconds on a CPU, no download.
 # A network of width 128 reads 60 steps of independent normal numbers, one for each
 # unit, so that their spread is the spread of what the input adds to a pre-activation
 # (:math:`W_{xh} = I`). A gradient arrives at the last state, and we watch how long it
-# is 1, 2, ..., 40 steps earlier. At every step it is multiplied by a slope for each
-# unit, and then by :math:`W_{hh}^\top`.
+# is 1, 2, ..., 40 steps earlier. At every step it is multiplied by a derivative for
+# each unit, and then by :math:`W_{hh}^\top`.
 
 from functools import partial
 
@@ -67,9 +67,9 @@ def run(activation: str, fill, spread: float, seed: int = 0):
 #    \sigma' = \sigma\,(1 - \sigma) \in (0, \tfrac14], \qquad
 #    \operatorname{relu}'(a) = [a > 0] .
 #
-# The slope of tanh is 1 at one point, :math:`a = 0`, and below 1 everywhere else. The
-# logistic function :math:`\sigma` looks four times worse, but it is the same curve in
-# other units:
+# The derivative of tanh is 1 at one point, :math:`a = 0`, and below 1 everywhere else.
+# The logistic function :math:`\sigma` looks four times worse, but it is the same curve
+# in other units:
 #
 # .. math::
 #    :label: eq-tanh-logistic
@@ -77,7 +77,7 @@ def run(activation: str, fill, spread: float, seed: int = 0):
 #    \tanh a = 2\,\sigma(2a) - 1, \qquad \tanh' a = 4\,\sigma'(2a) .
 
 a = torch.linspace(-4, 4, 161, dtype=torch.float64)
-slope_of = {
+derivative_of = {
     name: ACTIVATIONS[name].derivative(ACTIVATIONS[name].apply_(a.clone()))
     for name in ("tanh", "sigmoid", "relu")
 }
@@ -85,16 +85,16 @@ stretched = ACTIVATIONS["sigmoid"]
 stretched = 4 * stretched.derivative(stretched.apply_(2 * a))
 
 fig, ax = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
-for (name, slope), style in zip(slope_of.items(), ("-", "--", "-."), strict=True):
-    ax.plot(a, slope, style, label=name)
+for (name, derivative), style in zip(derivative_of.items(), ("-", "--", "-."), strict=True):
+    ax.plot(a, derivative, style, label=name)
 ax.plot(a[::5], stretched[::5], "k.", label="logistic: $4\\sigma'(2a)$")
 ax.set_title("Slopes of the activations")
-ax.set(xlabel="pre-activation $a$", ylabel="slope $\\varphi'(a)$")
+ax.set(xlabel="pre-activation $a$", ylabel="derivative $\\varphi'(a)$")
 ax.legend()
 plt.show()
 
-assert torch.allclose(stretched, slope_of["tanh"], rtol=0, atol=1e-12)
-assert (slope_of["tanh"][a.abs() > 1e-9] < 1).all()
+assert torch.allclose(stretched, derivative_of["tanh"], rtol=0, atol=1e-12)
+assert (derivative_of["tanh"][a.abs() > 1e-9] < 1).all()
 
 # %%
 # A bound
@@ -144,8 +144,9 @@ plt.show()
 
 # %%
 # The bounds hold, and tell little: both take the one direction that grows most and the
-# one unit that is max_slope, at every step, as if a gradient always met both. Their
-# lines lie on each other, since of 128 units one is always near the max_slope point.
+# one unit with the largest derivative, at every step, as if a gradient always met both.
+# Their lines lie on each other, since of 128 units one is always near the steepest
+# point.
 #
 # A law
 # -----
@@ -245,8 +246,8 @@ assert results["tanh", 1.0, "orthogonal"][0][:, -1].max() < 1e-7
 # %%
 # The same weights lose little where the input is faint and almost everything where it
 # is strong: what matters is where on the curve the units are, and a strong input drives
-# them to the flat ends. So the slope of 1 protects a gradient only as long as the units
-# stay near 0, and that is as long as the network is nearly linear.
+# them to the flat ends. So the derivative of 1 protects a gradient only as long as the
+# units stay near 0, and that is as long as the network is nearly linear.
 #
 # ReLU has the derivatives 0 and 1, however strong the input. On average half of them
 # are 0, which takes a factor :math:`\sqrt{1/2}` a step if the weights keep lengths.
@@ -303,11 +304,11 @@ Interactive(
 #    W_{xh} = \tfrac12 U, \qquad W_{hh} = \tfrac14 V, \qquad
 #    b_h = \tfrac12 c + \tfrac14 \mathbf 1^\top V .
 #
-# The slope is four times smaller and the matrix four times larger: every Jacobian is
-# the same, and with it how the gradient by the states changes from step to step. (The
-# gradients by the weights are in other units, too, so that plain descent takes other
-# steps.) "The slope of tanh is larger" compares two
-# networks that got the same *numbers* for weights, in different units.
+# The derivative is four times smaller and the matrix four times larger: every Jacobian
+# is the same, and with it how the gradient by the states changes from step to step.
+# (The gradients by the weights are in other units, too, so that plain descent takes
+# other steps.) "The derivative of tanh is larger" compares two networks that got the
+# same *numbers* for weights, in different units.
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)

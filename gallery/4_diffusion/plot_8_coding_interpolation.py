@@ -201,7 +201,9 @@ assert np.all(nats < gauss)
 # The first bit says which of the two Gaussians it is, and takes two thirds of the error
 # away; all others refine. So it is with images: what is sent first is their plan.
 #
-# Between two images ------------------ Take two points of different Gaussians on a
+# Between two images
+# ------------------
+# Take two points of different Gaussians on a
 # ring, noise both to step :math:`t`, mix them half and half, and walk back. If their
 # noises are independent, the mixture has noise of variance :math:`\big((1-\lambda)^2 +
 # \lambda^2\big)(1 - \bar\alpha_t)`: half of what the model expects, for :math:`\lambda

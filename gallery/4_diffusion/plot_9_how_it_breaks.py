@@ -157,7 +157,9 @@ assert abs(share["the root of alpha is lost"] - share["no bug"]) < 0.01
 # tenths, and the oracle of :doc:`/gallery/4_diffusion/plot_4_sampler_oracles` sees it
 # to the last digit.
 #
-# Bytes that wrap around ---------------------- Images of [-1, 1] become bytes again by
+# Bytes that wrap around
+# ----------------------
+# Images of [-1, 1] become bytes again by
 # :func:`dian.diffusion.pixels.to_bytes`, which cuts off what lies outside: samples do
 # lie outside. Without that, a white that is a little too white becomes black. And a
 # reader that scales to 0 to 255 an image which is in bytes already multiplies by 255

@@ -58,7 +58,7 @@ def _survey(origin: str, mode: str) -> Survey:
                 tab.evaluate(axe)
                 # First as on a telephone: on its way to a smaller window a page takes
                 # a moment until the keyboard reaches the tables that scroll now.
-                for where in ("telephone", "desktop"):
+                for where in widths(name):
                     tab.set_viewport_size(narrow | {"width": WIDTHS[where]})
                     found.axe[name, where] = tab.evaluate(RUN_AXE)
         with listened(tab, HTML.as_uri()) as found.told["file"]:
@@ -68,6 +68,15 @@ def _survey(origin: str, mode: str) -> Survey:
                 tab.evaluate("scrollTo(0, document.body.scrollHeight)")
             tab.wait_for_timeout(300)
     return found
+
+
+def widths(name: str) -> tuple[str, ...]:
+    """Return the widths at which axe looks at a page, the smaller one first.
+
+    All pages of modules have one form, and those of packages show it on a desktop.
+    """
+    module = name.startswith("api/") and name.count(".") > 2
+    return ("telephone",) if module else ("telephone", "desktop")
 
 
 @contextmanager

@@ -339,6 +339,7 @@ def test_an_unknown_claim_lists_the_nearest():
         (["eq-cross-entropy", "R3", "R2"], ["R3", "R2"]),
         (["(17)"], ["A8"]),
         (["17", "3"], ["A8", "R3"]),
+        (["Truncated"], ["R12"]),
     ],
 )
 def test_a_claim_is_found_by_any_of_its_names(names, expected, numbers):

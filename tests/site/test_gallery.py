@@ -1,6 +1,7 @@
 """Pages are made again when, and only when, what they depend on has changed."""
 
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -263,3 +264,11 @@ def test_a_space_in_the_path_is_not_a_warning(tmp_path, sphinx_build):
     }
     warnings = sphinx_build(docs, tmp_path / "built", settings)
     assert "spaces" not in warnings
+
+
+def test_no_line_break_of_a_text_is_lost(root):
+    """Sphinx-gallery leaves out what is beside ``# %%``, and a heading needs its line."""
+    lost = re.compile(r"^# %% *\S|^#.*-{6,} \S", re.M)
+    scripts = sorted((root / "gallery").rglob("plot_*.py"))
+    assert scripts
+    assert not [s.name for s in scripts if lost.search(s.read_text("utf-8"))]

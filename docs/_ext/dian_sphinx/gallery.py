@@ -28,6 +28,8 @@ from dian.runs.freshness import changes, why_stale
 from dian.runs.record import RECORDED, hashes_of, record_names
 
 log = logging.getLogger(__name__)
+TO_RUN = "gallery: %d of %d scripts to run"
+"""A line of the log, which ``benchmarks.site`` reads."""
 PACKAGES = ("torch", "numpy", "matplotlib", "sphinx-gallery")
 """With another version of one of these, a page is made again."""
 STYLE = Path(__file__).with_name("figures.py")
@@ -163,7 +165,7 @@ def prepare(app: Sphinx) -> None:
     remove_old(source, target)
     scripts = sorted(source.rglob("plot_*.py"))
     outdated = [s for s in scripts if expire(target / s.relative_to(source), s)]
-    log.info("gallery: %d of %d scripts to run", len(outdated), len(scripts))
+    log.info(TO_RUN, len(outdated), len(scripts))
     run(outdated, source, target, settings)
 
 
