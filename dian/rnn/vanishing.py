@@ -10,7 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dian.numerics import widened
 
+
+@widened
 def jacobian(
     derivatives: Float[Tensor, "time h"], W_hh: Float[Tensor, "h h"]
 ) -> Float[Tensor, "h h"]:
@@ -42,6 +45,7 @@ def jacobian(
     return product
 
 
+@widened
 def gradient_by_lag(
     grad_last_state: Float[Tensor, "batch h"],
     derivatives: Float[Tensor, "time batch h"],
@@ -71,6 +75,7 @@ def gradient_by_lag(
     return torch.stack(Gamma)
 
 
+@widened
 def gradient_terms(
     grad_last_state: Float[Tensor, "batch h"],
     derivatives: Float[Tensor, "time batch h"],
@@ -111,6 +116,7 @@ def gradient_terms(
     return H[:-1].transpose(1, 2) @ delta
 
 
+@widened
 def lag_bounds(
     derivatives: Float[Tensor, "time h"], W_hh: Float[Tensor, "h h"], max_slope: float
 ) -> tuple[Float[Tensor, "lag"], Float[Tensor, "lag"]]:
@@ -146,6 +152,7 @@ def lag_bounds(
     return torch.cat([met.new_ones(1), met]), (max_slope * sigma) ** lags
 
 
+@widened
 def truncation_bound(
     grad_last_state: Float[Tensor, "batch h"],
     H: Float[Tensor, "lag batch h"],
@@ -183,6 +190,7 @@ def truncation_bound(
     return ((max_slope * sigma) ** (n_time - k).to(sizes) * max_slope * sizes).sum()
 
 
+@widened
 def gradient_variance_factor(
     derivatives: Float[Tensor, "*batch h"], W_hh: Float[Tensor, "h h"]
 ) -> Float[Tensor, ""]:
@@ -215,6 +223,7 @@ def gradient_variance_factor(
     return W_hh.square().sum() / len(W_hh) * derivatives.square().mean()
 
 
+@widened
 def sigmoid_as_tanh(
     U: Float[Tensor, "d h"], V: Float[Tensor, "h h"], c: Float[Tensor, "h"]
 ) -> tuple[Float[Tensor, "d h"], Float[Tensor, "h h"], Float[Tensor, "h"]]:
