@@ -46,10 +46,11 @@ def _flag(name: str, help_: str, **options: Any) -> Any:
     return Annotated[bool, typer.Option(f"--{name}", help=help_, **options)]
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         print(f"dian {dian.__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
