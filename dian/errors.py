@@ -50,7 +50,9 @@ def require_one_of(name: str, value: object, valid: Collection[str]) -> None:
     require(value in valid, f"{name} must be one of {known}, got {value!r}")
 
 
-def require_whole(name: str, value: object, low: int, high: float = math.inf) -> None:
+def require_whole(
+    name: str, value: object, low: int, high: int | float = math.inf
+) -> None:
     """Raise a :class:`ValueError` unless a value is an integer from low to high.
 
     >>> require_whole("T", 1e3, 1)

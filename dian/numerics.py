@@ -46,6 +46,16 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def all_finite(x: Tensor) -> bool:
+    """Return whether all entries are finite, or hidden by a transform.
+
+    >>> all_finite(torch.tensor([0.0, torch.nan]))
+    False
+    """
+    # If the sum is finite, so are all entries; this is one pass over memory.
+    return is_traced() or bool(x.detach().sum().isfinite() or x.isfinite().all())
+
+
 def is_traced() -> bool:
     """Return whether ``torch.compile`` or a transform of ``torch.func`` is at work.
 

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from dian.attention.softmax import softmax_backward
 from dian.errors import require
-from dian.numerics import apply, backward_of, is_traced, widened
+from dian.numerics import all_finite, apply, backward_of, widened
 
 
 @widened
@@ -332,7 +332,7 @@ def check_inputs(
     if bias is not None:
         got = f"got {tuple(bias.shape)}"
         require(_broadcasts(bias, scores), f"bias must broadcast to {scores}, {got}")
-        require(_all_finite(bias), "bias must be finite (use mask to mask out keys)")
+        require(all_finite(bias), "bias must be finite (use mask to mask out keys)")
     if mask is None:
         return Q, K, V
     if mask.dtype != torch.bool:
@@ -343,7 +343,7 @@ def check_inputs(
     require(mask.ndim in (2, Q.ndim), f"mask must have 2 or {Q.ndim} axes, as Q, {got}")
     for name, given in zip("QKV", (Q, K, V), strict=True):
         message = f"{name} must be finite if a mask is given: 0 * NaN is NaN"
-        require(_all_finite(given), message)
+        require(all_finite(given), message)
     return Q, K, V
 
 
@@ -353,13 +353,6 @@ def _broadcasts(x: Tensor, shape: tuple[int, ...]) -> bool:
         return torch.broadcast_shapes(x.shape, shape) == shape
     except RuntimeError:
         return False
-
-
-def _all_finite(x: Tensor) -> bool:
-    """Return whether all entries are finite; if their sum is, they are."""
-    if is_traced():  # without values, there is nothing to check
-        return True
-    return bool(x.detach().sum().isfinite()) or bool(x.isfinite().all())
 
 
 def _one_batch_axis(x: Tensor) -> Tensor:

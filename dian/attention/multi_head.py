@@ -193,10 +193,7 @@ def multi_head_backward(
     C_bar = split_heads(Y_bar @ weights.W_O.T, n_head)
     back = attention_backward(C_bar, Q, repeat_kv(K, n_head), repeat_kv(V, n_head), P)
     # a head of keys or values gets the sum over the heads of queries that share it
-    of_kv = (
-        x.unflatten(1, (n_kv_head, n_head // n_kv_head)).sum(2)
-        for x in (back.K, back.V)
-    )
+    of_kv = (x.unflatten(1, (n_kv_head, -1)).sum(2) for x in (back.K, back.V))
     Q_bar, K_bar, V_bar = map(merge_heads, (back.Q, *of_kv))
 
     def rows(x: Tensor) -> Tensor:

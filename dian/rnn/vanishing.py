@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dian.errors import require, require_whole
 from dian.numerics import widened
 
 
@@ -184,6 +185,7 @@ def truncation_bound(
     tensor(0.2500)
     """
     n_time = len(H) - 1
+    require_whole("K", K, 0, n_time)
     sigma = torch.linalg.matrix_norm(W_hh, 2)
     k = torch.arange(1, n_time - K + 1)
     sizes = (grad_last_state.norm(dim=-1) * H[k - 1].norm(dim=-1)).sum(-1)
@@ -220,6 +222,7 @@ def gradient_variance_factor(
     >>> gradient_variance_factor(torch.full((5, 3), 0.5), torch.eye(3))
     tensor(0.2500)
     """
+    require(derivatives.numel(), "derivatives must not be empty")
     return W_hh.square().sum() / len(W_hh) * derivatives.square().mean()
 
 
