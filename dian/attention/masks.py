@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from dian.errors import kind, require
+from dian.errors import kind, require, require_whole
 
 
 def causal_mask(
@@ -62,6 +62,7 @@ def padding_mask(
     tensor([[ True, False, False],
             [ True,  True,  True]])
     """
+    require_whole("n_key", n_key, 0)
     fits = not lengths.is_floating_point()
     require(fits, f"lengths must be integers, got {kind(lengths)}")
     positions = torch.arange(n_key, device=lengths.device)

@@ -441,7 +441,7 @@ class MultiHeadAttention(nn.Module):
             heads, P = attention(Q, K, V, need_weights=True, **options)
         else:
             heads = self.attention_fn(Q, K, V, **options)
-        output = _affine(merge_heads(heads), self.W_O, self.b_O)
+        output = _affine(merge_heads(heads.to(Q.dtype)), self.W_O, self.b_O)
         return (output, P) if need_weights else output
 
 

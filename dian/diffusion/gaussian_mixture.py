@@ -18,8 +18,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from dian.diffusion.schedule import check_steps
-from dian.errors import require_whole
-from dian.numerics import widened
+from dian.errors import require, require_whole
+from dian.numerics import all_finite, widened
 
 Points = Float64[Tensor, "*batch d"]
 """Points with ``d`` entries each."""
@@ -72,6 +72,8 @@ def draw(
             [3.]], dtype=torch.float64)
     """
     require_whole("n", n, 0)
+    finite = all(map(all_finite, mixture))
+    require(finite, "mixture must be finite")
     part = torch.multinomial(mixture.weight, n, replacement=True, generator=generator)
     d = mixture.mean.shape[1]
     z = torch.randn(n, d, generator=generator, dtype=torch.float64)

@@ -32,6 +32,7 @@ from dian.diffusion.sampling import (
     reverse_variance,
 )
 from dian.diffusion.schedule import Images, NoiseSchedule, at_step
+from dian.errors import require, require_whole
 from dian.numerics import at_least_float32, widened
 
 Entries = Float[Tensor, "*n"]
@@ -132,6 +133,7 @@ def bits_per_dimension(nats: Entries, d: int) -> Entries:
     >>> bits_per_dimension(torch.tensor(784 * math.log(256)), 784)
     tensor(8.)
     """
+    require_whole("d", d, 1)
     return nats / (d * math.log(2))
 
 
@@ -313,6 +315,7 @@ def rate_distortion(bound: Bound, d: int) -> RateDistortion:
     >>> rate, distortion
     (tensor([4., 1., 0.]), tensor([0.0000, 0.1000, 0.5000]))
     """
+    require(len(bound.prior), "bound must be that of one image or more")
     terms = bound.terms.mean(1)
     after = terms.sum() - terms.cumsum(0)  # of all timesteps s > t
     rate = bits_per_dimension(bound.prior.mean() + after, d)

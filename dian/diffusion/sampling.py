@@ -94,10 +94,12 @@ class Denoiser:
     def __call__(self, schedule: NoiseSchedule, x_t: Images, t: Steps) -> Denoised:
         r"""Return :math:`\hat x_0`, and the :math:`\hat\epsilon` that belongs to it."""
         prediction = self.model(x_t, as_steps(t, x_t))
+        dtype, x_t = x_t.dtype, at_least_float32(x_t)
         x_0 = predict_x0(schedule, x_t, t, prediction, self.prediction_type)
         if self.clip is not None:
             x_0 = x_0.clamp(-self.clip, self.clip)
-        return Denoised(x_0, predict_epsilon(schedule, x_t, t, x_0))
+        epsilon = predict_epsilon(schedule, x_t, t, x_0)
+        return Denoised(x_0.to(dtype), epsilon.to(dtype))
 
 
 def as_denoiser(model: Model | Denoiser) -> Denoiser:

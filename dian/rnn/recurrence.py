@@ -222,7 +222,7 @@ def rnn_backward(
         if need_input_grad:
             torch.mm(rows, W_xh.T, out=grad_X[part].flatten(0, 1))
         # dL/dW_xh = sum_t X_t^T delta_t: several steps in one product
-        grad_W_xh.addmm_(X[part].reshape(len(rows), -1).T, rows)
+        grad_W_xh.addmm_(_rows(X[part]).T, rows)
         # dL/dW_hh = sum_t H_{t-1}^T delta_t
         grad_W_hh.addmm_(H[:-1][part].flatten(0, 1).T, rows)
         # dL/db_h = sum_t 1^T delta_t

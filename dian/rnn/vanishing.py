@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dian.errors import require, require_whole
-from dian.numerics import widened
+from dian.numerics import all_finite, widened
 
 
 @widened
@@ -147,6 +147,7 @@ def lag_bounds(
     >>> lag_bounds(derivatives, 2 * torch.ones(1, 1), max_slope=1.0)
     (tensor([1.0000, 0.5000, 0.5000]), tensor([1., 2., 4.]))
     """
+    require(all_finite(W_hh), "W_hh must be finite")
     sigma = torch.linalg.matrix_norm(W_hh, 2)
     met = (sigma * derivatives.amax(1)).flip(0).cumprod(0)
     lags = torch.arange(len(derivatives) + 1).to(W_hh)
@@ -186,6 +187,7 @@ def truncation_bound(
     """
     n_time = len(H) - 1
     require_whole("K", K, 0, n_time)
+    require(all_finite(W_hh), "W_hh must be finite")
     sigma = torch.linalg.matrix_norm(W_hh, 2)
     k = torch.arange(1, n_time - K + 1)
     sizes = (grad_last_state.norm(dim=-1) * H[k - 1].norm(dim=-1)).sum(-1)
