@@ -95,8 +95,9 @@ def backward_of(formula: Callable) -> Callable:
         @functools.wraps(backward)
         def gradients(ctx: FunctionCtx, *grads: Tensor | None):
             inputs, graph = ctx.saved_tensors[:5], torch.is_grad_enabled()
+            batched = any(map(_is_batched, grads))
             with _without_autocast(inputs[0].device.type):
-                if not graph and not is_traced():
+                if not (graph or batched or is_traced()):
                     return backward(ctx, *grads)
                 with torch.enable_grad():
                     # Views, since one tensor may be several inputs.
@@ -120,6 +121,11 @@ def backward_of(formula: Callable) -> Callable:
     return decorated
 
 
+def _is_batched(x: Tensor | None) -> bool:
+    """Return whether ``is_grads_batched`` of :func:`torch.autograd.grad` is set."""
+    return x is not None and torch._C._functorch.is_legacy_batchedtensor(x)
+
+
 def _autocasts(device: str) -> bool:
     known = torch.amp.is_autocast_available(device)
     return known and torch.is_autocast_enabled(device)
@@ -135,7 +141,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     """Yield the tensors in nested tuples, lists and dictionaries."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, dict | list | tuple):
+    elif isinstance(value, (dict, list, tuple)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _tensors(part)
 
@@ -146,7 +152,7 @@ def _converted(value: Any, source: set[torch.dtype], target: torch.dtype) -> Any
         return value.to(target) if value.dtype in source else value
     if isinstance(value, dict):
         return {key: _converted(part, source, target) for key, part in value.items()}
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, (list, tuple)):
         return value
     parts = (_converted(part, source, target) for part in value)
     return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)

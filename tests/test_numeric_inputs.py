@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import config
 from torch import Tensor, nn
 
 import dian
@@ -728,19 +727,12 @@ def with_fractions(name: str) -> str:
     return " / ".join(outcomes) or "-"
 
 
-@pytest.fixture(autouse=True)
-def as_users_run():
-    """Turn off the shape checks, which would reject a wrong input before we do."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
-
-
 def test_every_function_has_an_example():
     names = {name for name in public() if name.split(".")[-1] not in NOT_NUMERIC}
     assert names == set(EXAMPLES)
 
 
+@pytest.mark.usefixtures("as_users_run")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_works_or_is_refused(name, kind):

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from dian.attention.softmax import softmax_backward
 from dian.errors import require
-from dian.numerics import all_finite, apply, backward_of, widened
+from dian.numerics import all_finite, apply, backward_of, is_traced, widened
 
 
 @widened
@@ -100,7 +100,7 @@ def scaled_dot_product_attention(
     if bias is not None:
         S = S + bias
     # Unless autograd needs the scores, the weights overwrite them.
-    out = None if S.requires_grad else S
+    out = None if S.requires_grad or is_traced() else S
     if mask is None:
         P = torch.softmax(S, -1, out=out)
     else:
