@@ -1,7 +1,9 @@
 """Errors: the one that the command line prints, and the check of an argument."""
 
 import difflib
+import math
 from collections.abc import Collection, Iterable
+from numbers import Integral
 from typing import Any
 
 
@@ -46,6 +48,21 @@ def require_one_of(name: str, value: object, valid: Collection[str]) -> None:
     """
     known = ", ".join(valid)
     require(value in valid, f"{name} must be one of {known}, got {value!r}")
+
+
+def require_whole(
+    name: str, value: object, low: int, high: int | float = math.inf
+) -> None:
+    """Raise a :class:`ValueError` unless a value is an integer from low to high.
+
+    >>> require_whole("T", 1e3, 1)
+    Traceback (most recent call last):
+    ValueError: T must be a whole number, at least 1, got 1000.0
+    """
+    span = f"at least {low}" if high == math.inf else f"{low} to {high}"
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    fits = whole and low <= value <= high
+    require(fits, f"{name} must be a whole number, {span}, got {value!r}")
 
 
 def kind(tensor: Any) -> str:

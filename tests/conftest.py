@@ -4,6 +4,7 @@ import socket
 
 import pytest
 import torch
+from jaxtyping import config
 
 
 def pytest_configure(config):
@@ -32,6 +33,14 @@ def pytest_configure(config):
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def as_users_run():
+    """Turn off the shape checks, which would reject a wrong input before we do."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,14 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from dian.attention.dot_product import check_inputs
-from dian.errors import require
+from dian.attention.dot_product import (
+    check_inputs,
+    scaled_dot_product_attention,
+    share_axes,
+)
+from dian.errors import require_whole
+from dian.numerics import apply, backward_of, summed_to, widened
 
 
 class SoftmaxState(NamedTuple):
@@ -38,6 +42,7 @@ def empty_state(
     return SoftmaxState(m, torch.zeros_like(m), Q.new_zeros(*m.shape, V.shape[-1]))
 
 
+@widened
 def block_state(
     S: Float[Tensor, "*batch n_query block"], V: Float[Tensor, "*batch block d_value"]
 ) -> SoftmaxState:
@@ -65,6 +70,7 @@ def block_state(
     return SoftmaxState(m, E.sum(-1), E @ V)
 
 
+@widened
 def merge_states(a: SoftmaxState, b: SoftmaxState) -> SoftmaxState:
     r"""Return the state after the keys of both, by rescaling to a common maximum.
 
@@ -105,6 +111,7 @@ class BlockwiseOutput(NamedTuple):
     :math:`-\infty`."""
 
 
+@widened
 def blockwise_attention(
     Q: Float[Tensor, "*batch n_query d_key"],
     K: Float[Tensor, "*batch n_key d_key"],
@@ -137,8 +144,8 @@ def blockwise_attention(
     >>> output, log_sum.exp()
     (tensor([[1.5000]]), tensor([4.]))
     """
-    require(block > 0, f"block must be positive, got {block}")
-    check_inputs(Q, K, V, mask, bias)
+    require_whole("block", block, 1)
+    Q, K, V = check_inputs(Q, K, V, mask, bias)
     state = empty_state(Q, V)
     for keys in _blocks(K.shape[-2], block):
         S = _scores(Q, K, mask, bias, keys)
@@ -158,6 +165,7 @@ class BlockwiseGradients(NamedTuple):
     """Of the bias, in its shape: summed over the axes along which it was broadcast."""
 
 
+@widened
 def blockwise_backward(
     O_bar: Float[Tensor, "*batch n_query d_value"],
     Q: Float[Tensor, "*batch n_query d_key"],
@@ -194,6 +202,8 @@ def blockwise_backward(
     -----
     Algorithm 4 (appendix B) of Dao et al., *FlashAttention*, 2022, arXiv:2205.14135.
     """
+    shapes = Q.shape, K.shape, V.shape
+    Q, K, V = share_axes(Q, K, V)
     scale = 1 / math.sqrt(Q.shape[-1])
     # D = rowsum(O_bar O)
     D = (O_bar * forward.output).sum(-1, keepdim=True)
@@ -215,7 +225,12 @@ def blockwise_backward(
         if bias is not None:
             own = B_bar if bias.shape[-1] == 1 else B_bar[..., keys]
             own += S_bar.sum_to_size(own.shape)
-    return BlockwiseGradients(Q_bar, K_bar, V_bar, B_bar)
+    sums = map(summed_to, (Q_bar, K_bar, V_bar), shapes)
+    return BlockwiseGradients(*sums, B_bar)
+
+
+def _plain(Q, K, V, mask, bias, block) -> Tensor:
+    return scaled_dot_product_attention(Q, K, V, mask=mask, bias=bias)[0]
 
 
 class _BlockwiseAttention(torch.autograd.Function):
@@ -224,20 +239,21 @@ class _BlockwiseAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, Q, K, V, mask, bias, block):
         found = blockwise_attention(Q, K, V, mask=mask, bias=bias, block=block)
-        ctx.save_for_backward(Q, K, V, *found, mask, bias)
-        ctx.block = block
+        ctx.save_for_backward(Q, K, V, mask, bias, *found)
+        ctx.options = (block,)
         return found.output
 
     @staticmethod
-    @once_differentiable
+    @backward_of(_plain)
     def backward(ctx, O_bar):
-        Q, K, V, *found, mask, bias = ctx.saved_tensors
-        options = {"mask": mask, "bias": bias, "block": ctx.block}
+        Q, K, V, mask, bias, *found = ctx.saved_tensors
+        options = {"mask": mask, "bias": bias, "block": ctx.options[0]}
         forward = BlockwiseOutput(*found)
         back = blockwise_backward(O_bar, Q, K, V, forward, **options)
         return back.Q, back.K, back.V, None, back.B, None
 
 
+@widened
 def online_attention(
     Q: Float[Tensor, "*batch n_query d_key"],
     K: Float[Tensor, "*batch n_key d_key"],
@@ -254,6 +270,10 @@ def online_attention(
     Q, K, V, mask, bias, block
         As in :func:`blockwise_attention`.
 
+    Notes
+    -----
+    Gradients of gradients, ``torch.compile`` and ``torch.func`` store all weights.
+
     Examples
     --------
     >>> Q = torch.zeros(1, 2, requires_grad=True)
@@ -261,7 +281,8 @@ def online_attention(
     >>> Q.grad
     tensor([[-0.7071,  0.7071]])
     """
-    return _BlockwiseAttention.apply(Q, K, V, mask, bias, block)
+    Q, K, V = share_axes(Q, K, V)
+    return apply(_BlockwiseAttention, _plain, Q, K, V, mask, bias, block)
 
 
 def _blocks(n_key: int, block: int) -> list[slice]:

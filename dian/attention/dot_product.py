@@ -23,13 +23,14 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from dian.attention.softmax import softmax_backward
 from dian.errors import require
+from dian.numerics import all_finite, apply, backward_of, is_traced, summed_to, widened
 
 
+@widened
 def scaled_dot_product_attention(
     Q: Float[Tensor, "*batch n_query d_key"],
     K: Float[Tensor, "*batch n_key d_key"],
@@ -93,13 +94,13 @@ def scaled_dot_product_attention(
     >>> weights
     tensor([[0.5000, 0.5000]])
     """
-    check_inputs(Q, K, V, mask, bias)
+    Q, K, V = check_inputs(Q, K, V, mask, bias)
     # S = Q K^T / sqrt(d_k) + B; Q is divided, since it is smaller than S
     S = (Q / math.sqrt(Q.shape[-1])) @ K.mT
     if bias is not None:
         S = S + bias
     # Unless autograd needs the scores, the weights overwrite them.
-    out = None if S.requires_grad else S
+    out = None if S.requires_grad or is_traced() else S
     if mask is None:
         P = torch.softmax(S, -1, out=out)
     else:
@@ -120,6 +121,7 @@ class AttentionGradients(NamedTuple):
     """Of the scores. Summed over broadcast axes, it is the gradient of the bias."""
 
 
+@widened
 def attention_backward(
     O_bar: Float[Tensor, "*batch n_query d_value"],
     Q: Float[Tensor, "*batch n_query d_key"],
@@ -178,12 +180,13 @@ def attention_backward(
         P_bar = P_bar + G
     # S_bar = P (P_bar - D), D = rowsum(P_bar P)
     S_bar = softmax_backward(P, P_bar)
+    # summed over the axes along which an input was broadcast
     return AttentionGradients(
         # Q_bar = S_bar K / sqrt(d_k)
-        Q=S_bar @ (scale * K),
+        Q=summed_to(S_bar @ (scale * K), Q.shape),
         # K_bar = S_bar^T Q / sqrt(d_k)
-        K=S_bar.mT @ (scale * Q),
-        V=V_bar,
+        K=summed_to(S_bar.mT @ (scale * Q), K.shape),
+        V=summed_to(V_bar, V.shape),
         S=S_bar,
     )
 
@@ -193,26 +196,31 @@ SCORES_PER_CHUNK = 2**19
 stay in the cache. Writing all of them to memory takes longer than the products."""
 
 
+def _plain(Q, K, V, mask, bias) -> tuple[Tensor, Tensor]:
+    return scaled_dot_product_attention(Q, K, V, mask=mask, bias=bias)
+
+
 class _Attention(torch.autograd.Function):
     """The two functions above as one operation of autograd."""
 
     @staticmethod
     def forward(ctx, Q, K, V, mask, bias):
-        O, P = scaled_dot_product_attention(Q, K, V, mask=mask, bias=bias)  # noqa: E741
-        ctx.save_for_backward(Q, K, V, P)
-        ctx.bias_shape = None if bias is None else bias.shape
+        O, P = _plain(Q, K, V, mask, bias)  # noqa: E741
+        ctx.save_for_backward(Q, K, V, mask, bias, P)
+        ctx.options = ()
         ctx.set_materialize_grads(False)
         return O, P
 
     @staticmethod
-    @once_differentiable
+    @backward_of(_plain)
     def backward(ctx, O_bar, G):
-        Q, K, V, P = ctx.saved_tensors
+        Q, K, V, _, bias, P = ctx.saved_tensors
         if O_bar is None:  # the loss depends on the weights alone
             O_bar = V.new_zeros(*Q.shape[:-1], V.shape[-1])
         if ctx.needs_input_grad[4]:  # the gradient of the bias needs all scores
             Q_bar, K_bar, V_bar, S_bar = attention_backward(O_bar, Q, K, V, P, G=G)
-            return Q_bar, K_bar, V_bar, None, S_bar.sum_to_size(ctx.bias_shape)
+            return Q_bar, K_bar, V_bar, None, S_bar.sum_to_size(bias.shape)
+        batch = Q.shape[:-2]
         O_bar, Q, K, V, P = map(_one_batch_axis, (O_bar, Q, K, V, P))
         gradients = [torch.empty_like(x) for x in (Q, K, V)]
         for chunk in _chunks(P):
@@ -221,10 +229,10 @@ class _Attention(torch.autograd.Function):
             of_chunk = attention_backward(*inputs, G=direct)
             for whole, part in zip(gradients, of_chunk[:3], strict=True):
                 whole[chunk] = part
-        batch = ctx.saved_tensors[0].shape[:-2]
         return *(x.view(*batch, *x.shape[1:]) for x in gradients), None, None
 
 
+@widened
 def attention(
     Q: Float[Tensor, "*batch n_query d_key"],
     K: Float[Tensor, "*batch n_key d_key"],
@@ -259,7 +267,8 @@ def attention(
     >>> Q.grad
     tensor([[-0.7071,  0.7071]])
     """
-    output, weights = _Attention.apply(Q, K, V, mask, bias)
+    Q, K, V = share_axes(Q, K, V)
+    output, weights = apply(_Attention, _plain, Q, K, V, mask, bias)
     return (output, weights) if need_weights else output
 
 
@@ -288,27 +297,43 @@ def fused_attention(
     >>> fused_attention(torch.ones(1, 2), torch.eye(2), torch.eye(2))
     tensor([[0.5000, 0.5000]])
     """
-    check_inputs(Q, K, V, mask, bias)
+    Q, K, V = check_inputs(Q, K, V, mask, bias)
     added = mask
     if bias is not None:
         added = bias if mask is None else torch.where(mask, bias, -torch.inf)
     return F.scaled_dot_product_attention(Q, K, V, attn_mask=added)
 
 
-def check_inputs(
-    Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None, bias: Tensor | None
-) -> None:
-    """Raise an error that names the wrong input of an attention function."""
+def share_axes(Q: Tensor, K: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Broadcast the leading axes, or raise an error that names the wrong input."""
     d_query, d_key, n_key, n_value = Q.shape[-1], K.shape[-1], K.shape[-2], V.shape[-2]
     require(d_query == d_key, f"Q and K must share d_key, got {d_query} and {d_key}")
+    require(d_key, "d_key must be positive, got 0")
     require(n_key == n_value, f"K and V must share n_key, got {n_key} and {n_value}")
-    scores = (*Q.shape[:-1], n_key)
+    axes = Q.shape[:-2], K.shape[:-2], V.shape[:-2]
+    if axes[0] == axes[1] == axes[2]:
+        return Q, K, V
+    try:
+        batch = torch.broadcast_shapes(*axes)
+    except RuntimeError:
+        got = ", ".join(str(tuple(x)) for x in axes)
+        message = f"Q, K and V must share their leading axes, got {got}"
+        raise ValueError(message) from None
+    return tuple(x.expand(*batch, *x.shape[-2:]) for x in (Q, K, V))
+
+
+def check_inputs(
+    Q: Tensor, K: Tensor, V: Tensor, mask: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Check the inputs of an attention function; return Q, K and V broadcast."""
+    Q, K, V = share_axes(Q, K, V)
+    scores = (*Q.shape[:-1], K.shape[-2])
     if bias is not None:
         got = f"got {tuple(bias.shape)}"
         require(_broadcasts(bias, scores), f"bias must broadcast to {scores}, {got}")
-        require(_all_finite(bias), "bias must be finite (use mask to mask out keys)")
+        require(all_finite(bias), "bias must be finite (use mask to mask out keys)")
     if mask is None:
-        return
+        return Q, K, V
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be boolean (True = may attend), got {mask.dtype}")
     got = f"got {tuple(mask.shape)}"
@@ -317,7 +342,8 @@ def check_inputs(
     require(mask.ndim in (2, Q.ndim), f"mask must have 2 or {Q.ndim} axes, as Q, {got}")
     for name, given in zip("QKV", (Q, K, V), strict=True):
         message = f"{name} must be finite if a mask is given: 0 * NaN is NaN"
-        require(_all_finite(given), message)
+        require(all_finite(given), message)
+    return Q, K, V
 
 
 def _broadcasts(x: Tensor, shape: tuple[int, ...]) -> bool:
@@ -328,14 +354,9 @@ def _broadcasts(x: Tensor, shape: tuple[int, ...]) -> bool:
         return False
 
 
-def _all_finite(x: Tensor) -> bool:
-    """Return whether all entries are finite; if their sum is, they are."""
-    return bool(x.detach().sum().isfinite()) or bool(x.isfinite().all())
-
-
 def _one_batch_axis(x: Tensor) -> Tensor:
     """Flatten all leading axes into one."""
-    return x.reshape(-1, *x.shape[-2:])
+    return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
 
 
 def _chunks(P: Tensor) -> list[slice]:

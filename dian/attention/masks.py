@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from dian.errors import kind, require, require_whole
+
 
 def causal_mask(
     n_query: int, n_key: int | None = None, device: torch.device | None = None
@@ -60,5 +62,8 @@ def padding_mask(
     tensor([[ True, False, False],
             [ True,  True,  True]])
     """
+    require_whole("n_key", n_key, 0)
+    fits = not lengths.is_floating_point()
+    require(fits, f"lengths must be integers, got {kind(lengths)}")
     positions = torch.arange(n_key, device=lengths.device)
     return (positions < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-2)

@@ -20,6 +20,7 @@ from dian.attention.dot_product import (
 )
 from dian.attention.masks import causal_mask
 from dian.errors import require
+from dian.numerics import widened
 from dian.training.dropout import dropout_mask
 
 
@@ -89,6 +90,7 @@ def repeat_kv(
     return X.repeat_interleave(n_head // X.shape[1], 1)
 
 
+@widened
 def multi_head_attention(
     X_q: Float[Tensor, "batch n D"],
     X_kv: Float[Tensor, "batch m D"],
@@ -150,6 +152,7 @@ class MultiHeadGradients(NamedTuple):
     weights: Projections
 
 
+@widened
 def multi_head_backward(
     Y_bar: Float[Tensor, "batch n D"],
     X_q: Float[Tensor, "batch n D"],
@@ -309,6 +312,9 @@ class MultiHeadAttention(nn.Module):
     def from_torch(cls, layer: nn.MultiheadAttention) -> "MultiHeadAttention":
         """Convert a layer of torch, which must have biases and add no keys.
 
+        It must be ``batch_first``, as this layer is: with the default of torch, the
+        same input would be read along other axes.
+
         Examples
         --------
         >>> layer = torch.nn.MultiheadAttention(6, 2, batch_first=True)
@@ -323,6 +329,11 @@ class MultiHeadAttention(nn.Module):
             plain and b is not None,
             "layer must have biases, kdim and vdim equal to embed_dim, and neither "
             "add_bias_kv nor add_zero_attn",
+        )
+        require(
+            layer.batch_first,
+            "layer must be batch_first, got batch_first=False: set the attribute, and "
+            "give inputs as (batch, n, D)",
         )
         W_all = (x.T for x in (*W.chunk(3), layer.out_proj.weight))
         weights = Projections(*W_all, *b.chunk(3), layer.out_proj.bias)
@@ -430,10 +441,10 @@ class MultiHeadAttention(nn.Module):
             heads, P = attention(Q, K, V, need_weights=True, **options)
         else:
             heads = self.attention_fn(Q, K, V, **options)
-        output = _affine(merge_heads(heads), self.W_O, self.b_O)
+        output = _affine(merge_heads(heads.to(Q.dtype)), self.W_O, self.b_O)
         return (output, P) if need_weights else output
 
 
 def _affine(X: Tensor, W: Tensor, b: Tensor) -> Tensor:
     """Return X W + b as one product of matrices."""
-    return torch.addmm(b, X.reshape(-1, X.shape[-1]), W).view(*X.shape[:-1], -1)
+    return torch.addmm(b, X.flatten(0, -2), W).unflatten(0, X.shape[:-1])

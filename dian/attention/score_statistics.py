@@ -7,7 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dian.numerics import widened
 
+
+@widened
 def score_moments(
     mean_q: Float[Tensor, "d"],
     mean_k: Float[Tensor, "d"],
@@ -41,6 +44,7 @@ def score_moments(
     return mean_q @ mean_k, variance
 
 
+@widened
 def entropy(p: Float[Tensor, "*batch n_key"]) -> Float[Tensor, "*batch"]:
     r"""Return :math:`-\sum_j p_j \ln p_j` in nats, where :math:`0 \ln 0 = 0`.
 

@@ -4,7 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dian.numerics import widened
 
+
+@widened
 def softmax_jacobian(
     p: Float[Tensor, "*batch n_key"],
 ) -> Float[Tensor, "*batch n_key n_key"]:
@@ -29,6 +32,7 @@ def softmax_jacobian(
     return torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
 
 
+@widened
 def softmax_backward(
     p: Float[Tensor, "*batch n_key"], p_bar: Float[Tensor, "*batch n_key"]
 ) -> Float[Tensor, "*batch n_key"]:

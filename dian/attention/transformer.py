@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dian.attention.dot_product import attention
 from dian.attention.multi_head import AttentionFn, MultiHeadAttention
 from dian.errors import require
+from dian.numerics import at_least_float32
 
 Encode = Callable[[Tensor], Tensor]
 """``encode(X)`` returns ``X`` of shape ``(batch, n, D)`` plus a positional encoding."""
@@ -164,7 +165,11 @@ class Encoder(nn.Module):
         if self.encode is not None:
             X = self.encode(X)
         n, weights = X.shape[1], []
-        bias = None if self.bias is None else self.bias(n, n).to(X)
+        bias = (
+            None
+            if self.bias is None
+            else at_least_float32(self.bias(n, n).to(X.device))
+        )
         options = {"mask": mask, "bias": bias, "is_causal": self.causal}
         for layer in self.layers:
             found = layer(X, need_weights=need_weights, **options)
@@ -280,7 +285,7 @@ class TokenTransformer(nn.Module):
         if not tokens.is_cuda and tokens.numel():
             least = tokens.min()
             require(least >= 0, f"tokens must not be negative, got {least}")
-        return self.vectors[tokens]
+        return self.vectors[tokens.long()]
 
 
 def linear(

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from dian.errors import require
+from dian.errors import kind, require
+from dian.numerics import at_least_float32
 
 
 def ema_update(
@@ -37,8 +38,16 @@ def ema_update(
     >>> ema_update([torch.tensor(0.0)], [torch.tensor(1.0)], decay=0.75)
     [tensor(0.2500)]
     """
+    for old, new in zip(theta_bar, theta, strict=True):
+        wide = old.dtype in (torch.float32, torch.float64) and old.shape == new.shape
+        require(
+            wide,
+            "an average must be float32 or float64 (in 16 bits it would not move) and "
+            f"of the shape {tuple(new.shape)} of its weight, got {kind(old)}",
+        )
+    theta = [new.to(old.dtype) for old, new in zip(theta_bar, theta, strict=True)]
     # All at once: on a GPU hundreds of small operations would take longer than a step.
-    return list(torch._foreach_lerp(list(theta_bar), list(theta), 1 - decay))
+    return list(torch._foreach_lerp(list(theta_bar), theta, 1 - decay))
 
 
 class EMA:
@@ -67,12 +76,15 @@ class EMA:
     def __init__(self, parameters: Iterable[tuple[str, Tensor]], decay: float):
         require(0 <= decay < 1, f"decay must be in [0, 1), got {decay}")
         self.decay = decay
-        self.average = {name: p.detach().clone() for name, p in parameters}
+        self.average = {
+            name: at_least_float32(p.detach().clone()) for name, p in parameters
+        }
 
     @torch.no_grad()
     def update(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
         """Include the parameters after one more step."""
         theta = dict(parameters)
+        self._check(theta.keys() - self.average.keys())
         means = [self.average[name] for name in theta]
         new = ema_update(means, [p.detach() for p in theta.values()], self.decay)
         self.average |= dict(zip(theta, new, strict=True))
@@ -83,8 +95,15 @@ class EMA:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the averages from a checkpoint."""
-        wrong = sorted(state.keys() ^ self.average.keys())
-        require(not wrong, f"state must hold the averaged parameters, not {wrong}")
+        self._check(state.keys() ^ self.average.keys())
+        for name, mean in self.average.items():
+            fits = state[name].shape == mean.shape
+            require(fits, f"{name} must be {kind(mean)}, got {kind(state[name])}")
         self.average = {
             name: mean.clone().copy_(state[name]) for name, mean in self.average.items()
         }
+
+    def _check(self, wrong: set[str]) -> None:
+        """Raise on names that are missing, or not known."""
+        message = f"expected the names of the averaged parameters, not {sorted(wrong)}"
+        require(not wrong, message)

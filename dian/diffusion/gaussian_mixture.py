@@ -18,6 +18,8 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from dian.diffusion.schedule import check_steps
+from dian.errors import require, require_whole
+from dian.numerics import all_finite, widened
 
 Points = Float64[Tensor, "*batch d"]
 """Points with ``d`` entries each."""
@@ -42,6 +44,7 @@ def ring(n: int = 8, radius: float = 0.8, variance: float = 0.005) -> Mixture:
     >>> ring(4, radius=1.0).mean.round(decimals=3).abs().sum()
     tensor(4., dtype=torch.float64)
     """
+    require_whole("n", n, 1)
     angle = torch.arange(n, dtype=torch.float64) * 2 * math.pi / n
     mean = radius * torch.stack([angle.cos(), angle.sin()], 1)
     return Mixture(mean.new_full((n,), 1 / n), mean, mean.new_full((n,), variance))
@@ -53,10 +56,12 @@ def gaussian(mean: float, variance: float, d: int = 1) -> Mixture:
     >>> gaussian(0.0, 1.0).mean
     tensor([[0.]], dtype=torch.float64)
     """
+    require_whole("d", d, 1)
     one = torch.ones(1, dtype=torch.float64)
     return Mixture(one, mean * one.expand(1, d), variance * one)
 
 
+@widened
 def draw(
     mixture: Mixture, n: int, generator: torch.Generator | None = None
 ) -> Float64[Tensor, "{n} d"]:
@@ -66,12 +71,16 @@ def draw(
     tensor([[3.],
             [3.]], dtype=torch.float64)
     """
+    require_whole("n", n, 0)
+    finite = all(map(all_finite, mixture))
+    require(finite, "mixture must be finite")
     part = torch.multinomial(mixture.weight, n, replacement=True, generator=generator)
     d = mixture.mean.shape[1]
     z = torch.randn(n, d, generator=generator, dtype=torch.float64)
     return mixture.mean[part] + mixture.variance[part, None].sqrt() * z
 
 
+@widened
 def moments(mixture: Mixture) -> tuple[Float64[Tensor, "d"], Float64[Tensor, "d d"]]:
     """Return mean and covariance of the mixture.
 
@@ -86,6 +95,7 @@ def moments(mixture: Mixture) -> tuple[Float64[Tensor, "d"], Float64[Tensor, "d 
     return mean, spread + (w @ s2) * torch.eye(len(mean)).to(m)
 
 
+@widened
 def noised(
     mixture: Mixture, alpha_bar: Float64[Tensor, "*batch"]
 ) -> tuple[Float64[Tensor, "*batch part d"], Float64[Tensor, "*batch part"]]:
@@ -103,6 +113,7 @@ def noised(
     return a[..., None].sqrt() * mixture.mean, a * mixture.variance + 1 - a
 
 
+@widened
 def log_parts(
     mixture: Mixture, x: Points, alpha_bar: AlphaBar
 ) -> Float64[Tensor, "*batch part"]:
@@ -121,6 +132,7 @@ def log_parts(
     return mixture.weight.log() - 0.5 * (square / v + normalised)
 
 
+@widened
 def score(mixture: Mixture, x: Points, alpha_bar: AlphaBar) -> Points:
     r"""Return the score :math:`\nabla \ln q_t(x)`, the gradient of the log-density.
 
@@ -137,6 +149,7 @@ def score(mixture: Mixture, x: Points, alpha_bar: AlphaBar) -> Points:
     return -((r / v)[..., None] * (x[..., None, :] - m)).sum(-2)
 
 
+@widened
 def optimal_epsilon(mixture: Mixture, x: Points, alpha_bar: AlphaBar) -> Points:
     r"""Return the optimal prediction of the noise, its conditional mean.
 
@@ -173,7 +186,7 @@ def optimal_denoiser(
 
     def model(x: Tensor, t: Tensor) -> Tensor:
         check_steps(t, x, last=len(alpha_bar) - 1)
-        return optimal_epsilon(mixture, x.double(), alpha_bar[t]).to(x)
+        return optimal_epsilon(mixture, x.double(), alpha_bar[t].double()).to(x)
 
     return model
 
@@ -187,6 +200,7 @@ class PosteriorX0(NamedTuple):
     r""":math:`\frac1d \operatorname{tr} \operatorname{Cov}(x_0 \mid x_t)`."""
 
 
+@widened
 def posterior_x0(mixture: Mixture, x: Points, alpha_bar: AlphaBar) -> PosteriorX0:
     r"""Return mean and variance of :math:`x_0` given :math:`x_t`.
 

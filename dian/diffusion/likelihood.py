@@ -27,11 +27,13 @@ from dian.diffusion.process import (
 )
 from dian.diffusion.sampling import (
     Denoiser,
-    as_denoiser,
+    in_float32,
     reverse_mean,
     reverse_variance,
 )
 from dian.diffusion.schedule import Images, NoiseSchedule, at_step
+from dian.errors import require, require_whole
+from dian.numerics import at_least_float32, widened
 
 Entries = Float[Tensor, "*n"]
 """One number for each entry of some images."""
@@ -42,6 +44,7 @@ Decoder = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Takes images, means and variances, and returns the log-probability of each entry."""
 
 
+@widened
 def gaussian_kl(
     mean_1: Entries, variance_1: Variances, mean_2: Entries, variance_2: Variances
 ) -> Entries:
@@ -112,6 +115,7 @@ def discrete_log_probability(
     return log_b + torch.log(-torch.expm1(log_a - log_b))
 
 
+@widened
 def log_density(x_0: Entries, mean: Entries, variance: Variances) -> Entries:
     r"""Return :math:`\ln \mathcal N(x_0; \mu, \sigma^2)`, for continuous data.
 
@@ -122,15 +126,18 @@ def log_density(x_0: Entries, mean: Entries, variance: Variances) -> Entries:
     return -0.5 * ((x_0 - mean) ** 2 / variance + (2 * math.pi * variance).log())
 
 
+@widened
 def bits_per_dimension(nats: Entries, d: int) -> Entries:
     r"""Convert nats for ``d`` entries to bits per entry: :math:`L / (d \ln 2)`.
 
     >>> bits_per_dimension(torch.tensor(784 * math.log(256)), 784)
     tensor(8.)
     """
+    require_whole("d", d, 1)
     return nats / (d * math.log(2))
 
 
+@widened
 def prior_term(schedule: NoiseSchedule, x_0: Images) -> Float[Tensor, "batch"]:
     r"""Return :math:`L_T = D(q(x_T \mid x_0) \,\Vert\, \mathcal N(0, I))`.
 
@@ -198,8 +205,10 @@ def bound_term(
     ...            variance="beta_tilde").nats.round(decimals=4)
     tensor([0.])
     """
+    denoiser, x_0 = in_float32(model, x_0)
+    epsilon = at_least_float32(epsilon)
     x_t = q_sample(schedule, x_0, t, epsilon)
-    x_0_hat, epsilon_hat = as_denoiser(model)(schedule, x_t, t)
+    x_0_hat, epsilon_hat = denoiser(schedule, x_t, t)
     mean = reverse_mean(schedule, x_t, t, epsilon_hat)
     sigma2 = at_step(reverse_variance(schedule, variance), t, x_t)
     true_mean = reverse_mean(schedule, x_t, t, epsilon)
@@ -249,17 +258,19 @@ def variational_bound(
     ...                   torch.full((2, 3), 0.2)).terms.shape
     torch.Size([8, 2])
     """
+    denoiser, x_0 = in_float32(model, x_0)
     prior = prior_term(schedule, x_0)
     options = {"variance": reverse_variance(schedule, variance), "decoder": decoder}
     rows = [BoundTerm(0 * prior, 0 * prior)]
     for step in range(1, schedule.T + 1):
         t = torch.full(x_0.shape[:1], step, device=x_0.device)
         epsilon = standard_normal(x_0, generator)
-        rows.append(bound_term(schedule, model, x_0, t, epsilon, **options))
+        rows.append(bound_term(schedule, denoiser, x_0, t, epsilon, **options))
     terms, square = (torch.stack(column) for column in zip(*rows, strict=True))
     return Bound(prior, terms, square)
 
 
+@widened
 def total_bits(bound: Bound, d: int) -> Float[Tensor, "batch"]:
     """Return the whole bound, in bits per dimension of images with ``d`` entries.
 
@@ -280,6 +291,7 @@ class RateDistortion(NamedTuple):
     r"""Root mean squared error of :math:`\hat x_0` from :math:`x_t`; 0 at index 0."""
 
 
+@widened
 def rate_distortion(bound: Bound, d: int) -> RateDistortion:
     r"""Return rate and distortion of the code :math:`x_T, x_{T-1}, \dots`.
 
@@ -303,6 +315,7 @@ def rate_distortion(bound: Bound, d: int) -> RateDistortion:
     >>> rate, distortion
     (tensor([4., 1., 0.]), tensor([0.0000, 0.1000, 0.5000]))
     """
+    require(len(bound.prior), "bound must be that of one image or more")
     terms = bound.terms.mean(1)
     after = terms.sum() - terms.cumsum(0)  # of all timesteps s > t
     rate = bits_per_dimension(bound.prior.mean() + after, d)

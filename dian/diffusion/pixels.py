@@ -5,6 +5,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from dian.errors import require
+from dian.numerics import at_least_float32
 
 
 def unit(pixels: UInt8[Tensor, "*n"]) -> Float32[Tensor, "*n"]:
@@ -35,4 +36,5 @@ def to_bytes(x: Float[Tensor, "*n"]) -> UInt8[Tensor, "*n"]:
     """
     missing = x.isnan().sum()
     require(missing == 0, f"x must hold numbers, got NaN in {missing} pixels")
+    x = at_least_float32(x)
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

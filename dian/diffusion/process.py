@@ -33,6 +33,7 @@ from torch import Tensor
 
 from dian.diffusion.schedule import Images, NoiseSchedule, Steps, at_step
 from dian.errors import require, require_one_of
+from dian.numerics import at_least_float32, widened
 
 Model = Callable[[Tensor, Tensor], Tensor]
 """Takes :math:`x_t` and a timestep for each image, and returns a tensor like
@@ -42,6 +43,7 @@ PREDICTION_TYPES = ("epsilon", "x_0", "v", "mu", "score")
 """What a model may predict; each determines the others."""
 
 
+@widened
 def q_sample(schedule: NoiseSchedule, x_0: Images, t: Steps, epsilon: Images) -> Images:
     r"""Sample :math:`q(x_t \mid x_0)`: add the noise of timestep :math:`t` at once.
 
@@ -122,6 +124,7 @@ def posterior(schedule: NoiseSchedule) -> Posterior:
     )
 
 
+@widened
 def training_target(
     schedule: NoiseSchedule,
     x_0: Images,
@@ -166,6 +169,7 @@ def training_target(
     return at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_t
 
 
+@widened
 def predict_x0(
     schedule: NoiseSchedule,
     x_t: Images,
@@ -217,6 +221,7 @@ def predict_x0(
     return (x_t - noise * epsilon) / signal
 
 
+@widened
 def predict_epsilon(
     schedule: NoiseSchedule, x_t: Images, t: Steps, x_0: Images
 ) -> Images:
@@ -310,9 +315,11 @@ def training_loss(
     # 5: || epsilon - epsilon_theta(sqrt(abar_t) x_0 + sqrt(1 - abar_t) epsilon, t) ||^2
     prediction = model(q_sample(schedule, x_0, t, epsilon), t)
     check_shape("the model must return", prediction, x_0)
-    error = training_target(schedule, x_0, t, epsilon, prediction_type) - prediction
+    clean, epsilon = at_least_float32(x_0), at_least_float32(epsilon)
+    error = training_target(schedule, clean, t, epsilon, prediction_type) - prediction
     loss = error.square().flatten(1).mean(1)
-    return loss if weight is None else at_step(weight, t, loss) * loss
+    loss = loss if weight is None else at_step(weight, t, loss) * loss
+    return loss.to(x_0.dtype)
 
 
 def signal_and_noise(
@@ -337,8 +344,9 @@ def standard_normal(
     torch.Size([2, 3])
     """
     place = like.device if generator is None else generator.device
-    drawn = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=place)
-    return drawn.to(like.device)
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    drawn = torch.randn(like.shape, generator=generator, dtype=dtype, device=place)
+    return drawn.to(like)
 
 
 def check_images(x_0: Tensor) -> None:

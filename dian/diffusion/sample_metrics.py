@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from dian.errors import require
+from dian.errors import require, require_whole
+from dian.numerics import all_finite, at_least_float32
 
 Array = Tensor | np.ndarray
 _CHUNK = 1024  # rows of a matrix of distances that are in memory at once
@@ -54,7 +55,8 @@ def frechet_distance(
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     both = torch.linalg.eigvalsh(root @ cov_y @ root).clamp(min=0).sqrt().sum()
     apart = (X.mean(0) - Y.mean(0)).square().sum()
-    return apart + cov_x.trace() + cov_y.trace() - 2 * both
+    distance = apart + cov_x.trace() + cov_y.trace() - 2 * both
+    return distance.clamp(min=0)  # of equal sets, rounding would be all that is left
 
 
 def mmd2_unbiased(
@@ -124,7 +126,7 @@ def nearest(
     (5.0, 0)
     """
     X, Y = _features(X, Y)
-    require(1 <= k <= len(Y), f"k must be 1 to {len(Y)}, the items of Y, got {k}")
+    require_whole("k", k, 1, len(Y))
     found = [_distances(x, Y).topk(k, largest=False) for x in X.split(_CHUNK)]
     distance, index = (torch.cat(parts) for parts in zip(*found, strict=True))
     return distance, index
@@ -152,8 +154,7 @@ def in_manifold(
     tensor([ True, False])
     """
     X, Y = _features(X, Y)
-    n = len(Y) - 1
-    require(1 <= k <= n, f"k must be 1 to {n}, the others in Y, got {k}")
+    require_whole("k", k, 1, len(Y) - 1)
     radius = nearest(Y, Y, k + 1)[0][:, -1]  # the nearest of all is the item itself
     return torch.cat([(_distances(x, Y) <= radius).any(1) for x in X.split(_CHUNK)])
 
@@ -201,11 +202,12 @@ def _distances(x: Tensor, Y: Tensor) -> Tensor:
 
 
 def _features(X: Array, Y: Array, least: int = 1) -> tuple[Tensor, Tensor]:
-    X, Y = torch.as_tensor(X), torch.as_tensor(Y)
+    X, Y = (at_least_float32(torch.as_tensor(features)) for features in (X, Y))
     same = X.ndim == Y.ndim == 2 and X.shape[1] == Y.shape[1]
     require(
         same and min(len(X), len(Y)) >= least,
         f"X and Y must be (items, features), {least} items or more, with the same "
         f"features, got {tuple(X.shape)} and {tuple(Y.shape)}",
     )
+    require(all_finite(X) and all_finite(Y), "X and Y must be finite")
     return X, Y

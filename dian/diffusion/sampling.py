@@ -7,7 +7,7 @@ conventions for ``t`` and ``n`` are those of :mod:`dian.diffusion.process`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Integral
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dian.diffusion.process import (
     Model,
+    check_images,
     check_prediction_type,
     check_shape,
     posterior,
@@ -35,7 +36,8 @@ from dian.diffusion.schedule import (
     at_step,
     check_steps,
 )
-from dian.errors import require
+from dian.errors import require, require_whole
+from dian.numerics import at_least_float32, widened
 
 Noise = Callable[[int], Tensor]
 """Returns the standard normal :math:`z` of timestep :math:`t`."""
@@ -92,10 +94,12 @@ class Denoiser:
     def __call__(self, schedule: NoiseSchedule, x_t: Images, t: Steps) -> Denoised:
         r"""Return :math:`\hat x_0`, and the :math:`\hat\epsilon` that belongs to it."""
         prediction = self.model(x_t, as_steps(t, x_t))
+        dtype, x_t = x_t.dtype, at_least_float32(x_t)
         x_0 = predict_x0(schedule, x_t, t, prediction, self.prediction_type)
         if self.clip is not None:
             x_0 = x_0.clamp(-self.clip, self.clip)
-        return Denoised(x_0, predict_epsilon(schedule, x_t, t, x_0))
+        epsilon = predict_epsilon(schedule, x_t, t, x_0)
+        return Denoised(x_0.to(dtype), epsilon.to(dtype))
 
 
 def as_denoiser(model: Model | Denoiser) -> Denoiser:
@@ -103,6 +107,21 @@ def as_denoiser(model: Model | Denoiser) -> Denoiser:
     return model if isinstance(model, Denoiser) else Denoiser(model)
 
 
+def in_float32(model: Model | Denoiser, x: Images) -> tuple[Denoiser, Images]:
+    """Return images in float32, and a denoiser whose model gets them in their dtype.
+
+    Otherwise the rounding of 16 bits would add up over the steps.
+    """
+    check_images(x)
+    denoiser = as_denoiser(model)
+
+    def rounded(x_t: Tensor, t: Tensor) -> Tensor:
+        return denoiser.model(x_t.to(x.dtype), t)
+
+    return replace(denoiser, model=rounded), at_least_float32(x)
+
+
+@widened
 def reverse_mean(
     schedule: NoiseSchedule, x_t: Images, t: Steps, epsilon: Images
 ) -> Images:
@@ -157,7 +176,7 @@ def reverse_variance(
         check_shape("variance, from index 0 to T, must be", variance, schedule.beta)
         least = variance[1:].min()
         require(least >= 0, f"variance must be >= 0, got {least}")
-        return variance
+        return variance.double()
     if variance in ("beta", "fixed_large"):
         return schedule.beta
     if variance in ("beta_tilde", "fixed_small"):
@@ -230,10 +249,10 @@ def ddpm_sample(
     """
     T = schedule.T if start is None else start
     check_steps(T, x_T, first=1, last=schedule.T)
-    schedule, denoiser = schedule.to("cpu"), as_denoiser(model)  # coefficients: floats
+    schedule, (denoiser, x) = schedule.to("cpu"), in_float32(model, x_T)
     sigma = reverse_variance(schedule, variance).sqrt().tolist()
-    noise = noise or (lambda _: standard_normal(x_T, generator))
-    x = x_T  # 1: x_T ~ N(0, I)
+    like = x  # 1: x_T ~ N(0, I)
+    noise = noise or (lambda _: standard_normal(like, generator))
     for t in range(T, 0, -1):  # 2: for t = T, ..., 1
         z = noise(t) if t > 1 else 0  # 3: z ~ N(0, I) if t > 1, else z = 0
         x_0, epsilon = denoiser(schedule, x, t)
@@ -242,7 +261,7 @@ def ddpm_sample(
         x = reverse_mean(schedule, x, t, epsilon) + sigma[t] * z
         if callback is not None:
             callback(t, x, x_0)
-    return x  # 6
+    return x.to(x_T.dtype)  # 6
 
 
 @torch.no_grad()
@@ -304,9 +323,9 @@ def ddim_sample(
     fits = whole and all(s < t for s, t in pairwise([0, *steps, T + 1]))
     require(fits, f"steps must be integers increasing from 1 to {T}, got {steps}")
     require(0 <= eta <= 1, f"eta must lie in [0, 1], got {eta}")
-    schedule, denoiser = schedule.to("cpu"), as_denoiser(model)
-    noise = noise or (lambda _: standard_normal(x_T, generator))
-    x = x_T
+    schedule, (denoiser, x) = schedule.to("cpu"), in_float32(model, x_T)
+    like = x
+    noise = noise or (lambda _: standard_normal(like, generator))
     for s, t in reversed([*pairwise([0, *steps])]):
         a_s, a_t = alpha_bar[s], alpha_bar[t]
         x_0, epsilon = denoiser(schedule, x, t)
@@ -316,7 +335,7 @@ def ddim_sample(
             x = x + variance**0.5 * noise(t)
         if callback is not None:
             callback(t, x, x_0)
-    return x
+    return x.to(x_T.dtype)
 
 
 def interpolate(
@@ -366,11 +385,13 @@ def interpolate(
     >>> interpolate(linear_schedule(), denoiser, x_0, y_0, t=9)
     tensor([[0.5000, 0.5000]])
     """
-    epsilon = standard_normal(x_0, generator)
-    x_t, y_t = (q_sample(schedule, image, t, epsilon) for image in (x_0, y_0))
+    denoiser, wide = in_float32(model, x_0)
+    epsilon = standard_normal(wide, generator)
+    pair = wide, at_least_float32(y_0)
+    x_t, y_t = (q_sample(schedule, image, t, epsilon) for image in pair)
     mixed = (1 - weight) * x_t + weight * y_t
     options = {"variance": variance, "start": t, "generator": generator}
-    return ddpm_sample(schedule, model, mixed, **options)
+    return ddpm_sample(schedule, denoiser, mixed, **options).to(x_0.dtype)
 
 
 def evenly_spaced_timesteps(T: int, n: int) -> list[int]:
@@ -379,5 +400,6 @@ def evenly_spaced_timesteps(T: int, n: int) -> list[int]:
     >>> evenly_spaced_timesteps(1000, 4)
     [250, 500, 750, 1000]
     """
-    require(1 <= n <= T, f"there can be 1 to {T} steps, got {n}")
+    require_whole("T", T, 1)
+    require_whole("n", n, 1, T)
     return [round(i * T / n) for i in range(1, n + 1)]

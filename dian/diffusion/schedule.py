@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from dian.errors import require
+from dian.errors import require, require_whole
 
 Steps = Int[Tensor, "batch"] | int
 """A timestep for each image, or one for all of them."""
@@ -92,6 +92,7 @@ def linear_schedule(
     >>> linear_schedule().alpha_bar[-1].item()
     4.04e-05
     """
+    require_whole("T", T, 1)
     return make_schedule(torch.linspace(beta_start, beta_end, T, dtype=torch.float64))
 
 
@@ -127,6 +128,7 @@ def cosine_schedule(
     >>> cosine_schedule().alpha_bar[500].item()
     0.49
     """
+    require_whole("T", T, 1)
     time = torch.arange(T + 1, dtype=torch.float64) / T
     f = torch.cos((time + s) / (1 + s) * math.pi / 2) ** 2
     return make_schedule((1 - f[1:] / f[:-1]).clamp(max=max_beta))

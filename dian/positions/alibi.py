@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
-from dian.errors import require
+from dian.errors import require_whole
 
 
 def alibi_slopes(n_head: int) -> Float64[Tensor, "head"]:
@@ -20,7 +20,7 @@ def alibi_slopes(n_head: int) -> Float64[Tensor, "head"]:
     >>> alibi_slopes(4)
     tensor([0.2500, 0.0625, 0.0156, 0.0039], dtype=torch.float64)
     """
-    require(n_head > 0, f"n_head must be positive, got {n_head}")
+    require_whole("n_head", n_head, 1)
     return 2 ** (-8 * torch.arange(1, n_head + 1, dtype=torch.float64) / n_head)
 
 
@@ -56,7 +56,7 @@ def alibi_bias(
     >>> alibi_bias(torch.tensor([2]), torch.arange(4), n_head=8)[0]
     tensor([[-1.0000, -0.5000, -0.0000, -0.5000]])
     """
-    distance = (queries[:, None] - keys).abs().double()
+    distance = (queries.double()[:, None] - keys.double()).abs()
     slopes = alibi_slopes(n_head).to(distance.device)
     return (-slopes[:, None, None] * distance).to(dtype)
 

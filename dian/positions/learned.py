@@ -49,7 +49,7 @@ class LearnedPositions(nn.Module):
             f"positions must be integers from 0 to {len(self.P) - 1}, the last learned "
             f"one, got {outside.tolist() or positions.dtype}",
         )
-        return self.P[positions]
+        return self.P[positions.long()]
 
 
 class AddLearned(nn.Module):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from dian.errors import require, require_one_of
+from dian.errors import require_one_of, require_whole
 from dian.positions.alibi import AlibiBias
 from dian.positions.learned import AddLearned, LearnedPositions
 from dian.positions.rotary import RotaryEmbedding
@@ -52,7 +52,7 @@ def encoding(
     if name == "sinusoidal":
         return {"encode": AddSinusoidal()}
     if name == "learned":
-        require(n_position, "n_position must be given for learned positions, got None")
+        require_whole("n_position", n_position, 1)
         positions = LearnedPositions(n_position, d_model, generator)
         return {"encode": AddLearned(positions)}
     if name == "rotary":

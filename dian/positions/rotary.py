@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Complex, Float, Float64, Int, Real
 from torch import Tensor, nn
 
-from dian.errors import kind, require, require_one_of
-from dian.positions.sinusoidal import check_even, frequencies
+from dian.errors import kind, require, require_one_of, require_whole
+from dian.positions.sinusoidal import check_even, check_frequencies, frequencies
 
 LAYOUTS = ("interleaved", "half")
 """The features that form a pair are neighbors (0, 1), (2, 3), ... as in the paper, or
@@ -81,6 +81,7 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         # Not a buffer, which would be cast with the module.
         self.omega = frequencies(head_dim, base) if omega is None else omega
+        check_frequencies(self.omega)
         self.attention_factor, self.layout = attention_factor, layout
         self.seq_dim, self.inplace = seq_dim, inplace
 
@@ -141,7 +142,7 @@ def rotation_factors(
     positions
         Positions; may be negative or fractional.
     omega
-        Angular frequencies in radians per position, one per pair.
+        Angular frequencies in radians per position, one per pair; 16 bits are refused.
     dtype
         The dtype of the result; the angles are computed in float64.
 
@@ -184,6 +185,7 @@ def consecutive_rotation_factors(
     >>> torch.equal(consecutive_rotation_factors(5, omega, 7), expected)
     True
     """
+    require_whole("n", n, 0)
     k = math.isqrt(n) + 1
     a = torch.arange(offset, offset + n, k, device=omega.device)
     b = torch.arange(k, device=omega.device)
@@ -316,8 +318,8 @@ def rotation_matrix(
             [ 1., -0.]], dtype=torch.float64)
     """
     table = rotation_factors(positions, omega, torch.complex128)
-    even = torch.arange(0, 2 * len(omega), 2)
-    R = torch.zeros(*table.shape[:-1], 2 * len(omega), 2 * len(omega)).double()
+    even = torch.arange(0, 2 * len(omega), 2, device=table.device)
+    R = table.real.new_zeros(*table.shape[:-1], 2 * len(omega), 2 * len(omega))
     R[..., even, even] = R[..., even + 1, even + 1] = table.real
     R[..., even + 1, even] = table.imag
     R[..., even, even + 1] = -table.imag
@@ -369,6 +371,7 @@ def decay_bound(
 
 
 def _angles(positions, omega) -> Tensor:
+    check_frequencies(omega)
     return positions.double()[..., None] * omega.to(positions.device, torch.double)
 
 
@@ -377,6 +380,7 @@ def _table(x, omega, positions, offset, scale=1.0) -> tuple[Tensor, Tensor]:
     d, dtype = 2 * len(omega), torch.promote_types(x.dtype, torch.float32)
     fits = x.ndim >= 2 and x.shape[-1] == d
     require(fits, f"x must be (..., n, {d}) for {d // 2} frequencies, got {kind(x)}")
+    require(x.is_floating_point(), f"x must be floating-point numbers, got {kind(x)}")
     n = x.shape[-2]
     if positions is None and not torch.compiler.is_compiling():
         omega = omega.to(x.device)
@@ -394,7 +398,7 @@ def _table(x, omega, positions, offset, scale=1.0) -> tuple[Tensor, Tensor]:
     )
     if len(axes) == 1:  # of each sequence, and shared by its heads
         positions = positions.view(*axes, *[1] * (x.ndim - 3), n)
-    angles = _angles(positions.to(x.device) + offset, omega)
+    angles = _angles(positions.to(x.device).double() + offset, omega)
     return tuple((scale * f(angles)).to(dtype) for f in (torch.cos, torch.sin))
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dian.errors import require
+from dian.positions.sinusoidal import check_frequencies
 
 
 def position_interpolation(
@@ -37,7 +38,7 @@ def position_interpolation(
     >>> position_interpolation(torch.tensor([1.0, 0.01]), 4.0)
     tensor([0.2500, 0.0025])
     """
-    _check(factor)
+    _check(factor, omega)
     return omega / factor
 
 
@@ -61,7 +62,7 @@ def ntk_aware(omega: Float[Tensor, "pairs"], factor: float) -> Float[Tensor, "pa
     >>> ntk_aware(torch.tensor([1.0, 0.1, 0.01]), 4.0)
     tensor([1.0000, 0.0500, 0.0025])
     """
-    _check(factor)
+    _check(factor, omega)
     require(len(omega) > 1, f"omega must have two entries or more, got {len(omega)}")
     exponents = torch.linspace(0, 1, len(omega), dtype=omega.dtype)
     return omega * factor ** -exponents.to(omega.device)
@@ -106,7 +107,7 @@ def yarn(
     >>> yarn(omega, 4.0, original_max_positions=256, beta_fast=8.0)
     tensor([1.0000, 0.0579, 0.0025])
     """
-    _check(factor)
+    _check(factor, omega)
     require(
         0 < beta_slow < beta_fast,
         f"beta_slow must be positive and below beta_fast, got {beta_slow}, {beta_fast}",
@@ -133,5 +134,8 @@ def yarn_attention_factor(factor: float) -> float:
     return 0.1 * math.log(factor) + 1
 
 
-def _check(factor: float) -> None:
-    require(factor >= 1, f"factor must be at least 1, got {factor}")
+def _check(factor: float, omega: Tensor | None = None) -> None:
+    fits = factor >= 1 and factor < math.inf
+    require(fits, f"factor must be at least 1, got {factor}")
+    if omega is not None:
+        check_frequencies(omega)

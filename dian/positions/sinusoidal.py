@@ -5,11 +5,14 @@ Features form pairs :math:`i = 0, \dots, d/2 - 1`, and pair :math:`i` has the fr
 of the result, since in bfloat16 position 257 rounds to 256.
 """
 
+import math
+
 import torch
 from jaxtyping import Float, Float64, Real
 from torch import Tensor, nn
 
-from dian.errors import require
+from dian.errors import kind, require, require_whole
+from dian.numerics import widened
 
 
 def frequencies(d: int, base: float = 10_000.0) -> Float64[Tensor, "pairs"]:
@@ -28,14 +31,21 @@ def frequencies(d: int, base: float = 10_000.0) -> Float64[Tensor, "pairs"]:
     tensor([1.0000, 0.0100], dtype=torch.float64)
     """
     check_even(d)
-    require(base > 0, f"base must be positive, got {base}")
+    require(0 < base < math.inf, f"base must be positive, got {base}")
     return base ** (-torch.arange(0, d, 2, dtype=torch.float64) / d)
 
 
 def check_even(d: int) -> None:
     """Raise unless ``d`` features can be grouped into pairs."""
+    require_whole("d", d, 0)
     even = d > 0 and d % 2 == 0
     require(even, f"d must be positive and even: features go in pairs, got {d}")
+
+
+def check_frequencies(omega: Tensor) -> None:
+    """Raise on 16 bits: such frequencies are off by radians at position 5000."""
+    fits = omega.dtype in (torch.float32, torch.float64)
+    require(fits, f"omega must be float32 or float64, got {kind(omega)}")
 
 
 def sinusoidal_encoding(
@@ -100,7 +110,8 @@ def offset_product(
     >>> offset_product(torch.tensor([0, 1, -1]), d=4)
     tensor([2.0000, 1.5403, 1.5403], dtype=torch.float64)
     """
-    return (offsets.double()[..., None] * frequencies(d, base)).cos().sum(-1)
+    omega = frequencies(d, base).to(offsets.device)
+    return (offsets.double()[..., None] * omega).cos().sum(-1)
 
 
 class AddSinusoidal(nn.Module):
@@ -111,6 +122,7 @@ class AddSinusoidal(nn.Module):
              [0.8415, 0.5403]]])
     """
 
+    @widened
     def forward(self, X: Float[Tensor, "batch n D"]) -> Float[Tensor, "batch n D"]:
         """Return the sum; the positions are 0, 1, ..., n - 1."""
         positions = torch.arange(X.shape[1], device=X.device)

@@ -17,15 +17,35 @@ function                spectral radius :math:`\rho`    norm :math:`\lVert W \rV
 The last two rows hold for every size, the others in the limit of large matrices.
 """
 
+import functools
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from dian.errors import kind, require
+from dian.numerics import at_least_float32
 
 Matrix = Float[Tensor, "n_in n_out"]
 Generator = torch.Generator | None
 
 
-@torch.no_grad()
+def _widened(initialize: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Draw in at least float32, and round to the dtype of the matrix."""
+
+    @functools.wraps(initialize)
+    @torch.no_grad()
+    def initialized(W: Tensor, *args, **kwargs) -> Tensor:
+        fits = W.ndim == 2 and W.is_floating_point() and W.numel()
+        require(fits, f"W must be a matrix of floating-point numbers, got {kind(W)}")
+        wide = initialize(at_least_float32(W), *args, **kwargs)
+        return W if wide is W else W.copy_(wide)
+
+    return initialized
+
+
+@_widened
 def uniform_(W: Matrix, generator: Generator = None) -> Matrix:
     r"""Fill with :math:`U(\pm 1 / \sqrt{n_{out}})`.
 
@@ -39,6 +59,7 @@ def uniform_(W: Matrix, generator: Generator = None) -> Matrix:
     return W.uniform_(-bound, bound, generator=generator)
 
 
+@_widened
 def xavier_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Matrix:
     r"""Fill with :math:`U(\pm a)`, :math:`a = g \sqrt{6 / (n_{in} + n_{out})}`.
 
@@ -53,7 +74,7 @@ def xavier_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Matrix
     return nn.init.xavier_uniform_(W, gain, generator)
 
 
-@torch.no_grad()
+@_widened
 def gaussian_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Matrix:
     r"""Fill with independent entries of :math:`\mathcal N(0, g^2 / n_{in})`.
 
@@ -64,7 +85,7 @@ def gaussian_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Matr
     return W.normal_(0, gain * W.shape[0] ** -0.5, generator=generator)
 
 
-@torch.no_grad()
+@_widened
 def orthogonal_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Matrix:
     r"""Fill with a uniformly distributed orthogonal matrix times ``gain``.
 
@@ -85,7 +106,7 @@ def orthogonal_(W: Matrix, gain: float = 1.0, generator: Generator = None) -> Ma
     return W.copy_(Q.T if wide else Q).mul_(gain)
 
 
-@torch.no_grad()
+@_widened
 def identity_(W: Matrix, scale: float = 1.0, generator: Generator = None) -> Matrix:
     r"""Fill with the identity matrix times ``scale``; the generator is not used.
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dian.errors import require, require_one_of
+from dian.errors import require, require_one_of, require_whole
+from dian.numerics import all_finite
 from dian.rnn.recurrence import RNN, output_forward
 from dian.training.dropout import dropout_mask
 
@@ -189,6 +190,7 @@ def as_sequence(
     >>> as_sequence(torch.zeros(3, 28, 28), d=56).shape  # two rows at a time
     torch.Size([3, 14, 56])
     """
+    require_whole("d", d, 1)
     fits = images.ndim == 3 and images.numel() and not images[0].numel() % d
     # A step is a part of a row, or some whole rows: never the end of one row and the
     # beginning of the next.
@@ -207,8 +209,7 @@ def time_first(x: Tensor, input_size: int) -> Tensor:
         f"x must be (batch, time, {input_size}), none empty, got {tuple(x.shape)}",
     )
     require(x.is_floating_point(), f"x must be floating-point numbers, got {x.dtype}")
-    # If the sum is finite, so are all entries; this costs one pass over memory.
-    if not x.sum().isfinite():
+    if not all_finite(x):
         bad = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
         raise ValueError(f"x must be finite, got NaN or infinity in x[{bad}]")
     return x.transpose(0, 1)

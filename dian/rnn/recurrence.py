@@ -21,9 +21,9 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Inexact, Int
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from dian.errors import kind, require, require_one_of
+from dian.numerics import apply, backward_of, widened
 
 
 class Activation(NamedTuple):
@@ -59,6 +59,7 @@ ROWS = 1024
 and few enough to stay in the cache of the processor until they are used."""
 
 
+@widened
 def rnn_forward(
     X: Inexact[Tensor, "time batch d"],
     W_xh: Inexact[Tensor, "d h"],
@@ -115,8 +116,8 @@ def rnn_forward(
     state, *states = H.unbind()
     for part in _parts(n_time, n_batch):
         # X_t W_xh + b_h does not depend on the state: several steps in one product
-        rows = X[part].reshape(-1, X.shape[-1])
-        torch.addmm(b_h, rows, W_xh, out=H[1:][part].view(len(rows), -1))
+        rows = _rows(X[part])
+        torch.addmm(b_h, rows, W_xh, out=H[1:][part].flatten(0, 1))
         for A in states[part]:
             # A_t = (X_t W_xh + b_h) + H_{t-1} W_hh and H_t = phi(A_t), in place
             state = activate_(A.addmm_(state, W_hh))
@@ -133,6 +134,7 @@ class RNNGradients(NamedTuple):
     H_0: Float[Tensor, "batch h"]
 
 
+@widened
 def rnn_backward(
     grad_states: Float[Tensor, "time batch h"] | None,
     grad_last_state: Float[Tensor, "batch h"] | None,
@@ -218,9 +220,9 @@ def rnn_backward(
         rows = delta.flatten(0, 1)
         # dL/dX_t = delta_t W_xh^T
         if need_input_grad:
-            torch.mm(rows, W_xh.T, out=grad_X[part].view(len(rows), -1))
+            torch.mm(rows, W_xh.T, out=grad_X[part].flatten(0, 1))
         # dL/dW_xh = sum_t X_t^T delta_t: several steps in one product
-        grad_W_xh.addmm_(X[part].reshape(len(rows), -1).T, rows)
+        grad_W_xh.addmm_(_rows(X[part]).T, rows)
         # dL/dW_hh = sum_t H_{t-1}^T delta_t
         grad_W_hh.addmm_(H[:-1][part].flatten(0, 1).T, rows)
         # dL/db_h = sum_t 1^T delta_t
@@ -229,6 +231,7 @@ def rnn_backward(
     return RNNGradients(grad_X, grad_W_xh, grad_W_hh, grad_b_h, H_0=Gamma)
 
 
+@widened
 def output_forward(
     H: Inexact[Tensor, "*batch h"],
     W_hq: Inexact[Tensor, "h q"],
@@ -259,6 +262,7 @@ class OutputGradients(NamedTuple):
     b_q: Float[Tensor, "q"]
 
 
+@widened
 def output_backward(
     grad_output: Float[Tensor, "*batch q"],
     H: Float[Tensor, "*batch h"],
@@ -280,15 +284,24 @@ def output_backward(
             [2.],
             [2.]])
     """
-    rows = grad_output.reshape(-1, grad_output.shape[-1])
+    rows = _rows(grad_output)
     return OutputGradients(
         # dL/dH_t = G_t W_hq^T
         H=grad_output @ W_hq.T,
         # dL/dW_hq = sum_t H_t^T G_t
-        W_hq=H.reshape(-1, H.shape[-1]).T @ rows,
+        W_hq=_rows(H).T @ rows,
         # dL/db_q = sum_t 1^T G_t
         b_q=rows.sum(0),
     )
+
+
+def _plain(X, W_xh, W_hh, b_h, H_0, activation) -> tuple[Tensor, Tensor]:
+    """Compute what :func:`rnn` returns, for autograd to follow."""
+    _check(X, W_xh, W_hh, b_h, H_0)
+    activate_, states = _activation(activation).apply_, [H_0]
+    for X_t in X.unbind():
+        states.append(activate_(X_t @ W_xh + states[-1] @ W_hh + b_h))
+    return torch.stack(states[1:]), states[-1]
 
 
 class _BackpropagationThroughTime(torch.autograd.Function):
@@ -296,28 +309,33 @@ class _BackpropagationThroughTime(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, X, W_xh, W_hh, b_h, H_0, activation):
-        X = X.contiguous()  # once, for both passes
-        H = rnn_forward(X, W_xh, W_hh, b_h, H_0, activation)
-        ctx.save_for_backward(X, H, W_xh, W_hh)
-        ctx.activation = activation
+        rows = X.contiguous()  # once, for both passes
+        H = rnn_forward(rows, W_xh, W_hh, b_h, H_0, activation)
+        ctx.save_for_backward(X, W_xh, W_hh, b_h, H_0, rows, H)
+        ctx.options = (activation,)
         ctx.set_materialize_grads(False)
         # The last state separately: a loss that reads only this state (many-to-one)
         # then does not send T-1 matrices of zeros back.
         return H[1:], H[-1].clone()
 
     @staticmethod
-    @once_differentiable
+    @backward_of(_plain)
     def backward(ctx, grad_states, grad_last_state):
+        _, W_xh, W_hh, _, _, X, H = ctx.saved_tensors
         gradients = rnn_backward(
             grad_states,
             grad_last_state,
-            *ctx.saved_tensors,
-            ctx.activation,
+            X,
+            H,
+            W_xh,
+            W_hh,
+            *ctx.options,
             need_input_grad=ctx.needs_input_grad[0],
         )
         return *gradients, None
 
 
+@widened
 def rnn(
     X: Float[Tensor, "time batch d"],
     W_xh: Float[Tensor, "d h"],
@@ -361,7 +379,8 @@ def rnn(
     >>> W.grad  # tanh'(a_1) h_0 + tanh'(a_2) h_1
     tensor([[0.8677]])
     """
-    return _BackpropagationThroughTime.apply(X, W_xh, W_hh, b_h, H_0, activation)
+    inputs = (X, W_xh, W_hh, b_h, H_0, activation)
+    return apply(_BackpropagationThroughTime, _plain, *inputs)
 
 
 class RNN(nn.Module):
@@ -453,11 +472,18 @@ def state_at_end(
     n_time, n_batch, _ = states.shape
     inside = (lengths >= 1) & (lengths <= n_time)
     require(
-        lengths.shape == (n_batch,) and inside.all(),
+        lengths.shape == (n_batch,)
+        and not lengths.is_floating_point()
+        and inside.all(),
         f"lengths must be {n_batch} numbers from 1 to {n_time}, one per sequence, "
         f"got {lengths.tolist()}",
     )
-    return states[lengths - 1, torch.arange(n_batch, device=states.device)]
+    return states[lengths.long() - 1, torch.arange(n_batch, device=states.device)]
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Flatten all axes but the last into one; reshape could not, without items."""
+    return x.flatten(0, -2) if x.ndim > 1 else x[None]
 
 
 def _activation(name: str) -> Activation:
@@ -467,15 +493,15 @@ def _activation(name: str) -> Activation:
 
 def _parts(n_time: int, n_batch: int) -> list[slice]:
     """Split the steps into parts of about :data:`ROWS` rows."""
-    n = max(1, ROWS // n_batch)
+    n = max(1, ROWS // max(1, n_batch))
     return [slice(t, min(t + n, n_time)) for t in range(0, n_time, n)]
 
 
 def _check(X: Tensor, W_xh: Tensor, W_hh: Tensor, b_h: Tensor, H_0: Tensor) -> None:
     """Raise on what would otherwise be broadcast, or fail inside a matrix product."""
     require(
-        X.ndim == 3 and X.numel(),
-        f"X must be (time, batch, d), none empty, got {tuple(X.shape)}",
+        X.ndim == 3 and len(X),
+        f"X must be (time, batch, d) with a step or more, got {tuple(X.shape)}",
     )
     (_, n_batch, d), h = X.shape, b_h.shape[-1]
     _check_like(X, "W_xh", W_xh, (d, h))
@@ -488,4 +514,6 @@ def _check_like(X: Tensor, name: str, tensor: Tensor, shape: Sequence[int]) -> N
     """Raise unless a tensor has this shape, and the dtype and device of the inputs."""
     wanted = f"{X.dtype} of shape {tuple(shape)} on {X.device}"
     got = f"{kind(tensor)} on {tensor.device}"
-    require(got == wanted, f"{name} must be {wanted}, got {got}")
+    same = tensor.dtype == X.dtype and tensor.device == X.device
+    fits = same and tuple(tensor.shape) == tuple(shape)
+    require(fits, f"{name} must be {wanted}, got {got}")

@@ -10,7 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dian.errors import require, require_whole
+from dian.numerics import all_finite, widened
 
+
+@widened
 def jacobian(
     derivatives: Float[Tensor, "time h"], W_hh: Float[Tensor, "h h"]
 ) -> Float[Tensor, "h h"]:
@@ -42,6 +46,7 @@ def jacobian(
     return product
 
 
+@widened
 def gradient_by_lag(
     grad_last_state: Float[Tensor, "batch h"],
     derivatives: Float[Tensor, "time batch h"],
@@ -71,6 +76,7 @@ def gradient_by_lag(
     return torch.stack(Gamma)
 
 
+@widened
 def gradient_terms(
     grad_last_state: Float[Tensor, "batch h"],
     derivatives: Float[Tensor, "time batch h"],
@@ -111,6 +117,7 @@ def gradient_terms(
     return H[:-1].transpose(1, 2) @ delta
 
 
+@widened
 def lag_bounds(
     derivatives: Float[Tensor, "time h"], W_hh: Float[Tensor, "h h"], max_slope: float
 ) -> tuple[Float[Tensor, "lag"], Float[Tensor, "lag"]]:
@@ -140,12 +147,14 @@ def lag_bounds(
     >>> lag_bounds(derivatives, 2 * torch.ones(1, 1), max_slope=1.0)
     (tensor([1.0000, 0.5000, 0.5000]), tensor([1., 2., 4.]))
     """
+    require(all_finite(W_hh), "W_hh must be finite")
     sigma = torch.linalg.matrix_norm(W_hh, 2)
     met = (sigma * derivatives.amax(1)).flip(0).cumprod(0)
     lags = torch.arange(len(derivatives) + 1).to(W_hh)
     return torch.cat([met.new_ones(1), met]), (max_slope * sigma) ** lags
 
 
+@widened
 def truncation_bound(
     grad_last_state: Float[Tensor, "batch h"],
     H: Float[Tensor, "lag batch h"],
@@ -177,12 +186,15 @@ def truncation_bound(
     tensor(0.2500)
     """
     n_time = len(H) - 1
+    require_whole("K", K, 0, n_time)
+    require(all_finite(W_hh), "W_hh must be finite")
     sigma = torch.linalg.matrix_norm(W_hh, 2)
     k = torch.arange(1, n_time - K + 1)
     sizes = (grad_last_state.norm(dim=-1) * H[k - 1].norm(dim=-1)).sum(-1)
     return ((max_slope * sigma) ** (n_time - k).to(sizes) * max_slope * sizes).sum()
 
 
+@widened
 def gradient_variance_factor(
     derivatives: Float[Tensor, "*batch h"], W_hh: Float[Tensor, "h h"]
 ) -> Float[Tensor, ""]:
@@ -212,9 +224,11 @@ def gradient_variance_factor(
     >>> gradient_variance_factor(torch.full((5, 3), 0.5), torch.eye(3))
     tensor(0.2500)
     """
+    require(derivatives.numel(), "derivatives must not be empty")
     return W_hh.square().sum() / len(W_hh) * derivatives.square().mean()
 
 
+@widened
 def sigmoid_as_tanh(
     U: Float[Tensor, "d h"], V: Float[Tensor, "h h"], c: Float[Tensor, "h"]
 ) -> tuple[Float[Tensor, "d h"], Float[Tensor, "h h"], Float[Tensor, "h"]]:

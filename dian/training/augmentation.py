@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dian.errors import require
+from dian.errors import require_whole
 
 Images = Float[Tensor, "batch row column"]
 
@@ -43,7 +43,7 @@ def random_shift(
     tensor([[[0., 0., 0.],
              [1., 1., 0.]]])
     """
-    require(max_shift >= 0, f"max_shift must be 0 or more pixels, got {max_shift}")
+    require_whole("max_shift", max_shift, 0)
     n_image, n_row, n_column = images.shape
     corners = torch.randint(2 * max_shift + 1, (2, n_image), generator=generator)
     down, right = corners.to(images.device)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dian.errors import require
+from dian.errors import require, require_whole
+from dian.numerics import all_finite
 from dian.training import distributed
 from dian.training.clipping import clip_by_norm
 from dian.training.schedules import SCHEDULES
@@ -57,7 +58,8 @@ class Training:
     Everything that the remaining steps depend on is in :meth:`state_dict`. A training
     run that is given that state continues, and gives the same bits as one that was
     never interrupted. If a loss or a gradient is not finite, the iteration raises a
-    :class:`FloatingPointError` before the step is taken.
+    :class:`FloatingPointError` before the step is taken; without ``max_norm`` a
+    gradient is not looked at, but the parameters are, after the last step.
 
     Examples
     --------
@@ -119,6 +121,8 @@ class Training:
                 f"{self.schedule!r}",
             )
             self.schedule = SCHEDULES[self.schedule]
+        require_whole("epochs", self.epochs, 0)
+        require_whole("batch_size", self.batch_size, 1)
         if not isinstance(self.data, DataLoader):
             require(
                 isinstance(self.data, tuple), "data must be a tuple or a DataLoader"
@@ -144,6 +148,13 @@ class Training:
             for batch in self._batches():
                 yield self._step(loss_fn, batch)
             self.epoch, self.done, self.order = self.epoch + 1, 0, None
+        # The gradient of the last step may be wrong where no loss follows to show it.
+        for name, parameter in self.model.named_parameters():
+            if not all_finite(parameter):
+                raise FloatingPointError(
+                    f"after the last step {name} is not finite; lower the learning "
+                    "rate, or clip the gradient"
+                )
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield the batches of the current epoch that are not done yet."""

@@ -9,8 +9,10 @@ from jaxtyping import Bool, Float, Inexact, Int
 from torch import Tensor
 
 from dian.errors import kind, require
+from dian.numerics import widened
 
 
+@widened
 def softmax(
     logits: Inexact[Tensor, "*batch num_classes"],
 ) -> Inexact[Tensor, "*batch num_classes"]:
@@ -27,6 +29,7 @@ def softmax(
     return exponential / exponential.sum(-1, keepdim=True)
 
 
+@widened
 def cross_entropy(
     logits: Inexact[Tensor, "*batch num_classes"],
     target: Int[Tensor, "*batch"],
@@ -82,6 +85,7 @@ def cross_entropy(
     return nll.mean()
 
 
+@widened
 def cross_entropy_backward(
     logits: Float[Tensor, "*batch num_classes"],
     target: Int[Tensor, "*batch"],
@@ -127,7 +131,7 @@ def _counted(logits, target, mask, label_smoothing, ignore_index) -> Tensor | No
         fits = mask.shape == shape and mask.dtype == torch.bool
         require(fits, f"mask must be booleans of shape {shape}, got {kind(mask)}")
     if ignore_index is not None:
-        kept = target != ignore_index
+        kept = target.long() != ignore_index
         mask = kept if mask is None else mask & kept
     counted = target if mask is None else target[mask]
     require(counted.numel(), "no position counts: the batch is empty or all masked")

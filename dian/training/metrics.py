@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from dian.errors import kind, require
+from dian.errors import kind, require, require_whole
 
 Classes = Integer[Tensor, "n"] | Integer[np.ndarray, "n"] | Sequence[int]
 """Class indices, one per item."""
@@ -48,7 +48,9 @@ def confusion_matrix(
     """
     target, preds = _tensor(target), _tensor(preds)
     if num_classes is None:
+        require(len(target) and len(preds), "target and preds must not be empty")
         num_classes = 1 + int(max(target.max(), preds.max()))
+    require_whole("num_classes", num_classes, 1)
     target = _classes("target", target, num_classes)
     preds = _classes("preds", preds, num_classes)
     lengths = f"{len(target)} and {len(preds)}"
@@ -73,6 +75,7 @@ class ConfusionMatrix:
     """
 
     def __init__(self, num_classes: int):
+        require_whole("num_classes", num_classes, 1)
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.long)
 
     def update(self, *, target: Classes, preds: Classes) -> None:
@@ -183,8 +186,7 @@ def top_k_accuracy(probs: Probabilities, target: Classes, k: int) -> Float[Tenso
     0.5
     """
     probs, target = _predictions(probs, target)
-    n = probs.shape[1]
-    require(1 <= k <= n, f"k must be in 1..{n}, got {k}")
+    require_whole("k", k, 1, probs.shape[1])
     of_target = probs.gather(1, target.unsqueeze(1))
     return ((probs >= of_target).sum(1) <= k).double().mean()
 
@@ -228,11 +230,13 @@ def calibration_error(
     >>> calibration_error([[1.0, 0.0]] * 4, [0, 0, 0, 1]).item()
     0.25
     """
-    probs, target = _predictions(probs, target)
-    require(n_bins > 0, f"n_bins must be positive, got {n_bins}")
+    given = _tensor(probs)
+    probs, target = _predictions(given, target)
+    require_whole("n_bins", n_bins, 1)
     confidence, preds = probs.max(1)
     edges = torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)[1:-1]
-    bins = torch.bucketize(confidence, edges.to(probs.device))
+    # In the dtype of the probabilities: 0.6 in float32 is above 0.6 in float64.
+    bins = torch.bucketize(confidence, edges.to(given).double())
     # n_b times the difference of two means is the difference of two sums.
     gap = confidence - (preds == target).double()
     by_bin = torch.nn.functional.one_hot(bins, n_bins).double().T @ gap
@@ -255,12 +259,15 @@ def _classes(name: str, values, num_classes: int) -> Tensor:
 
 def _predictions(probs, target) -> tuple[Tensor, Tensor]:
     """Return float64 probabilities and their targets, or raise on logits."""
-    probs = _tensor(probs).double()
+    given = _tensor(probs)
+    probs = given.double()
     fits = probs.ndim == 2 and len(probs) == len(target) > 0
     require(fits, f"probs must be ({len(target)}, num_classes), got {kind(probs)}")
+    # Rounding makes each row be off by half a unit in the last place.
+    limit = torch.finfo(given.dtype).eps if given.is_floating_point() else 0
     error, low = (probs.sum(1) - 1).abs().max().item(), probs.min().item()
     require(
-        error < 1e-3 and low >= 0,
+        error < max(1e-3, limit) and low >= 0,
         "probs must be non-negative with rows that sum to 1 (apply a softmax to "
         f"logits), got a minimum of {low:.3g} and a sum that is off by {error:.3g}",
     )
@@ -271,7 +278,7 @@ def _counts(C) -> Tensor:
     C = _tensor(C)
     fits = C.ndim == 2 and len(C) == C.shape[1] and not C.is_floating_point()
     require(fits, f"C must be a square matrix of counts, got {kind(C)}")
-    return C
+    return C.long()  # sums of small integers would wrap around
 
 
 def _averaged(values: Tensor, average: str | None) -> Tensor:

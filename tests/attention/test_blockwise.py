@@ -154,5 +154,7 @@ def test_memory_is_linear_in_the_length(generator):
 
 
 def test_blocks_have_at_least_one_key(tensors):
-    with pytest.raises(ValueError, match="block must be positive, got 0"):
+    with pytest.raises(
+        ValueError, match="block must be a whole number, at least 1, got 0"
+    ):
         blockwise_attention(*tensors[0], block=0)

@@ -41,5 +41,7 @@ def test_the_layer_aligns_the_last_query_with_the_last_key():
 
 
 def test_wrong_arguments():
-    with pytest.raises(ValueError, match="n_head must be positive, got 0"):
+    with pytest.raises(
+        ValueError, match="n_head must be a whole number, at least 1, got 0"
+    ):
         alibi_slopes(0)

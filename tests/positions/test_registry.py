@@ -26,7 +26,7 @@ def test_a_network_with_it_can_be_saved(generator, name):
     ("name", "message"),
     [
         ("rope", "name must be one of none, learned, .* got 'rope'"),
-        ("learned", "n_position must be given for learned positions, got None"),
+        ("learned", "n_position must be a whole number, at least 1, got None"),
     ],
 )
 def test_wrong_arguments(name, message):

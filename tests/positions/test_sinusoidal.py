@@ -116,7 +116,7 @@ def test_the_layer_adds_the_encoding_in_the_type_of_its_input(generator):
     X = torch.randn(2, N, D, generator=generator)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         found = AddSinusoidal()(X.to(dtype))
-        expected = X.to(dtype) + encoding_by_loops(N, D).to(dtype)
+        expected = (X.to(dtype) + encoding_by_loops(N, D)).to(dtype)
         assert found.dtype == dtype
         torch.testing.assert_close(found, expected)
 

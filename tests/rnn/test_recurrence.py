@@ -355,11 +355,10 @@ def backward_with(grad_states=None, grad_last_state=None, H_t=None):
 ones = torch.ones
 ELSEWHERE = torch.zeros(H, device="meta")
 ERRORS = {
-    "X must be (time, batch, d), none empty, got (7, 5)": lambda: forward_with(
+    "X must be (time, batch, d) with a step or more, got (7, 5)": lambda: forward_with(
         X=ones(TIME, BATCH)
     ),
     "got (0, 5, 3)": lambda: forward_with(X=ones(0, BATCH, D)),
-    "got (7, 0, 3)": lambda: forward_with(X=ones(TIME, 0, D)),
     "W_xh must be torch.float32 of shape (3, 11) on cpu, got torch.float32 of shape "
     "(11, 3) on cpu": lambda: forward_with(W_xh=ones(H, D)),
     "W_hh must be torch.float32 of shape (11, 11)": lambda: forward_with(

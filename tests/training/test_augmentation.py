@@ -65,5 +65,7 @@ def test_it_comes_from_the_generator_alone_and_keeps_its_argument(images):
 
 
 def test_wrong_arguments(images):
-    with pytest.raises(ValueError, match="max_shift must be 0 or more pixels, got -1"):
+    with pytest.raises(
+        ValueError, match="max_shift must be a whole number, at least 0, got -1"
+    ):
         inspect.unwrap(random_shift)(images, -1)

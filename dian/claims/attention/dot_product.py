@@ -163,8 +163,8 @@ def central_differences(f, x: Tensor, h: float = 1e-5) -> Tensor:
                "P_bar = P_bar + G", "pass"),
         Mutant("the gradient of the bias is averaged over broadcast axes",
                "_Attention.backward",
-               "S_bar.sum_to_size(ctx.bias_shape)",
-               "S_bar.sum_to_size(ctx.bias_shape) / len(S_bar)"),
+               "S_bar.sum_to_size(bias.shape)",
+               "S_bar.sum_to_size(bias.shape) / len(S_bar)"),
     ),
 )  # fmt: skip
 def backward() -> float:

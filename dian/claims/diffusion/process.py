@@ -267,9 +267,9 @@ def targets() -> float:
                "torch.randint(0, T, x_0.shape[:1], generator=generator, device=place)"),
         Mutant("T is not drawn", "draw_training_noise", "T + 1", "T"),
         Mutant("uniform noise", "standard_normal",
-               "torch.randn(like.shape, generator=generator, dtype=like.dtype, "
+               "torch.randn(like.shape, generator=generator, dtype=dtype, "
                "device=place)",
-               "torch.rand(like.shape, generator=generator, dtype=like.dtype, "
+               "torch.rand(like.shape, generator=generator, dtype=dtype, "
                "device=place)"),
         Mutant("the model is shown the step before", "training_loss",
                "model(q_sample(schedule, x_0, t, epsilon), t)",

@@ -171,10 +171,10 @@ def network() -> float:
     subjects=(ema,),
     mutants=(
         Mutant("the past and the present change places", "ema_update",
-               "torch._foreach_lerp(list(theta_bar), list(theta), 1 - decay)",
-               "torch._foreach_lerp(list(theta_bar), list(theta), decay)"),
+               "torch._foreach_lerp(list(theta_bar), theta, 1 - decay)",
+               "torch._foreach_lerp(list(theta_bar), theta, decay)"),
         Mutant("the weights as they are", "ema_update",
-               "torch._foreach_lerp(list(theta_bar), list(theta), 1 - decay)", "theta"),
+               "torch._foreach_lerp(list(theta_bar), theta, 1 - decay)", "theta"),
         Mutant("it begins with zero", "EMA.__init__",
                "p.detach().clone()", "0 * p.detach()"),
         Mutant("it is the parameters themselves", "EMA.__init__",

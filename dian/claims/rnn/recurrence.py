@@ -60,8 +60,8 @@ def plain_states(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh) -> Tensor:
     subjects=(recurrence,),
     mutants=(
         Mutant("the bias is added twice", "rnn_forward",
-               "torch.addmm(b_h, rows, W_xh, out=H[1:][part].view(len(rows), -1))",
-               "torch.addmm(2 * b_h, rows, W_xh, out=H[1:][part].view(len(rows), -1))"),
+               "torch.addmm(b_h, rows, W_xh, out=H[1:][part].flatten(0, 1))",
+               "torch.addmm(2 * b_h, rows, W_xh, out=H[1:][part].flatten(0, 1))"),
         Mutant("the state enters through the transposed matrix", "rnn_forward",
                "A.addmm_(state, W_hh)", "A.addmm_(state, W_hh.T)"),
         Mutant("logistic in place of tanh", "ACTIVATIONS",
