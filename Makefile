@@ -10,30 +10,63 @@ AXE := tests/browser/node_modules/.package-lock.json
 CHECKED := build/.checked
 CHECK_CODE := PYTHONPATH=docs/_ext $(PY) scripts/check_code.py
 SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2
+# A second build of this folder waits for the first one.
+ALONE := sh scripts/alone.sh $(MAKE) --no-print-directory
 
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# What the caller has set for other programs changes nothing here: asserts count, warnings
+# are those of the tests, figures and cells have the settings of the project, the
+# repository is this one. Of the settings of pip only those of the network are kept.
+unexport $(filter PYTHON% PYTEST% HYPOTHESIS% RUFF% JAXTYPING% BEARTYPE% JUPYTER% IPYTHON% \
+    MPL% MATPLOTLIB% LC_% LANGUAGE VIRTUAL_ENV NODE_ENV NODE_OPTIONS NODE_PATH CDPATH \
+    GREP_OPTIONS COLUMNS LINES FORCE_COLOR CLICOLOR_FORCE PY_COLORS TTY_% GIT_DIR \
+    GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_COMMON_DIR GIT_NAMESPACE \
+    GIT_PREFIX,$(.VARIABLES))
+unexport $(filter-out %_URL %_LINKS %_INDEX %_CERT %_HOST %_PROXY %_TIMEOUT %_RETRIES \
+    %_CACHE_DIR %_CONFIG_FILE %_KEYRING_PROVIDER,$(filter PIP_%,$(.VARIABLES)))
+export PATH := $(CURDIR)/.venv/bin:$(subst $(CURDIR)/.venv/bin:,,$(PATH))
+export LC_ALL := C.UTF-8
 export PYTHON
 export PYTHONNOUSERSITE := 1
 export PYTHONUTF8 := 1
 export MPLBACKEND := agg
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+export MPLCONFIGDIR := $(CURDIR)/build/matplotlib
+export IPYTHONDIR := $(CURDIR)/build/ipython
+export JUPYTER_CONFIG_DIR := $(CURDIR)/build/jupyter
+export JUPYTER_DATA_DIR := $(CURDIR)/build/jupyter
+export JUPYTER_RUNTIME_DIR := $(CURDIR)/build/jupyter/runtime
+
+# In a container the user may have no name and no home, or one that cannot be written.
+USER ?= dian
+export USER
+ifeq ($(shell [ -d "$${HOME:-}" ] && [ -w "$$HOME" ] && echo usable),)
+export HOME := $(CURDIR)/build/home
+$(shell mkdir -p build/home 2>/dev/null)
+endif
+ifeq ($(shell [ -d "$${TMPDIR:-/tmp}" ] && [ -w "$${TMPDIR:-/tmp}" ] && echo usable),)
+unexport TMPDIR
+endif
 
 .PHONY: help html pdf test test-site chromium check lint serve train verify audit bench \
-    bench-gpu data linkcheck lock clean
+    bench-gpu data linkcheck lock clean FORCE \
+    html-alone pdf-alone test-alone linkcheck-alone clean-alone
 
 # Matrices are small here, and scripts run side by side: threads would only get in each
 # other's way.
-html pdf test: export OMP_NUM_THREADS := 1
+html-alone pdf-alone test-alone: export OMP_NUM_THREADS := 1
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-html: $(ENVIRONMENT) $(KATEX) $(CHECKED) ## Verify, run the examples, and build the site
+html: ## Verify, run the examples, and build the site
+	+@$(ALONE) $@-alone
+
+html-alone: $(ENVIRONMENT) $(KATEX) $(CHECKED)
 	@# Warnings are shown only while a page is read: after a build that failed or was
 	@# interrupted, all pages are read again.
 	@[ -e build/.complete ] || rm -rf build/doctrees
@@ -41,9 +74,13 @@ html: $(ENVIRONMENT) $(KATEX) $(CHECKED) ## Verify, run the examples, and build 
 	$(SPHINX) -d build/doctrees -b html docs build/html
 	@touch build/.complete
 	$(PY) scripts/check_site.py build/html
-	@echo "The site is in build/html; open file://$(CURDIR)/build/html/index.html"
+	@$(PY) -c 'from pathlib import Path; page = Path("build/html/index.html").resolve(); \
+	    print("The site is in build/html; open", page.as_uri())'
 
-pdf: $(ENVIRONMENT) $(CHECKED) ## Build the whole report as one PDF (needs XeLaTeX)
+pdf: ## Build the whole report as one PDF (needs XeLaTeX)
+	+@$(ALONE) $@-alone
+
+pdf-alone: $(ENVIRONMENT) $(CHECKED)
 	@sh scripts/pdf_tools.sh
 	@# From nothing: what was left by a build that failed must not be taken for whole.
 	@rm -rf build/pdf-doctrees build/latex build/dian.pdf
@@ -56,7 +93,10 @@ pdf: $(ENVIRONMENT) $(CHECKED) ## Build the whole report as one PDF (needs XeLaT
 	@cp build/latex/dian.pdf build/dian.pdf
 	@echo "The PDF edition is build/dian.pdf"
 
-test: $(ENVIRONMENT) $(KATEX) ## Run all tests, the doctests included
+test: ## Run all tests, the doctests included
+	+@$(ALONE) $@-alone
+
+test-alone: $(ENVIRONMENT) $(KATEX)
 	@# Without the data all tests run, and only those that need them fail, and say so.
 	-$(PY) scripts/get_data.py
 	@# Two processes; each file in one, as its tests share what is costly to prepare.
@@ -105,7 +145,10 @@ bench-gpu: $(ENVIRONMENT) ## The same on a GPU
 data: $(ENVIRONMENT) ## Bring the whole of Fashion-MNIST to this machine
 	$(PY) scripts/get_data.py
 
-linkcheck: $(ENVIRONMENT) $(KATEX) ## Ask every external link (needs a network)
+linkcheck: ## Ask every external link (needs a network)
+	+@$(ALONE) $@-alone
+
+linkcheck-alone: $(ENVIRONMENT) $(KATEX)
 	@# With doctrees of its own: a page that is read here has to warn in `make html`, too.
 	$(SPHINX) -d build/linkcheck-doctrees -b linkcheck docs build/linkcheck
 
@@ -113,20 +156,25 @@ lock: ## Renew constraints.txt, the exact versions
 	sh scripts/lock.sh
 
 clean: ## Remove what was built; .venv and node_modules stay
+	+@$(ALONE) $@-alone
+
+clean-alone:
 	rm -rf build docs/gallery docs/api
 
-$(ENVIRONMENT): pyproject.toml constraints.txt scripts/environment.sh
+# Whether they are up to date is a question of contents, and not of times: for these two
+# scripts, which also keep what is there until the new is whole.
+$(ENVIRONMENT): $(shell sh scripts/environment.sh --check || echo FORCE)
 	@sh scripts/environment.sh
 
-# npm writes this file last, so it is missing after an interrupted installation.
-$(KATEX): package.json package-lock.json | $(ENVIRONMENT)
-	.venv/bin/npm ci
-	@touch $@
+$(KATEX): $(shell sh scripts/node_packages.sh . --check || echo FORCE) | $(ENVIRONMENT)
+	@sh scripts/node_packages.sh .
 
-$(AXE): tests/browser/package.json tests/browser/package-lock.json | $(ENVIRONMENT)
-	@.venv/bin/npm --prefix tests/browser ci || { echo "make: npm did not bring axe-core," \
-	    "Lighthouse and MathJax; with a network: npm --prefix tests/browser ci" >&2; exit 1; }
-	@touch $@
+$(AXE): $(shell sh scripts/node_packages.sh tests/browser --check || echo FORCE) \
+    | $(ENVIRONMENT)
+	@sh scripts/node_packages.sh tests/browser || { echo "make: npm did not bring axe-core," \
+	    "Lighthouse and MathJax; they need a network" >&2; exit 1; }
+
+FORCE:
 
 # Everything that claims and examples may depend on; which of it matters, and whether
 # anything has to run, is for the script to find out.

@@ -10,6 +10,12 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+if not __debug__:
+    raise SystemExit(
+        "conf.py: without assertions a wrong figure would not stop the build; "
+        "unset PYTHONOPTIMIZE"
+    )
+
 sys.path.insert(0, str(Path(__file__).parent / "docs/_ext"))
 
 project = "Dian"
@@ -82,6 +88,8 @@ sphinx_gallery_conf = {
     "min_reported_time": 10**6,
     "show_signature": False,
 }
+# It counts the folders above the repository, too, whose names are not ours to choose.
+suppress_warnings = ["sphinx_gallery.space_in_filename"]
 
 # --- The pages: nothing in them is loaded from elsewhere ----------------------------
 html_theme = "sphinx_book_theme"

@@ -17,7 +17,7 @@ from benchmarks.limits import Limits, limits
 from benchmarks.timing import Differs, Result, measure
 from dian.errors import DianError
 from dian.runs.environment import select_device
-from dian.runs.record import RECORDED
+from dian.runs.record import RECORDED, check_replaceable
 
 CASES: dict[str, Callable[[Place], Case]] = {
     "rnn-256": partial(recurrent.step, time=28, batch=256, d=28, goal=1.5),
@@ -85,6 +85,9 @@ def _cases(place: Place) -> dict[str, Callable[[Place], Case]]:
 def main(arguments: list[str] | None = None) -> None:
     """Take the options, and tell what comes out as it comes."""
     options = _parser().parse_args(arguments)
+    name = f"benchmarks-{select_device(options.device).type}"
+    folder = options.out or (Path("runs") if options.tiny else RECORDED)
+    check_replaceable(folder / name)  # now, and not after minutes
     torch.set_num_threads(options.threads)
     device = select_device(options.device)
     size = "tiny" if options.tiny else "gpu" if device.type == "cuda" else "cpu"
@@ -111,8 +114,6 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{met} goals met, {missed} missed; {time.perf_counter() - begin:.0f} s")
     if options.cases and options.out is None:
         return  # a part is no record
-    name = f"benchmarks-{device.type}"
-    folder = options.out or (Path("runs") if options.tiny else RECORDED)
     record = report.write(
         folder / name,
         "make bench" if device.type == "cpu" else "make bench-gpu",

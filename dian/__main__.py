@@ -1,5 +1,6 @@
 """The command line: ``python -m dian --help``."""
 
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -44,6 +45,16 @@ shown = {"traceback": False}
 def _flag(name: str, help_: str, **options: Any) -> Any:
     """Return the type of an option that is given or not, without a ``--no-`` form."""
     return Annotated[bool, typer.Option(f"--{name}", help=help_, **options)]
+
+
+def _path(help_: str, *names: str) -> Any:
+    """Return the type of an option that names a file or a folder."""
+    return Annotated[Path | None, typer.Option(*names, help=help_, callback=_at_home)]
+
+
+def _at_home(path: Path | None) -> Path | None:
+    """Replace ``~``, which a shell leaves in ``--out=~/runs``."""
+    return path and Path(os.path.expanduser(path))  # noqa: PTH111  never an error
 
 
 def _print_version(wanted: bool) -> bool:
@@ -100,9 +111,7 @@ def _print_results(record: Record) -> None:
 def sample(
     name: Recorded,
     n: Annotated[int, typer.Option("-n", min=1, help="Number of images.")] = 16,
-    out: Annotated[Path, typer.Option("-o", help="Image file to write.")] = Path(
-        "grid.png"
-    ),
+    out: _path("Image file to write.", "-o") = Path("grid.png"),
     steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 50,
     eta: Annotated[float, typer.Option(min=0, max=1, help="0: DDIM, 1: DDPM.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
@@ -145,14 +154,10 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds.")] = None,
     quick: _flag("quick", "A dry run of seconds on bundled images.") = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write records to.")
-    ] = None,
+    out: _path("Folder to write records to.") = None,
     commit: Commit = None,
     resume: _flag("resume", "Resume an interrupted training run.") = False,
-    tensorboard: Annotated[
-        Path | None, typer.Option(help="Folder to write losses to, for TensorBoard.")
-    ] = None,
+    tensorboard: _path("Folder to write losses to, for TensorBoard.") = None,
 ) -> None:
     """Train an experiment and write its record.
 
@@ -248,10 +253,7 @@ def verify(
     ] = None,
     mutants: _flag("mutants", "Run the mutants, too.") = False,
     json: _flag("json", "Print JSON.") = False,
-    results: Annotated[
-        Path | None,
-        typer.Option(help="File that keeps results: only what changed is checked."),
-    ] = None,
+    results: _path("File that keeps results: only what changed is checked.") = None,
 ) -> None:
     """Verify the claims of the report, and that each check can fail."""
     if results and ids:
@@ -313,6 +315,9 @@ def _print_claims(reports: list[dict]) -> None:
 
 def main() -> None:
     """Run the command line; an error of the user's world is one line, no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        # On a terminal that has no such character a "±" is a question mark.
+        stream.reconfigure(errors="replace")
     try:
         app()
     except DianError as error:

@@ -226,7 +226,8 @@ def read(folder: Path, remedy: str = _REMEDY) -> dict[str, bytes]:
 def install(source: Path, root: str | os.PathLike[str] | None = None) -> Path:
     """Copy the four files of a folder to where they are looked for first.
 
-    All are verified before the first is written.
+    All are verified before the first is written. In a folder that the user has named,
+    other files of these names are refused and not replaced.
 
     Parameters
     ----------
@@ -238,7 +239,15 @@ def install(source: Path, root: str | os.PathLike[str] | None = None) -> Path:
     given = root or os.environ.get("DIAN_DATA")
     folder = _folder(given) if given else user_folder()
     remedy = "make room for it, or choose another folder with DIAN_DATA"
-    for name, content in read(source, remedy="nothing was changed").items():
+    contents = read(source, remedy="nothing was changed")
+    for name, content in contents.items() if given else ():
+        # The files of MNIST, for one, have the same names.
+        if os.path.lexists(path := folder / name) and not _holds(path, content):
+            raise DianError(
+                f"{path}: another file is here; move it away, or choose another folder "
+                "with DIAN_DATA"
+            )
+    for name, content in contents.items():
         atomic_write(folder / name, content, remedy)
     return folder
 
@@ -269,6 +278,13 @@ def download(root: str | os.PathLike[str] | None = None) -> Path:
 
 def _folder(name: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(name))  # noqa: PTH111  that of Path may raise
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def _has_data(folder: Path) -> bool:

@@ -2,9 +2,10 @@
 # Write constraints.txt: the newest versions that fit, but for those held back here.
 set -eu
 
-# Tried together. A newer Sphinx needs a newer Python than 3.11; torch and torchvision
-# are a pair, and another pair does not import.
-held="Sphinx==9.0.4 torch==2.15.0 torchvision==0.29.2"
+# Tried together. A newer Sphinx needs a newer Python than 3.11, and a newer soupsieve than
+# the 3.11.2 of Debian 12; torch and torchvision are a pair, and another pair does not
+# import.
+held="Sphinx==9.0.4 soupsieve==2.10 torch==2.15.0 torchvision==0.29.2"
 
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT

@@ -390,6 +390,24 @@ def test_install(tmp_path, small, monkeypatch, form):
     assert {path.name: path.read_bytes() for path in target.iterdir()} == small
 
 
+def test_other_files_in_a_folder_of_the_user_are_not_replaced(tmp_path, small):
+    """Those of MNIST have the same names."""
+    plain(tmp_path / "source", small)
+    other = plain(tmp_path / "target", small)["t10k-labels-idx1-ubyte"]
+    other.write_bytes(b"digits")
+    before = state(tmp_path / "target")
+    message = refusal(data.install, tmp_path / "source", tmp_path / "target")
+    assert re.match(rf"{other}: another file is here; move it away", message)
+    assert state(tmp_path / "target") == before
+
+
+def test_a_damaged_file_in_the_folder_of_the_program_is_replaced(tmp_path, small):
+    plain(tmp_path / "source", small)
+    folder = data.install(tmp_path / "source")
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(b"")
+    assert data.read(data.install(tmp_path / "source")) == small
+
+
 def test_install_refuses_damage_and_keeps_what_is_there(tmp_path, small):
     source = plain(tmp_path / "source", small)
     plain(tmp_path / "target", small)

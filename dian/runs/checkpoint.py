@@ -9,7 +9,13 @@ import fcntl
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -185,3 +191,14 @@ def lock_folder(folder: Path) -> Iterator[None]:
                 reason = "another process is training this; wait for it"
             raise DianError(f"{folder}: {reason}, or choose another --out") from None
         yield
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove the files of a run, and their folder unless there is something else in it.
+
+    What cannot be removed does no harm, and is left.
+    """
+    with suppress(OSError):
+        for file in (*folder.glob("seed-*.*"), folder / "lock"):
+            file.unlink()
+        folder.rmdir()

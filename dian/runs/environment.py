@@ -1,5 +1,7 @@
 """The environment of a run: device, installed versions, commit of the code."""
 
+import functools
+import logging
 import os
 import platform
 import subprocess
@@ -11,6 +13,7 @@ import torch
 from dian.errors import DianError
 from dian.runs.code_hash import PACKAGE, versions
 
+log = logging.getLogger(__name__)
 PACKAGES = ("torch", "torchvision", "numpy", "safetensors")
 """The packages whose versions a record names."""
 
@@ -81,17 +84,43 @@ def git_commit() -> str:
     """Return the commit of the code, with ``+changes`` if files differ from it.
 
     Where the code is not under git, such as on a machine that only trains, it is taken
-    from the variable ``DIAN_COMMIT``, or is ``unknown``.
+    from the variable ``DIAN_COMMIT``, or is ``unknown``; the reason is logged once.
     """
     if stated := os.environ.get("DIAN_COMMIT"):
         return stated
-    git = ("git", "-C", str(PACKAGE))
-    head = _output(*git, "rev-parse", "HEAD")
-    # An installed copy may be inside the repository of another project.
-    if head is None or not _output(*git, "ls-files", "__init__.py"):
+    try:
+        head = _git("rev-parse", "HEAD")
+        # An installed copy may be inside the repository of another project.
+        if not _git("ls-files", "__init__.py"):
+            raise DianError(f"git does not track {PACKAGE}")
+        changed = _git("status", "--porcelain", "--", "*.py")
+    except DianError as error:
+        _log_unknown(str(error))
         return "unknown"
-    changed = _output(*git, "status", "--porcelain", "--", "*.py")
     return f"{head}+changes" if changed else head
+
+
+@functools.cache
+def _log_unknown(reason: str) -> None:
+    log.warning(
+        "dian: the commit is recorded as unknown (%s); name it with DIAN_COMMIT", reason
+    )
+
+
+def _git(*arguments: str) -> str:
+    """Return what git prints about the repository of this code."""
+    # Set where make runs in a hook of git, these would name another repository.
+    others = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    environment = {k: v for k, v in os.environ.items() if k not in others}
+    command = ("git", "-C", str(PACKAGE), *arguments)
+    options = {"capture_output": True, "text": True, "timeout": 30}
+    try:
+        done = subprocess.run(command, env=environment | {"LC_ALL": "C"}, **options)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DianError(f"git: {getattr(error, 'strerror', None) or error}") from None
+    if done.returncode:
+        raise DianError((done.stderr.strip() or "git failed").splitlines()[0])
+    return done.stdout.strip()
 
 
 def _output(*command: str) -> str | None:

@@ -88,8 +88,12 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder, which takes the place of ``folder`` at the end of the block.
 
     Until then, and after an error, the old folder is as before. If a process was killed
-    between the two renames, the next call restores the old folder first.
+    between the two renames, the next call restores the old folder first. A link to a
+    folder stays a link.
+
+    Everything in the old folder is deleted: see first that it may be.
     """
+    folder = folder.resolve()
     new, old = (folder.with_name(f".{folder.name}.writing-{s}") for s in ("new", "old"))
     if old.exists() and not folder.exists():
         old.replace(folder)

@@ -27,8 +27,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
-"""The folder of the records that travel with the package."""
+"""The folder of the records that travel with the package.
+
+:meta hide-value:
+"""
 FORMAT = 1
+# What `save` may leave in a folder, and the beginning of every record.json.
+_WRITTEN = re.compile(r"record\.json|(arrays|weights)\.safetensors|\..+\.\d+")
+_HEAD = b'{\n "checksum": "'
 HEADLINES = {
     "test/accuracy": "accuracy",
     "plain/accuracy/1": "accuracy at the training length",
@@ -247,8 +253,34 @@ def load(name: str, folder: Path = RECORDED) -> Record:
     return record
 
 
+def check_replaceable(folder: Path) -> None:
+    """Refuse a folder that :func:`save` would delete something in.
+
+    Only a record, be it damaged, or an empty folder is replaced.
+    """
+    if not folder.is_dir():
+        return
+    try:
+        inside = sorted(path.name for path in folder.iterdir())
+        foreign = [name for name in inside if not _WRITTEN.fullmatch(name)]
+        if inside and not foreign:
+            with (folder / "record.json").open("rb") as file:
+                foreign = ["record.json"] * (file.read(len(_HEAD)) != _HEAD)
+    except FileNotFoundError:
+        foreign = inside  # no record.json is among them
+    except OSError as error:
+        raise DianError(f"{folder}: cannot be read ({error.strerror})") from None
+    if foreign:
+        raise DianError(
+            f"{folder}: {foreign[0]} in it is not part of a record, and would be lost; "
+            "move it away, or choose another folder with --out"
+        )
+
+
 def save(folder: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
     """Write a record in the place of the one before, whole or not at all.
+
+    A folder that is not a record is refused.
 
     Parameters
     ----------
@@ -263,6 +295,7 @@ def save(folder: Path, content: Mapping[str, Any], files: Mapping[str, bytes]) -
         content | {"files": {n: sha256(data) for n, data in files.items()}}
     )
     remedy = "free the disk or choose another folder with --out"
+    check_replaceable(folder)
     try:
         with replace_folder(folder) as new:
             for name, data in (files | {"record.json": to_json(content)}).items():

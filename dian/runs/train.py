@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from dian.runs.checkpoint import (
     ONE_PROCESS,
     Checkpoint,
     Processes,
+    clear_folder,
     lock_folder,
 )
 from dian.runs.code_hash import record_key, source_key
@@ -31,7 +31,15 @@ from dian.runs.environment import (
 )
 from dian.runs.experiment import Experiment, Job, Outcome, find
 from dian.runs.freshness import changes
-from dian.runs.record import FORMAT, RECORDED, Record, add_proof, load, save
+from dian.runs.record import (
+    FORMAT,
+    RECORDED,
+    Record,
+    add_proof,
+    check_replaceable,
+    load,
+    save,
+)
 
 TOLERANCE = 1e-5
 """The largest relative difference between a replayed number and the recorded one."""
@@ -65,7 +73,7 @@ def train(
     """Train an experiment with every seed, and write its record.
 
     Checkpoints are kept in a hidden folder beside ``out`` until the record is written.
-    A record that ``out`` held before stays until then.
+    A record that ``out`` held before stays until then; anything else in it is refused.
 
     Returns
     -------
@@ -79,6 +87,8 @@ def train(
     # Now, before anybody edits the code that is running.
     content = _description(experiment, settings, device, options)
     working, first = working_folder(out), processes.rank == 0
+    if first:
+        check_replaceable(out)
     with lock_folder(working) if first else nullcontext():
         if first and not options.resume and [*working.glob("seed-*.checkpoint")]:
             raise DianError(
@@ -95,7 +105,7 @@ def train(
         content["replay"] = replay(experiment, settings, data)
         _write(out, content, runs)
         # If this fails, complete runs are left: they do no harm, and can be resumed.
-        shutil.rmtree(working, ignore_errors=True)
+        clear_folder(working)
     return load(out.name, out.parent)
 
 

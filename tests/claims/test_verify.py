@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import dian.claims
 from dian.claims import Mutant, claim
@@ -101,6 +102,14 @@ def one_claim(check, tolerance=1e-3, mutants=ANY):
 @pytest.mark.parametrize("residual", [math.nan, math.inf, 2e-3])
 def test_what_is_not_within_the_tolerance_fails(residual):
     assert not verifier.verify(one_claim(lambda: residual)).passed
+
+
+def test_a_residual_that_depends_on_chance_is_the_same_every_time():
+    state = torch.get_rng_state()
+    one = one_claim(lambda: torch.rand(()))
+    found = [verifier.verify(one).residual for _ in range(2)]
+    assert found[0] == found[1] > 0
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_check_that_raises_fails_and_tells_why():

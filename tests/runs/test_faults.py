@@ -235,6 +235,41 @@ def test_a_folder_that_is_none_is_one_line(tmp_path, known):
     assert (tmp_path / "file").read_text() == (tmp_path / NAME).read_text() == "mine"
 
 
+def test_files_of_the_user_are_refused_before_the_training_and_kept(tmp_path, known):
+    notes = tmp_path / NAME / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("two weeks of work")
+    with pytest.raises(DianError, match=r"notes\.txt in it is not part of a record"):
+        train(tmp_path / NAME)
+    assert notes.read_text() == "two weeks of work"
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_files_that_appear_while_it_trains_are_kept_and_so_is_the_run(tmp_path, known):
+    out, notes = tmp_path / NAME, tmp_path / NAME / "notes.txt"
+
+    def slow(settings, data, job):
+        notes.parent.mkdir(exist_ok=True)
+        notes.write_text("mine")
+        return run(settings, data, job)
+
+    known[NAME] = tiny(run=slow)
+    with pytest.raises(DianError, match=r"notes\.txt in it is not part of a record"):
+        train(out)
+    assert notes.read_text() == "mine"
+    notes.rename(tmp_path / "notes.txt")
+    known[NAME] = tiny()
+    assert train(out, resume=True).name == NAME
+
+
+def test_a_file_among_the_checkpoints_is_kept(tmp_path, known):
+    working = runner.working_folder(tmp_path / NAME)
+    working.mkdir()
+    (working / "notes.txt").write_text("mine")
+    train(tmp_path / NAME)
+    assert [path.name for path in working.iterdir()] == ["notes.txt"]
+
+
 def test_too_little_memory_is_one_line_and_the_run_can_resume(tmp_path, known):
     class TooLarge(Job):
         def follow(self, training, **parts):

@@ -17,6 +17,7 @@ from dian.runs.record import (
     RECORDED,
     Record,
     add_proof,
+    check_replaceable,
     hashes_of,
     load,
     record_names,
@@ -285,6 +286,68 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
     with pytest.raises(DianError, match=r"the record cannot be written .File exists"):
         save(tmp_path / NAME, load(NAME).content, {})
     assert (tmp_path / NAME).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ({"notes.txt": "mine"}, "notes.txt"),
+        ({"weights.safetensors": "mine"}, "weights.safetensors"),
+        ({"record.json": '{"title": "of another program"}'}, "record.json"),
+        ({"record.json": ""}, "record.json"),
+        ({"sub/record.json": "mine"}, "sub"),
+        ({".hidden": "mine"}, ".hidden"),
+    ],
+)
+def test_a_folder_that_is_not_a_record_is_refused_and_kept(tmp_path, files, named):
+    for name, text in files.items():
+        (tmp_path / NAME / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / NAME / name).write_text(text)
+    with pytest.raises(DianError, match=rf"{NAME}: {named} in it .* lost; move"):
+        save(tmp_path / NAME, load(NAME).content, {})
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    for name, text in files.items():
+        assert (tmp_path / NAME / name).read_text() == text
+
+
+def test_a_record_with_a_file_of_the_user_is_refused_and_kept(folder):
+    before = load(NAME, folder).content
+    (folder / NAME / "notes.txt").write_text("mine")
+    with pytest.raises(DianError, match=r"notes\.txt in it is not part of a record"):
+        save(folder / NAME, before | {"seconds": 7.0}, {})
+    assert (folder / NAME / "notes.txt").read_text() == "mine"
+    assert load(NAME, folder).content == before
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_record_is_replaced(folder, file):
+    content = load(NAME, folder).content
+    path = folder / NAME / file
+    path.write_bytes(path.read_bytes()[:99])
+    (folder / NAME / ".record.json.4711").touch()  # of a process that was killed
+    save(folder / NAME, content, {})
+    assert load(NAME, folder).content["settings"] == content["settings"]
+    assert [path.name for path in (folder / NAME).iterdir()] == ["record.json"]
+
+
+def test_every_record_may_be_replaced(tmp_path):
+    for name in record_names():
+        check_replaceable(RECORDED / name)
+    (tmp_path / "empty").mkdir()
+    check_replaceable(tmp_path / "empty")
+    check_replaceable(tmp_path / "missing")
+
+
+def test_a_link_to_a_folder_stays_one(folder, tmp_path):
+    content = load(NAME, folder).content
+    (folder / "disk").mkdir()
+    (folder / NAME).rename(folder / "disk" / NAME)
+    (folder / NAME).symlink_to(folder / "disk" / NAME)
+    save(folder / NAME, content | {"seconds": 7.0}, {})
+    assert (folder / NAME).is_symlink()
+    assert load(NAME, folder).seconds == 7.0
+    assert {path.name for path in folder.iterdir()} == {NAME, "disk"}
+    assert [path.name for path in (folder / "disk").iterdir()] == [NAME]
 
 
 def test_a_proof_is_added_and_nothing_else_changes(folder):

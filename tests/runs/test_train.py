@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from dian import __main__ as command_line
 from dian.errors import DianError
@@ -244,3 +245,29 @@ def test_a_wrong_command_is_one_line(tmp_path, monkeypatch, capsys, arguments, m
     assert re.search(message, told)
     assert "Traceback" not in told
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_output_in_any_encoding(encoding):
+    done = subprocess.run(
+        [sys.executable, "-m", "dian", "show", NAME],
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    sign = "±" if encoding != "ascii" else r"\?"
+    assert re.search(rf"accuracy 0\.\d+ {sign} 0\.\d+,", done.stdout.decode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("train", "--out"), ("train", "--tensorboard"), ("verify", "--results")],
+)
+def test_a_path_that_the_shell_has_left_alone_is_at_home(
+    tmp_path, monkeypatch, command, option
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    group = typer.main.get_command(command_line.app)
+    arguments = [NAME] if command == "train" else []
+    context = group.commands[command].make_context("", [*arguments, f"{option}=~/a"])
+    assert context.params[option.strip("-")] == tmp_path / "a"

@@ -1,6 +1,7 @@
 """Pages are made again when, and only when, what they depend on has changed."""
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -243,3 +244,22 @@ def test_a_key_names_every_dependency(project):
         *(f"{NAME}/record.json", "dian_sphinx/figures.py"),
         "sample/fashion-mnist-sample.npz",
     } <= key.keys()
+
+
+def test_a_space_in_the_path_is_not_a_warning(tmp_path, sphinx_build):
+    """It would stop the build, and the folder above the repository is not ours."""
+    ours = runpy.run_path(str(Path(__file__).parents[2] / "conf.py"))
+    docs, scripts = tmp_path / "a b/docs", tmp_path / "a b/gallery"
+    docs.mkdir(parents=True)
+    scripts.mkdir()
+    (docs / "index.rst").write_text("Top\n===\n\n.. toctree::\n\n   gallery/index\n")
+    (scripts / "GALLERY_HEADER.rst").write_text("Gallery\n=======\n")
+    (scripts / "plot_one.py").write_text('"""\nOne\n===\n\nText.\n"""\n')
+    names = ("examples_dirs", "gallery_dirs", "write_computation_times")
+    settings = {
+        "extensions": ["sphinx_gallery.gen_gallery"],
+        "sphinx_gallery_conf": {n: ours["sphinx_gallery_conf"][n] for n in names},
+        "suppress_warnings": ours["suppress_warnings"],
+    }
+    warnings = sphinx_build(docs, tmp_path / "built", settings)
+    assert "spaces" not in warnings

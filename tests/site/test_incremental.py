@@ -24,6 +24,19 @@ def test_the_terms_of_a_page_that_is_not_written_again_are_kept():
     }
 
 
+def test_the_terms_are_in_one_order_whichever_pages_were_read():
+    entries = {page: [("single", "a", page, "", None)] for page in ("b", "c", "a")}
+    orders = []
+    for known in ([], ["c"], ["c", "b"]):
+        env = SimpleNamespace(
+            get_domain={"index": SimpleNamespace(entries=entries)}.__getitem__,
+            _search_index_index_entries=dict.fromkeys(known),
+        )
+        incremental.index_terms(None, env)
+        orders.append(list(env._search_index_index_entries))
+    assert orders == [["a", "b", "c"]] * 3
+
+
 @pytest.fixture
 def app(tmp_path):
     """An application whose library has one module with a page of its code."""
@@ -45,15 +58,24 @@ def app(tmp_path):
     )
 
 
-def test_built_pages_without_a_source_go(app, tmp_path):
-    for name in ("index", "gone/page", "search", "_modules/dian/gone", "_static/x"):
-        path = tmp_path / f"{name}.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
+def test_built_pages_without_a_source_go_and_no_others(app, tmp_path):
+    def write(*names):
+        for name in names:
+            path = tmp_path / f"{name}.html"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("")
+
+    write("index", "gone/page", "search", "_modules/dian/gone")
+    app.env.all_docs["gone/page"] = 0
+    app.env._viewcode_modules["dian.gone"] = ("code", {}, {"g": "api"}, "api")
+    incremental.remove_orphans(app, None)
+    write("mine", "_static/x")  # not written by a build
+    del app.env.all_docs["gone/page"], app.env._viewcode_modules["dian.gone"]
     incremental.remove_orphans(app, None)
     kept = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.html")}
     assert kept == {
-        *("index.html", "search.html", "_static/x.html", "_modules/dian/errors.html")
+        *("index.html", "search.html", "_modules/dian/errors.html"),
+        *("mine.html", "_static/x.html"),
     }
 
 

@@ -7,6 +7,7 @@ doctree and imports every module to find out that nothing has changed.
 """
 
 import hashlib
+import json
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -66,8 +67,11 @@ def index_terms(app: Sphinx, env: BuildEnvironment) -> None:
     Sphinx collects the terms for the search as it writes a page, and would lose those
     of all pages that this build does not write again.
     """
-    for page, entries in env.get_domain("index").entries.items():
-        env._search_index_index_entries[page] = sorted(
+    collected = env._search_index_index_entries
+    # In one order, whichever pages this build has read.
+    for page, entries in sorted(env.get_domain("index").entries.items()):
+        collected.pop(page, None)
+        collected[page] = sorted(
             {
                 (term, target or "", main)
                 for kind, value, target, main, _ in entries
@@ -96,15 +100,25 @@ def _code_page(app: Sphinx, module: str) -> Path:
 
 
 def remove_orphans(app: Sphinx, exception: Exception | None) -> None:
-    """Remove built pages whose source is gone, which Sphinx leaves in place."""
+    """Remove built pages whose source is gone, which Sphinx leaves in place.
+
+    Only those that a build has written: the folder may hold other pages, too. Which
+    they are is kept beside it.
+    """
     if exception or app.builder.format != "html":
         return
     out, modules = Path(app.outdir), getattr(app.env, "_viewcode_modules", {})
     kept = {out / f"{name}.html" for name in {*app.env.all_docs, *GENERATED}}
     kept |= {_code_page(app, name) for name in modules}
-    for page in set(out.rglob("*.html")) - kept:
-        if not page.is_relative_to(out / "_static"):
-            page.unlink()
+    store = out.with_name(f"{out.name}.pages.json")
+    try:
+        written = {out / name for name in json.loads(store.read_text("utf-8"))}
+    except (OSError, ValueError):
+        written = set()
+    for page in written - kept:
+        page.unlink(missing_ok=True)
+    names = sorted(page.relative_to(out).as_posix() for page in kept if page.is_file())
+    store.write_text(json.dumps(names, indent=1), "utf-8")
 
 
 def connect(app: Sphinx) -> None:
