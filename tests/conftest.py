@@ -2,6 +2,7 @@
 
 import socket
 
+import jaxtyping
 import pytest
 import torch
 
@@ -32,6 +33,14 @@ def pytest_configure(config):
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def as_users_run():
+    """Turn off the shape checks, which would reject a wrong input before we do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

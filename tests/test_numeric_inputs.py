@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import config
 from torch import Tensor, nn
 
 import dian
@@ -482,6 +481,7 @@ LAYERS = {
 }
 """They round between operations, as layers of torch do."""
 NOT_NUMERIC = {
+    "check_data": "a check",
     "check_even": "a check",
     "check_frequencies": "a check",
     "check_inputs": "a check",
@@ -728,12 +728,7 @@ def with_fractions(name: str) -> str:
     return " / ".join(outcomes) or "-"
 
 
-@pytest.fixture(autouse=True)
-def as_users_run():
-    """Turn off the shape checks, which would reject a wrong input before we do."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
 def test_every_function_has_an_example():
