@@ -111,7 +111,7 @@ def _print_results(record: Record) -> None:
 def sample(
     name: Recorded,
     n: Annotated[int, typer.Option("-n", min=1, help="Number of images.")] = 16,
-    out: _path("Image file to write.", "-o") = Path("grid.png"),
+    out: _path("Image file to write. Default: grid.png, if new.", "-o") = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 50,
     eta: Annotated[float, typer.Option(min=0, max=1, help="0: DDIM, 1: DDPM.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
@@ -119,12 +119,30 @@ def sample(
     """Sample images from a recorded diffusion model, and write them as one image."""
     from dian.figures.plots import save_grid
 
+    out = _image_file(out)
     try:
         images = dian.generate(name, n, steps=steps, eta=eta, seed=seed)
-        save_grid(images.numpy(), out)
-    except (ValueError, OSError) as error:  # more steps than the model has, no folder
+        save_grid(images, out)
+    except (ValueError, OSError) as error:  # more steps than the model has
         raise DianError(" ".join(str(error).split())) from None
+    except (RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or "out of memory"
+        raise DianError(f"{n} images cannot be sampled: {reason}") from None
     print(f"written to {out}")
+
+
+def _image_file(given: Path | None) -> Path:
+    """Check before an image is computed that it can be written."""
+    out = given or Path("grid.png")
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise DianError(f"{out}: expected the name of a .png or .jpg file")
+    if out.is_dir():
+        raise DianError(f"{out}: expected the name of a file, and this is a folder")
+    if not out.parent.is_dir():
+        raise DianError(f"{out}: there is no folder {out.parent}")
+    if out.exists() and not given:
+        raise DianError(f"{out} exists; name the file to write with -o")
+    return out
 
 
 @app.command()
