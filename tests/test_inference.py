@@ -1,6 +1,7 @@
 """Recorded networks at work, from Python and from the command line."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import dian
 from dian.data import CLASSES, sample
 from dian.errors import DianError
 from dian.inference import classify, generate, read_image
-from dian.runs.record import load
+from dian.runs.record import RECORDED, load
 
 DDPM = "ddpm-fashion-mnist-small"
 
@@ -172,6 +173,23 @@ def test_sample(tmp_path):
     assert (code, output) == (0, "written to grid.png\n")
     with Image.open(tmp_path / "grid.png") as image:
         assert image.size == (4 * 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "more"),
+    [
+        ("show", "rnn-best", ()),
+        ("predict", "rnn-best", (1,)),
+        ("sample", DDPM, ("-n", 1, "--steps", 1)),
+    ],
+)
+def test_a_record_may_be_in_another_folder(tmp_path, command, name, more):
+    (tmp_path / "runs").mkdir()
+    call = (command, name, *more, "--from", "runs")
+    told = f"dian: no record '{name}'; runs holds none\n"
+    assert dian_says(*call, cwd=tmp_path) == (1, "", told)
+    shutil.copytree(RECORDED / name, tmp_path / "runs" / name)
+    assert dian_says(*call, cwd=tmp_path)[0] == 0
 
 
 def test_sample_replaces_only_a_file_that_is_named(tmp_path):

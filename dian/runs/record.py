@@ -244,7 +244,8 @@ def load(
     path = folder / name / "record.json"
     if not path.is_file():
         names = record_names(folder)
-        raise DianError(f"no record {name!r}; {did_you_mean(name, names)}")
+        near = did_you_mean(name, names) if names else f"{folder} holds none"
+        raise DianError(f"no record {name!r}; {near}")
     try:
         text = path.read_bytes()
         content = json.loads(text)
