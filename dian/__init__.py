@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 _ATTRIBUTES = {
+    "classify": lambda: import_module("dian.inference").classify,
     "generate": lambda: import_module("dian.inference").generate,
     "load": lambda: import_module("dian.runs.record").load,
     "__version__": lambda: import_module("importlib.metadata").version("dian"),
@@ -34,8 +35,9 @@ class _Package(ModuleType):
         super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        more = _ATTRIBUTES if self.__name__ == __name__ else ()
-        return [*vars(self), *(m.name for m in iter_modules(self.__path__)), *more]
+        own = _ATTRIBUTES if self.__name__ == __name__ else vars(self)
+        modules = (module.name for module in iter_modules(self.__path__))
+        return sorted({*own, *(name for name in modules if not name.startswith("_"))})
 
 
 sys.modules[__name__].__class__ = _Package

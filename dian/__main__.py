@@ -57,6 +57,9 @@ def _at_home(path: Path | None) -> Path | None:
     return path and Path(os.path.expanduser(path))  # noqa: PTH111  never an error
 
 
+Source = _path("Folder of the record, such as runs. Default: the package.", "--from")
+
+
 def _print_version(wanted: bool) -> bool:
     if wanted:
         print(f"dian {dian.__version__}")
@@ -91,9 +94,9 @@ def list_(
 
 
 @app.command()
-def show(name: Recorded) -> None:
+def show(name: Recorded, source: Source = None) -> None:
     """Show the results, hyperparameters and origin of a record."""
-    record = load(name)
+    record = load(name, source or RECORDED)
     print(repr(record))
     for key, value in record.settings.items():
         print(f"{f'settings/{key}':36}{value}")
@@ -111,20 +114,39 @@ def _print_results(record: Record) -> None:
 def sample(
     name: Recorded,
     n: Annotated[int, typer.Option("-n", min=1, help="Number of images.")] = 16,
-    out: _path("Image file to write.", "-o") = Path("grid.png"),
+    out: _path("Image file to write. Default: grid.png, if new.", "-o") = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 50,
     eta: Annotated[float, typer.Option(min=0, max=1, help="0: DDIM, 1: DDPM.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
+    source: Source = None,
 ) -> None:
     """Sample images from a recorded diffusion model, and write them as one image."""
     from dian.figures.plots import save_grid
 
+    out, record = _image_file(out), load(name, source or RECORDED)
     try:
-        images = dian.generate(name, n, steps=steps, eta=eta, seed=seed)
-        save_grid(images.numpy(), out)
-    except (ValueError, OSError) as error:  # more steps than the model has, no folder
+        images = dian.generate(record, n, steps=steps, eta=eta, seed=seed)
+        save_grid(images, out)
+    except (ValueError, OSError) as error:  # more steps than the model has
         raise DianError(" ".join(str(error).split())) from None
+    except (RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or "out of memory"
+        raise DianError(f"{n} images cannot be sampled: {reason}") from None
     print(f"written to {out}")
+
+
+def _image_file(given: Path | None) -> Path:
+    """Check before an image is computed that it can be written."""
+    out = given or Path("grid.png")
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise DianError(f"{out}: expected the name of a .png or .jpg file")
+    if out.is_dir():
+        raise DianError(f"{out}: expected the name of a file, and this is a folder")
+    if not out.parent.is_dir():
+        raise DianError(f"{out}: there is no folder {out.parent}")
+    if out.exists() and not given:
+        raise DianError(f"{out} exists; name the file to write with -o")
+    return out
 
 
 @app.command()
@@ -137,12 +159,13 @@ def predict(
             "the bundled test sample."
         ),
     ],
+    source: Source = None,
 ) -> None:
     """Classify an image with a recorded network."""
     from dian.inference import classify, read_image
 
     pixels, label = read_image(image)
-    probabilities = classify(name, pixels[None])[0]
+    probabilities = classify(load(name, source or RECORDED), pixels[None])[0]
     for p, index in zip(*(t.tolist() for t in probabilities.topk(3)), strict=True):
         mark = "  (the true class)" if index == label else ""
         print(f"{dian.data.CLASSES[index]:12} {p:6.1%}{mark}")

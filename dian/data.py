@@ -25,6 +25,7 @@ import textwrap
 import zlib
 from dataclasses import dataclass
 from html import escape
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -101,7 +102,7 @@ class Images:
         return len(self.labels)
 
     def __getitem__(self, chosen: Any) -> "Images | tuple[Tensor, int]":
-        if isinstance(chosen, int):
+        if isinstance(chosen, Integral):
             return self.images[chosen], int(self.labels[chosen])
         return Images(self.images[chosen], self.labels[chosen], self.index[chosen])
 

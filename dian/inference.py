@@ -1,5 +1,7 @@
 """Recorded networks at work: generate images, classify images."""
 
+import warnings
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -11,26 +13,27 @@ from dian.diffusion.pixels import to_bytes, unit
 from dian.diffusion.process import standard_normal
 from dian.diffusion.sampling import Denoiser, ddim_sample
 from dian.diffusion.schedule import linear_schedule
-from dian.errors import DianError
+from dian.errors import DianError, require_whole
+from dian.runs.environment import select_device
 from dian.runs.record import Record, load, record_names
 
 
 @torch.no_grad()
 def generate(
-    name: str = "ddpm-fashion-mnist-small",
+    name: str | Record = "ddpm-fashion-mnist-small",
     n: int = 16,
     *,
     steps: int = 50,
     eta: float = 0.0,
     seed: int = 0,
-    device: str | None = None,
+    device: str = "auto",
 ) -> UInt8[Tensor, "n 1 28 28"]:
     """Sample images from a recorded diffusion model.
 
     Parameters
     ----------
     name
-        The name of the record.
+        The record, or its name.
     n
         Number of images.
     steps
@@ -40,7 +43,7 @@ def generate(
     seed
         Seed of all noise.
     device
-        ``cpu`` or ``cuda``. Default: a GPU if there is one.
+        ``cpu``, ``cuda``, or ``auto``: a GPU if there is one.
 
     Returns
     -------
@@ -52,29 +55,33 @@ def generate(
     >>> generate(n=2, steps=2).shape
     torch.Size([2, 1, 28, 28])
     """
+    require_whole("n", n, 1)
+    require_whole("seed", seed, 0, 2**64 - 1)
     record = _load(name, "settings/beta_T", "a diffusion model")
     settings = record.settings
     schedule = linear_schedule(settings["T"], settings["beta_1"], settings["beta_T"])
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    denoiser = Denoiser(record.model(device=device), settings["target"])
+    to = select_device(device)
+    denoiser = Denoiser(record.model(device=to.type), settings["target"])
     # Drawn on the CPU, so that the images are the same on every device.
     generator, like = torch.Generator().manual_seed(seed), torch.empty(n, 1, 28, 28)
 
     def noise(t: int) -> Tensor:
-        return standard_normal(like, generator).to(device)
+        return standard_normal(like, generator).to(to)
 
     x_T, options = noise(schedule.T), {"steps": steps, "eta": eta, "noise": noise}
     return to_bytes(ddim_sample(schedule, denoiser, x_T, **options)).cpu()
 
 
 @torch.no_grad()
-def classify(name: str, images: UInt8[Tensor, "n 28 28"]) -> Float[Tensor, "n n_class"]:
+def classify(
+    name: str | Record, images: UInt8[Tensor, "n 28 28"]
+) -> Float[Tensor, "n num_classes"]:
     """Return the class probabilities that a recorded classifier gives to images.
 
     Parameters
     ----------
     name
-        The name of the record.
+        The record, or its name.
     images
         Grey values from 0 (background) to 255.
 
@@ -95,28 +102,44 @@ def read_image(source: str) -> tuple[UInt8[Tensor, "28 28"], int | None]:
     ----------
     source
         The path of an image of 28 x 28 pixels, light on dark as in Fashion-MNIST, or
-        the number of an image in the test sample.
+        the number of an image in the test sample. Colors become grey values, and
+        transparent pixels are put on black.
     """
     if source.isdecimal():
         test = sample("test")
         if int(source) >= len(test):
             raise DianError(f"the test sample has {len(test)} images, got no. {source}")
         return test[int(source)]
+    large = Image.DecompressionBombWarning
     try:
-        with Image.open(source) as file:
-            pixels = torch.from_numpy(np.array(file.convert("L")))
+        with (
+            warnings.catch_warnings(action="error", category=large),
+            Image.open(source) as file,
+        ):
+            _check_image(source, file)
+            canvas = Image.new("RGBA", file.size, "black")
+            canvas.alpha_composite(file.convert("RGBA"))
+    except (large, Image.DecompressionBombError):
+        raise DianError(f"{source}: expected 28 x 28 pixels, got too many") from None
     except OSError as error:  # no such file, or no image
         raise DianError(f"{source}: {error.strerror or 'not an image file'}") from None
-    if pixels.shape != (28, 28):
-        size = " x ".join(map(str, pixels.shape))
+    return torch.from_numpy(np.array(canvas.convert("L"))), None
+
+
+def _check_image(source: str, file: Image.Image) -> None:
+    if file.size != (28, 28):
+        size = " x ".join(map(str, reversed(file.size)))
         raise DianError(f"{source}: expected an image of 28 x 28 pixels, got {size}")
-    return pixels, None
+    if file.mode.startswith(("I", "F")):  # Pillow would clip its numbers to 255
+        raise DianError(f"{source}: expected 8 bits per value, got mode {file.mode}")
 
 
-def _load(name: str, value: str, kind: str) -> Record:
+def _load(name: str | Record, value: str, kind: str) -> Record:
     """Load a record that must hold a kind of network, known by one of its values."""
-    record = load(name)
+    record = name if isinstance(name, Record) else load(name)
     if value in record.values():
         return record
     fitting = [other for other in record_names() if value in load(other).values()]
-    raise DianError(f"record {name} is not {kind}; these are: {', '.join(fitting)}")
+    raise DianError(
+        f"record {record.name} is not {kind}; these are: {', '.join(fitting)}"
+    )

@@ -165,9 +165,10 @@ def test_the_views_and_the_parts():
     assert torch.equal(test.unit(), test.images / 255)
     assert torch.equal((test.signed() * 127.5 + 127.5).round().byte(), test.images)
     assert (test.signed().min(), test.signed().max()) == (-1, 1)
-    image, label = test[3]
-    assert torch.equal(image, test.images[3])
-    assert label == test.labels[3]
+    for number in (3, np.int64(3)):
+        image, label = test[number]
+        assert torch.equal(image, test.images[3])
+        assert label == test.labels[3]
     for chosen in (slice(7, 20), torch.tensor([3, 1]), test.labels == 2):
         part = test[chosen]
         assert len(part) == len(part.images) == len(test.labels[chosen])

@@ -1,6 +1,7 @@
 """Recorded networks at work, from Python and from the command line."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import dian
 from dian.data import CLASSES, sample
 from dian.errors import DianError
 from dian.inference import classify, generate, read_image
-from dian.runs.record import load
+from dian.runs.record import RECORDED, load
 
 DDPM = "ddpm-fashion-mnist-small"
 
@@ -69,6 +70,8 @@ def test_a_classifier_has_its_recorded_accuracy(name):
         (lambda: read_image("500"), r"the test sample has 500 images, got no. 500"),
         (lambda: read_image("no.png"), r"^no.png: No such file or directory$"),
         (lambda: read_image("wrong.png"), r"^wrong.png: not an image file$"),
+        (lambda: read_image("deep.png"), r"expected 8 bits per value, got mode I;16$"),
+        (lambda: read_image("bomb.png"), r"expected 28 x 28 pixels, got too many$"),
         (lambda: read_image("large.png"), r"expected .* 28 x 28 pixels, got 30 x 40$"),
     ],
 )
@@ -76,6 +79,8 @@ def test_errors(monkeypatch, tmp_path, call, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "wrong.png").write_text("text")
     Image.fromarray(np.zeros((30, 40), np.uint8)).save("large.png")
+    Image.fromarray(np.zeros((28, 28), np.uint16)).save("deep.png")
+    Image.new("1", (10_000, 10_000)).save("bomb.png")
     with pytest.raises(DianError, match=message):
         call()
 
@@ -87,6 +92,35 @@ def test_an_image_is_read_as_it_is(tmp_path):
     found, unknown = read_image(str(tmp_path / "a.png"))
     assert torch.equal(found, pixels)
     assert unknown is None
+
+
+def test_transparent_pixels_are_black(tmp_path):
+    pixels = np.full((28, 28, 4), 200, np.uint8)
+    pixels[..., 3] = np.arange(28) * 9
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    found, _ = read_image(str(tmp_path / "a.png"))
+    expected = torch.arange(28) * 9 / 255 * 200
+    torch.testing.assert_close(found[0].double(), expected.double(), atol=1, rtol=0)
+
+
+def test_a_record_is_taken_for_its_name():
+    images = sample("test")[:2].images
+    assert torch.equal(classify(load("rnn-best"), images), classify("rnn-best", images))
+    same = [generate(record, n=1, steps=1) for record in (DDPM, load(DDPM))]
+    assert torch.equal(*same)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": -1}, "n must be a whole number, at least 1, got -1"),
+        ({"seed": 10**23}, "seed must be a whole number, 0 to 18446744073709551615, g"),
+        ({"device": "gpu"}, "device must be auto, cpu or cuda, got 'gpu'"),
+    ],
+)
+def test_wrong_options_of_generate(options, message):
+    with pytest.raises((ValueError, DianError), match=message):
+        generate(**options)
 
 
 # --- The command line -----------------------------------------------------------------
@@ -142,6 +176,32 @@ def test_sample(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("command", "name", "more"),
+    [
+        ("show", "rnn-best", ()),
+        ("predict", "rnn-best", (1,)),
+        ("sample", DDPM, ("-n", 1, "--steps", 1)),
+    ],
+)
+def test_a_record_may_be_in_another_folder(tmp_path, command, name, more):
+    (tmp_path / "runs").mkdir()
+    call = (command, name, *more, "--from", "runs")
+    told = f"dian: no record '{name}'; runs holds none\n"
+    assert dian_says(*call, cwd=tmp_path) == (1, "", told)
+    shutil.copytree(RECORDED / name, tmp_path / "runs" / name)
+    assert dian_says(*call, cwd=tmp_path)[0] == 0
+
+
+def test_sample_replaces_only_a_file_that_is_named(tmp_path):
+    (tmp_path / "grid.png").touch()
+    call = ("sample", DDPM, "-n", 1, "--steps", 1)
+    told = "dian: grid.png exists; name the file to write with -o\n"
+    assert dian_says(*call, cwd=tmp_path) == (1, "", told)
+    assert dian_says(*call, "-o", "grid.png", cwd=tmp_path)[0] == 0
+    assert (tmp_path / "grid.png").stat().st_size
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("show", "rnn-bets"), "dian: no record 'rnn-bets'; nearest: rnn-best"),
@@ -149,11 +209,17 @@ def test_sample(tmp_path):
         (("predict", DDPM, 1), f"dian: record {DDPM} is not a classifier of images"),
         (("sample", "rnn-best"), "dian: record rnn-best is not a diffusion model"),
         (("sample", DDPM, "--steps", 1001), "dian: .*1000.*1001"),
-        (("sample", DDPM, "-n", 1, "--steps", 1, "-o", "no/a.png"), "dian: .*no/a.png"),
+        (("sample", DDPM, "-n", 10**14), f"dian: {10**14} images cannot be sampled: "),
+        (("sample", DDPM, "--seed", 10**23), "dian: seed must be a whole number"),
+        (("sample", DDPM, "-o", "no/a.png"), "dian: no/a.png: there is no folder no$"),
+        (("sample", DDPM, "-o", "x.foo"), "dian: x.foo: expected the name of a .png"),
+        (("sample", DDPM, "-o", "x"), "dian: x: expected the name of a .png or .jpg"),
+        (("sample", DDPM, "-o", "a.png"), "dian: a.png: .* this is a folder$"),
         (("verify", "X5"), "dian: no claim 'X5'"),
     ],
 )
 def test_an_error_is_one_line(tmp_path, arguments, message):
+    (tmp_path / "a.png").mkdir()
     code, output, error = dian_says(*arguments, cwd=tmp_path)
     assert (code, output) == (1, "")
     assert re.match(message, error)

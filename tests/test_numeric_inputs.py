@@ -481,6 +481,7 @@ LAYERS = {
 }
 """They round between operations, as layers of torch do."""
 NOT_NUMERIC = {
+    "check_data": "a check",
     "check_even": "a check",
     "check_frequencies": "a check",
     "check_inputs": "a check",

@@ -48,7 +48,12 @@ def test_every_module_is_an_attribute():
 
 def test_names():
     assert dian.__version__ == version("dian")
-    assert {"generate", "load", "rnn", "data", "__version__"} <= set(dir(dian))
+    modules = {name.split(".")[1] for name in MODULES}
+    functions = {"classify", "generate", "load", "__version__"}
+    assert dir(dian) == sorted(modules | functions)
+    assert {"networks", "recurrence"} < set(dir(dian.rnn))
+    assert {"Claim", "verify"} < set(dir(dian.claims))
+    assert dian.classify is dian.inference.classify
     assert dian.load("rnn-best").name == "rnn-best"
     for wrong in (dian, dian.rnn, dian.claims.rnn):
         with pytest.raises(

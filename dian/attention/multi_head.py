@@ -248,10 +248,10 @@ class MultiHeadAttention(nn.Module):
         Number of heads of keys and values. Fewer than ``n_head`` is grouped-query
         attention, 1 is multi-query attention. Default: ``n_head``.
     rotate
-        A rotary position embedding, called as ``rotate(x, offset)`` on queries and on
-        keys of shape ``(batch, head, n, d_head)``, of which the first is at position
-        ``offset``, such as :meth:`dian.positions.rotary.RotaryEmbedding.rotate`. A
-        function or a module (with a lambda, the layer cannot be pickled).
+        A :class:`dian.positions.rotary.RotaryEmbedding`, or a function or a module that
+        is called as ``rotate(x, offset)`` on queries and on keys of shape ``(batch,
+        head, n, d_head)``, of which the first is at position ``offset`` (with a lambda,
+        the layer cannot be pickled).
     attention_fn
         Computes the heads unless ``need_weights`` is set:
         :func:`dian.attention.dot_product.fused_attention`, or
@@ -423,7 +423,8 @@ class MultiHeadAttention(nn.Module):
         K = split_heads(_affine(source, self.W_K, self.b_K), self.n_kv_head)
         V = split_heads(_affine(source, self.W_V, self.b_V), self.n_kv_head)
         if self.rotate is not None:
-            Q, K = self.rotate(Q, offset), self.rotate(K, offset)
+            rotate = getattr(self.rotate, "rotate", self.rotate)
+            Q, K = rotate(Q, offset), rotate(K, offset)
         return Q, K, V
 
     def _attend(self, Q, K, V, mask, bias, is_causal, need_weights=False):

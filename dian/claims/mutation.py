@@ -8,6 +8,7 @@ import ast
 from collections.abc import Iterator
 
 from dian.errors import DianError
+from dian.runs.code_hash import is_docstring
 
 Place = tuple[ast.AST, str, int]
 """A node, the name of one of its fields, and an index in it."""
@@ -62,15 +63,9 @@ def _parse(code: str) -> ast.Module:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and not isinstance(node, ast.Module):
-            kept = [part for part in body if not _is_docstring(part)]
+            kept = [part for part in body if not is_docstring(part)]
             node.body = kept or [ast.Pass()]
     return tree
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    """Return whether a statement is only a string."""
-    value = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def _is_expression(body: list[ast.stmt]) -> bool:

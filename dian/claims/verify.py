@@ -20,8 +20,7 @@ import torch
 import dian.claims
 from dian.claims import Claim, Mutant
 from dian.claims.mutation import mutate
-from dian.errors import DianError
-from dian.runs.record import did_you_mean
+from dian.errors import DianError, did_you_mean
 
 EQUATIONS = Path("build/equations.json")
 """Labels of the equations by their numbers on the site; its build writes the file."""

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Integer, UInt8
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage, imsave
 
-from dian.errors import require
+from dian.errors import require, require_whole
 
 
 def curve_with_spread(
@@ -237,7 +237,7 @@ def save_grid(
     ----------
     images
         Bytes, or numbers in [0, 1], of shape ``(n, row, column)``, ``(n, 1, row,
-        column)`` or ``(n, 3, row, column)``. Use ``.numpy()`` for a tensor.
+        column)`` or ``(n, 3, row, column)``: an array, or a tensor on the CPU.
     path
         The file.
     columns
@@ -253,8 +253,10 @@ def save_grid(
     ...     imread(f"{folder}/grid.png").shape
     (56, 112, 4)
     """
+    require_whole("columns", columns, 1)
+    images = np.asarray(images)
     x = images[:, None] if images.ndim == 3 else images
-    fits = x.ndim == 4 and x.shape[1] in (1, 3) and x.size and columns > 0
+    fits = x.ndim == 4 and x.shape[1] in (1, 3) and x.size
     shapes = "(n, row, column) or (n, 1 or 3, row, column)"
     require(fits, f"images must be {shapes}, none empty, got {images.shape}")
     if x.dtype != np.uint8:

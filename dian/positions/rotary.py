@@ -79,6 +79,7 @@ class RotaryEmbedding(nn.Module):
         inplace: bool = False,
     ):
         super().__init__()
+        require_one_of("layout", layout, LAYOUTS)
         # Not a buffer, which would be cast with the module.
         self.omega = frequencies(head_dim, base) if omega is None else omega
         check_frequencies(self.omega)
@@ -104,6 +105,8 @@ class RotaryEmbedding(nn.Module):
         offset
             Added to all positions: the number of cached keys.
         """
+        apart = not self.inplace or q is not k
+        require(apart, "q and k must be two tensors with inplace=True, got the same")
         return tuple(self._rotated([q, k], position_ids, offset))
 
     def rotate(
@@ -227,8 +230,8 @@ def rotate(
         One of :data:`LAYOUTS`: the layout that the weights were trained with.
     out
         A tensor for the result, which may be ``x`` itself (in place). The interleaved
-        layout then needs no further memory for float32 and float64. As with any
-        ``out`` in PyTorch, there is no gradient.
+        layout then needs no further memory for float32 and float64; 16-bit types are
+        copied to float32. As with any ``out`` in PyTorch, there is no gradient.
 
     Returns
     -------

@@ -66,6 +66,7 @@ class StackedRNN(nn.Module):
         **options,
     ):
         super().__init__()
+        _check(num_layers, dropout)
         directions = 2 if bidirectional else 1
         self.dropout, self.generator = dropout, generator
         self.layers = nn.ModuleList(
@@ -145,6 +146,7 @@ class RNNClassifier(nn.Module):
     ):
         super().__init__()
         require_one_of("readout", readout, ("last", "mean"))
+        _check(num_layers, dropout)
         self.input_size, self.readout = input_size, readout
         self.dropout, self.generator = dropout, generator
         if num_layers == 1 and not bidirectional:
@@ -213,6 +215,11 @@ def time_first(x: Tensor, input_size: int) -> Tensor:
         bad = int((~x.isfinite()).flatten(1).any(1).nonzero()[0])
         raise ValueError(f"x must be finite, got NaN or infinity in x[{bad}]")
     return x.transpose(0, 1)
+
+
+def _check(num_layers: int, dropout: float) -> None:
+    require_whole("num_layers", num_layers, 1)
+    require(0 <= dropout < 1, f"dropout must be in [0, 1), got {dropout}")
 
 
 def _reversed(X: Tensor, lengths: Tensor | None) -> Tensor:

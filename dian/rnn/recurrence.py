@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from dian.errors import kind, require, require_one_of
 from dian.numerics import apply, backward_of, widened
+from dian.rnn.initialization import INITS
 
 
 class Activation(NamedTuple):
@@ -427,6 +428,12 @@ class RNN(nn.Module):
     ):
         super().__init__()
         _activation(activation)  # raises now instead of at the first batch
+        known = ", ".join(f"{name}_" for name in INITS)
+        require(
+            callable(init),
+            f"init must be a function, such as {known} of dian.rnn.initialization, "
+            f"got {init!r}",
+        )
         self.activation = activation
         self.W_xh = nn.Parameter(torch.empty(input_size, hidden_size))
         self.W_hh = nn.Parameter(torch.empty(hidden_size, hidden_size))
@@ -470,6 +477,9 @@ def state_at_end(
     tensor([4., 1.])
     """
     n_time, n_batch, _ = states.shape
+    require(
+        isinstance(lengths, Tensor), f"lengths must be a tensor, got {kind(lengths)}"
+    )
     inside = (lengths >= 1) & (lengths <= n_time)
     require(
         lengths.shape == (n_batch,)

@@ -114,12 +114,12 @@ def _closure(module: str | Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-class _Source(NamedTuple):
-    """What one Python file holds, as far as the keys need it."""
+class Source(NamedTuple):
+    """What some Python code holds, as far as the keys need it."""
 
     tree: str
     imports: tuple[str, ...]
-    """The full name of whatever the file imports, wherever in the file.
+    """The full name of whatever the code imports, wherever in it.
 
     ``from dian import rnn`` may name a module or something inside one: both are here.
     Relative imports are not followed; the linter refuses them (TID252).
@@ -127,7 +127,7 @@ class _Source(NamedTuple):
     strings: frozenset[str]
 
 
-def _source(path: Path) -> _Source:
+def _source(path: Path) -> Source:
     return _parse(path, *_version(path))
 
 
@@ -142,8 +142,13 @@ def _content_hash(path: Path, mtime_ns: int, size: int) -> str:
 
 
 @cache
-def _parse(path: Path, mtime_ns: int, size: int) -> _Source:
-    tree = ast.parse(path.read_bytes())
+def _parse(path: Path, mtime_ns: int, size: int) -> Source:
+    return parse(path.read_bytes())
+
+
+def parse(code: str | bytes) -> Source:
+    """Read what some Python code holds."""
+    tree = ast.parse(code)
     imports, texts = [], set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -153,7 +158,7 @@ def _parse(path: Path, mtime_ns: int, size: int) -> _Source:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             texts.add(node.value)
     hashed = sha256(_canonical(tree).encode())
-    return _Source(hashed, tuple(imports), frozenset(texts))
+    return Source(hashed, tuple(imports), frozenset(texts))
 
 
 def _canonical(node: object) -> str:
@@ -166,7 +171,7 @@ def _canonical(node: object) -> str:
         fields = []
         for name, value in sorted(ast.iter_fields(node)):
             if name == "body" and isinstance(value, list):
-                value = [part for part in value if not _is_docstring(part)]
+                value = [part for part in value if not is_docstring(part)]
             if value is not None and value != [] and name != "kind":
                 fields.append(f"{name}={_canonical(value)}")
         return f"{type(node).__name__}({','.join(fields)})"
@@ -175,7 +180,7 @@ def _canonical(node: object) -> str:
     return repr(node)
 
 
-def _is_docstring(node: ast.AST) -> bool:
+def is_docstring(node: ast.AST) -> bool:
     """Whether a statement is a string alone: of a module, function or attribute."""
     value = node.value if isinstance(node, ast.Expr) else None
     return isinstance(value, ast.Constant) and isinstance(value.value, str)

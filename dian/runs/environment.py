@@ -37,11 +37,11 @@ def select_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if available else "cpu")
     if name not in ("cpu", "cuda"):
-        raise DianError(f"--device must be auto, cpu or cuda, got {name!r}")
+        raise DianError(f"device must be auto, cpu or cuda, got {name!r}")
     if name == "cuda" and not available:
         raise DianError(
-            "--device cuda: torch finds no CUDA GPU on this machine; check the driver "
-            "with nvidia-smi, or use --device cpu"
+            "device cuda: torch finds no CUDA GPU on this machine; check the driver "
+            "with nvidia-smi, or use cpu"
         )
     return torch.device(name)
 

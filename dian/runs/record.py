@@ -8,6 +8,7 @@ This module imports no torch: the site reads records without waiting for it.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -123,6 +124,8 @@ class Record:
         >>> load("rnn-fashion-mnist").model().training
         False
         """
+        if not self.replay:
+            raise DianError(f"record {self.name} holds times, no network")
         import torch
 
         from dian.runs.experiment import find
@@ -233,12 +236,16 @@ def hashes_of(names: Iterable[str], folder: Path = RECORDED) -> dict[str, str]:
     return {f"{file.parent.name}/{file.name}": content_hash(file) for file in files}
 
 
-def load(name: str, folder: Path = RECORDED) -> Record:
+def load(
+    name: str | os.PathLike[str], folder: str | os.PathLike[str] = RECORDED
+) -> Record:
     """Read a record, and verify every byte of it."""
+    name, folder = os.fspath(name), Path(folder)
     path = folder / name / "record.json"
     if not path.is_file():
         names = record_names(folder)
-        raise DianError(f"no record {name!r}; {did_you_mean(name, names)}")
+        near = did_you_mean(name, names) if names else f"{folder} holds none"
+        raise DianError(f"no record {name!r}; {near}")
     try:
         text = path.read_bytes()
         content = json.loads(text)

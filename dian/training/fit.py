@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dian.training.loop import Training
+from dian.errors import require
+from dian.training.loop import Training, check_data
 from dian.training.loss import cross_entropy
 
 Data = tuple[Tensor, Tensor] | DataLoader
@@ -28,7 +29,9 @@ class History:
     """The validation accuracy after every epoch, if the targets are classes."""
 
     def __repr__(self) -> str:
-        told = f"{len(self.epoch_losses)} epochs, training loss {self.losses[-1]:.4g}"
+        told = f"{len(self.epoch_losses)} epochs"
+        if self.losses:
+            told += f", training loss {self.losses[-1]:.4g}"
         if self.validation_losses:
             told += f", validation loss {self.validation_losses[-1]:.4g}"
         if self.accuracies:
@@ -43,7 +46,7 @@ def fit(
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
     epochs: int = 10,
     batch_size: int = 64,
-    lr: float = 1e-3,
+    lr: float | None = None,
     validate: Data | None = None,
     seed: int = 0,
     **options: Any,
@@ -62,7 +65,7 @@ def fit(
     batch_size
         A loader has its own.
     lr
-        The learning rate of Adam.
+        The learning rate of Adam. Default: 0.001.
     validate
         Other inputs and targets: their loss, and if the targets are classes the
         accuracy, is computed after each epoch.
@@ -83,7 +86,12 @@ def fit(
     >>> fit(model, (x[:150], y[:150]), lr=0.1, validate=(x[150:], y[150:]))
     <History: 10 epochs, training loss 0..., validation loss 0..., accuracy ...>
     """
-    options.setdefault("optimizer", torch.optim.Adam(model.parameters(), lr=lr))
+    apart = lr is None or "optimizer" not in options
+    require(apart, "lr is for Adam, and an optimizer has its own, got both")
+    rate = 1e-3 if lr is None else lr
+    options.setdefault("optimizer", torch.optim.Adam(model.parameters(), lr=rate))
+    if validate is not None:
+        check_data("validate", validate)
     device, history = next(model.parameters()).device, History()
 
     def outputs_and_target(batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

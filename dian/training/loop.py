@@ -50,6 +50,25 @@ class Step:
     """At the last step of an epoch, the mean of its losses; otherwise None."""
 
 
+def check_data(name: str, data: object) -> None:
+    """Refuse what is neither a loader nor a tuple of tensors with as many items."""
+    if isinstance(data, DataLoader):
+        return
+    parts = data if isinstance(data, tuple) else (data,)
+    got = ", ".join(type(part).__name__ for part in parts)
+    require(
+        isinstance(data, tuple) and all(isinstance(part, Tensor) for part in data),
+        f"{name} must be a tuple of tensors or a DataLoader, got "
+        f"{f'a tuple of {got}' if parts is data else got}",
+    )
+    lengths = [len(part) for part in parts]
+    require(
+        len(set(lengths)) == 1 and lengths[0],
+        f"{name} must have the same number of items in all tensors, at least 1, "
+        f"got {lengths}",
+    )
+
+
 @dataclass
 class Training:
     """A training run, as an iterator over its steps.
@@ -123,16 +142,16 @@ class Training:
             self.schedule = SCHEDULES[self.schedule]
         require_whole("epochs", self.epochs, 0)
         require_whole("batch_size", self.batch_size, 1)
-        if not isinstance(self.data, DataLoader):
-            require(
-                isinstance(self.data, tuple), "data must be a tuple or a DataLoader"
-            )
-            lengths = [len(part) for part in self.data]
-            require(
-                len(set(lengths)) == 1 and lengths[0],
-                f"data must have the same number of items in all tensors, at least 1, "
-                f"got {lengths}",
-            )
+        require(
+            self.max_norm is None or self.max_norm > 0,
+            f"max_norm must be positive or None, got {self.max_norm}",
+        )
+        require(
+            isinstance(self.optimizer, torch.optim.Optimizer),
+            f"optimizer must be an object, such as torch.optim.Adam(model.parameters())"
+            f", got {self.optimizer!r}",
+        )
+        check_data("data", self.data)
         self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     @property

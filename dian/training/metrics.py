@@ -26,6 +26,8 @@ Counts = Integer[Tensor, "c c"] | Integer[np.ndarray, "c c"] | Sequence[Sequence
 """A confusion matrix."""
 Probabilities = Float[Tensor, "n c"] | Float[np.ndarray, "n c"] | Sequence[Sequence]
 """Predicted probabilities, one row per item."""
+MAX_CLASSES = 10_000
+"""The matrix of more classes would need gigabytes."""
 
 
 def confusion_matrix(
@@ -50,7 +52,7 @@ def confusion_matrix(
     if num_classes is None:
         require(len(target) and len(preds), "target and preds must not be empty")
         num_classes = 1 + int(max(target.max(), preds.max()))
-    require_whole("num_classes", num_classes, 1)
+    require_whole("num_classes", num_classes, 1, MAX_CLASSES)
     target = _classes("target", target, num_classes)
     preds = _classes("preds", preds, num_classes)
     lengths = f"{len(target)} and {len(preds)}"
@@ -75,7 +77,7 @@ class ConfusionMatrix:
     """
 
     def __init__(self, num_classes: int):
-        require_whole("num_classes", num_classes, 1)
+        require_whole("num_classes", num_classes, 1, MAX_CLASSES)
         self.counts = torch.zeros(num_classes, num_classes, dtype=torch.long)
 
     def update(self, *, target: Classes, preds: Classes) -> None:
@@ -249,7 +251,9 @@ def _tensor(values) -> Tensor:
 
 def _classes(name: str, values, num_classes: int) -> Tensor:
     classes = _tensor(values)
-    fits = classes.ndim == 1 and not classes.is_floating_point()
+    # NumPy reads an empty list as float64.
+    whole = not classes.is_floating_point() or not classes.numel()
+    fits = classes.ndim == 1 and whole
     require(fits, f"{name} must be one row of integers, got {kind(classes)}")
     low, high = (int(x) for x in classes.aminmax()) if len(classes) else (0, 0)
     fits = low >= 0 and high < num_classes

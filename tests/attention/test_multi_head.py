@@ -20,7 +20,7 @@ from dian.attention.multi_head import (
     split_heads,
 )
 from dian.positions.alibi import alibi_bias
-from dian.positions.rotary import rotate
+from dian.positions.rotary import RotaryEmbedding, rotate
 from dian.positions.sinusoidal import frequencies
 
 BATCH, N, M, HEADS, D_HEAD = 2, 5, 7, 3, 4
@@ -167,6 +167,19 @@ def test_is_causal_is_combined_with_the_mask(normal, generator):
         found = layer(X, mask=mask, is_causal=True)
         assert torch.equal(found, layer(X, mask=both))
     assert not torch.equal(layer(X), layer(X, is_causal=True))
+
+
+def test_a_rotary_layer_is_a_rotation(normal):
+    rotary = RotaryEmbedding(D_HEAD)
+    X, layers = normal(BATCH, N, D), []
+    for rotation in (rotary, rotary.rotate):
+        generator = torch.Generator().manual_seed(0)
+        layers.append(
+            MultiHeadAttention(D, HEADS, rotate=rotation, generator=generator).double()
+        )
+    assert torch.equal(*(layer(X) for layer in layers))
+    _, cache = layers[0].decode(X[:, :3])
+    assert torch.equal(*(layer.decode(X[:, 3:], cache)[0] for layer in layers))
 
 
 def test_a_rotation_is_a_function_or_a_module(normal):

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
@@ -43,6 +44,13 @@ def test_a_saved_grid_holds_the_images_in_order(tmp_path, channels, kind):
         assert (part == image.transpose(1, 2, 0)).all()
 
 
+def test_a_tensor_is_saved_like_its_array(tmp_path, as_users_run):
+    images = torch.arange(18.0).view(2, 3, 3) / 18
+    for name, given in (("a.png", images), ("b.png", images.numpy())):
+        plots.save_grid(given, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("images", "columns", "message"),
     [
@@ -51,6 +59,7 @@ def test_a_saved_grid_holds_the_images_in_order(tmp_path, channels, kind):
         (np.zeros((0, 3, 3)), 4, "none empty"),
         (np.full((2, 3, 3), -1.0), 4, r"images must be in \[0, 1\] or bytes, got -1"),
         (np.full((2, 3, 3), np.nan), 4, r"got nan\.\.nan"),
+        (np.ones((2, 3, 3)), 0, "columns must be a whole number, at least 1, got 0"),
     ],
 )
 def test_wrong_arguments(tmp_path, images, columns, message):

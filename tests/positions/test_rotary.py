@@ -330,6 +330,9 @@ def layer(*arguments):
         (lambda: rotated(X, None, 0, "half", X[0]), "out must have the shape (3, 5"),
         (lambda: half_split_order(7), "d must be positive and even: .* got 7"),
         (lambda: RotaryEmbedding(7), "d must be positive and even: .* got 7"),
+        (lambda: RotaryEmbedding(D, layout="pairs"), "interleaved, half, got 'pairs'"),
+        (lambda: RotaryEmbedding(D, inplace=True)(X, X), "q and k must be two ten"),
+        (lambda: rotated(X.long()), "x must be floating-point numbers, got torch.int"),
     ],
 )
 def test_wrong_arguments(call, message):

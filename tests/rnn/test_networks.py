@@ -229,6 +229,11 @@ ONES, NAN = torch.ones(4, 30, 3), torch.full((4, 30, 3), torch.nan)
         (lambda: at_end(torch.tensor([30, 30, 30])), "be 4 numbers from 1 to 30"),
         (lambda: classify(MODEL, ONES, torch.tensor([0, 1, 1, 1])), "from 1 to 30"),
         (lambda: at_end(torch.tensor([31, 1, 1, 1])), "from 1 to 30, .* got"),
+        (lambda: at_end([1, 2, 3, 4]), r"lengths must be a tensor, got \[1, 2, 3, 4\]"),
+        (lambda: RNNClassifier(3, H, Q, num_layers=0), "num_layers .* at least 1, got"),
+        (lambda: RNNClassifier(3, H, Q, dropout=5.0), r"dropout .* \[0, 1\), got 5.0"),
+        (lambda: StackedRNN(3, H, num_layers=0), "num_layers .* at least 1, got 0"),
+        (lambda: RNNClassifier(3, H, Q, init="foo"), "such as uniform_, .* got 'foo'"),
         (lambda: RNNClassifier(3, H, Q, readout="max"), "one of last, mean, got 'max'"),
         (lambda: TorchClassifier("ltsm", 3, H, Q), "rnn, lstm, gru, got 'ltsm'"),
         (lambda: cut(torch.zeros(0, 28, 28)), r"images must be .* got \(0, 28, 28\)"),
@@ -237,7 +242,7 @@ ONES, NAN = torch.ones(4, 30, 3), torch.full((4, 30, 3), torch.nan)
         (lambda: cut(torch.zeros(3, 28, 21)), r"steps of 28 pixels .* got \(3, 28, 21"),
     ],
 )
-def test_wrong_arguments(call, message):
+def test_wrong_arguments(as_users_run, call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

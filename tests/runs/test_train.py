@@ -224,7 +224,7 @@ def test_a_damaged_record_is_told_by_the_audit(checkout):
     ("arguments", "message"),
     [
         (("train", "rnn-fashion-mnits"), f"nearest: {NAME}"),
-        (("train", NAME, "--device", "tpu"), "--device must be auto, cpu or cuda"),
+        (("train", NAME, "--device", "tpu"), "device must be auto, cpu or cuda"),
         (("train", NAME, "--device", "cuda"), "torch finds no CUDA GPU"),
         (("train", NAME, "--quik"), "Possible options: --quick"),
         (("train", NAME, "--quick", "--out", "recorded"), "never overwrites"),

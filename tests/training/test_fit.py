@@ -72,6 +72,10 @@ def test_options_are_those_of_the_loop(data):
     assert 0 < model.weight.norm() < 0.5 * 1e-3 * 2  # two steps
 
 
+def test_without_an_epoch_there_is_nothing_to_report(data):
+    assert repr(fit(linear(), data, epochs=0)) == "<History: 0 epochs>"
+
+
 @pytest.mark.parametrize(
     ("call", "error", "told"),
     [
@@ -83,9 +87,21 @@ def test_options_are_those_of_the_loop(data):
             FloatingPointError,
             "step 1 .* the loss is nan",
         ),
+        (lambda m, x, y: fit(m, (x.numpy(), y)), ValueError, "of ndarray, Tensor"),
+        (
+            lambda m, x, y: fit(m, (x, y), validate=(x.numpy(), y.numpy())),
+            ValueError,
+            "validate must be a tuple of tensors or a DataLoader, got .* ndarray, ndar",
+        ),
+        (lambda m, x, y: fit(m, [x, y]), ValueError, "or a DataLoader, got list"),
+        (
+            lambda m, x, y: fit(m, (x, y), lr=0.1, optimizer=torch.optim.SGD([x])),
+            ValueError,
+            "lr is for Adam, and an optimizer has its own, got both",
+        ),
         (lambda m, x, y: fit(m, (x, y + 1)), ValueError, r"must be in 0\.\.1, got 1"),
     ],
 )
-def test_wrong_arguments_are_one_line(data, call, error, told):
+def test_wrong_arguments_are_one_line(data, as_users_run, call, error, told):
     with pytest.raises(error, match=told):
         call(linear(), *data)

@@ -236,18 +236,22 @@ def test_an_image_that_is_not_finite_stops_before_the_loss():
     [
         ({"schedule": "cosin"}, "one of constant, cosine, one-cycle .* got 'cosin'"),
         ({"n": 0}, r"at least 1, got \[0\]"),
+        ({"epochs": -1}, "epochs must be a whole number, at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be a whole number, at least 1, got 0"),
+        ({"max_norm": 0}, "max_norm must be positive or None, got 0"),
+        ({"optimizer": "adam"}, "optimizer must be an object, such as .* got 'adam'"),
     ],
 )
-def test_wrong_arguments_are_one_line(model, changed, told):
+def test_wrong_arguments_are_one_line(model, as_users_run, changed, told):
     with pytest.raises(ValueError, match=told):
         training(model, lambda items: model.weight.sum(), **changed)
 
 
-def test_a_tensor_alone_is_not_taken_for_its_rows(model):
-    run = training(model, lambda items: model.weight.sum())
-    run.data = torch.ones(7, 3)  # in a call, the tests check the type before
-    with pytest.raises(ValueError, match="data must be a tuple or a DataLoader"):
-        run.__post_init__()
+def test_a_tensor_alone_is_not_taken_for_its_rows(model, as_users_run):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    told = "data must be a tuple of tensors or a DataLoader, got Tensor"
+    with pytest.raises(ValueError, match=told):
+        Training(model, len, torch.ones(7, 3), optimizer=optimizer, epochs=1)
 
 
 def test_an_untrained_network_is_at_chance_and_can_overfit_one_batch():

@@ -64,6 +64,11 @@ def test_tensors_arrays_and_lists_give_the_same(kind):
     assert metrics.calibration_error(probs, target).item() == pytest.approx(0.625)
 
 
+def test_a_batch_may_be_empty():
+    C = metrics.confusion_matrix(target=[], preds=[], num_classes=2)
+    assert C.tolist() == [[0, 0], [0, 0]]
+
+
 def test_a_memory_mapped_array_is_taken():
     target = np.array([0, 1], dtype=np.uint8)
     target.flags.writeable = False
@@ -152,10 +157,10 @@ def test_what_was_held_impossible_costs_infinitely_much():
     assert metrics.negative_log_likelihood(p, torch.tensor([1])) == float("inf")
 
 
-def confusion(target, preds):
+def confusion(target, preds, num_classes=2):
     # Without the shape checks of the tests, so that this is what a user sees.
     plain = inspect.unwrap(metrics.confusion_matrix)
-    return plain(target=target, preds=preds, num_classes=2)
+    return plain(target=target, preds=preds, num_classes=num_classes)
 
 
 def nll(probs, target):
@@ -178,6 +183,11 @@ SURE = [[0.5, 0.5]]
             "target must be one row of int.*float64",
         ),
         (lambda: confusion([0, 1], [[0, 1]]), r"preds must .* of shape \(1, 2\)"),
+        (lambda: confusion([], [], None), "target and preds must not be empty"),
+        (
+            lambda: confusion([0], [10**6], None),
+            "num_classes must be a whole number, 1 to 10000, got 1000001",
+        ),
         (lambda: confusion(0, 0), r"target must .* got torch.int64 of shape \(\)"),
         (lambda: confusion([0, 2], [0, 0]), r"target must be in 0\.\.1, got 0\.\.2"),
         (lambda: confusion([0, 0], [0, -1]), r"preds must be in 0\.\.1, got -1\.\.0"),

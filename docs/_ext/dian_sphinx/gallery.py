@@ -8,7 +8,6 @@ Beside the copy of a script that a build makes is a file ``.key`` with the hash 
 of these. ``python -m dian_sphinx.gallery`` reports the status of every page.
 """
 
-import ast
 import json
 import re
 import shutil
@@ -22,10 +21,10 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from dian.runs import code_hash
-from dian.runs.code_hash import content_hash, source_key, versions
+from dian.runs.code_hash import content_hash, parse, source_key, versions
 from dian.runs.files import sha256
 from dian.runs.freshness import changes, why_stale
-from dian.runs.record import RECORDED, hashes_of, record_names
+from dian.runs.record import RECORDED, hashes_of, record_names, used_in
 
 log = logging.getLogger(__name__)
 TO_RUN = "gallery: %d of %d scripts to run"
@@ -38,22 +37,6 @@ CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(?:---\n.*?---\n)?(.*?)^```", re.M 
 
 
 # --- What a page depends on ---------------------------------------------------------
-
-
-def records_in(code: str, folder: Path = RECORDED) -> set[str]:
-    """Name the records that some Python code loads.
-
-    Any string that is the name of a record counts, whichever function it is given to.
-
-    >>> records_in("x = load('no-such-record')")
-    set()
-    """
-    strings = {
-        node.value
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    return strings & set(record_names(folder))
 
 
 def dependencies(name: str, code: str, folder: Path = RECORDED) -> dict[str, str]:
@@ -74,11 +57,12 @@ def dependencies(name: str, code: str, folder: Path = RECORDED) -> dict[str, str
         The name of each part to its hash, or to its version.
     """
     modules: dict[str, str] = {}
-    for module in _imports(code):
+    source = parse(code)
+    for module in source.imports:
         modules |= source_key(module)
     files = [f for f in code_hash.PACKAGE.glob("sample/*") if f.is_file()]
     read = {f"{f.parent.name}/{f.name}": content_hash(f) for f in [*files, STYLE]}
-    read |= hashes_of(records_in(code, folder), folder)
+    read |= hashes_of(source.strings.intersection(record_names(folder)), folder)
     return modules | read | installed() | {name: sha256(code.encode())}
 
 
@@ -86,16 +70,6 @@ def dependencies(name: str, code: str, folder: Path = RECORDED) -> dict[str, str
 def installed() -> dict[str, str | None]:
     """Return the versions of what computes and draws."""
     return versions(*PACKAGES)
-
-
-def _imports(code: str) -> Iterator[str]:
-    """Name what some code imports; ``from a import b`` may name the module ``a.b``."""
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def page_key(script: Path, folder: Path = RECORDED) -> str:
@@ -133,7 +107,7 @@ def pages(root: Path, folder: Path = RECORDED) -> Iterator[Page]:
     for script in sorted(gallery.glob("*/plot_*.py")):
         name = script.relative_to(gallery).with_suffix("")
         state, reasons = _state(script, root / "docs/gallery" / name, folder)
-        shown = sorted(records_in(script.read_text("utf-8"), folder))
+        shown = used_in(script, folder)
         if of_records := [f"record {one} is not fresh" for one in shown if one in bad]:
             state, reasons = "stale", of_records + reasons
         yield Page(name=str(name), state=state, reasons=reasons, records=shown)

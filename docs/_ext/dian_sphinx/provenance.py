@@ -18,8 +18,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from dian.errors import DianError
+from dian.runs.record import used_in
 from dian_sphinx import records
-from dian_sphinx.gallery import records_in
 from dian_sphinx.records import depend_on, label, read
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ def _loaded(app: Sphinx, doctree: nodes.document) -> set[str]:
     """Name the records that the code on a page loads."""
     script = _script(app)
     if script.is_file():
-        return records_in(script.read_text("utf-8"), records.FOLDER)
+        return set(used_in(script, records.FOLDER))
     return {
         name
         for cell in doctree.findall(nodes.container)
