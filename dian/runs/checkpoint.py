@@ -7,7 +7,6 @@ with ``weights_only=True``, so that no code in it is ever executed.
 
 import fcntl
 import io
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import (
@@ -20,6 +19,7 @@ from contextlib import (
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from pickle import PickleError
 from typing import Any
 
 import torch
@@ -162,7 +162,7 @@ def _packed(content: Any) -> bytes:
         if wrong := get_unsafe_globals_in_checkpoint(buffer):
             raise TypeError(", ".join(wrong))
         _unpacked(buffer.getvalue())
-    except (AttributeError, RuntimeError, TypeError, pickle.PickleError) as error:
+    except (AttributeError, RuntimeError, TypeError, PickleError) as error:
         reason = str(error).partition("\n")[0]
         raise TypeError(f"{allowed}, got {reason}") from None
     return buffer.getvalue()
