@@ -261,6 +261,8 @@ def test_a_space_in_the_path_is_not_a_warning(tmp_path, sphinx_build):
         "extensions": ["sphinx_gallery.gen_gallery"],
         "sphinx_gallery_conf": {n: ours["sphinx_gallery_conf"][n] for n in names},
         "suppress_warnings": ours["suppress_warnings"],
+        # Another build in this process may have changed the default.
+        "source_suffix": {".rst": "restructuredtext"},
     }
     warnings = sphinx_build(docs, tmp_path / "built", settings)
     assert "spaces" not in warnings
