@@ -2,13 +2,20 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+
+SMALL = {
+    dtype
+    for dtype in vars(torch).values()
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize < 4
+}
+"""The floating-point types with fewer than 32 bits."""
 
 
 def widened(function: Callable) -> Callable:
@@ -24,10 +31,10 @@ def widened(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def computed(*args, **kwargs):
-        dtypes = {x.dtype for x in _tensors((args, kwargs)) if x.is_floating_point()}
-        small = {dtype for dtype in dtypes if dtype.itemsize < 4}
-        if not small:
+        if not _has_small((*args, *kwargs.values())):
             return function(*args, **kwargs)
+        dtypes = {x.dtype for x in _tensors((args, kwargs))}
+        small = dtypes & SMALL
         args, kwargs = _converted((args, kwargs), small, torch.float32)
         result = function(*args, **kwargs)
         if len(small) > 1 or torch.float32 in dtypes:
@@ -56,6 +63,15 @@ def all_finite(x: Tensor) -> bool:
     return is_traced() or bool(x.detach().sum().isfinite() or x.isfinite().all())
 
 
+def summed_to(x: Tensor, shape: torch.Size) -> Tensor:
+    """Sum over the axes along which a tensor of this shape was broadcast.
+
+    >>> summed_to(torch.ones(2, 3), torch.Size([1, 3]))
+    tensor([[2., 2., 2.]])
+    """
+    return x if x.shape == shape else x.sum_to_size(shape)
+
+
 def is_traced() -> bool:
     """Return whether ``torch.compile`` or a transform of ``torch.func`` is at work.
 
@@ -77,9 +93,9 @@ def apply(
     device = inputs[0].device.type
     if not _autocasts(device):
         return function.apply(*inputs)
-    dtype, small = torch.get_autocast_dtype(device), {torch.float16, torch.bfloat16}
+    dtype = torch.get_autocast_dtype(device)
     with torch.autocast(device, enabled=False):
-        outputs = function.apply(*_converted(inputs, small, torch.float32))
+        outputs = function.apply(*_converted(inputs, SMALL, torch.float32))
     return _converted(outputs, {torch.float32}, dtype)
 
 
@@ -94,23 +110,24 @@ def backward_of(formula: Callable) -> Callable:
     def decorated(backward: Callable) -> Callable:
         @functools.wraps(backward)
         def gradients(ctx: FunctionCtx, *grads: Tensor | None):
-            inputs, graph = ctx.saved_tensors[:5], torch.is_grad_enabled()
-            with _without_autocast(inputs[0].device.type):
-                if not graph and not is_traced():
+            graph, given = torch.is_grad_enabled(), [g for g in grads if g is not None]
+            if not given:
+                return (None,) * len(ctx.needs_input_grad)
+            batched = any(map(torch._C._functorch.is_legacy_batchedtensor, given))
+            with _without_autocast(given[0].device.type):
+                if not (graph or batched or is_traced()):
                     return backward(ctx, *grads)
+                inputs = ctx.saved_tensors[:5]
                 with torch.enable_grad():
                     # Views, since one tensor may be several inputs.
                     inputs = [x if x is None else x.view_as(x) for x in inputs]
                     outputs = formula(*inputs, *ctx.options)
                 outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-                pairs = zip(outputs, grads, strict=True)
-                outputs, grads = zip(
-                    *(p for p in pairs if p[1] is not None), strict=True
-                )
+                used = [o for o, g in zip(outputs, grads, strict=True) if g is not None]
                 wanted = list(itertools.compress(inputs, ctx.needs_input_grad))
                 found = iter(
                     torch.autograd.grad(
-                        outputs, wanted, grads, create_graph=graph, allow_unused=True
+                        used, wanted, given, create_graph=graph, allow_unused=True
                     )
                 )
                 return (*(next(found) if n else None for n in ctx.needs_input_grad),)
@@ -131,11 +148,22 @@ def _without_autocast(device: str) -> AbstractContextManager:
     return nullcontext()
 
 
+def _has_small(values: Iterable) -> bool:
+    """Return whether a tensor has 16 bits, at little cost."""
+    for value in values:
+        if isinstance(value, Tensor):
+            if value.dtype in SMALL:
+                return True
+        elif isinstance(value, (list, tuple)) and _has_small(value):
+            return True
+    return False
+
+
 def _tensors(value: Any) -> Iterator[Tensor]:
     """Yield the tensors in nested tuples, lists and dictionaries."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, dict | list | tuple):
+    elif isinstance(value, (dict, list, tuple)):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _tensors(part)
 
@@ -146,7 +174,7 @@ def _converted(value: Any, source: set[torch.dtype], target: torch.dtype) -> Any
         return value.to(target) if value.dtype in source else value
     if isinstance(value, dict):
         return {key: _converted(part, source, target) for key, part in value.items()}
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, (list, tuple)):
         return value
     parts = (_converted(part, source, target) for part in value)
     return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)

@@ -2,9 +2,9 @@
 
 import socket
 
-import jaxtyping
 import pytest
 import torch
+from jaxtyping import config
 
 
 def pytest_configure(config):
@@ -38,9 +38,9 @@ def generator():
 @pytest.fixture
 def as_users_run():
     """Turn off the shape checks, which would reject a wrong input before we do."""
-    jaxtyping.config.update("jaxtyping_disable", True)
+    config.update("jaxtyping_disable", True)
     yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

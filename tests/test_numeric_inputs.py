@@ -728,14 +728,12 @@ def with_fractions(name: str) -> str:
     return " / ".join(outcomes) or "-"
 
 
-pytestmark = pytest.mark.usefixtures("as_users_run")
-
-
 def test_every_function_has_an_example():
     names = {name for name in public() if name.split(".")[-1] not in NOT_NUMERIC}
     assert names == set(EXAMPLES)
 
 
+@pytest.mark.usefixtures("as_users_run")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_works_or_is_refused(name, kind):

@@ -20,7 +20,7 @@ from dian.attention.dot_product import (
     share_axes,
 )
 from dian.errors import require_whole
-from dian.numerics import apply, backward_of, widened
+from dian.numerics import apply, backward_of, summed_to, widened
 
 
 class SoftmaxState(NamedTuple):
@@ -225,7 +225,7 @@ def blockwise_backward(
         if bias is not None:
             own = B_bar if bias.shape[-1] == 1 else B_bar[..., keys]
             own += S_bar.sum_to_size(own.shape)
-    sums = map(torch.Tensor.sum_to_size, (Q_bar, K_bar, V_bar), shapes)
+    sums = map(summed_to, (Q_bar, K_bar, V_bar), shapes)
     return BlockwiseGradients(*sums, B_bar)
 
 

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from dian.attention.softmax import softmax_backward
 from dian.errors import require
-from dian.numerics import all_finite, apply, backward_of, widened
+from dian.numerics import all_finite, apply, backward_of, is_traced, summed_to, widened
 
 
 @widened
@@ -100,7 +100,7 @@ def scaled_dot_product_attention(
     if bias is not None:
         S = S + bias
     # Unless autograd needs the scores, the weights overwrite them.
-    out = None if S.requires_grad else S
+    out = None if S.requires_grad or is_traced() else S
     if mask is None:
         P = torch.softmax(S, -1, out=out)
     else:
@@ -183,10 +183,10 @@ def attention_backward(
     # summed over the axes along which an input was broadcast
     return AttentionGradients(
         # Q_bar = S_bar K / sqrt(d_k)
-        Q=(S_bar @ (scale * K)).sum_to_size(Q.shape),
+        Q=summed_to(S_bar @ (scale * K), Q.shape),
         # K_bar = S_bar^T Q / sqrt(d_k)
-        K=(S_bar.mT @ (scale * Q)).sum_to_size(K.shape),
-        V=V_bar.sum_to_size(V.shape),
+        K=summed_to(S_bar.mT @ (scale * Q), K.shape),
+        V=summed_to(V_bar, V.shape),
         S=S_bar,
     )
 
@@ -306,21 +306,20 @@ def fused_attention(
 
 def share_axes(Q: Tensor, K: Tensor, V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Broadcast the leading axes, or raise an error that names the wrong input."""
-    got = f"got {tuple(Q.shape)}, {tuple(K.shape)} and {tuple(V.shape)}"
-    inputs = (Q, K, V)
-    require(min(x.ndim for x in inputs) >= 2, f"Q, K and V must have 2 axes, {got}")
     d_query, d_key, n_key, n_value = Q.shape[-1], K.shape[-1], K.shape[-2], V.shape[-2]
     require(d_query == d_key, f"Q and K must share d_key, got {d_query} and {d_key}")
-    require(d_key, f"d_key must be positive, {got}")
+    require(d_key, "d_key must be positive, got 0")
     require(n_key == n_value, f"K and V must share n_key, got {n_key} and {n_value}")
-    axes = [x.shape[:-2] for x in inputs]
+    axes = Q.shape[:-2], K.shape[:-2], V.shape[:-2]
     if axes[0] == axes[1] == axes[2]:
         return Q, K, V
     try:
         batch = torch.broadcast_shapes(*axes)
     except RuntimeError:
-        raise ValueError(f"Q, K and V must share their leading axes, {got}") from None
-    return tuple(x.expand(*batch, *x.shape[-2:]) for x in inputs)
+        got = ", ".join(str(tuple(x)) for x in axes)
+        message = f"Q, K and V must share their leading axes, got {got}"
+        raise ValueError(message) from None
+    return tuple(x.expand(*batch, *x.shape[-2:]) for x in (Q, K, V))
 
 
 def check_inputs(

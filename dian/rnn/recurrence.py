@@ -524,4 +524,6 @@ def _check_like(X: Tensor, name: str, tensor: Tensor, shape: Sequence[int]) -> N
     """Raise unless a tensor has this shape, and the dtype and device of the inputs."""
     wanted = f"{X.dtype} of shape {tuple(shape)} on {X.device}"
     got = f"{kind(tensor)} on {tensor.device}"
-    require(got == wanted, f"{name} must be {wanted}, got {got}")
+    same = tensor.dtype == X.dtype and tensor.device == X.device
+    fits = same and tuple(tensor.shape) == tuple(shape)
+    require(fits, f"{name} must be {wanted}, got {got}")

@@ -7,6 +7,7 @@ with ``weights_only=True``, so that no code in it is ever executed.
 
 import fcntl
 import io
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import (
@@ -81,6 +82,9 @@ class Checkpoint:
         processes: Processes = ONE_PROCESS,
     ):
         self.path, self.identity = path, dict(identity)
+        # Such as NaN: every resumption would be refused as that of another run.
+        if _unpacked(_packed(self.identity)) != self.identity:
+            raise ValueError(f"identity must equal itself when read, got {identity}")
         self.interval_s, self.processes = interval_s, processes
         self.began = datetime.now(UTC).isoformat(timespec="seconds")
         self.elapsed = 0.0  # until the last saving: what is lost later is not counted
@@ -129,14 +133,7 @@ class Checkpoint:
 
 def write(path: Path, content: Any) -> None:
     """Write tensors and plain values to a file atomically."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    buffer.seek(0)
-    if wrong := get_unsafe_globals_in_checkpoint(buffer):
-        raise TypeError(
-            f"a checkpoint holds tensors and plain values only, got {', '.join(wrong)}"
-        )
-    body = buffer.getvalue()
+    body = _packed(content)
     remedy = (
         "the previous checkpoint is intact: free some space or choose another folder, "
         "and use --resume"
@@ -153,6 +150,25 @@ def parse(content: bytes, path: Path) -> Any:
             f"{len(content)} bytes that are damaged or of another format; remove it, "
             "and the run starts this seed again"
         )
+    return _unpacked(body)
+
+
+def _packed(content: Any) -> bytes:
+    """Serialize tensors and plain values; raise on what could not be read back."""
+    buffer, allowed = io.BytesIO(), "a checkpoint holds tensors and plain values only"
+    try:
+        torch.save(content, buffer)
+        buffer.seek(0)
+        if wrong := get_unsafe_globals_in_checkpoint(buffer):
+            raise TypeError(", ".join(wrong))
+        _unpacked(buffer.getvalue())
+    except (AttributeError, RuntimeError, TypeError, pickle.PickleError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TypeError(f"{allowed}, got {reason}") from None
+    return buffer.getvalue()
+
+
+def _unpacked(body: bytes) -> Any:
     return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
 
 

@@ -336,3 +336,17 @@ def test_killed_twenty_times_it_ends_with_the_same_bits(tmp_path):
     for part in ("series", "metrics", "replay", "seeds", "settings", "key"):
         assert whole.content[part] == killed.content[part]
     assert [path.name for path in (tmp_path / "killed").iterdir()] == [whole.name]
+
+
+@pytest.mark.parametrize("value", [lambda: 0, range(3), object(), torch.nn.Module])
+def test_what_cannot_be_read_is_not_written(tmp_path, value):
+    checkpoint = Checkpoint(tmp_path / "one.checkpoint", {"seed": 0})
+    checkpoint.save({"step": 1})
+    with pytest.raises(TypeError, match=r"^a checkpoint holds tensors and plain .*$"):
+        checkpoint.save({"step": 2, "value": value})
+    assert checkpoint.load() == {"step": 1}
+
+
+def test_an_identity_that_is_not_equal_to_itself_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"identity must equal itself .* nan"):
+        Checkpoint(tmp_path / "one.checkpoint", {"rate": float("nan")})

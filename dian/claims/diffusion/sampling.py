@@ -73,9 +73,9 @@ def sampler_for(sampling, schedule, data, **options) -> Callable:
         Mutant("clips below alone", "Denoiser.__call__",
                "x_0.clamp(-self.clip, self.clip)", "x_0.clamp(-self.clip)"),
         Mutant("shows the image before it is clipped", "Denoiser.__call__",
-               "Denoised(x_0, predict_epsilon(schedule, x_t, t, x_0))",
+               "Denoised(x_0.to(dtype), epsilon.to(dtype))",
                "Denoised(predict_x0(schedule, x_t, t, prediction, "
-               "self.prediction_type), predict_epsilon(schedule, x_t, t, x_0))"),
+               "self.prediction_type).to(dtype), epsilon.to(dtype))"),
         Mutant("begins at T whatever was asked", "ddpm_sample",
                "schedule.T if start is None else start", "schedule.T"),
     ),
