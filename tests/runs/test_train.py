@@ -128,7 +128,9 @@ def checkout(tmp_path, real_data):
         return subprocess.run(
             [sys.executable, "-m", "dian", *arguments],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(tmp_path), "COLUMNS": "200"},
+            env=os.environ
+            | {"PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
+            | {"DIAN_COMMIT": "0" * 40},  # the copy is not under git
             capture_output=True,
             text=True,
         )
