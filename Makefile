@@ -9,6 +9,8 @@ KATEX := node_modules/.package-lock.json
 AXE := tests/browser/node_modules/.package-lock.json
 CHECKED := build/.checked
 CHECK_CODE := PYTHONPATH=docs/_ext $(PY) scripts/check_code.py
+# Two processes; each file in one, as its tests share what is costly to prepare.
+PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile
 SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2
 # A second build of this folder waits for the first one.
 ALONE := sh scripts/alone.sh $(MAKE) --no-print-directory
@@ -52,13 +54,13 @@ ifeq ($(shell [ -d "$${TMPDIR:-/tmp}" ] && [ -w "$${TMPDIR:-/tmp}" ] && echo usa
 unexport TMPDIR
 endif
 
-.PHONY: help html pdf test test-site chromium check lint serve train verify audit bench \
-    bench-gpu data linkcheck lock clean FORCE \
-    html-alone pdf-alone test-alone linkcheck-alone clean-alone
+.PHONY: help html pdf test test-slow test-site chromium check lint serve train verify audit \
+    bench bench-gpu data linkcheck lock clean FORCE \
+    html-alone pdf-alone test-alone test-slow-alone linkcheck-alone clean-alone
 
 # Matrices are small here, and scripts run side by side: threads would only get in each
 # other's way.
-html-alone pdf-alone test-alone: export OMP_NUM_THREADS := 1
+html-alone pdf-alone test-alone test-slow-alone: export OMP_NUM_THREADS := 1
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -93,15 +95,20 @@ pdf-alone: $(ENVIRONMENT) $(CHECKED)
 	@cp build/latex/dian.pdf build/dian.pdf
 	@echo "The PDF edition is build/dian.pdf"
 
-test: ## Run all tests, the doctests included
+test: ## Run the tests, the doctests included
 	+@$(ALONE) $@-alone
 
 test-alone: $(ENVIRONMENT) $(KATEX)
 	@# Without the data all tests run, and only those that need them fail, and say so.
 	-$(PY) scripts/get_data.py
-	@# Two processes; each file in one, as its tests share what is costly to prepare.
-	$(PY) -m pytest -q -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
 	@$(CHECK_CODE) --passed
+
+test-slow: ## Run the slow tests: several processes, and what survives a kill
+	+@$(ALONE) $@-alone
+
+test-slow-alone: $(ENVIRONMENT) $(KATEX)
+	$(PYTEST) -m slow
 
 test-site: chromium html $(AXE) ## Look at the built site in a browser (needs Chromium)
 	$(PY) -m pytest -q -o addopts= -p no:cacheprovider tests/browser
