@@ -75,7 +75,7 @@ def build(tree: Path, command: list[str] | None = None) -> Build:
     """Run ``make html`` in a tree with this Python, and watch it."""
     # The environment and KaTeX are there: neither is made, nor looked at.
     command = command or [
-        *("make", "html", f"PY={sys.executable}", "-o", ".venv/.current"),
+        *("make", "html-alone", f"PY={sys.executable}", "-o", ".venv/.current"),
         *("-o", "node_modules/.package-lock.json"),
     ]
     begin, most = time.perf_counter(), 0.0
