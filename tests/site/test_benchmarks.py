@@ -122,3 +122,11 @@ def test_every_edit_of_the_site_changes_a_file(root, tmp_path):
         before, after = (root / path).read_text(), (tmp_path / path).read_text()
         assert after.startswith(before)
         assert len(after) > len(before)
+
+
+def test_a_build_is_timed_with_the_whole_library():
+    """Not with modules of the environment in place of those that are left out."""
+    assert "runs" in builds.left_out(str(builds.ROOT), ["runs", "dian"])
+    assert builds.left_out(str(builds.ROOT / "dian"), ["runs", "__pycache__"]) == {
+        "__pycache__"
+    }
