@@ -27,6 +27,7 @@ from dian.diffusion import (
     gaussian_mixture,
     likelihood,
     process,
+    sample_metrics,
     sampling,
     unet,
 )
@@ -343,12 +344,19 @@ EXAMPLES = {
     "diffusion.process.standard_normal": lambda r: (r(r.n, 3), r.generator),
     "diffusion.sample_metrics.frechet_distance": lambda r: (r(4 * r.n, 2), r(9, 2)),
     "diffusion.sample_metrics.mmd2_unbiased": lambda r: (r(r.n, 2), r(9, 2)),
+    "diffusion.sample_metrics.kernel_mean": lambda r: (r(r.n, 2), r(9, 2)),
     "diffusion.sample_metrics.nearest": lambda r: (r(r.n, 2), r(9, 2), 2),
     "diffusion.sample_metrics.in_manifold": lambda r: (r(r.n, 2), r(9, 2), 2),
     "diffusion.sample_metrics.precision_recall": lambda r: (
         r(3 * r.n, 2),
         r(3 * r.n, 2),
         2,
+    ),
+    "diffusion.sample_metrics.half_sample_errors": lambda r: (
+        lambda x: sample_metrics.half_sample_errors(
+            lambda half: x[half].square(), len(x), generator=r.generator
+        ),
+        (r(4 * r.n),),
     ),
     "diffusion.sampling.as_denoiser": lambda r: (
         lambda x, t: sampling.as_denoiser(zeros)(SCHEDULE, x, t),

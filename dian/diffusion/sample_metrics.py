@@ -221,7 +221,7 @@ def precision_recall(
 
 
 def half_sample_errors(
-    statistic: Callable[..., Tensor],
+    statistic: Callable[..., Tensor | float],
     *sizes: int,
     draws: int = 100,
     generator: torch.Generator | None = None,
@@ -273,8 +273,8 @@ def half_sample_errors(
     found = []
     for _ in range(draws):
         halves = [torch.randperm(n, generator=generator)[: n // 2] for n in sizes]
-        found.append(statistic(*halves))
-    return torch.stack(found).std(0)
+        found.append(torch.as_tensor(statistic(*halves)))
+    return at_least_float32(torch.stack(found)).std(0)
 
 
 def _distances(x: Tensor, Y: Tensor) -> Tensor:

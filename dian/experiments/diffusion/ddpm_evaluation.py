@@ -321,7 +321,7 @@ EXPERIMENTS = tuple(
         "ddpm-fashion-mnist-small-evaluation": Settings(
             "ddpm-fashion-mnist-",
             "small",
-            "ddpm ddim-10 ddim-20 ddim-50 ddim-100",
+            "ddim-100 ddim-50 ddim-20 ddim-10",
         ),
     }.items()
 )
