@@ -54,7 +54,7 @@ class Settings:
     n: int = 200
     references: int = 100
     draws: int = 100
-    bound_images: int = 100
+    bound_images: int = 64
 
 
 class Model(NamedTuple):
@@ -112,7 +112,7 @@ def run(settings: Settings, data: Data, job: Job) -> Outcome:
     """Evaluate all models; the seed decides all randomness."""
     outcome = Outcome()
     evaluator = Evaluator(data.shared, job.device, job.dtype)
-    targets = _targets(evaluator)
+    targets = _targets(evaluator, settings.n)
     recorded = {key: model.samples[: settings.n] for key, model in data.models.items()}
     first = next(iter(data.models.values()))
     again = {way: _sample(first, way, settings, job) for way in settings.ways.split()}
@@ -132,22 +132,22 @@ class Target(NamedTuple):
     kernel: Tensor
     """The mean of the kernel over all pairs of them."""
     one: Tensor
-    """One of each test image, for precision and recall."""
+    """As many as there are samples, for precision and recall."""
 
-    def distances(self, X: Tensor, chosen: Tensor) -> Tensor:
-        """Return all metrics of some features; ``chosen`` are the test images."""
-        precision, recall = sample_metrics.precision_recall(X, self.one[chosen])
+    def distances(self, X: Tensor) -> Tensor:
+        """Return all metrics of the features of some images."""
         between = sample_metrics.kernel_mean(X, self.every)
         values = (
             sample_metrics.frechet_distance(X, self.every),
             sample_metrics.kernel_mean(X) + self.kernel - 2 * between,
-            precision,
-            recall,
+            # Not `precision_recall`, which wants as many: X may be half of the samples.
+            sample_metrics.in_manifold(X, self.one).double().mean(),
+            sample_metrics.in_manifold(self.one, X).double().mean(),
         )
-        return torch.tensor([float(value) for value in values], dtype=torch.float64)
+        return torch.stack(values)
 
 
-def _targets(evaluator: Evaluator) -> dict[str, Target]:
+def _targets(evaluator: Evaluator, n: int) -> dict[str, Target]:
     real, mirrored = evaluator.real, evaluator.features(evaluator.test.flip(-1))
     alternate = real.clone()
     alternate[1::2] = mirrored[1::2]
@@ -156,7 +156,7 @@ def _targets(evaluator: Evaluator) -> dict[str, Target]:
         ("test", real, real),
         ("both", torch.cat([real, mirrored]), alternate),
     ):
-        found[name] = Target(every, sample_metrics.kernel_mean(every), one)
+        found[name] = Target(every, sample_metrics.kernel_mean(every), one[:n])
     return found
 
 
@@ -195,25 +195,23 @@ def _compare(
 ) -> None:
     """Add the distances of some sets of images, and their differences from the first.
 
-    The errors come from halves of the samples, for precision and recall also of the
-    test images; the other metrics use all test images.
+    The errors come from halves of the samples. The test images are always the same, as
+    they are for real images, so their choice is no part of a comparison.
     """
     features = [evaluator.features(images) for images in group.values()]
-    whole = torch.arange(settings.n)
     for name, target in targets.items():
 
-        def statistic(half: Tensor, chosen: Tensor, target: Target = target) -> Tensor:
-            table = torch.stack([target.distances(X[half], chosen) for X in features])
+        def statistic(half: Tensor, target: Target = target) -> Tensor:
+            table = torch.stack([target.distances(X[half]) for X in features])
             return torch.stack([table, table - table[0]])
 
         errors = sample_metrics.half_sample_errors(
             statistic,
             settings.n,
-            settings.n,
             draws=settings.draws,
             generator=torch.Generator().manual_seed(0),  # the same for all groups
         )
-        value, difference = statistic(whole, whole)
+        value, difference = statistic(torch.arange(settings.n))
         tables = {"": value, "_error": errors[0]}
         tables |= {"_difference": difference, "_difference_error": errors[1]}
         for suffix, table in tables.items():
@@ -248,12 +246,11 @@ def _compare_real(
     train = evaluator.train[: settings.references * settings.n]
     mirrored = train.clone()
     mirrored[1::2] = mirrored[1::2].flip(-1)
-    whole = torch.arange(settings.n)
     for key, images in (("real", train), ("real_mirrored", mirrored)):
         sets = images.split(settings.n)
         features = evaluator.features(images).split(settings.n)
         for name, target in targets.items():
-            rows = torch.stack([target.distances(X, whole) for X in features])
+            rows = torch.stack([target.distances(X) for X in features])
             outcome.arrays[f"{key}/{name}"] = rows
             _add(outcome, f"{key}/{name}", "", rows.mean(0).tolist())
             _add(outcome, f"{key}/{name}", "_sd", rows.std(0).tolist())
