@@ -137,7 +137,7 @@ plt.show()
 #
 # The prediction target
 # ---------------------
-# In the paper both targets reach the same FID under the bound, 13.22 for the mean and
+# In the paper both targets reach about the same FID under the bound, 13.22 for the mean and
 # 13.51 for the noise, after eight hundred thousand steps. The unweighted loss of the
 # mean was not stable there, and its place in the table is empty. Here, after one epoch,
 # both networks that predict the mean are far behind.
@@ -154,8 +154,8 @@ assert evaluation.value("reference/both/recall") > 0.5
 # %%
 # Is clipping the reason? An image that is computed from a predicted mean has an error
 # that is a multiple of the error of the mean, and is clipped then. But the test loss
-# involves no clipping, and if it is weighted as the bound, it is the same divergence, in
-# nats, for both targets.
+# involves no clipping, and if it is weighted as the bound, it is the same divergence,
+# in nats, for both targets.
 
 loss = {key: runs[key].value("test/loss") for key in ("mu-bound", "epsilon-bound")}
 total = {key: recipe["T"] * value / math.log(2) for key, value in loss.items()}
@@ -164,9 +164,9 @@ for key, value in total.items():
 assert total["mu-bound"] > 3 * total["epsilon-bound"]
 
 # %%
-# So the network itself is worse. The mean of the reverse step is nearly :math:`x_t`, and
-# a network that is initialized to return zeros has to learn the identity first. This
-# may be the reason; it was not measured.
+# So the network itself is worse. The mean of the reverse step is nearly :math:`x_t`,
+# and a network that is initialized to return zeros has to learn the identity first.
+# This may be the reason; it was not measured.
 #
 # The weights of the bound
 # ------------------------
@@ -204,11 +204,10 @@ for path in [f"no-warm-up/both/{m}_difference" for m in METRICS] + [
 # Against the test images, the model trained without flips is at half the distance of
 # the recipe. The reason is that clothes are not symmetric and are photographed one way:
 # the tips of shoes point to the left. Trained with flips, a model generates mirrored
-# clothes, as it should, and test images are not mirrored. Real images of which half are
-# mirrored are at a similar distance. Each model has to be compared with images like
-# those that it was trained on: the test images for the model without flips, and the test
-# images and their mirror images for the others. Then the difference is small, and the
-# reference of real images is the same for both.
+# clothes, as it should, and test images are not mirrored. Each model has to be compared
+# with images like those that it was trained on: the test images for the model without
+# flips, and the test images and their mirror images for the others. Then the difference
+# is no larger than its standard errors explain.
 
 own = {"reference": "both", "no-flips": "test"}
 real = {"reference": "real_mirrored", "no-flips": "real"}
@@ -280,7 +279,7 @@ plt.show()
 # ------
 # One training run of each variant, with one seed, of
 # :result:`ddpm-ablation-small-reference/settings/epochs` epoch: how much another seed
-# would change was not measured, and the standard errors do not include it. The EMA has a
-# decay of :result:`ddpm-ablation-small-reference/settings/ema`, for a run this short.
+# would change was not measured, and the standard errors do not include it. The EMA has
+# a decay of :result:`ddpm-ablation-small-reference/settings/ema`, for a run this short.
 # After longer training the order may be another one: in the paper the two targets end
-# at the same FID under the bound.
+# at about the same FID under the bound.
