@@ -137,10 +137,10 @@ plt.show()
 #
 # The prediction target
 # ---------------------
-# In the paper both targets reach about the same FID under the bound, 13.22 for the mean and
-# 13.51 for the noise, after eight hundred thousand steps. The unweighted loss of the
-# mean was not stable there, and its place in the table is empty. Here, after one epoch,
-# both networks that predict the mean are far behind.
+# In the paper both targets reach about the same FID under the bound, 13.22 for the mean
+# and 13.51 for the noise, after eight hundred thousand steps. The unweighted loss of
+# the mean was not stable there, and its place in the table is empty. Here, after one
+# epoch, both networks that predict the mean are far behind.
 
 for m in ("mu-bound", "mu-simple"):
     apart, error = with_error(f"{m}/bits_difference")

@@ -103,9 +103,9 @@ assert frechet[10][0] > 2 * frechet[10][1]
 # -------
 # The recurrent network of chapter 1 classifies the samples. *Imbalance* is the total
 # variation distance of the classes from equal frequencies: the fraction of images that
-# would have to change class. It is larger than 0 for any finite set, and the network
-# makes mistakes, in particular on mirrored images. So we compare with real images, every
-# second one mirrored, for which the table shows mean and standard deviation.
+# would have to change class. For a finite set it is always larger than 0, and the
+# network makes mistakes, in particular on mirrored images. Therefore we compare with
+# real images, every second one mirrored: mean and standard deviation over the sets.
 
 for label, key in rows.items():
     spread = value(f"{key}/imbalance_sd") if key.startswith("real") else None
