@@ -1,16 +1,16 @@
 """Evaluation of recorded diffusion models, with an error for every number.
 
-Nothing is trained. The samples that the records hold are compared with real images, and
-their weights sample and are evaluated again where a comparison needs more: the bound of
-each test image with the same noise for all models, and samples of one model by several
-methods from the same starts.
+Nothing is trained. The recorded samples are compared with real images. Where a
+comparison needs more, the recorded weights are used again: for the bound of each test
+image, with the same noise for all models, and to sample one model by several methods
+from the same initial noise.
 
-Each distance has the standard error of :func:`dian.diffusion.sample_metrics.
-half_sample_errors`, each difference one of its own, from the same halves. Beside them
-are the distances of as many real training images, unchanged and with every second one
-mirrored, since models that were trained with flips sample mirrored clothes. For the
-same reason every set is compared with the test images (``test``), and with the test
-images and their mirror images (``both``).
+Each distance has a standard error, and each difference one of its own, from the same
+halves: :func:`dian.diffusion.sample_metrics.half_sample_errors`. As references serve as
+many real training images, unchanged and with every second one mirrored, because a model
+that was trained with flips samples mirrored images. For the same reason each set is
+compared with the test images (``test``), and with the test images and their mirror
+images together (``both``).
 """
 
 from contextlib import suppress
