@@ -140,6 +140,12 @@ def test_halves_have_no_copies_and_the_generator_decides(generator):
     assert len({tuple(x_half) for x_half, _ in seen}) > 10
     again = torch.Generator().manual_seed(0)
     assert half_sample_errors(statistic, 9, 20, draws=30, generator=again) == found
+    seen.clear()
+    half_sample_errors(statistic, 9, 20)
+    assert len(seen) == 100
+    message = "draws must be a whole number, at least 2, got 1"
+    with pytest.raises(ValueError, match=message):
+        half_sample_errors(statistic, 9, 20, draws=1)
 
 
 def test_neighbors_equal_scikit_learn(sets, chunks):

@@ -199,6 +199,8 @@ def kid() -> float:
             for pair in ((X, Y), (Y, X)):
                 found = sample_metrics.mmd2_unbiased(*pair)
                 residuals.append(abs(found / expected - 1))
+    one = sample_metrics.kernel_mean(X[:1], Y[:1])
+    residuals.append(abs(one / k[0][N] - 1))
     half = X.half()
     wide = sample_metrics.mmd2_unbiased(half.double(), Y)
     residuals.append(abs(sample_metrics.mmd2_unbiased(half, Y) / wide - 1))
@@ -275,16 +277,19 @@ def precision_and_recall() -> float:
         of_x, of_y = (inside(*sets, k) for sets in ((X, Y), (Y, X)))
         distances = [sorted(math.dist(x, y) for y in Y.tolist()) for x in X.tolist()]
         expected = torch.tensor(distances, dtype=torch.float64)[:, :k]
+        # The recorded runs leave k at 3.
+        neighbors = {} if k == 3 else {"k": k}
         with patch.object(sample_metrics, "_CHUNK", chunk):
             residuals.append(relative(sample_metrics.nearest(X, Y, k)[0], expected))
-            found = sample_metrics.in_manifold(X, Y, k)
-            pair = sample_metrics.precision_recall(X, Y, k)
+            found = sample_metrics.in_manifold(X, Y, **neighbors)
+            pair = sample_metrics.precision_recall(X, Y, **neighbors)
         residuals.append(holds(found.tolist() == of_x))
         residuals += [abs(pair[0] - sum(of_x) / N), abs(pair[1] - sum(of_y) / N)]
         residuals.append(holds(0 < sum(of_x) != sum(of_y) < N))
     # Far from the origin: a copy is at distance 0 in float32.
     far = (Y + 1000).float()
-    residuals.append(sample_metrics.nearest(far[3:6], far)[0].abs().max())
+    distance, index = sample_metrics.nearest(far[3:6], far)
+    residuals += [distance.abs().max(), holds(index.tolist() == [[3], [4], [5]])]
     half = X.bfloat16()
     wide = sample_metrics.nearest(half.float(), Y.bfloat16().float())[0]
     narrow = sample_metrics.nearest(half, Y.bfloat16())[0]
