@@ -9,11 +9,11 @@ does each of these choices change in a short training run?
 
 **Answer.** The prediction target changes most: networks that predict the mean need two
 bits per pixel more, and hardly any test image lies on the manifold of their samples.
-With the weights of the bound the samples are much farther from real images, and the
-bits are a little higher. Flips seem to double the Fréchet distance from the test
-images, but this is an effect of the mirrored samples, not of their quality. Without
-warm-up no difference can be shown. Neither the smaller variance nor clipping changes
-the distances by more than their errors.
+With the weights of the bound the samples are much farther from real images, and nearly
+every test image needs slightly more bits. Flips seem to double the Fréchet distance
+from the test images, but this is an effect of the mirrored samples, not of their
+quality. Without warm-up no difference can be shown. The smaller variance gives samples
+that are nearer to real images; without clipping no difference can be shown.
 
 **Source.** Table 2, section 3.2 and appendix B of Ho, Jain and Abbeel, *Denoising
 Diffusion Probabilistic Models*, 2020 (arXiv:2006.11239). **Cost.** Seconds: training
@@ -124,12 +124,14 @@ plt.show()
 
 bits = evaluation.arrays["bits"][0]
 fig, ax = plt.subplots(figsize=(6.6, 3.2), layout="constrained")
-shown = [key for key in RUNS if key not in ("reference", "mu-bound", "mu-simple")]
-apart = [bits[list(RUNS).index(key)] - bits[0] for key in shown]
-ax.boxplot(apart, orientation="horizontal")
-ax.set_yticks(1 + np.arange(len(shown)), [RUNS[key] for key in shown])
+shown = {"epsilon-bound": "-", "no-warm-up": "--", "no-flips": ":"}
+bins = np.linspace(-0.1, 0.2, 31)
+for key, style in shown.items():
+    apart = bits[list(RUNS).index(key)] - bits[0]
+    ax.hist(apart, bins, histtype="step", linestyle=style, label=RUNS[key])
 ax.axvline(0, color="gray", linewidth=1)
-ax.set(xlabel="bits per pixel, minus those of the recipe")
+ax.legend()
+ax.set(xlabel="bits per pixel, minus those of the recipe", ylabel="test images")
 plt.show()
 
 # %%
@@ -145,7 +147,7 @@ plt.show()
 for m in ("mu-bound", "mu-simple"):
     apart, error = with_error(f"{m}/bits_difference")
     print(f"{RUNS[m]:18} {apart:.2f} ± {error:.2f} bits per pixel more than the recipe")
-    assert apart - 5 * error > 2
+    assert apart - 5 * error > 1.5
     apart, error = with_error(f"{m}/both/frechet_difference")
     assert apart > 5 * error
     assert evaluation.value(f"{m}/both/recall") < 0.05
@@ -172,7 +174,10 @@ assert total["mu-bound"] > 3 * total["epsilon-bound"]
 # ------------------------
 # The bound gives the first timesteps the largest weights, where the image is almost
 # clean. Training without these weights gives samples that are much nearer to real
-# images, with a higher recall.
+# images, with a higher recall. It even needs fewer bits. The difference is small, and
+# could not be seen in the means, whose standard errors are twice as large as it is; but
+# it has the same sign for nearly all images. In Table 2 of the paper, after long
+# training, the order of the bits is the opposite.
 
 factor = evaluation.value("epsilon-bound/both/frechet") / evaluation.value(
     "reference/both/frechet"
@@ -183,13 +188,20 @@ assert apart > 5 * error
 assert factor > 2
 apart, error = with_error("epsilon-bound/both/recall_difference")
 assert apart < -3 * error
+apart, error = with_error("epsilon-bound/bits_difference")
+more = (bits[1] > bits[0]).mean()
+print(f"{apart:+.3f} ± {error:.3f} bits per pixel; {more:.0%} of the images need more")
+assert apart > 5 * error
+assert apart < with_error("epsilon-bound/bits")[1]
+assert more > 0.9
 
 # %%
 # Warm-up
 # -------
-# The model that was trained without warm-up ends where the recipe does, as far as these
-# measurements show. The intervals, two standard errors on either side, say which
-# differences they leave possible:
+# For the model that was trained without warm-up, no difference from the recipe can be
+# shown. The intervals, two standard errors on either side, say which differences remain
+# possible. That of recall does not contain 0, by little; among five intervals this
+# happens by chance with a probability of about a fifth.
 
 for path in [f"no-warm-up/both/{m}_difference" for m in METRICS] + [
     "no-warm-up/bits_difference"
@@ -249,10 +261,14 @@ print("compared with the test images and their mirror images")
 table(WAYS, "both")
 print("differences from the first row")
 table(WAYS, "both", change="_difference")
-for way in ("beta_tilde", "no_clip"):
-    for metric in METRICS:
-        apart, error = with_error(f"{way}/both/{metric}_difference")
-        assert abs(apart) < 3 * error
+for metric in ("frechet", "kernel"):
+    apart, error = with_error(f"beta_tilde/both/{metric}_difference")
+    assert apart < -5 * error
+for path in [f"no_clip/both/{m}_difference" for m in METRICS] + [
+    f"beta_tilde/both/{m}_difference" for m in ("precision", "recall")
+]:
+    apart, error = with_error(path)
+    assert abs(apart) < 3 * error
 
 shown = [evaluation.arrays[f"samples/{way}"][0] for way in WAYS]
 fig, ax = plt.subplots(figsize=(7.4, 2.3), layout="constrained")
@@ -265,11 +281,25 @@ plt.show()
 # %%
 # .. provenance:: ddpm-ablation-small-evaluation
 #
-# With eight comparisons, one of them is expected to exceed two standard errors with a
-# probability of about a third even if nothing differs. We therefore call only
-# differences beyond three standard errors differences, and none here is. This does not
-# show that the ways are equal: the errors above are what a difference may still hide
-# behind.
+# With the smaller variance both distances are lower by many standard errors of the
+# difference. This holds for one model and is no general result: which variance is best
+# depends on how much the network knows about the image, see
+# :eq:`eq-diffusion-best-variance`. The other six differences are below three standard
+# errors. Among so many, two standard errors are exceeded by chance with a probability
+# of a quarter, so we do not call them differences. They are not shown to be zero,
+# either: twice the errors above is what remains possible.
+#
+# The first row is a second set of samples of the first model of the table above, by the
+# same method from other noise. The Fréchet distances of the two sets differ by
+
+first, second = with_error("reference/both/frechet"), with_error("ddpm/both/frechet")
+by_chance = second[0] - first[0]
+error = math.hypot(first[1], second[1])
+print(f"{by_chance:+.1f} ± {error:.1f}")
+assert abs(by_chance) < 2 * error
+
+# %%
+# which is what the standard errors of both predict.
 #
 # The EMA weights of appendix B of the paper cannot be compared with the raw ones here.
 # The records keep the EMA weights alone, and of the raw ones only distances without an

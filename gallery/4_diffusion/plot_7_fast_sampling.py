@@ -42,7 +42,9 @@ seconds = np.array([arrays[f"ddim-{n}/seconds"][0] for n in steps])
 value = evaluation.value
 
 fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
-for ax, key in zip(axes, ("frechet", "recall"), strict=True):
+for ax, (key, label) in zip(
+    axes, {"frechet": "Fréchet distance", "recall": "recall"}.items(), strict=True
+):
     paths = [f"ddim-{n}/both/{key}" for n in steps]
     values = [value(path) for path in paths]
     errors = [value(f"{path}_error") for path in paths]
@@ -52,7 +54,7 @@ for ax, key in zip(axes, ("frechet", "recall"), strict=True):
     full, real = (value(f"{k}/both/{key}") for k in ("small", "real_mirrored"))
     ax.axhline(full, color="black", linestyle=":", label="Algorithm 2")
     ax.axhline(real, color="gray", linestyle="--", label="real images")
-    ax.set(xlabel=f"seconds for {settings['others']} images", ylabel=key)
+    ax.set(xlabel=f"seconds for {settings['others']} images", ylabel=label)
     ax.set(xscale="log")
     ax.set_xticks(seconds, [f"{s:.0f}" for s in seconds])
     ax.minorticks_off()
