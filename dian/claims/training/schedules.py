@@ -88,7 +88,7 @@ def warm_up_of_torch(n_warm_up: int) -> Callable:
     ),
 )  # fmt: skip
 def all_steps() -> float:
-    """Every factor is that of torch's scheduler, for short and long runs, to the end."""
+    """Every factor is that of torch's scheduler, for short and long runs."""
     progress = [done / N_STEP for done in range(N_STEP)]
     named = schedules.SCHEDULES
     pairs = [
