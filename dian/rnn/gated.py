@@ -115,17 +115,17 @@ def lstm_backward(
     With :math:`G_t` as the gradient that reaches :math:`H_t` directly,
     :math:`\Gamma_t = \partial L / \partial H_t`,
     :math:`\kappa_t = \partial L / \partial c_t`, and :math:`\delta_t` as the gradient
-    with respect to the pre-activations of all gates,
+    with respect to the pre-activations of all gates side by side,
 
     .. math::
 
         \Gamma_t &= G_t + \delta_{t+1} W_{hh}^\top, \\
         \kappa_t &= \kappa_{t+1} \odot f_{t+1}
                     + \Gamma_t \odot o_t \odot (1 - \tanh^2 c_t), \\
-        \delta_t &= \big[\kappa_t \odot g_t \odot i_t (1 - i_t),\;
-                    \kappa_t \odot c_{t-1} \odot f_t (1 - f_t),\;
-                    \kappa_t \odot i_t \odot (1 - g_t^2),\;
-                    \Gamma_t \odot \tanh c_t \odot o_t (1 - o_t)\big] .
+        \delta_t^i &= \kappa_t \odot g_t \odot i_t \odot (1 - i_t), \\
+        \delta_t^f &= \kappa_t \odot c_{t-1} \odot f_t \odot (1 - f_t), \\
+        \delta_t^g &= \kappa_t \odot i_t \odot (1 - g_t \odot g_t), \\
+        \delta_t^o &= \Gamma_t \odot \tanh c_t \odot o_t \odot (1 - o_t) .
 
     Parameters
     ----------

@@ -41,7 +41,7 @@ def frequencies(found: Tensor, cases: list[Tensor]) -> float:
 @claim(
     "R20c",
     "Random flips and shifts",
-    equations=("eq-flip", "eq-shift"),
+    equations=("eq-random-flip", "eq-random-shift"),
     kinds="E M",
     tolerance=0.0,
     source="Goodfellow et al., Deep Learning, 2016, section 7.4",

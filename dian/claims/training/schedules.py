@@ -54,7 +54,7 @@ def warm_up_of_torch(n_warm_up: int) -> Callable:
 @claim(
     "R20b",
     "Learning-rate schedules",
-    equations=("eq-cosine-schedule", "eq-one-cycle", "eq-warm-up"),
+    equations=("eq-lr-cosine", "eq-lr-one-cycle", "eq-lr-warm-up"),
     kinds="I E",
     tolerance=1e-12,
     source="Loshchilov and Hutter, SGDR, 2017, arXiv:1608.03983; Smith and Topin, "
