@@ -244,6 +244,11 @@ def carousel(X, W_xh, W_hh, b_h, start) -> float:
         expected = [of_last * f[t:].prod(0) for t in range(TIME + 1)]
         residuals.append(relative(found, torch.stack(expected)))
         residuals.append(holds(not shift or torch.equal(found[0], found[-1])))
+        # With recurrent weights the forget gates are not all
+        states = gated.lstm_forward(X, W_xh, W_hh, b, *start)
+        found = gated.lstm_backward(G, X, states, W_xh, W_hh).c
+        product = found[-1] * states.gates[..., H : 2 * H].prod(0)
+        residuals.append(holds(relative(found[0], product) > 0.01))
     return largest(residuals)
 
 

@@ -17,9 +17,9 @@ from dian.claims.compare import complex_step, holds, largest, normal, relative, 
 from dian.rnn import networks, recurrence
 from dian.training import dropout, loss
 
-TIME, BATCH, D, H, Q = 5, 3, 2, 4, 7
-LENGTHS = [5, 1, 3]
-LABELS = torch.tensor([4, 0, 6])
+TIME, BATCH, D, H, Q = 5, 2, 4, 3, 7
+LENGTHS = [3, 5]
+LABELS = torch.tensor([4, 6])
 RATE = 0.1
 
 
@@ -282,6 +282,11 @@ def production(model, x: Tensor, variant: Variant, Z: Sequence[Tensor]):
         Mutant("the second direction reads the padding first", "_reversed",
                "torch.where(t < lengths, lengths - 1 - t, t)",
                "(len(X) - 1 - t).expand(-1, len(lengths))"),
+        Mutant("an image is read column by column", "as_sequence",
+               "images.reshape(len(images), -1, d)",
+               "images.transpose(1, 2).reshape(len(images), -1, d)"),
+        Mutant("a step may cross from one row to the next", "as_sequence",
+               "not images.shape[2] % d or not d % images.shape[2]", "True"),
         Mutant("the blocks of the backward pass run from the first to the last",
                "rnn_backward", "reversed(_parts(*X.shape[:2]))",
                "_parts(*X.shape[:2])", module=recurrence),
@@ -310,7 +315,7 @@ def production(model, x: Tensor, variant: Variant, Z: Sequence[Tensor]):
 )  # fmt: skip
 def layers_and_directions() -> float:
     """The network that trains equals loops, and its gradients those by hand."""
-    residuals = [factors()]
+    residuals = [factors(), reading_order()]
     for variant in variants():
         model, Z = network(variant), masks(variant)
         (x,) = normal(3, (BATCH, TIME, D))
@@ -343,6 +348,24 @@ def stepped(parameters, x: Tensor, Z: Sequence[Tensor], grads) -> float:
             return plain_loss(plain_logits(changed, x.to(W.dtype), BEST, Z))
 
         residuals.append(relative(grads[i], complex_step(f, parameters[i])))
+    return largest(residuals)
+
+
+def reading_order() -> float:
+    """Pixels, parts of rows and whole rows: each in its place, none across two rows."""
+    (images,) = normal(4, (BATCH, 4, 6))
+    residuals = []
+    for d in (1, 3, 6, 12):
+        found = networks.as_sequence(images, d)
+        pixels = [images[:, k // 6, k % 6] for k in range(24)]
+        steps = [torch.stack(pixels[k : k + d], -1) for k in range(0, 24, d)]
+        residuals.append(relative(found, torch.stack(steps, 1)))
+    for d in (4, 8, 5):
+        try:
+            networks.as_sequence(images, d)
+            residuals.append(holds(False))
+        except ValueError:
+            residuals.append(0.0)
     return largest(residuals)
 
 
