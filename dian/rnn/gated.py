@@ -112,14 +112,14 @@ def lstm_backward(
 ) -> LSTMGradients:
     r"""Backpropagate through time.
 
-    With :math:`G_t` as the gradient that reaches :math:`H_t` directly,
+    With :math:`\bar H_t` as the direct part of the gradient of :math:`H_t`,
     :math:`\Gamma_t = \partial L / \partial H_t`,
     :math:`\kappa_t = \partial L / \partial c_t`, and :math:`\delta_t` as the gradient
     with respect to the pre-activations of all gates side by side,
 
     .. math::
 
-        \Gamma_t &= G_t + \delta_{t+1} W_{hh}^\top, \\
+        \Gamma_t &= \bar H_t + \delta_{t+1} W_{hh}^\top, \\
         \kappa_t &= \kappa_{t+1} \odot f_{t+1}
                     + \Gamma_t \odot o_t \odot (1 - \tanh^2 c_t), \\
         \delta_t^i &= \kappa_t \odot g_t \odot i_t \odot (1 - i_t), \\
@@ -130,7 +130,7 @@ def lstm_backward(
     Parameters
     ----------
     grad_states
-        :math:`G_1, \dots, G_T`.
+        :math:`\bar H_1, \dots, \bar H_T`.
     X, W_xh, W_hh
         As given to :func:`lstm_forward`.
     states
