@@ -78,7 +78,7 @@ import torch
 
 from dian.diffusion.gaussian_mixture import gaussian, optimal_denoiser, posterior_x0
 from dian.diffusion.likelihood import bound_term, bound_weight, log_density, prior_term
-from dian.diffusion.process import posterior
+from dian.diffusion.posterior import optimal_variance
 from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import NoiseSchedule, linear_schedule, signal_to_noise
 
@@ -151,13 +151,10 @@ def gauss_hermite(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def exact_variance(schedule: NoiseSchedule, m: float, s2: float) -> torch.Tensor:
-    """Return the variance of the step before when x_t is known."""
-    c_0, _, beta_tilde = posterior(schedule)
-    nothing = torch.zeros(len(c_0), 1).double()
-    return (
-        beta_tilde
-        + c_0**2 * posterior_x0(gaussian(m, s2), nothing, schedule.alpha_bar)[1]
-    )
+    """Return the variance of x_{t-1} given x_t; that of x_0 depends on t alone."""
+    nothing = torch.zeros(schedule.T + 1, 1).double()
+    left = posterior_x0(gaussian(m, s2), nothing, schedule.alpha_bar).variance
+    return optimal_variance(schedule, left)
 
 
 def terms(schedule, m, s2, variance, model=None, t_shown=lambda t: t) -> torch.Tensor:

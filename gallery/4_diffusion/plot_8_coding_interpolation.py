@@ -67,7 +67,8 @@ from dian.diffusion.gaussian_mixture import (
     ring,
 )
 from dian.diffusion.likelihood import log_density, rate_distortion, variational_bound
-from dian.diffusion.process import posterior, q_sample, standard_normal
+from dian.diffusion.posterior import optimal_variance
+from dian.diffusion.process import q_sample, standard_normal
 from dian.diffusion.sampling import Denoiser, ddpm_sample, interpolate
 from dian.diffusion.schedule import linear_schedule, signal_to_noise
 from dian.figures import plots
@@ -77,7 +78,6 @@ T, s2 = 100, 0.25
 schedule = linear_schedule(T, 0.1 / T, 20 / T)
 data = gaussian(0.0, s2)
 generator = torch.Generator().manual_seed(0)
-c_0, _, beta_tilde = posterior(schedule)
 unknown = posterior_x0(
     data, torch.zeros(T + 1, 1).double(), schedule.alpha_bar
 ).variance
@@ -85,7 +85,7 @@ bound = variational_bound(
     schedule,
     Denoiser(optimal_denoiser(data, schedule.alpha_bar), clip=None),
     draw(data, 20_000, generator),
-    variance=beta_tilde + c_0**2 * unknown,
+    variance=optimal_variance(schedule, unknown),
     decoder=log_density,
     generator=generator,
 )

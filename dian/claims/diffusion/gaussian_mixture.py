@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import complex_step, holds, largest, normal, relative
-from dian.diffusion import gaussian_mixture, process
+from dian.diffusion import gaussian_mixture
 from dian.diffusion import schedule as noise_schedule
 
 HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"

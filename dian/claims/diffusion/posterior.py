@@ -1,4 +1,4 @@
-r"""Chapter 4: the posterior of the forward process, and the variance of a reverse step."""
+r"""Chapter 4: the posterior of the forward process, and the optimal variance."""
 
 import math
 

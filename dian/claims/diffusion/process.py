@@ -337,7 +337,7 @@ def draws_given(beta: Tensor) -> list[float]:
     factor, variance = recursion(beta)
     t = torch.tensor([*range(T, 0, -1), *range(1, T + 1)])
     x_0, epsilon = normal(2, (2 * T, 1, 2, 3), (2 * T, 1, 2, 3))
-    a, v, b = (x[t].view(-1, 1, 1, 1) for x in (factor, variance, beta))
+    a, v = (x[t].view(-1, 1, 1, 1) for x in (factor, variance))
     x_t = a * x_0 + v.sqrt() * epsilon
     weights = {  # half of the squared error of the mean over beta_t
         "epsilon": beta / (2 * (1 - beta) * variance),
