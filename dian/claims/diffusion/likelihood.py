@@ -158,7 +158,11 @@ def bound() -> float:
 @claim(
     "D6b",
     "The weight of each step",
-    equations=("eq-diffusion-weight", "eq-diffusion-weight-snr"),
+    equations=(
+        "eq-diffusion-weight",
+        "eq-diffusion-weight-snr",
+        "eq-diffusion-first-step",
+    ),
     kinds="S E",
     tolerance=1e-8,
     source=f"{HO}, equations 8 and 12; Kingma et al., 2021, arXiv:2107.00630, for the "
@@ -217,6 +221,7 @@ def weights() -> float:
             weight = likelihood.bound_weight(schedule, target, variance)[t]
             expected = weight * ((true - wrong) ** 2).sum(1) + rest
             residuals.append(((found - expected) / expected).abs().max())
+    residuals.append(first_step())
     # on the chain of the paper: the weight of epsilon falls, and rises again
     beta = evenly(1000, 1e-4, 0.02)
     noise = recursion(beta)[1]
@@ -225,10 +230,47 @@ def weights() -> float:
     lowest = expected.argmin()
     residuals += [
         ((weight / expected) - 1).abs().max(),
+        likelihood.bound_weight(schedule)[0].abs(),
         holds(bool((expected.diff()[:lowest] < 0).all())),
         holds(bool((expected.diff()[lowest:] > 0).all())),
     ]
     return largest(residuals)
+
+
+def first_step() -> float:
+    """The density at x_0 is the same form, and a bin holds nearly density times width.
+
+    The error of the midpoint rule is at most the second derivative times width^3 / 24.
+    """
+    beta, d = evenly(*SHORT), 3
+    schedule = noise_schedule.linear_schedule(*SHORT)
+    b = beta[1].item()
+    variance, t = beta[1], torch.ones(6, dtype=torch.int64)
+    x_0, epsilon = normal(5, (6, d), (6, d))
+    x_0 = 0.2 * x_0
+    wrong = epsilon + 0.3 * torch.sin(7 * x_0)
+    model = Denoiser(lambda *_: wrong, clip=None)
+
+    def nats(decoder) -> Tensor:
+        return likelihood.bound_term(
+            schedule, model, x_0, t, epsilon, variance="beta", decoder=decoder
+        ).nats
+
+    square = ((epsilon - wrong) ** 2).sum(1)
+    weight = likelihood.bound_weight(schedule)[1]
+    expected = weight * square + d / 2 * (2 * math.pi * variance).log()
+    # x_0 is off by this many standard deviations, at most
+    z2 = 2 * weight * (epsilon - wrong).square().amax()
+    width = 2 / 255
+    bin_error = d * width**2 / (24 * b) * (1 + z2)
+    off = nats(likelihood.discrete_log_probability) - (expected - d * math.log(width))
+    return largest(
+        [
+            relative(weight, 1 / (2 * (1 - b)) * torch.ones_like(weight)),
+            relative(nats(likelihood.log_density), expected),
+            holds(bool((off.abs() < 2 * bin_error).all() and bin_error < 0.05)),
+        ]
+    )
 
 
 @claim(
@@ -312,7 +354,7 @@ def by_many_digits() -> list[float]:
     code = torch.tensor([0, 1, 77, 254, 255], dtype=torch.uint8)
     x = pixels.signed(code)  # float32, as in the recorded runs
     for sigma, mu in [(0.01, -0.3), (0.1, 1.2), (0.5, 0.501)]:
-        mean, variance = (torch.tensor(y).double() for y in (mu, sigma**2))
+        mean, variance = torch.tensor([mu, sigma**2], dtype=torch.float64)
         found = likelihood.discrete_log_probability(x, mean.expand(5), variance)
         with mpmath.workdps(60):
             for one, log_p in zip(x.tolist(), found.tolist(), strict=True):
@@ -588,3 +630,92 @@ def gaussian_sum() -> float:
     error = total.std() / n**0.5
     off = abs(total.mean() - entropy - start(beta, m, s2))
     return holds(bool(off < 5 * error))
+
+
+@claim(
+    "D19c",
+    "A weighted loss as a sum of bounds on noisy data",
+    equations=("eq-diffusion-elbo-view",),
+    kinds="E",
+    tolerance=1e-9,
+    source="Kingma and Gao, Understanding Diffusion Objectives as the ELBO with Simple "
+    "Data Augmentation, 2023, arXiv:2303.00848, in continuous time",
+    assumptions="the variance is beta-tilde, so that the bound has no constants",
+    subjects=(likelihood, process),
+    mutants=(
+        Mutant("beta is not squared in the weights", "bound_weight",
+               "beta**2 / (alpha * (1 - alpha_bar))",
+               "beta / (alpha * (1 - alpha_bar))"),
+        Mutant("what is to come is counted as sent", "rate_distortion",
+               "terms.sum() - terms.cumsum(0)", "terms.cumsum(0)"),
+        Mutant("one step too much is counted", "rate_distortion",
+               "terms.sum() - terms.cumsum(0)",
+               "terms.sum() - terms.cumsum(0) + terms"),
+        Mutant("the loss of another step", "training_loss",
+               "model(q_sample(schedule, x_0, t, epsilon), t)",
+               "model(q_sample(schedule, x_0, t, epsilon), (t - 1).clamp(1))",
+               module=process),
+        Mutant("the terms of the next step", "bound_term",
+               "at_step(posterior(schedule).beta_tilde, t, x_t)",
+               "at_step(posterior(schedule).beta_tilde.roll(-1), t, x_t)"),
+        Mutant("the weights themselves, not what they gain", "elbo_view",
+               "omega.diff(prepend=omega[:1] * 0)", "omega", module=__name__),
+    ),
+)  # fmt: skip
+def elbo_view() -> float:
+    """The unweighted loss, by Algorithm 1, is a sum of rates times gains of omega."""
+    beta, schedule = evenly(*SHORT), noise_schedule.linear_schedule(*SHORT)
+    T, residuals = schedule.T, []
+    factor, noise = recursion(beta)
+    omega = 1 / likelihood.bound_weight(schedule, variance="beta_tilde")[2:]
+    gains = omega.diff(prepend=omega[:1] * 0)
+    for m, s2 in GAUSSIANS:
+        one = exact_bound(schedule, m, s2, "beta_tilde")
+        nats = likelihood.rate_distortion(one, d=1).rate * math.log(2)
+        above = torch.tensor([1.0, 1.0, -1.0, -1.0]).double()[:, None].repeat(T - 1, 1)
+        epsilon = torch.tensor([1.0, -1.0]).double().repeat(2 * (T - 1))[:, None]
+        t = torch.arange(2, T + 1).repeat_interleave(4)
+        data = gaussian_mixture.gaussian(m, s2)
+        loss = process.training_loss(
+            schedule,
+            gaussian_mixture.optimal_denoiser(data, schedule.alpha_bar),
+            m + math.sqrt(s2) * above,
+            draws=(t, epsilon),
+        )
+        simple = loss.view(-1, 4).mean(1).sum()
+        bounds = nats[1:-1] - nats[-1]
+        residuals.append(abs(simple - gains @ bounds))
+        # the bound of the noisy data is above their negative log-likelihood
+        mean, variance = marginal_of_the_model(beta, m, s2)
+        v = noise[1:]
+        apart = v + factor[1:] ** 2 * s2 + (factor[1:] * m - mean) ** 2
+        least = 0.5 * ((variance / v).log() - 1 + apart / variance)
+        residuals += [
+            (least - nats[1:]).clamp(min=0).max(),
+            abs(least[-1] - nats[-1]),
+        ]
+    # on the long chain the gains are positive, and then negative
+    chain = noise_schedule.linear_schedule()
+    long = 1 / likelihood.bound_weight(chain, variance="beta_tilde")[2:]
+    gains = long.diff()
+    peak = long.argmax().item()
+    residuals += [
+        holds(1000 / 4 < peak < 1000 / 2),
+        holds(bool((gains[:peak] > 0).all() and (gains[peak:] < 0).all())),
+    ]
+    return largest(residuals)
+
+
+def marginal_of_the_model(beta: Tensor, m: float, s2: float) -> tuple[Tensor, Tensor]:
+    """Mean and variance of x_1 to x_T when it is sampled with beta-tilde."""
+    factor, noise = (x.tolist() for x in recursion(beta))
+    moments = [(0.0, 1.0)]
+    for t in range(len(beta) - 1, 1, -1):
+        mean, variance = moments[0]
+        v, before = (factor[s] ** 2 * s2 + noise[s] for s in (t, t - 1))
+        gain = math.sqrt(1 - beta[t].item()) * before / v
+        mean = factor[t - 1] * m + gain * (mean - factor[t] * m)
+        added = noise[t - 1] / noise[t] * beta[t].item()
+        moments.insert(0, (mean, gain**2 * variance + added))
+    mean, variance = torch.tensor(moments, dtype=torch.float64).T
+    return mean, variance

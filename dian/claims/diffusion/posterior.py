@@ -171,6 +171,8 @@ def best_variance() -> float:
             ]
             if s2 == 1:
                 residuals.append(relative(star / b, torch.ones_like(b)))
+            if s2 == 9 and T == 1000:  # half a percent too large, at the worst step
+                residuals.append(holds(0.0045 < (star / b).max().item() - 1 < 0.0055))
     # two Gaussians: the same by sums over x_{t-1} and x_t
     line, beta = two(gaussian_mixture), evenly(50, 2e-3, 0.4)
     schedule = noise_schedule.linear_schedule(50, 2e-3, 0.4)

@@ -200,6 +200,70 @@ def by_hand(
 
 
 @claim(
+    "D8c",
+    "A mixture of two noisy images",
+    equations=("eq-diffusion-interpolation",),
+    kinds="I",
+    tolerance=1e-12,
+    source=f"{HO}, section 4.4, with the same noise for both images",
+    subjects=(sampling,),
+    mutants=(
+        Mutant("the weight is that of the first image", "interpolate",
+               "(1 - weight) * x_t + weight * y_t",
+               "weight * x_t + (1 - weight) * y_t"),
+        Mutant("each image gets its own noise", "interpolate",
+               "q_sample(schedule, image, t, epsilon)",
+               "q_sample(schedule, image, t, standard_normal(wide, generator))"),
+        Mutant("mixed at the step before", "interpolate",
+               "q_sample(schedule, image, t, epsilon)",
+               "q_sample(schedule, image, t - 1, epsilon)"),
+        Mutant("the reverse process begins at T", "interpolate",
+               "{'variance': variance, 'start': t, 'generator': generator}",
+               "{'variance': variance, 'generator': generator}"),
+        Mutant("another variance than was asked for", "interpolate",
+               "{'variance': variance, 'start': t, 'generator': generator}",
+               "{'start': t, 'generator': generator}"),
+        Mutant("half and half, whatever was asked", "interpolate",
+               "(1 - weight) * x_t + weight * y_t", "0.5 * x_t + 0.5 * y_t"),
+    ),
+)  # fmt: skip
+def interpolation() -> float:
+    """Two images, one noise, and Algorithm 2 from the mixture on, by plain numbers."""
+    T, first, last = 7, 0.1, 0.6
+    schedule = noise_schedule.linear_schedule(T, first, last)
+    beta = evenly(T, first, last)
+    factor, noise = recursion(beta)
+    x_0, y_0 = normal(8, (3, 2), (3, 2))
+    residuals = []
+    for t, weight, variance in [(5, 0.3, "beta_tilde"), (2, 0.9, "beta")]:
+        found = sampling.interpolate(
+            schedule,
+            guess,
+            x_0,
+            y_0,
+            t=t,
+            weight=weight,
+            variance=variance,
+            generator=torch.Generator().manual_seed(1),
+        )
+        own = torch.Generator().manual_seed(1)
+        draws = [torch.randn(3, 2, generator=own, dtype=torch.float64)
+                 for _ in range(t)]  # fmt: skip
+        mean = (1 - weight) * x_0 + weight * y_0
+        mixed = factor[t] * mean + noise[t].sqrt() * draws[0]
+        z = torch.zeros(T + 1, 3, 2, dtype=torch.float64)
+        for step, drawn in zip(range(t, 1, -1), draws[1:], strict=True):
+            z[step] = drawn
+        expected = [
+            by_hand(beta.tolist(), x, own.tolist(), t, 1.0, variance)[-1][1]
+            for x, own in zip(mixed.flatten().tolist(), z.flatten(1).T, strict=True)
+        ]
+        expected = torch.tensor(expected, dtype=torch.float64).view(3, 2)
+        residuals.append(relative(found, expected))
+    return largest(residuals)
+
+
+@claim(
     "D12a",
     "A family with the same marginals",
     equations=("eq-diffusion-ddim", "eq-diffusion-ddim-variance"),
