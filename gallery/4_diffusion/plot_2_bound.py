@@ -117,10 +117,12 @@ assert weight[1] / weight[lowest:].max() > 45
 assert weight[1] / weight[lowest] > 100
 
 # %%
-# The weights fall from 0.5 to a hundredth of that at step 349, and then rise again to
-# twice as much: it is often said that they fall with :math:`t`, and it is not so. The
-# loss :math:`L_{simple}` has a 1 at every step. Compared with the bound, it takes
-# attention from the first steps, where the image is almost clean.
+# The weight falls from 0.5 to a hundredth of that at :math:`t = 349`, and then rises
+# again to twice as much, so it is not a decreasing function of :math:`t`. The loss
+# :math:`L_{simple}` has a weight of 1 at every timestep. Compared with the bound, it
+# reduces the influence of the first timesteps, where the image is almost clean. The
+# chapter explains by equation :eq:`eq-diffusion-elbo-view` what a change of the weights
+# means for the likelihood.
 #
 # An oracle
 # ---------

@@ -4,6 +4,7 @@ Integrals over one dimension are sums over a fine grid, which for smooth densiti
 vanish at both ends are accurate to nearly all digits.
 """
 
+import cmath
 import math
 
 import torch
@@ -107,6 +108,7 @@ def best_prediction() -> float:
         x = math.sqrt(a) * points
         residuals += [
             relative(gaussian_mixture.score(data, x, a_t), slope),
+            *unflattened(data, x, a_t, slope),
             relative(
                 gaussian_mixture.optimal_epsilon(data, x, a_t),
                 -math.sqrt(1 - a) * slope,
@@ -136,6 +138,23 @@ def best_prediction() -> float:
     return largest(residuals)
 
 
+def unflattened(data, x: Tensor, a_t: Tensor, slope: Tensor) -> list[float]:
+    """The same with one batch axis more, and without any."""
+    a, noise = a_t[0], (1 - a_t[0]).sqrt()
+    mean = (x + noise**2 * slope) / a.sqrt()
+    model = gaussian_mixture.optimal_denoiser(data, torch.stack([a, a]))
+    t = torch.ones(len(x), dtype=torch.int64)
+    return [
+        relative(gaussian_mixture.score(data, x[None], a_t[None])[0], slope),
+        relative(gaussian_mixture.score(data, x[0], a), slope[0]),
+        relative(gaussian_mixture.optimal_epsilon(data, x[0], a), -noise * slope[0]),
+        relative(gaussian_mixture.posterior_x0(data, x[None], a_t[None]).mean[0], mean),
+        relative(gaussian_mixture.posterior_x0(data, x[0], a).mean, mean[0]),
+        relative(model(x, t), -noise * slope),
+        holds(model(x.float(), t).dtype == torch.float32),
+    ]
+
+
 @claim(
     "D13b",
     "The floor under the loss",
@@ -155,6 +174,11 @@ def best_prediction() -> float:
         Mutant("the spread of the means is not in the covariance", "moments",
                "spread + (w @ s2) * torch.eye(len(mean)).to(m)",
                "0 * spread + (w @ s2) * torch.eye(len(mean)).to(m)"),
+        Mutant("the ring is twice as far around", "ring",
+               "torch.arange(n, dtype=torch.float64) * 2",
+               "torch.arange(n, dtype=torch.float64) * 4"),
+        Mutant("the mean in place of the deviation from it", "moments",
+               "(w[:, None] * (m - mean)).T @ (m - mean)", "(w[:, None] * m).T @ m"),
         Mutant("the floor without its one", "floor",
                "1 - (1 - a) * square", "(1 - a) * square", module=__name__),
     ),
@@ -171,8 +195,8 @@ def floor() -> float:
     residuals += [
         holds(bool(abs(x_0.mean() - mean) < 5 * (covariance / n).sqrt())),
         holds(bool(abs(x_0.var() / covariance - 1) < 5 * (2 / n) ** 0.5)),
-        abs(mean - 0.17),
-        abs(covariance - 0.2881),
+        *moments_by_sums(line, mean, covariance, x, h),
+        *on_a_circle(),
     ]
     for t in STEPS:
         a_t = schedule.alpha_bar[t]
@@ -197,3 +221,33 @@ def floor() -> float:
             holds(bool(abs(excess.mean()) < 5 * excess.std() / n**0.5)),
         ]
     return largest(residuals)
+
+
+def moments_by_sums(data, mean, covariance, x: Tensor, h: float) -> list[float]:
+    """Mean and variance of data on a line from their density."""
+    density = sum(
+        w * normal_density(x[:, 0], m, s2)
+        for w, [m], s2 in zip(*(table.tolist() for table in data), strict=True)
+    )
+    first = (density * x[:, 0]).sum() * h
+    second = (density * (x[:, 0] - first) ** 2).sum() * h
+    return [abs(mean[0] - first), abs(covariance[0, 0] - second)]
+
+
+def on_a_circle() -> list[float]:
+    """The centers of a ring are roots of one, with a covariance of radius^2 / 2."""
+    n, radius, s2 = 5, 0.7, 0.02
+    ring = gaussian_mixture.ring(n, radius, s2)
+    roots = [radius * cmath.exp(2j * math.pi * k / n) for k in range(n)]
+    roots = torch.view_as_real(torch.tensor(roots, dtype=torch.complex128))
+    mean, covariance = gaussian_mixture.moments(ring)
+    round_ = (radius**2 / 2 + s2) * torch.eye(2, dtype=torch.float64)
+    far = gaussian_mixture.gaussian(0.5, 2.0, d=3)
+    return [
+        relative(ring.mean, roots),
+        mean.abs().max(),
+        relative(covariance, round_),
+        relative(far.mean, 0 * far.mean + 0.5),
+        abs(far.variance - 2),
+        holds(far.mean.shape == (1, 3)),
+    ]
