@@ -281,6 +281,8 @@ def interpolation() -> float:
                "prediction, self.prediction_type))"),
         Mutant("walks on neighbouring steps", "ddim_sample",
                "alpha_bar[s], alpha_bar[t]", "alpha_bar[t - 1], alpha_bar[t]"),
+        Mutant("noise is drawn that is not used", "ddim_sample",
+               "variance > 0", "variance >= 0"),
         Mutant("the root of alpha-bar is lost", "ddim_sample",
                "a_s**0.5 * x_0", "a_s * x_0"),
         Mutant("the same noise at every step", "ddim_sample",
@@ -352,15 +354,15 @@ def ddim_loops() -> list[float]:
             ("epsilon", 0.0, 1.0), ("mu", 0.0, 1.0), ("v", 0.4, None),
             ("epsilon", 1.0, 0.6),
         ]:  # fmt: skip
+            ours, own = (torch.Generator().manual_seed(1) for _ in range(2))
             found = sampling.ddim_sample(
                 schedule,
                 sampling.Denoiser(predicting(name, beta.tolist()), name, clip),
                 x_T,
                 steps=steps,
                 eta=eta,
-                generator=torch.Generator().manual_seed(1),
+                generator=ours,
             )
-            own = torch.Generator().manual_seed(1)
             x = x_T
             for t, s in zip(tau[::-1], [*tau[-2::-1], 0], strict=True):
                 image = (x - variance[t] ** 0.5 * guess(x, torch.tensor([t]))) / factor[
@@ -375,7 +377,9 @@ def ddim_loops() -> list[float]:
                 if new:
                     z = torch.randn(x.shape, generator=own, dtype=torch.float64)
                     x = x + new**0.5 * z
-            residuals.append(relative(found, x))
+            # nothing is drawn that is not used
+            same = torch.equal(ours.get_state(), own.get_state())
+            residuals += [relative(found, x), holds(same)]
     return residuals
 
 
