@@ -611,7 +611,7 @@ def mixture_oracle() -> float:
             continue
         sample = sampler_for(sampling, schedule, data, variance=variance)
         generator = torch.Generator().manual_seed(0)
-        x_T = torch.randn(20_000, 1, generator=generator, dtype=torch.float64)
+        x_T = torch.randn(10_000, 1, generator=generator, dtype=torch.float64)
         x_0 = sample(x_T, None, generator=generator)
         square = (x_0 - expected[0]) ** 2
         residuals += [
