@@ -8,8 +8,9 @@ from torch import Tensor
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, relative
+from dian.claims.diffusion.by_hand import evenly, recursion
 from dian.claims.diffusion.gaussian_mixture import normal_density, two
-from dian.claims.diffusion.process import CHAINS, HO, evenly, recursion
+from dian.claims.diffusion.process import CHAINS, HO
 from dian.diffusion import gaussian_mixture, posterior
 from dian.diffusion import schedule as noise_schedule
 from dian.diffusion.gaussian_mixture import Mixture

@@ -6,7 +6,8 @@ import torch
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest
-from dian.claims.diffusion.process import CHAINS, evenly, recursion
+from dian.claims.diffusion.by_hand import evenly, recursion
+from dian.claims.diffusion.process import CHAINS
 from dian.diffusion import likelihood
 from dian.diffusion import schedule as noise_schedule
 
