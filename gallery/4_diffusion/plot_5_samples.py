@@ -6,12 +6,11 @@ Samples of a small diffusion model
 generate clothes that are not in the training set? How far are the samples from real
 images, and how far would those of a perfect model be?
 
-**Answer.** The samples show all ten classes, and about as many of them lie on the
-manifold of the test images as real images do (precision). They are less varied
-(recall). Most of their Fréchet distance from the test images is not an error of the
-model: it was trained on randomly mirrored images, and real images mirrored in this way
-are as far away. The model codes test images in less than half of their eight bits per
-pixel.
+**Answer.** The samples show all ten classes and look plausible: as many of them lie on
+the manifold of the test images as real images do, within the errors. They are less
+varied. Most of their Fréchet distance from the test images is no error of the model: it
+was trained on randomly mirrored images, and real images mirrored in this way are as far
+away. The model codes test images in less than half of their eight bits per pixel.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), on the data of Xiao, Rasul and Vollgraf, *Fashion-MNIST*, 2017
@@ -245,7 +244,7 @@ assert np.median(of_samples) > np.median(of_test)
 
 bits, error = value("small/bits"), value("small/bits_error")
 print(f"at most {bits:.3f} ± {error:.3f} bits per pixel")
-assert bits + 2 * error < 4
+assert bits + 3 * error < 4
 assert record.value("bits/prior") < 0.01
 
 fig, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")

@@ -7,13 +7,12 @@ the weights of the variational bound, and mirrors half of its images. It samples
 EMA weights, with one of two variances, and its code clips the predicted image. What
 does each of these choices change in a short training run?
 
-**Answer.** The prediction target changes most: networks that predict the mean need two
-bits per pixel more, and hardly any test image lies on the manifold of their samples.
-With the weights of the bound the samples are much farther from real images, and nearly
-every test image needs slightly more bits. Flips seem to double the Fréchet distance
-from the test images, but this is an effect of the mirrored samples, not of their
-quality. Without warm-up no difference can be shown. The smaller variance gives samples
-that are nearer to real images; without clipping no difference can be shown.
+**Answer.** The prediction target matters most: predicting the mean costs two bits per
+pixel, and hardly any test image lies on the manifold of the samples. The weights of the
+bound give samples that are much farther from real images, and slightly more bits. Flips
+only seem to double the Fréchet distance, since samples are mirrored and test images are
+not. The smaller variance gives samples that are nearer to real images. For warm-up and
+clipping no difference can be shown.
 
 **Source.** Table 2, section 3.2 and appendix B of Ho, Jain and Abbeel, *Denoising
 Diffusion Probabilistic Models*, 2020 (arXiv:2006.11239). **Cost.** Seconds: training
@@ -290,7 +289,8 @@ plt.show()
 # either: twice the errors above is what remains possible.
 #
 # The first row is a second set of samples of the first model of the table above, by the
-# same method from other noise. The Fréchet distances of the two sets differ by
+# same method from other noise. The difference of the Fréchet distances of the two sets is
+# of the size that their standard errors predict:
 
 first, second = with_error("reference/both/frechet"), with_error("ddpm/both/frechet")
 by_chance = second[0] - first[0]
@@ -299,8 +299,6 @@ print(f"{by_chance:+.1f} ± {error:.1f}")
 assert abs(by_chance) < 2 * error
 
 # %%
-# which is what the standard errors of both predict.
-#
 # The EMA weights of appendix B of the paper cannot be compared with the raw ones here.
 # The records keep the EMA weights alone, and of the raw ones only distances without an
 # error, from too few samples.
