@@ -289,8 +289,8 @@ plt.show()
 # either: twice the errors above is what remains possible.
 #
 # The first row is a second set of samples of the first model of the table above, by the
-# same method from other noise. The difference of the Fréchet distances of the two sets is
-# of the size that their standard errors predict:
+# same method from other noise. The difference of the Fréchet distances of the two sets
+# is of the size that their standard errors predict:
 
 first, second = with_error("reference/both/frechet"), with_error("ddpm/both/frechet")
 by_chance = second[0] - first[0]
