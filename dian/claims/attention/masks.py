@@ -23,7 +23,7 @@ from dian.claims.compare import holds, largest, relative
     tolerance=0.0,
     source=VASWANI + ", section 3.2.3",
     assumptions="what is masked is finite",
-    subjects=(dot_product,),
+    subjects=(dot_product, masks),
     mutants=(
         Mutant("the mask is inverted", "scaled_dot_product_attention",
                "S.masked_fill(~mask, torch.finfo(S.dtype).min)",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dian.attention import multi_head
 from dian.attention.transformer import Encoder, RowTransformer, TokenTransformer
 from dian.claims import Mutant, claim
-from dian.claims.compare import largest, normal, relative, worst
+from dian.claims.compare import holds, largest, normal, relative, worst
 from dian.claims.positions.sinusoidal import PRESS
 from dian.positions import alibi, learned, registry, rotary, sinusoidal
 
@@ -65,6 +65,11 @@ SHAPES = ((64, 4), (48, 8))
                "X + self.positions(torch.arange(X.shape[1], device=X.device))",
                "0 * X + self.positions(torch.arange(X.shape[1], device=X.device))",
                module=learned),
+        Mutant("learned vectors start with a variance of 0.02",
+               "LearnedPositions.__init__",
+               "0.02 * torch.randn(n_position, d, generator=generator)",
+               "0.02**0.5 * torch.randn(n_position, d, generator=generator)",
+               module=learned),
         Mutant("only the queries are rotated", "MultiHeadAttention._project",
                "rotate(Q, offset), rotate(K, offset)", "rotate(Q, offset), K",
                module=multi_head),
@@ -89,7 +94,19 @@ def heads_of_a_layer() -> float:
             residuals.append(
                 compare(RowTransformer(SIDE, N_TOKEN, **shape, **options), name)
             )
-    return largest([*residuals, scaled()])
+    return largest([*residuals, scaled(), initial_vectors()])
+
+
+def initial_vectors() -> float:
+    """Learned vectors start as normal numbers with a standard deviation of 0.02."""
+    generator = torch.Generator().manual_seed(0)
+    encode = registry.encoding("learned", 64, 4, n_position=200, generator=generator)[
+        "encode"
+    ]
+    P = encode.positions.P.detach().double() / 0.02
+    errors = [moment.std() / P.numel() ** 0.5 for moment in (P, P**2, P**4)]
+    means = [P.mean(), (P**2).mean() - 1, (P**4).mean() - 3]
+    return holds(all(abs(m) < 5 * e for m, e in zip(means, errors, strict=True)))
 
 
 def scaled() -> float:
