@@ -117,6 +117,21 @@ def test_a_rotary_network_is_scaled_only_after_its_weights_are_kept():
     assert torch.equal(share[:22], plain[:22])
 
 
+def test_hits_are_those_of_single_sequences_whatever_the_batch():
+    settings = replace(EXPERIMENTS["latest-rotary"].settings, **SMALL)
+    _, test = few(settings, n_test=7)
+    model = extrapolation.network(settings, torch.Generator().manual_seed(0))
+    one_by_one = torch.stack(
+        [model(tokens[None, :50])[0].argmax(1) for tokens in test.tokens]
+    )
+    expected = (one_by_one == test.answers[:, :50]) & test.asked[:, :50]
+    assert 0 < expected.sum() < test.asked[:, :50].sum()
+    for batch_size in (1, 3, 10):  # several batches, the last one smaller; and one
+        hits, asked = extrapolation.hits_by_position(model, test, 50, batch_size)
+        assert torch.equal(hits, expected)
+        assert torch.equal(asked, test.asked[:, :50])
+
+
 def used_frequencies(settings):
     """Return by what each method rotates the heads, and scales them, at each length."""
     model, used = extrapolation.network(settings, torch.Generator()), []
