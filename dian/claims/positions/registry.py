@@ -13,8 +13,8 @@ from dian.claims.positions.sinusoidal import PRESS
 from dian.positions import alibi, learned, registry, rotary, sinusoidal
 
 BATCH, N, SIDE, N_TOKEN = 2, 11, 13, 7
-SHAPES = ((64, 4), (48, 8))
-"""Model dimension and heads: those of the recorded runs, and others."""
+D_MODEL, N_HEAD, N_LAYER = 64, 4, 2
+"""As in the recorded runs."""
 
 
 @claim(
@@ -77,24 +77,31 @@ SHAPES = ((64, 4), (48, 8))
 )  # fmt: skip
 def heads_of_a_layer() -> float:
     """The networks of the recorded runs equal a loop over heads, gradients included."""
+    shape = {"d_model": D_MODEL, "n_head": N_HEAD, "n_layer": N_LAYER}
+    residuals = [other_heads(), scaled(), initial_vectors()]
+    for name in registry.ENCODINGS:
+        generator = torch.Generator().manual_seed(0)
+        options = registry.encoding(
+            name, D_MODEL, N_HEAD, n_position=N + 3, generator=generator
+        )
+        model = TokenTransformer(2 * N_TOKEN, N_TOKEN, causal=True, **shape, **options)
+        residuals.append(compare(model, name))
+    for name in ("none", "sinusoidal", "rotary"):
+        options = registry.encoding(name, D_MODEL, N_HEAD)
+        model = RowTransformer(SIDE, N_TOKEN, **shape, **options)
+        residuals.append(compare(model, name))
+    return largest(residuals)
+
+
+def other_heads(d_model: int = 48, n_head: int = 8) -> float:
+    """Compare other widths and numbers of heads, where these matter."""
+    shape = {"d_model": d_model, "n_head": n_head, "n_layer": 1}
     residuals = []
-    for d_model, n_head in SHAPES:
-        shape = {"d_model": d_model, "n_head": n_head, "n_layer": 2}
-        for name in registry.ENCODINGS:
-            generator = torch.Generator().manual_seed(0)
-            options = registry.encoding(
-                name, d_model, n_head, n_position=N + 3, generator=generator
-            )
-            model = TokenTransformer(
-                2 * N_TOKEN, N_TOKEN, causal=True, **shape, **options
-            )
-            residuals.append(compare(model, name))
-        for name in ("none", "sinusoidal", "rotary"):
-            options = registry.encoding(name, d_model, n_head)
-            residuals.append(
-                compare(RowTransformer(SIDE, N_TOKEN, **shape, **options), name)
-            )
-    return largest([*residuals, scaled(), initial_vectors()])
+    for name in ("rotary", "alibi"):
+        options = registry.encoding(name, d_model, n_head)
+        model = TokenTransformer(2 * N_TOKEN, N_TOKEN, causal=True, **shape, **options)
+        residuals.append(compare(model, name))
+    return largest(residuals)
 
 
 def initial_vectors() -> float:
@@ -111,11 +118,10 @@ def initial_vectors() -> float:
 
 def scaled() -> float:
     """Compare a network whose frequencies and scale are set after the training."""
-    d_model, n_head = SHAPES[0]
-    omega, factor = 0.3 ** torch.arange(1.0, d_model // n_head // 2 + 1), 1.25
-    options = registry.encoding("rotary", d_model, n_head)
+    omega, factor = 0.3 ** torch.arange(1.0, D_MODEL // N_HEAD // 2 + 1), 1.25
+    options = registry.encoding("rotary", D_MODEL, N_HEAD)
     model = TokenTransformer(
-        2 * N_TOKEN, N_TOKEN, d_model=d_model, n_head=n_head, causal=True, **options
+        2 * N_TOKEN, N_TOKEN, d_model=D_MODEL, n_head=N_HEAD, causal=True, **options
     )
     for layer in model.encoder.layers:
         own = rotary.RotaryEmbedding(
