@@ -164,14 +164,14 @@ EXAMPLES = {
         r.fraction(4, r.n, 5),
         r(5, 5),
     ),
-    "rnn.vanishing.gradient_terms": lambda r: (
+    "rnn.truncated.gradient_terms": lambda r: (
         r(r.n, 5),
         r.fraction(4, r.n, 5),
         r(5, r.n, 5),
         r(5, 5),
     ),
     "rnn.vanishing.lag_bounds": lambda r: (r.fraction(r.n, 5), r(5, 5), 1.0),
-    "rnn.vanishing.truncation_bound": lambda r: (
+    "rnn.truncated.truncation_bound": lambda r: (
         r(r.n, 5),
         r(6, r.n, 5),
         r(5, 5),

@@ -21,6 +21,7 @@ from dian.attention.dot_product import (
 from dian.attention.masks import causal_mask
 from dian.errors import require
 from dian.numerics import widened
+from dian.rnn.initialization import xavier_
 from dian.training.dropout import dropout_mask
 
 
@@ -304,7 +305,7 @@ class MultiHeadAttention(nn.Module):
         widths = {"Q": d_model, "K": width_kv, "V": width_kv, "O": d_model}
         for name, width in widths.items():
             W = torch.empty(d_model, width)
-            nn.init.xavier_uniform_(W, generator=generator)
+            xavier_(W, generator=generator)
             setattr(self, f"W_{name}", nn.Parameter(W))
             setattr(self, f"b_{name}", nn.Parameter(torch.zeros(width)))
 

@@ -18,6 +18,7 @@ from dian.attention.dot_product import attention
 from dian.attention.multi_head import AttentionFn, MultiHeadAttention
 from dian.errors import require
 from dian.numerics import at_least_float32
+from dian.rnn.initialization import xavier_
 
 Encode = Callable[[Tensor], Tensor]
 """``encode(X)`` returns ``X`` of shape ``(batch, n, D)`` plus a positional encoding."""
@@ -294,6 +295,6 @@ def linear(
     """Return a linear layer with Xavier-uniform weights from a generator, zero bias."""
     # nn.Linear would draw its initial weights from the global generator.
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    xavier_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

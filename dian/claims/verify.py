@@ -323,6 +323,8 @@ def _functions(module: ModuleType) -> dict[str, FunctionType]:
         if owner is not module and owner.__module__ != module.__name__:
             continue
         for value in vars(owner).values():
+            if isinstance(value, property):
+                value = value.fget
             function = inspect.unwrap(getattr(value, "__func__", value))
             if getattr(function, "__module__", None) != module.__name__:
                 continue

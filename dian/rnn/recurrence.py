@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from dian.errors import kind, require, require_one_of
 from dian.numerics import apply, backward_of, widened
-from dian.rnn.initialization import INITS
+from dian.rnn.initialization import INITS, xavier_
 
 
 class Activation(NamedTuple):
@@ -387,9 +387,8 @@ def rnn(
 class RNN(nn.Module):
     r"""One recurrent layer: the parameters of :func:`rnn`.
 
-    The input weights are initialized Xavier-uniform,
-    :math:`U(-a, a)` with :math:`a = \sqrt{6 / (n_{in} + n_{out})}` (Glorot and Bengio,
-    2010), and so are the recurrent weights unless ``init`` is given; the bias is zero.
+    The input weights are initialized by :func:`~dian.rnn.initialization.xavier_`, and
+    so are the recurrent weights unless ``init`` is given; the bias is zero.
 
     Parameters
     ----------
@@ -422,7 +421,7 @@ class RNN(nn.Module):
         hidden_size: int,
         *,
         activation: str = "tanh",
-        init: Callable[..., object] = nn.init.xavier_uniform_,
+        init: Callable[..., object] = xavier_,
         learnable_h0: bool = False,
         generator: torch.Generator | None = None,
     ):
@@ -439,7 +438,7 @@ class RNN(nn.Module):
         self.W_hh = nn.Parameter(torch.empty(hidden_size, hidden_size))
         self.b_h = nn.Parameter(torch.zeros(hidden_size))
         self.h_0 = nn.Parameter(torch.zeros(hidden_size)) if learnable_h0 else None
-        nn.init.xavier_uniform_(self.W_xh, generator=generator)
+        xavier_(self.W_xh, generator=generator)
         init(self.W_hh, generator=generator)
 
     def forward(

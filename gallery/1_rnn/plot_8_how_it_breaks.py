@@ -34,7 +34,7 @@ import torch
 from dian import data
 from dian.claims import Mutant
 from dian.claims import verify as verifier
-from dian.claims.rnn import recurrence, vanishing
+from dian.claims.rnn import recurrence, truncated
 from dian.claims.training import clipping, metrics
 from dian.rnn.networks import RNNClassifier, as_sequence
 from dian.training import loop
@@ -67,14 +67,14 @@ in_the_layer = [(recurrence.bptt, slope_of_A)]
 in_the_layer += [(check, planted(check, what)) for check, what in of_the_checks]
 each_tensor = planted(clipping.by_norm, "each tensor is clipped for itself")
 masked = planted(recurrence.cross_entropy, "divided by all positions, masked or not")
-carried = planted(vanishing.truncated, "the state is carried without detaching it")
+carried = planted(truncated.kept_terms, "the state is carried without detaching it")
 averaged = planted(metrics.batches, "the whole set is averaged over its batches, too")
 
 bugs = [
     *in_the_layer,
     (clipping.by_norm, each_tensor),
     (recurrence.cross_entropy, masked),
-    (vanishing.truncated, carried),
+    (truncated.kept_terms, carried),
     (metrics.batches, averaged),
 ]
 print(f"{'bug':52} check  apart    allowed")
