@@ -150,13 +150,14 @@ def rnn_backward(
     r"""Backpropagate through time.
 
     A state :math:`H_t` affects the loss directly, through the output of its step, and
-    through the next state. Let :math:`G_t` be the direct part, and let
-    :math:`\Gamma_t = \partial L / \partial H_t` and
-    :math:`\delta_t = \partial L / \partial A_t`, with :math:`\delta_{T+1} = 0`. Then
+    through the next state. Let :math:`\bar H_t` be the direct part of its gradient,
+    which is :math:`G_t W_{hq}^\top` before an output layer. With
+    :math:`\Gamma_t = \partial L / \partial H_t`,
+    :math:`\delta_t = \partial L / \partial A_t` and :math:`\delta_{T+1} = 0`,
 
     .. math::
 
-        \Gamma_t = G_t + \delta_{t+1} W_{hh}^\top, \qquad
+        \Gamma_t = \bar H_t + \delta_{t+1} W_{hh}^\top, \qquad
         \delta_t = \Gamma_t \odot \varphi'(A_t), \qquad t = T, \dots, 1 .
 
     The derivative is a function of the state: :math:`1 - H_t \odot H_t` for tanh,
@@ -165,7 +166,8 @@ def rnn_backward(
     Parameters
     ----------
     grad_states
-        :math:`G_1, \dots, G_T`; ``None`` means zero (only the last state is read).
+        :math:`\bar H_1, \dots, \bar H_T`; ``None`` means zero (only the last state is
+        read).
     grad_last_state
         A further gradient with respect to :math:`H_T`, for example from the chunk of
         the sequence that follows. ``None`` means zero.
@@ -212,7 +214,7 @@ def rnn_backward(
         # phi'(A_t) of several steps, to be multiplied by Gamma_t in place
         delta = derivative(H[1:][part])
         for t, delta_t in reversed(list(enumerate(delta.unbind(), part.start))):
-            # Gamma_t = G_t + delta_{t+1} W_hh^T
+            # Gamma_t = direct gradient + delta_{t+1} W_hh^T
             if grad_states is not None:
                 Gamma += grad_states[t]
             # delta_t = Gamma_t * phi'(A_t)
