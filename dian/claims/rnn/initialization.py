@@ -142,6 +142,8 @@ def of_a_network(q: int = 17) -> float:
                "nn.init.eye_(W).mul_(scale)", "nn.init.eye_(W)"),
         Mutant("1 / n for every shape", "orthogonal",
                "max(shape)", "shape[0]", module=__name__),
+        Mutant("the signs of the QR decomposition are kept", "orthogonal_",
+               "Q *= R.diagonal().sign()", "pass"),
     ),
 )  # fmt: skip
 def orthogonal() -> float:
@@ -156,7 +158,16 @@ def orthogonal() -> float:
     x = torch.randn(5, 11, generator=seeded(1), dtype=torch.float64)
     residuals.append(relative((x @ W).norm(dim=1), GAIN * x.norm(dim=1)))
     scaled = initialization.identity_(empty(11, 11), GAIN)
-    return largest([*residuals, relative(x @ scaled, GAIN * x)])
+    residuals.append(relative(x @ scaled, GAIN * x))
+    # Uniformly distributed: the diagonal has either sign equally often, within 5 s.e.
+    signs = torch.stack(
+        [
+            initialization.orthogonal_(empty(3, 3), 1.0, seeded(seed)).diagonal() > 0
+            for seed in range(400)
+        ]
+    )
+    share = signs.double().mean(0)
+    return largest([*residuals, holds(bool(((share - 0.5).abs() < 5 / 40).all()))])
 
 
 @claim(

@@ -100,6 +100,8 @@ def in_blocks(check: Callable[[], float]) -> Callable[[], float]:
                "torch.sigmoid_", "torch.tanh_"),
         Mutant("the output has no bias", "output_forward",
                "H @ W_hq + b_q", "H @ W_hq"),
+        Mutant("the state after the end of a sequence", "state_at_end",
+               "lengths.long() - 1", "lengths.long() % len(states)"),
     ),
 )  # fmt: skip
 @in_blocks
@@ -132,6 +134,11 @@ def forward() -> float:
             residuals.append(
                 worst([states[0], states[1:], found], [H_0, expected, outputs])
             )
+        # sequences of different lengths, each with its own last state
+        lengths = torch.tensor([3, 7, 1, 2, 6])
+        last = torch.stack([expected[n - 1, i] for i, n in enumerate(lengths.tolist())])
+        found = recurrence.state_at_end(states[1:], lengths)
+        residuals.append(relative(found, last))
     return largest(residuals)
 
 
@@ -177,6 +184,11 @@ def parameters() -> float:
                "return nll.sum() / (nll if mask is None else mask).numel()"),
         Mutant("summed over time, averaged over the batch", "cross_entropy",
                "return nll.mean()", "return nll.sum(0).mean()"),
+        Mutant("only what should be ignored counts", "_counted",
+               "target.long() != ignore_index", "target.long() == ignore_index",
+               raises="ValueError"),
+        Mutant("the mask is ignored where an index is given", "_counted",
+               "kept if mask is None else mask & kept", "kept"),
         Mutant("the largest logit is not put back", "cross_entropy",
                "torch.log(torch.exp(logits - shift).sum(-1)) + shift[..., 0]",
                "torch.log(torch.exp(logits - shift).sum(-1))"),
@@ -193,6 +205,13 @@ def cross_entropy() -> float:
         ignored = labels if m is None else labels.where(m, -100)
         expected = F.cross_entropy(logits.flatten(0, 1), ignored.flatten())
         residuals.append(relative(loss.cross_entropy(logits, labels, m), expected))
+        if m is not None:
+            found = loss.cross_entropy(logits, ignored, ignore_index=-100)
+            residuals.append(relative(found, expected))
+            found = loss.cross_entropy(logits, labels, m, ignore_index=1)
+            both = labels.where(m & (labels != 1), -100)
+            expected = F.cross_entropy(logits.flatten(0, 1), both.flatten())
+            residuals.append(relative(found, expected))
     # many-to-one is the same as never computing the other steps
     expected = loss.cross_entropy(logits[-1], labels[-1])
     residuals.append(relative(loss.cross_entropy(logits, labels, last), expected))
@@ -366,6 +385,11 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
                "_BackpropagationThroughTime.backward", "grad_states", "None"),
         Mutant("the last state is the one before",
                "_BackpropagationThroughTime.forward", "H[-1].clone()", "H[-2].clone()"),
+        Mutant("second derivatives with the sign of the bias lost", "_plain",
+               "X_t @ W_xh + states[-1] @ W_hh + b_h",
+               "X_t @ W_xh + states[-1] @ W_hh - b_h"),
+        Mutant("second derivatives without the recurrence", "_plain",
+               "X_t @ W_xh + states[-1] @ W_hh + b_h", "X_t @ W_xh + H_0 @ W_hh + b_h"),
     ),
 )  # fmt: skip
 @in_blocks
@@ -414,7 +438,10 @@ def bptt() -> float:
 
 
 def through_autograd(tensors, G: Tensor) -> float:
-    """The function that networks call, read at all states, at the last, and at both."""
+    """The function that networks call, read at all states, at the last, and at both.
+
+    Its gradients are compared, and the gradients of their squared length.
+    """
     residuals = []
     for of_states, of_last in ((1, 0), (0, 1), (1, 1)):
         sides = []
@@ -424,8 +451,11 @@ def through_autograd(tensors, G: Tensor) -> float:
             states, last = states if isinstance(states, tuple) else (states, states[-1])
             # a factor of 0 would send zeros back where autograd sends nothing
             read = [(states * G).sum()] * of_states + [(last * G[2]).sum()] * of_last
-            gradients = torch.autograd.grad(sum(read), leaves)
-            sides.append([states.detach(), last.detach(), *gradients])
+            gradients = torch.autograd.grad(sum(read), leaves, retain_graph=True)
+            graph = torch.autograd.grad(sum(read), leaves, create_graph=True)
+            second = torch.autograd.grad(sum(g.square().sum() for g in graph), leaves)
+            found = states, last, *gradients, *second
+            sides.append([x.detach() for x in found])
         residuals.append(worst(*sides))
     return largest(residuals)
 

@@ -268,6 +268,12 @@ def judged(seed: int, n: int = 97) -> tuple[Tensor, Tensor]:
         Mutant("the mean over the bins in place of the items", "calibration_error",
                "len(probs)", "n_bins"),
         Mutant("one bin less", "calibration_error", "n_bins + 1", "n_bins"),
+        Mutant("the last two bins are one", "calibration_error",
+               "torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)[1:-1]",
+               "torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)[1:-2]"),
+        Mutant("the first two bins are one", "calibration_error",
+               "torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)[1:-1]",
+               "torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)[2:-1]"),
         Mutant("the confidence is the probability of the target", "calibration_error",
                "confidence - (preds == target).double()",
                "probs.gather(1, target.unsqueeze(1))[:, 0] - (preds == "
@@ -300,7 +306,7 @@ def of_probabilities() -> float:
                 found = metrics.calibration_error(given, target, n_bins).item()
                 expected = calibration_by_loops(given, target, n_bins)
                 residuals.append(abs(found - expected))
-    return largest([*residuals, ties(), on_an_edge()])
+    return largest([*residuals, ties(), on_an_edge(), every_edge()])
 
 
 def calibration_by_loops(p: Tensor, target: Tensor, n_bins: int) -> float:
@@ -328,6 +334,16 @@ def ties() -> float:
     target = torch.tensor([0, 1, 3])
     found = [metrics.top_k_accuracy(even, target, k).item() for k in (1, 3, 4)]
     return largest([found[0], found[1], abs(found[2] - 1)])
+
+
+def every_edge() -> float:
+    """Three bins whose gaps have alternating signs; merging any two would show."""
+    p = torch.full((3, 5), 0.0, dtype=torch.float64)
+    for n, confidence in enumerate((0.3, 0.5, 0.9)):
+        p[n] = (1 - confidence) / 4
+        p[n, 0] = confidence
+    found = metrics.calibration_error(p, torch.tensor([0, 1, 0]), n_bins=3).item()
+    return abs(found - (0.7 + 0.5 + 0.1) / 3)
 
 
 def on_an_edge() -> float:
