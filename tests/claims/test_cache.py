@@ -98,7 +98,13 @@ def moved(before):
     [
         (
             "dian.training.loss",
-            {"rnn.recurrence", "rnn.vanishing", "rnn.truncated", "training.loop"},
+            {
+                "rnn.networks",
+                "rnn.recurrence",
+                "rnn.truncated",
+                "rnn.vanishing",
+                "training.loop",
+            },
         ),
         (
             "dian.claims.positions.sinusoidal",
