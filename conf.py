@@ -43,7 +43,7 @@ myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist"]
 myst_enable_extensions += ["dollarmath"]
 myst_heading_anchors = 3
 numfig = math_numfig = True
-numfig_secnum_depth = 0  # one count for the whole report
+numfig_secnum_depth = 1  # (1.17) is in chapter 1 or on a gallery page of it
 bibtex_bibfiles = ["docs/references.bib"]
 bibtex_default_style = "unsrt"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

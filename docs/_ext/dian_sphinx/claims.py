@@ -136,8 +136,8 @@ def write_numbers(app: Sphinx, exception: Exception | None) -> None:
     labels = {}
     for label, (page, _) in app.env.domains.math_domain.equations.items():
         numbers = app.env.toc_fignumbers.get(page, {}).get("displaymath", {})
-        for number in numbers.get(nodes.make_id(f"equation-{label}"), ()):
-            labels[number] = label
+        if number := numbers.get(nodes.make_id(f"equation-{label}")):
+            labels[".".join(map(str, number))] = label
     file = results_file(app).with_name("equations.json")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(labels, indent=1, sort_keys=True), encoding="utf-8")
