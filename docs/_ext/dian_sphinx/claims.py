@@ -1,7 +1,7 @@
 """Claims on the pages: a badge under each numbered equation, and the list of claims.
 
-The prefix of an equation's label states its kind: ``def-...`` is a definition; any
-other label must be verified by a claim of ``dian/claims``. The build fails if one is
+The prefix of an equation's label states its kind: ``def-...`` is a definition, which a
+claim may verify; any other label must be verified by a claim of ``dian/claims``. The build fails if one is
 not, if a claim verifies an equation that is on no page, or if a claim does not hold.
 """
 
@@ -63,9 +63,10 @@ def add_badges(app: Sphinx, doctree: nodes.document) -> None:
         if not label:
             continue
         badge = nodes.paragraph(classes=["claim-badge"])
-        if label.startswith(DEFINITION):
+        found = claims_of(app.env, label)
+        if label.startswith(DEFINITION) and not found:
             badge += nodes.Text("Definition")
-        for one in claims_of(app.env, label):
+        for one in found:
             badge += _link(app, f"claim-{one['id']}", _summary(one))
         if badge.children:
             index = equation.parent.index(equation)
@@ -180,7 +181,10 @@ def count_definitions(app: Sphinx, doctree: nodes.document, docname: str) -> Non
     """Replace the placeholder by the number."""
     for node in list(doctree.findall(definition_count)):
         labels = app.env.domains.math_domain.equations
-        number = sum(label.startswith(DEFINITION) for label in labels)
+        number = sum(
+            label.startswith(DEFINITION) and not claims_of(app.env, label)
+            for label in labels
+        )
         node.replace_self(nodes.Text(str(number)))
 
 
