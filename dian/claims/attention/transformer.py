@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dian.attention import dot_product, transformer
+from dian.attention.layer_norm import layer_norm, layer_norm_backward
 from dian.attention.transformer import Encoder, RowTransformer, TokenTransformer
 from dian.claims import Mutant, claim
 from dian.claims.attention.encoder_layer import (
@@ -59,7 +60,7 @@ def affine(X: Tensor, layer: nn.Linear) -> Tensor:
 @claim(
     "A17b",
     "The transformers that are trained",
-    equations=("eq-residual-stream", "eq-residual-jacobian"),
+    equations=("eq-residual-stream", "eq-residual-jacobian", "eq-pre-post-norm"),
     kinds="I G",
     tolerance=1e-10,
     source="He et al., Identity Mappings in Deep Residual Networks, 2016, "
@@ -99,6 +100,12 @@ def affine(X: Tensor, layer: nn.Linear) -> Tensor:
                "Y / 2 + self.outer(torch.relu(self.inner(self.norm_2(Y))))"),
         Mutant("a hidden layer of the model dimension", "Encoder.__init__",
                "d_hidden or 4 * d_model", "d_hidden or d_model"),
+        Mutant("post-norm does not scale the identity", "orders",
+               "J_post.T @ Y_bar + J_f.T @ J_post.T @ Y_bar",
+               "Y_bar + J_f.T @ J_post.T @ Y_bar", module=__name__),
+        Mutant("the Jacobians of a sublayer in the wrong order", "orders",
+               "J_pre.T @ J_f.T @ Y_bar", "J_f.T @ J_pre.T @ Y_bar",
+               module=__name__),
     ),
 )  # fmt: skip
 def networks() -> float:
@@ -107,7 +114,7 @@ def networks() -> float:
     with patch.object(dot_product, "SCORES_PER_CHUNK", 4 * N * N):
         residuals = [of_rows(name) for name in ("none", "sinusoidal", "rotary")]
         residuals += [of_tokens(name) for name in ENCODINGS]
-        return largest([*residuals, stream()])
+        return largest([*residuals, stream(), orders()])
 
 
 def of_rows(name: str) -> float:
@@ -178,6 +185,33 @@ def stream() -> float:
     whole = jacobian(lambda X: encoder._layers(X, None)[0], X)
     output = normalized(X + sum(added), encoder.norm)
     return largest([relative(whole, total), relative(encoder(X), output)])
+
+
+def orders() -> float:
+    """Compare both orders of a linear sublayer and a normalization with autograd."""
+    x, W, Y_bar = normal(4, (D,), (D, D), (D,))
+    J_f = W.T  # of the linear sublayer x W, acting on columns
+
+    def jacobian_of_norm(x: Tensor) -> Tensor:
+        one, zero = torch.ones(D).double(), torch.zeros(D).double()
+        _, inner = layer_norm(x, one, zero)
+        rows = torch.eye(D).double()
+        return torch.stack([layer_norm_backward(row, one, inner).X for row in rows])
+
+    J_pre, J_post = jacobian_of_norm(x), jacobian_of_norm(x + x @ W)
+    # Of f(LN(x)) the sublayer is linear, so its Jacobian does not depend on LN(x).
+    found = [
+        Y_bar + J_pre.T @ J_f.T @ Y_bar,
+        J_post.T @ Y_bar + J_f.T @ J_post.T @ Y_bar,
+    ]
+    leaves = [x.clone().requires_grad_() for _ in range(2)]
+    norm = nn.LayerNorm(D).double()
+    outputs = leaves[0] + norm(leaves[0]) @ W, norm(leaves[1] + leaves[1] @ W)
+    expected = [
+        torch.autograd.grad(output, leaf, Y_bar)[0]
+        for output, leaf in zip(outputs, leaves, strict=True)
+    ]
+    return worst(found, expected)
 
 
 @claim(

@@ -1,8 +1,9 @@
 """Claims on the pages: a badge under each numbered equation, and the list of claims.
 
 The prefix of an equation's label states its kind: ``def-...`` is a definition, which a
-claim may verify; any other label must be verified by a claim of ``dian/claims``. The build fails if one is
-not, if a claim verifies an equation that is on no page, or if a claim does not hold.
+claim may verify; any other label must be verified by a claim of ``dian/claims``. The
+build fails if one is not, if a claim verifies an equation that is on no page, or if a
+claim does not hold.
 """
 
 import json
