@@ -18,7 +18,7 @@ from dian.attention.transformer import TokenTransformer
 @pytest.fixture
 def model(generator):
     return TokenTransformer(
-        5, 5, d_model=8, n_head=2, n_layer=2, causal=True, generator=generator
+        5, 5, d_model=8, n_head=2, n_layer=1, causal=True, generator=generator
     )
 
 
@@ -45,6 +45,11 @@ def test_the_targets_are_the_next_inputs(generator):
     inputs, targets = next_token_pairs(tokens)
     assert inputs.shape == targets.shape == (2, 5)
     assert torch.equal(inputs[:, 1:], targets[:, :-1])
+
+
+def test_two_tokens_are_one_pair():
+    inputs, targets = next_token_pairs(torch.tensor([[3, 8]]))
+    assert (inputs.tolist(), targets.tolist()) == ([[3]], [[8]])
 
 
 def test_samples_continue_the_prompt_and_repeat_with_the_seed(model):

@@ -177,6 +177,15 @@ def test_initial_weights_come_from_the_generator_alone():
         assert torch.equal(a, b)
 
 
+def test_the_default_size_is_that_of_the_recorded_runs():
+    model = TokenTransformer(11, 7)
+    assert model.vectors.shape == (11, 64)
+    assert len(model.encoder.layers) == 2
+    for layer in model.encoder.layers:
+        assert layer.attention.n_head == 4
+        assert layer.inner.weight.shape == (256, 64)
+
+
 def test_padded_tokens_get_no_weight(generator):
     model = TokenTransformer(11, 5, d_model=8, n_head=2, n_layer=1, generator=generator)
     tokens = torch.randint(11, (BATCH, N), generator=generator)

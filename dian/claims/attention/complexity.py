@@ -81,7 +81,7 @@ def costs() -> float:
             (complexity.saved_bytes(recurrent, over_time), 4 * (2 * n * D + 2 * D)),
         ]
         residuals += [abs(counted - formula) for counted, formula in pairs]
-    residuals += [one_feature(), recurrent_path(7, 3)]
+    residuals += [one_feature(), recurrent_path(5, 3)]
     return largest([*residuals, *map(attention_path, (2, 3, 7))])
 
 

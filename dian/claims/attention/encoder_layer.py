@@ -5,7 +5,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from dian.attention import dot_product, encoder_layer, layer_norm, multi_head
+from dian.attention import (
+    dot_product,
+    encoder_layer,
+    layer_norm,
+    multi_head,
+    transformer,
+)
 from dian.attention.encoder_layer import EncoderLayerWeights
 from dian.attention.multi_head import Projections
 from dian.attention.transformer import EncoderLayer
@@ -149,42 +155,42 @@ def gradients_of_torch(peer: nn.TransformerEncoderLayer) -> list[Tensor]:
     tolerance=1e-10,
     source="Xiong et al., On Layer Normalization in the Transformer Architecture, "
     "2020, arXiv:2002.04745; Vaswani et al., 2017, arXiv:1706.03762, section 3.1",
-    subjects=(encoder_layer, layer_norm, multi_head),
+    subjects=(encoder_layer, layer_norm, multi_head, transformer),
     mutants=(
         # The layer that trains
         Mutant("the first residual connection is missing", "EncoderLayer.forward",
-               "X + attended", "attended", module="dian.attention.transformer"),
+               "X + attended", "attended", module=transformer),
         Mutant("the second residual connection is missing",
                "EncoderLayer._feed_forward",
                "Y + self.outer(torch.relu(self.inner(self.norm_2(Y))))",
                "self.outer(torch.relu(self.inner(self.norm_2(Y))))",
-               module="dian.attention.transformer"),
+               module=transformer),
         Mutant("the second layer normalization is missing",
                "EncoderLayer._feed_forward", "self.inner(self.norm_2(Y))",
-               "self.inner(Y)", module="dian.attention.transformer"),
+               "self.inner(Y)", module=transformer),
         Mutant("the first layer normalization is missing", "EncoderLayer.forward",
-               "self.norm_1(X)", "X", module="dian.attention.transformer"),
+               "self.norm_1(X)", "X", module=transformer),
         Mutant("post-norm: normalized after the addition",
                "EncoderLayer._feed_forward",
                "Y + self.outer(torch.relu(self.inner(self.norm_2(Y))))",
                "self.norm_2(Y + self.outer(torch.relu(self.inner(Y))))",
-               module="dian.attention.transformer"),
+               module=transformer),
         Mutant("both sublayers share one normalization",
                "EncoderLayer._feed_forward", "self.norm_2(Y)", "self.norm_1(Y)",
-               module="dian.attention.transformer"),
+               module=transformer),
         Mutant("the residual connection adds the normalized input",
                "EncoderLayer._feed_forward",
                "Y + self.outer(torch.relu(self.inner(self.norm_2(Y))))",
                "self.norm_2(Y) + self.outer(torch.relu(self.inner(self.norm_2(Y))))",
-               module="dian.attention.transformer"),
+               module=transformer),
         Mutant("GELU in place of ReLU", "EncoderLayer._feed_forward",
                "torch.relu(self.inner(self.norm_2(Y)))",
                "torch.nn.functional.gelu(self.inner(self.norm_2(Y)))",
-               module="dian.attention.transformer"),
+               module=transformer),
         Mutant("the options do not reach the attention", "EncoderLayer.forward",
                "self.attention(self.norm_1(X), need_weights=need_weights, **options)",
                "self.attention(self.norm_1(X), need_weights=need_weights)",
-               module="dian.attention.transformer"),
+               module=transformer),
         # Forward by hand
         Mutant("the attention gets the input itself", "encoder_layer",
                "layer_norm(X, w.gamma_1, w.beta_1)",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dian.attention import language_model, masks
+from dian.attention import language_model, masks, transformer
 from dian.attention.complexity import depends_on
 from dian.attention.transformer import TokenTransformer
 from dian.claims import Mutant, claim
@@ -49,7 +49,7 @@ def log_probability(model: TokenTransformer, sequence: tuple[int, ...]) -> Tenso
     kinds="E I",
     tolerance=1e-10,
     source="Bengio et al., A Neural Probabilistic Language Model, 2003; " + VASWANI,
-    subjects=(language_model,),
+    subjects=(language_model, transformer),
     mutants=(
         Mutant("the target is the input itself", "next_token_pairs",
                "tokens[:, 1:]", "tokens[:, :-1]"),
@@ -63,7 +63,7 @@ def log_probability(model: TokenTransformer, sequence: tuple[int, ...]) -> Tenso
                "ones.tril(n_key - n_query)", "ones.tril(n_key - n_query - 1)",
                module=masks),
         Mutant("no causal mask", "Encoder._layers",
-               "self.causal", "False", module="dian.attention.transformer"),
+               "self.causal", "False", module=transformer),
         Mutant("the normalizer is missing", "token_nll",
                "logits.logsumexp(-1) - of_target", "-of_target"),
         Mutant("base 2", "token_nll",
@@ -140,28 +140,28 @@ def blind(name: str) -> float:
     kinds="I",
     tolerance=1e-10,
     source="Shazeer, Fast Transformer Decoding, 2019, arXiv:1911.02150",
-    subjects=(language_model,),
+    subjects=(language_model, transformer),
     mutants=(
         Mutant("added positions start from 0", "Encoder.decode",
                "self.encode(torch.cat([past, X], 1))[:, n_past:]", "self.encode(X)",
-               module="dian.attention.transformer"),
+               module=transformer),
         Mutant("the bias is that of the first positions", "Encoder.decode",
                "self._bias(n, n_past + n, X)",
                "None if self.bias is None else self._bias(n_past + n, n_past + n, "
-               "X)[:, :n]", module="dian.attention.transformer"),
+               "X)[:, :n]", module=transformer),
         Mutant("all layers share a cache", "Encoder.decode",
                "caches or [None] * len(self.layers)",
                "[caches and caches[0]] * len(self.layers)",
-               module="dian.attention.transformer"),
+               module=transformer),
         Mutant("the final normalization is missing", "Encoder.decode",
                "(self.norm(X), new)", "(X, new)",
-               module="dian.attention.transformer"),
+               module=transformer),
         Mutant("a residual connection is missing", "EncoderLayer.decode",
-               "X + attended", "attended", module="dian.attention.transformer"),
+               "X + attended", "attended", module=transformer),
         Mutant("the cache is not used", "EncoderLayer.decode",
                "self.attention.decode(self.norm_1(X), cache, bias=bias)",
                "self.attention.decode(self.norm_1(X), bias=bias)",
-               module="dian.attention.transformer", raises="ValueError"),
+               module=transformer, raises="ValueError"),
         Mutant("the drawn token is not read", "sample_tokens",
                "read = token", "read = read"),
         Mutant("the most probable token, not a draw", "sample_tokens",
