@@ -90,7 +90,7 @@ def draw(n: int) -> torch.Tensor:
     return tokens[:, -length:]
 
 
-train, test = draw(8000), draw(500)
+train, test = draw(6400), draw(500)
 
 # %%
 # Training
