@@ -55,7 +55,7 @@ def problems(folder: Path, docs: Path) -> list[str]:
     found += wrong_numbers((folder / "dian.aux").read_text("utf-8"))
     text = text_of(folder / "dian.pdf")
     found += [f"the PDF has '??': {m[0]}" for m in re.finditer(r".*\?\?.*", text)]
-    if "Computed while this page was built" not in text or "Recorded on" not in text:
+    if "Computed while this page was built" not in text or "Recorded run" not in text:
         found.append("figures have no provenance")
     return list(dict.fromkeys(found))
 

@@ -102,7 +102,7 @@ def test_a_line_under_a_figure_looks_like_one(build):
         tex,
         re.DOTALL,
     )
-    assert "Recorded on" in line[1]
+    assert "Recorded run" in line[1]
     assert r"\newenvironment{sphinxclassprovenance}" in (
         ROOT / "docs/_latex/dian.sty"
     ).read_text("utf-8")
@@ -189,7 +189,7 @@ AUX = "".join(
     rf"\newlabel{{equation:a:{name}}}{{{{{{{number}}}}}{{3}}{{}}{{AMS.1}}{{}}}}" + "\n"
     for name, number in (("x", "1.1"), ("y", "2.1"), ("z", "2.2"))
 )
-TEXT = "Computed while this page was built. Recorded on a CPU."
+TEXT = "Computed while this page was built. Recorded run x."
 
 
 def check(tmp_path, monkeypatch, *, log="", toc=TOC, aux=AUX, text=TEXT):

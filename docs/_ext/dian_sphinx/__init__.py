@@ -13,6 +13,7 @@ PARTS = (
     "equations",
     "claims",
     "gallery",
+    "gallery_page",
     "notebooks",
     "api",
     "katex",
