@@ -145,11 +145,11 @@ def of_torch(weights) -> nn.MultiheadAttention:
                "(x for x in (*W.chunk(3), layer.out_proj.weight))"),
         Mutant("normal initial weights of a larger variance",
                "MultiHeadAttention.__init__",
-               "nn.init.xavier_uniform_(W, generator=generator)",
+               "xavier_(W, generator=generator)",
                "nn.init.normal_(W, std=2 * len(W) ** -0.5, generator=generator)"),
         Mutant("initial weights scaled by the inputs alone",
                "MultiHeadAttention.__init__",
-               "nn.init.xavier_uniform_(W, generator=generator)",
+               "xavier_(W, generator=generator)",
                "nn.init.uniform_(W, -(3 / len(W)) ** 0.5, (3 / len(W)) ** 0.5, "
                "generator=generator)"),
     ),
