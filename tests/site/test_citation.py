@@ -27,6 +27,8 @@ WITHOUT = {
     "glorot2010understanding": "https://proceedings.mlr.press/",
     "gretton2012kernel": "https://jmlr.org/papers/",
     "zalando2017readme": "https://github.com/zalandoresearch/fashion-mnist",
+    "bengio2003neural": "https://www.jmlr.org/",
+    "jozefowicz2015empirical": "https://proceedings.mlr.press/",
 }
 
 
