@@ -60,7 +60,7 @@ def drop_labels(
     --------
     >>> y = torch.arange(10)
     >>> drop_labels(y, 0.5, 10, torch.Generator().manual_seed(0))
-    tensor([ 0,  1, 10, 10, 10,  5, 10,  7, 10,  9])
+    tensor([10,  1, 10, 10, 10,  5, 10,  7, 10,  9])
     """
     require(0 <= rate <= 1, f"rate must be in [0, 1], got {rate}")
     device = y.device if generator is None else generator.device
