@@ -1,8 +1,8 @@
 r"""A learned variance of the reverse transitions, and the loss that trains it.
 
 Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models*, 2021,
-arXiv:2102.09672. The network returns, beside the predicted noise, a number :math:`u` for
-each entry of the image, which interpolates between the two fixed variances on a
+arXiv:2102.09672. Besides the predicted noise, the network returns a number :math:`u`
+for each entry of the image, which interpolates between the two fixed variances on a
 logarithmic scale:
 
 .. math::
@@ -79,8 +79,8 @@ def hybrid_loss(
         L_{hybrid} = L_{simple} + \lambda\, L_{vlb}
 
     The bound :math:`L_{vlb}` is estimated from the timestep that is drawn, as :math:`T`
-    times its term, in nats per dimension. Its gradient reaches :math:`u` alone: the
-    predicted noise is treated there as a constant, so that :math:`L_{simple}` trains it.
+    times its term, in nats per dimension. Its gradient reaches :math:`u` alone: in this
+    term the predicted noise is a constant, which only :math:`L_{simple}` trains.
 
     Parameters
     ----------
