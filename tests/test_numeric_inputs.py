@@ -30,6 +30,7 @@ from dian.diffusion import (
     sampling,
     unet,
 )
+from dian.diffusion.posterior import optimal_variance
 from dian.diffusion.schedule import NoiseSchedule, linear_schedule
 from dian.positions import alibi, learned, rotary, sinusoidal
 from dian.rnn import networks, recurrence
@@ -323,8 +324,12 @@ EXAMPLES = {
     "diffusion.pixels.unit": lambda r: (r.classes(4).byte(),),
     "diffusion.pixels.signed": lambda r: (r.classes(4).byte(),),
     "diffusion.pixels.to_bytes": lambda r: (r.fraction(r.n, 50),),
+    "diffusion.posterior.posterior": lambda r: (SCHEDULE,),
+    "diffusion.posterior.optimal_variance": lambda r: (
+        lambda mmse: optimal_variance(SCHEDULE, mmse.expand(11))[1:],
+        (r.fraction(1),),
+    ),
     "diffusion.process.q_sample": lambda r: (SCHEDULE, *images(r)),
-    "diffusion.process.posterior": lambda r: (SCHEDULE,),
     "diffusion.process.training_target": lambda r: (SCHEDULE, *images(r), "mu"),
     "diffusion.process.predict_x0": lambda r: (SCHEDULE, *images(r), "mu"),
     "diffusion.process.predict_epsilon": lambda r: (SCHEDULE, *images(r)),

@@ -64,8 +64,9 @@ assert (signal - all_at_once).abs().max() < 1e-14
 assert abs(noise.var() - 1) < 5 * math.sqrt(2 / 784)
 
 # %%
-# The two schedules on the same image with the same noise. The linear one is done early:
-# what it shows after half of its steps, the cosine one shows much later.
+# The linear schedule and the cosine schedule :eq:`eq-diffusion-cosine`, applied to the
+# same image with the same noise. The linear schedule destroys the image early: the
+# cosine schedule reaches the same noise level many timesteps later.
 
 shown = [0, 100, 250, 500, 750, 1000]
 epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dian.diffusion import gaussian_mixture
+from dian.diffusion.posterior import posterior
 from dian.diffusion.process import (
-    posterior,
     predict_x0,
     q_sample,
     standard_normal,
