@@ -52,7 +52,7 @@ def exact_model(parts: list, whole, alpha_bar: Tensor):
     ),
     kinds="C M",
     tolerance=1e-10,
-    source=f"{HO}, equations 3 and 6 and Algorithm 1",
+    source=f"{HO}, equation 6 and Algorithm 1",
     assumptions="the exact noise, with and without the class",
     subjects=(guidance,),
     mutants=(
@@ -68,7 +68,8 @@ def exact_model(parts: list, whole, alpha_bar: Tensor):
                "return condition(model, y)",
                "return condition(model, torch.full_like(y, null_class))"),
         Mutant("the labels that are kept are dropped", "drop_labels",
-               "< rate", ">= rate"),
+               "torch.rand(y.shape, generator=generator, device=device) < rate",
+               "torch.rand(y.shape, generator=generator, device=device) >= rate"),
         Mutant("all labels of a batch are dropped, or none", "drop_labels",
                "torch.rand(y.shape, generator=generator, device=device)",
                "torch.rand(1, generator=generator, device=device).expand(y.shape)"),
