@@ -27,7 +27,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from dian.diffusion.process import Model
-from dian.errors import require
+from dian.errors import require, require_whole
+from dian.numerics import at_least_float32
 
 Labels = Int[Tensor, "batch"]
 """The class of each image."""
@@ -63,6 +64,7 @@ def drop_labels(
     tensor([10,  1, 10, 10, 10,  5, 10,  7, 10,  9])
     """
     require(0 <= rate <= 1, f"rate must be in [0, 1], got {rate}")
+    require_whole("null_class", null_class, 0)
     device = y.device if generator is None else generator.device
     dropped = torch.rand(y.shape, generator=generator, device=device) < rate
     return y.masked_fill(dropped.to(y.device), null_class)
@@ -113,6 +115,7 @@ def guide(model: ConditionalModel, y: Labels, null_class: int, w: float) -> Mode
     >>> guided(torch.ones(1, 1), torch.tensor([5]))  # 3 * 3 - 2 * 10
     tensor([[-11.]])
     """
+    require_whole("null_class", null_class, 0)
     require(math.isfinite(w), f"w must be finite, got {w}")
     if w == 0:
         return condition(model, y)
@@ -120,7 +123,8 @@ def guide(model: ConditionalModel, y: Labels, null_class: int, w: float) -> Mode
 
     def guided(x_t: Tensor, t: Tensor) -> Tensor:
         x_twice = torch.cat([x_t, x_t])
-        given, free = model(x_twice, t.repeat(2), both).chunk(2)
-        return (1 + w) * given - w * free
+        prediction = at_least_float32(model(x_twice, t.repeat(2), both))
+        given, free = prediction.chunk(2)
+        return ((1 + w) * given - w * free).to(x_t.dtype)
 
     return guided
