@@ -20,7 +20,14 @@ import torch
 from torch import Tensor, nn
 
 import dian
-from dian.attention import blockwise, dot_product, multi_head, transformer
+from dian.attention import (
+    blockwise,
+    dot_product,
+    encoder_layer,
+    layer_norm,
+    multi_head,
+    transformer,
+)
 from dian.diffusion import (
     ema,
     feature_network,
@@ -35,8 +42,8 @@ from dian.diffusion import (
 from dian.diffusion.posterior import optimal_variance
 from dian.diffusion.schedule import NoiseSchedule, linear_schedule
 from dian.positions import alibi, learned, rotary, sinusoidal
-from dian.rnn import networks, recurrence
-from dian.training import clipping, metrics
+from dian.rnn import gated, networks, recurrence
+from dian.training import clipping, metrics, optimizers, schedules
 
 PACKAGES = ("rnn", "positions", "attention", "diffusion", "training")
 SMALL = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -76,9 +83,30 @@ def unrolled(r):
     return r(4, r.n, 3), r(3, H), r(H, H) / 3, r(H), r(r.n, H)
 
 
+def lstm(r):
+    return r(4, r.n, 3), r(3, 20), r(5, 20) / 3, r(20), r(r.n, 5), r(r.n, 5)
+
+
 def projections(r):
     W, b = (r(8, 8) / 3 for _ in range(4)), (r(8) for _ in range(4))
     return multi_head.Projections(*W, *b)
+
+
+def normalized(r):
+    return layer_norm.Normalized(r(r.n, 5, 8), r.fraction(r.n, 5, 1))
+
+
+def attended(r):
+    of_heads = (r(r.n, 2, 5, 4) for _ in range(3))
+    return multi_head.Intermediates(
+        *of_heads, r(r.n, 2, 5, 5).softmax(-1), r(r.n, 5, 8)
+    )
+
+
+def encoder_weights(r):
+    feed_forward = r(8, 6) / 3, r(6), r(6, 8) / 3, r(8)
+    norms = (r(8) for _ in range(4))
+    return encoder_layer.EncoderLayerWeights(projections(r), *norms, *feed_forward)
 
 
 def mixture_at(r):
@@ -154,6 +182,25 @@ EXAMPLES = {
     "rnn.initialization.gaussian_": lambda r: (r(3, 4), 1.5, r.generator),
     "rnn.initialization.orthogonal_": lambda r: (r(3, 4), 1.5, r.generator),
     "rnn.initialization.identity_": lambda r: (r(3, 4), 1.5),
+    "rnn.gated.lstm_forward": lstm,
+    "rnn.gated.lstm_backward": lambda r: (
+        r(4, r.n, 5),
+        lstm(r)[0],
+        gated.LSTMStates(r(5, r.n, 5), r(5, r.n, 5), r.fraction(4, r.n, 20)),
+        *lstm(r)[1:3],
+    ),
+    "rnn.gated.cell_jacobian": lambda r: (
+        gated.LSTMStates(r(5, r.n, 5), r(5, r.n, 5), r.fraction(4, r.n, 20)),
+        r(5, 20),
+    ),
+    "rnn.gated.gru_forward": lambda r: (
+        r(4, r.n, 3),
+        r(3, 15),
+        r(5, 15) / 3,
+        r(15),
+        r(15),
+        r(r.n, 5),
+    ),
     "rnn.networks.as_sequence": lambda r: (r(r.n, 4, 6), 3),
     "rnn.networks.time_first": lambda r: (r(r.n, 4, 6), 6),
     "rnn.recurrence.rnn_forward": unrolled,
@@ -175,14 +222,14 @@ EXAMPLES = {
         r.fraction(4, r.n, 5),
         r(5, 5),
     ),
-    "rnn.vanishing.gradient_terms": lambda r: (
+    "rnn.truncated.gradient_terms": lambda r: (
         r(r.n, 5),
         r.fraction(4, r.n, 5),
         r(5, r.n, 5),
         r(5, 5),
     ),
     "rnn.vanishing.lag_bounds": lambda r: (r.fraction(r.n, 5), r(5, 5), 1.0),
-    "rnn.vanishing.truncation_bound": lambda r: (
+    "rnn.truncated.truncation_bound": lambda r: (
         r(r.n, 5),
         r(6, r.n, 5),
         r(5, 5),
@@ -247,6 +294,37 @@ EXAMPLES = {
     ),
     "attention.dot_product.fused_attention": heads,
     "attention.dot_product.share_axes": heads,
+    "attention.encoder_layer.encoder_layer": lambda r: (
+        r(r.n, 5, 8),
+        encoder_weights(r),
+        2,
+    ),
+    "attention.encoder_layer.encoder_layer_backward": lambda r: (
+        r(r.n, 5, 8),
+        encoder_weights(r),
+        encoder_layer.EncoderIntermediates(
+            normalized(r),
+            r(r.n, 5, 8),
+            attended(r),
+            normalized(r),
+            r(r.n, 5, 8),
+            r(r.n, 5, 6),
+        ),
+    ),
+    "attention.language_model.next_token_pairs": lambda r: (
+        torch.arange(4 * r.n).view(r.n, 4),
+    ),
+    "attention.language_model.token_nll": lambda r: (
+        r(r.n, 3, 4),
+        r.classes(4)[:, None].expand(-1, 3),
+    ),
+    "attention.language_model.perplexity": lambda r: (r.fraction(r.n, 4),),
+    "attention.layer_norm.layer_norm": lambda r: (r(r.n, 5, 8), r(8), r(8)),
+    "attention.layer_norm.layer_norm_backward": lambda r: (
+        r(r.n, 5, 8),
+        r(8),
+        normalized(r),
+    ),
     "attention.masks.causal_mask": lambda r: (3, 5),
     "attention.masks.padding_mask": lambda r: (r.steps(), 9),
     "attention.multi_head.split_heads": lambda r: (r(r.n, 5, 8), 2),
@@ -451,6 +529,20 @@ EXAMPLES = {
     "training.metrics.top_k_accuracy": lambda r: (*probabilities(r), 2),
     "training.metrics.negative_log_likelihood": probabilities,
     "training.metrics.calibration_error": lambda r: (*probabilities(r), 7),
+    "training.optimizers.sgd_step": lambda r: (
+        lambda *x: optimizers.sgd_step(*x, lr=0.1, momentum=0.9),
+        (r(r.n, 3), r(r.n, 3), r(r.n, 3)),
+    ),
+    "training.optimizers.adam_step": lambda r: (
+        lambda theta, grad, m, v: optimizers.adam_step(
+            theta, grad, optimizers.AdamState(m, v, 3), lr=0.1, weight_decay=0.01
+        ),
+        (r(r.n, 3), r(r.n, 3), r(r.n, 3), r.fraction(r.n, 3)),
+    ),
+    "training.schedules.linear_warm_up": lambda r: (
+        lambda progress: schedules.linear_warm_up(schedules.cosine, 4, 9)(progress),
+        (0.2,),
+    ),
     "training.schedules.cosine": lambda r: (0.3,),
     "training.schedules.one_cycle": lambda r: (0.2,),
     # Classes
@@ -539,6 +631,10 @@ NOT_NUMERIC = {
     "broadcast_from_rank0": "processes",
     "shard_indices": "processes",
     "data_parallel": "processes",
+    "count_flops": "a measurement",
+    "saved_bytes": "a measurement",
+    "depends_on": "a measurement",
+    "sample_tokens": "draws from a network",
     "fit": "the loop has tests of its own",
     "Training": "the loop has tests of its own",
     "ResBlock": "a part of the U-Net",
@@ -557,6 +653,7 @@ RANDOM = {
 UNREAD = {
     *(name for name in EXAMPLES if name.startswith("rnn.initialization.")),
     "attention.blockwise.empty_state",
+    "attention.encoder_layer.encoder_layer_backward",  # of the forward biases
     "attention.multi_head.multi_head_backward",  # of the forward biases
     "diffusion.gaussian_mixture.noised",  # of the weights
     "diffusion.gaussian_mixture.optimal_denoiser",  # of the other timesteps
@@ -566,6 +663,7 @@ UNREAD = {
     "diffusion.process.standard_normal",
     "diffusion.schedule.as_steps",
     "diffusion.schedule.at_step",
+    "rnn.gated.cell_jacobian",  # of the hidden states
     "training.augmentation.random_shift",  # of the pixels that are shifted out
     "training.dropout.dropout_mask",
 }

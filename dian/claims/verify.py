@@ -84,8 +84,8 @@ def find(names: Iterable[str]) -> list[Claim]:
     ----------
     names
         IDs such as ``R5``, chapters such as ``rnn``, files such as ``rotary``, labels
-        of equations such as ``eq-mask``, their numbers on the site, such as ``17``, or
-        a part of the title, such as ``truncated``.
+        of equations such as ``eq-mask``, their numbers on the site, such as ``1.17``,
+        or a part of the title, such as ``truncated``.
 
     Raises
     ------
@@ -107,9 +107,9 @@ def find(names: Iterable[str]) -> list[Claim]:
             by_name[name].append(one)
     wanted: dict[str, Claim] = {}
     for name in names:
-        numbered = re.fullmatch(r"\(?(\d+)\)?", name)
+        numbered = re.fullmatch(r"\(?(\d+(?:\.\d+)?)\)?", name)
         label = _label(numbered[1]) if numbered else name
-        if label.startswith("def-"):
+        if label.startswith("def-") and label not in by_name:
             raise DianError(f"equation {label} is a definition, which needs no claim")
         titled = [c for c in known.values() if label.lower() in c.title.lower()]
         if label not in by_name and not titled:
@@ -323,6 +323,8 @@ def _functions(module: ModuleType) -> dict[str, FunctionType]:
         if owner is not module and owner.__module__ != module.__name__:
             continue
         for value in vars(owner).values():
+            if isinstance(value, property):
+                value = value.fget
             function = inspect.unwrap(getattr(value, "__func__", value))
             if getattr(function, "__module__", None) != module.__name__:
                 continue

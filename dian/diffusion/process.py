@@ -255,6 +255,10 @@ def training_loss(
     arXiv:2006.11239. The paper sums over the entries of an image, this takes their
     mean: a model that predicts zero noise has a loss of 1.
 
+    At :math:`t = 1` the squared error takes the place of :math:`L_0` of the variational
+    bound: the likelihood of a byte is approximated by the Gaussian density times the
+    width of its bin, without the open bins at both ends of the range.
+
     Examples
     --------
     >>> from dian.diffusion.schedule import linear_schedule

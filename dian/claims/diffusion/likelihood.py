@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, normal, relative
-from dian.claims.diffusion.process import evenly, recursion
+from dian.claims.diffusion import by_hand
+from dian.claims.diffusion.by_hand import evenly, recursion
 from dian.diffusion import gaussian_mixture, likelihood, pixels, posterior, process
 from dian.diffusion import schedule as noise_schedule
 from dian.diffusion.likelihood import Bound
@@ -54,13 +55,6 @@ def exact_bound(schedule: NoiseSchedule, m: float, s2: float, variance=None) -> 
 def whole(bound: Bound) -> Tensor:
     """The expectation of all terms together, in nats."""
     return (bound.prior + bound.terms.sum(0)).mean()
-
-
-def start(beta: Tensor, m: float, s2: float) -> float:
-    """The divergence of q(x_T) from N(0, 1), for data N(m, s^2)."""
-    factor, variance = (x[-1].item() for x in recursion(beta))
-    v = factor**2 * s2 + variance
-    return 0.5 * (v + factor**2 * m**2 - 1 - math.log(v))
 
 
 @claim(
@@ -144,7 +138,7 @@ def bound() -> float:
     for m, s2 in GAUSSIANS:
         entropy = 0.5 * math.log(2 * math.pi * math.e * s2)
         total = whole(exact_bound(schedule, m, s2))
-        residuals.append(abs(total - entropy - start(beta, m, s2)))
+        residuals.append(abs(total - entropy - by_hand.start(beta, m, s2)))
         # with another variance it is a bound, above by a divergence in every step
         before = (factor**2 * s2 + noise)[:-1]
         star = before * beta[1:] / ((1 - beta[1:]) * before + beta[1:])
@@ -414,7 +408,7 @@ def coding() -> float:
         v = factor**2 * s2 + noise
         information = 0.5 * (v / noise).log()[1:]
         mmse = s2 - factor**2 * s2**2 / v
-        rest = start(beta, m, s2)
+        rest = by_hand.start(beta, m, s2)
         entropy = 0.5 * math.log(2 * math.pi * math.e * s2)
         residuals += [
             holds(len(rate) == len(distortion) == len(beta)),
@@ -532,7 +526,7 @@ def whole_bound() -> float:
                 for part in x_0.split(2)
             ]
             found = Bound(*(torch.cat(x, -1) for x in zip(*parts, strict=True)))
-            expected = by_hand(beta, x_0, name, variance)
+            expected = by_hand.bound(beta, x_0, name, variance)
             prior, terms, square = expected
             bits = (prior + terms.sum(0)) / (d * math.log(2))
             rate, distortion = likelihood.rate_distortion(found, d)
@@ -545,66 +539,6 @@ def whole_bound() -> float:
                 relative(distortion**2, square.mean(1)),
             ]
     return largest(residuals)
-
-
-def by_hand(beta: Tensor, x_0: Tensor, name: str, variance: str) -> Bound:
-    """The bound of every image: each entry and each step is one plain number."""
-    T, generator = len(beta) - 1, torch.Generator().manual_seed(3)
-    factor, noise = (x.tolist() for x in recursion(beta))
-    prior, terms = [], torch.zeros(2, T + 1, len(x_0), dtype=torch.float64)
-    for begin in range(0, len(x_0), 2):
-        part = x_0[begin : begin + 2]
-        for t in range(1, T + 1):
-            epsilon = torch.randn(part.shape, generator=generator, dtype=torch.float64)
-            for i, (image, z) in enumerate(zip(part, epsilon, strict=True), begin):
-                pairs = zip(image.flatten().tolist(), z.flatten().tolist(), strict=True)
-                each = [one_entry(beta, t, x, e, name, variance) for x, e in pairs]
-                nats, square = zip(*each, strict=True)
-                terms[0, t, i] = sum(nats)
-                terms[1, t, i] = sum(square) / len(square)
-    for image in x_0.flatten(1).tolist():
-        mean = [factor[-1] * x for x in image]
-        prior.append(sum(divergence(m, noise[-1], 0, 1) for m in mean))
-    return Bound(torch.tensor(prior, dtype=torch.float64), *terms)
-
-
-def divergence(m_1: float, v_1: float, m_2: float, v_2: float) -> float:
-    """Of two Gaussians, in nats."""
-    return 0.5 * (math.log(v_2 / v_1) - 1 + (v_1 + (m_1 - m_2) ** 2) / v_2)
-
-
-def one_entry(
-    beta: Tensor, t: int, x: float, epsilon: float, name: str, variance: str
-) -> tuple[float, float]:
-    """The term of one entry, and the squared error of the clipped image."""
-    factor, noise = (table.tolist() for table in recursion(beta))
-    b, v, before = beta[t].item(), noise[t], noise[t - 1]
-    c_0, c_1 = factor[t - 1] * b / v, math.sqrt(1 - b) * before / v
-    x_t = factor[t] * x + math.sqrt(v) * epsilon
-    if name == "epsilon":
-        guess = 0.8 * math.sin(2 * x_t) + 0.1 * t
-        image = (x_t - math.sqrt(v) * guess) / factor[t]
-    else:  # the image that belongs to a mean
-        image = (0.9 * x_t + 0.05 * t - c_1 * x_t) / c_0
-    image = min(max(image, -1.0), 1.0)
-    mean, tilde = c_0 * image + c_1 * x_t, before / v * b
-    sigma2 = b
-    if variance == "beta_tilde":
-        sigma2 = tilde if t > 1 else noise[1] / noise[2] * beta[2].item()
-    if t > 1:
-        nats = divergence(c_0 * x + c_1 * x_t, tilde, mean, sigma2)
-    else:
-        nats = -math.log(mass(x, mean, math.sqrt(2 * sigma2)))
-    return nats, (x - image) ** 2
-
-
-def mass(x: float, mean: float, width: float) -> float:
-    """The Gaussian mass in the bin of one byte, by the complementary error function."""
-    above = math.inf if x == 1 else (x + 1 / 255 - mean) / width
-    below = -math.inf if x == -1 else (x - 1 / 255 - mean) / width
-    if above + below < 0:
-        above, below = -below, -above
-    return 0.5 * (math.erfc(below) - math.erfc(above))
 
 
 def gaussian_sum() -> float:
@@ -628,7 +562,7 @@ def gaussian_sum() -> float:
     total = likelihood.total_bits(bound, d=1) * math.log(2)
     entropy = 0.5 * math.log(2 * math.pi * math.e * s2)
     error = total.std() / n**0.5
-    off = abs(total.mean() - entropy - start(beta, m, s2))
+    off = abs(total.mean() - entropy - by_hand.start(beta, m, s2))
     return holds(bool(off < 5 * error))
 
 
@@ -686,7 +620,7 @@ def elbo_view() -> float:
         bounds = nats[1:-1] - nats[-1]
         residuals.append(abs(simple - gains @ bounds))
         # the bound of the noisy data is above their negative log-likelihood
-        mean, variance = marginal_of_the_model(beta, m, s2)
+        mean, variance = by_hand.marginal_of_the_model(beta, m, s2)
         v = noise[1:]
         apart = v + factor[1:] ** 2 * s2 + (factor[1:] * m - mean) ** 2
         least = 0.5 * ((variance / v).log() - 1 + apart / variance)
@@ -704,18 +638,3 @@ def elbo_view() -> float:
         holds(bool((gains[:peak] > 0).all() and (gains[peak:] < 0).all())),
     ]
     return largest(residuals)
-
-
-def marginal_of_the_model(beta: Tensor, m: float, s2: float) -> tuple[Tensor, Tensor]:
-    """Mean and variance of x_1 to x_T when it is sampled with beta-tilde."""
-    factor, noise = (x.tolist() for x in recursion(beta))
-    moments = [(0.0, 1.0)]
-    for t in range(len(beta) - 1, 1, -1):
-        mean, variance = moments[0]
-        v, before = (factor[s] ** 2 * s2 + noise[s] for s in (t, t - 1))
-        gain = math.sqrt(1 - beta[t].item()) * before / v
-        mean = factor[t - 1] * m + gain * (mean - factor[t] * m)
-        added = noise[t - 1] / noise[t] * beta[t].item()
-        moments.insert(0, (mean, gain**2 * variance + added))
-    mean, variance = torch.tensor(moments, dtype=torch.float64).T
-    return mean, variance

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, relative
+from dian.claims.diffusion.by_hand import evenly, recursion
 from dian.claims.diffusion.gaussian_mixture import normal_density, two
-from dian.claims.diffusion.process import CHAINS, HO, evenly, recursion
+from dian.claims.diffusion.process import CHAINS, HO
 from dian.diffusion import gaussian_mixture, posterior
 from dian.diffusion import schedule as noise_schedule
 from dian.diffusion.gaussian_mixture import Mixture
@@ -114,7 +115,7 @@ def by_grid(data: Mixture, beta: Tensor, t: int) -> float:
 
 def mmse(data: Mixture, alpha_bar: Tensor) -> Tensor:
     """The squared error per dimension of the optimal x_0, at each timestep, by sums."""
-    d, n = data.mean.shape[1], (1000, 120)[data.mean.shape[1] - 1]
+    d, n = data.mean.shape[1], (1000, 80)[data.mean.shape[1] - 1]
     found = [torch.zeros((), dtype=torch.float64)]
     for a in alpha_bar[1:]:
         v = a * data.variance.max() + 1 - a
@@ -241,6 +242,9 @@ def variance_bounds() -> float:
     schedule = noise_schedule.linear_schedule(T, first, last)
     c_0, _, beta_tilde = posterior.posterior(schedule)
     residuals.append(relative(beta_tilde[1:] + c_0[1:] ** 2 * variance[1:], beta[1:]))
+    # the optimal estimate of a Gaussian is linear
+    one = mmse(gaussian_mixture.gaussian(0.4, 0.5), factor**2)[1:]
+    residuals.append(relative(one / linear_mmse(0.5, snr), torch.ones_like(snr)))
     for data in NARROW.values():
         part = data.mean - data.weight @ data.mean
         each = data.weight @ (part**2 + data.variance[:, None])  # of each coordinate
@@ -268,7 +272,7 @@ def variance_bounds() -> float:
     return largest([*residuals, wide_data(schedule, beta)])
 
 
-def linear_mmse(s2: Tensor, snr: Tensor) -> Tensor:
+def linear_mmse(s2: Tensor | float, snr: Tensor) -> Tensor:
     """The squared error of the best linear estimate of data with variance s2."""
     return s2 / (1 + s2 * snr)
 

@@ -13,37 +13,12 @@ from torch import Tensor
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, normal, relative
+from dian.claims.diffusion.by_hand import evenly, posterior_mean, recursion
 from dian.diffusion import likelihood, process, sampling
 from dian.diffusion import schedule as noise_schedule
 
 HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
 CHAINS = [(1000, 1e-4, 0.02), (50, 2e-3, 0.4), (7, 0.1, 0.6)]
-
-
-def evenly(T: int, first: float, last: float) -> Tensor:
-    """0, then beta_1 to beta_T on a straight line."""
-    steps = torch.arange(T, dtype=torch.float64)
-    beta = first + (last - first) * steps / (T - 1)
-    return torch.cat([beta.new_zeros(1), beta])
-
-
-def recursion(beta: Tensor) -> tuple[Tensor, ...]:
-    """Factor and variance of x_t given x_0, step by step, never in one product."""
-    factor, variance = [1.0], [0.0]
-    for b in beta[1:].tolist():
-        factor.append(factor[-1] * (1 - b) ** 0.5)
-        variance.append((1 - b) * variance[-1] + b)
-    return torch.tensor([factor, variance], dtype=beta.dtype).unbind()
-
-
-def posterior_mean(beta: Tensor, t: Tensor, x_0: Tensor, x_t: Tensor) -> Tensor:
-    """The mean of x_{t-1} given both: each guess weighted by its precision."""
-    factor, variance = recursion(beta)
-    wide = [-1, *[1] * (x_0.ndim - 1)]
-    tables = ((factor, t - 1), (variance, t - 1), (beta, t))
-    before, v, b = (table[i].view(wide) for table, i in tables)
-    # of the two variances the first is 0 at t = 1, so multiply by it
-    return (b * before * x_0 + v * (1 - b).sqrt() * x_t) / (b + v * (1 - b))
 
 
 @claim(

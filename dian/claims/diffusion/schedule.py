@@ -6,7 +6,8 @@ import torch
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest
-from dian.claims.diffusion.process import CHAINS, evenly, recursion
+from dian.claims.diffusion.by_hand import evenly, recursion
+from dian.claims.diffusion.process import CHAINS
 from dian.diffusion import likelihood
 from dian.diffusion import schedule as noise_schedule
 
@@ -155,6 +156,10 @@ def cosine() -> float:
             expected = torch.tensor(expected, dtype=torch.float64)
             residuals.append((table - expected).abs().max())
         residuals.append(holds(capped == [*range(free, T + 1)]))
+    default, paper = (
+        noise_schedule.cosine_schedule(*x) for x in ((), (1000, 0.008, 0.999))
+    )
+    residuals.append((default.beta - paper.beta).abs().max())
     # half of the variance of the image is left in the middle, in the limit of s to 0
     middle = noise_schedule.cosine_schedule(1000, 1e-12).alpha_bar[500].item()
     return largest([*residuals, abs(middle - 0.5)])
