@@ -226,13 +226,13 @@ def orders() -> float:
     subjects=(transformer,),
     mutants=(
         Mutant("normal weights", "linear",
-               "nn.init.xavier_uniform_(layer.weight, generator=generator)",
+               "xavier_(layer.weight, generator=generator)",
                "nn.init.xavier_normal_(layer.weight, generator=generator)"),
         Mutant("twice as large", "linear",
-               "nn.init.xavier_uniform_(layer.weight, generator=generator)",
-               "nn.init.xavier_uniform_(layer.weight, gain=2, generator=generator)"),
+               "xavier_(layer.weight, generator=generator)",
+               "xavier_(layer.weight, gain=2, generator=generator)"),
         Mutant("He-uniform weights", "linear",
-               "nn.init.xavier_uniform_(layer.weight, generator=generator)",
+               "xavier_(layer.weight, generator=generator)",
                "nn.init.kaiming_uniform_(layer.weight, generator=generator)"),
         Mutant("random biases", "linear",
                "nn.init.zeros_(layer.bias)", "nn.init.uniform_(layer.bias)"),
@@ -240,8 +240,8 @@ def orders() -> float:
                "torch.randn(vocab_size, d_model, generator=generator)",
                "0.02 * torch.randn(vocab_size, d_model, generator=generator)"),
         Mutant("the generator is not used", "linear",
-               "nn.init.xavier_uniform_(layer.weight, generator=generator)",
-               "nn.init.xavier_uniform_(layer.weight)"),
+               "xavier_(layer.weight, generator=generator)",
+               "xavier_(layer.weight)"),
     ),
 )  # fmt: skip
 def initial_weights() -> float:
