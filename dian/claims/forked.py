@@ -72,7 +72,7 @@ def first_failure(steps: Callable[[], Iterator[tuple[str, float]]]) -> str | Non
                 os.write(writing, f"{name}\n".encode())
                 # Of computing: waiting for another process to finish is no failure.
                 signal.setitimer(signal.ITIMER_PROF, seconds)
-                signal.setitimer(signal.ITIMER_REAL, 20 * seconds)
+                signal.setitimer(signal.ITIMER_REAL, 10 * seconds)
             status = 0
         finally:
             os._exit(status)  # neither handlers nor what an exception would print
