@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from types import ModuleType
 
-from dian.claims.mutation import Place, put
+from dian.claims.mutation import Node, Place, put
 from dian.runs.code_hash import is_docstring
 
 OTHER_OPERATOR = {
@@ -60,7 +60,7 @@ ARGUMENT_CHECK = re.compile("_?(check|require)")
 """
 _NOT_COMPUTED = {"annotation", "returns", "decorator_list"}
 
-Change = tuple[Place, ast.AST, tuple[int, int]]
+Change = tuple[Place, Node, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class GenericMutant:
     tree: ast.Module = field(repr=False, compare=False)
     """The unchanged module."""
     place: Place = field(repr=False, compare=False)
-    new: ast.AST = field(repr=False, compare=False)
+    new: Node = field(repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.module}.{self.function}: {self.text}"
@@ -230,7 +230,9 @@ def _can_be_dropped(node: ast.stmt, bound: set[str]) -> bool:
         return set(names) <= bound
     if isinstance(node, ast.If):
         return not node.orelse
-    return isinstance(node, ast.Expr | ast.AugAssign)
+    if not isinstance(node, ast.Expr | ast.AugAssign):
+        return False
+    return "super()" not in ast.unparse(node)  # the function would need other closures
 
 
 def _variants(node: ast.AST) -> Iterator[ast.AST]:
@@ -305,7 +307,7 @@ def _swapped_arguments(node: ast.Call) -> Iterator[ast.Call]:
             yield ast.Call(node.func, swapped, node.keywords)
 
 
-def _text(place: Place, new: ast.AST) -> str:
+def _text(place: Place, new: Node) -> str:
     """Write the code before and after a change; a constant together with its use."""
     if isinstance(new, list):
         return "body -> pass"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dian.errors import DianError
 from dian.runs.code_hash import is_docstring
 
+Node = ast.AST | list[ast.stmt]
 Place = tuple[ast.AST, str, int | None]
 """A node, the name of one of its fields, and an index in it if the field is a list."""
 
@@ -54,8 +55,8 @@ def mutate(source: str, at: str, old: str, new: str) -> str:
     return ast.unparse(tree)
 
 
-def put(new: ast.AST, place: Place) -> ast.AST:
-    """Put a node in a place, and return the node that was there."""
+def put(new: Node, place: Place) -> Node:
+    """Put a node in a place, and return the one that was there."""
     parent, field, index = place
     value = getattr(parent, field)
     if index is None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType, NoneType
 from typing import Any
 
 import torch
@@ -318,7 +318,7 @@ def installed(mutant: ModuleType) -> Iterator[None]:
             if len(ours[name].__closure__ or ()) != len(theirs[name].__closure__ or ()):
                 what = name[0]
                 raise DianError(f"the mutant of {what} needs another closure (super?)")
-            _set_state(ours[name], _state(theirs[name]))
+            _set_state(ours[name], _merged(before[name], _state(theirs[name])))
         for name, value in vars(mutant).items():
             if name[:2] == "__" or callable(value) or inspect.ismodule(value):
                 continue
@@ -335,15 +335,32 @@ def installed(mutant: ModuleType) -> Iterator[None]:
             _refill(constants[name], table)
 
 
-def _state(function: FunctionType) -> tuple[CodeType, tuple | None, dict | None]:
-    """Return what a function computes: its code and its defaults."""
+State = tuple[CodeType, tuple | None, dict | None]
+"""What a function computes: its code, and the defaults of its parameters."""
+
+
+def _state(function: FunctionType) -> State:
     return function.__code__, function.__defaults__, function.__kwdefaults__
 
 
-def _set_state(
-    function: FunctionType, state: tuple[CodeType, tuple | None, dict | None]
-) -> None:
+def _set_state(function: FunctionType, state: State) -> None:
     function.__code__, function.__defaults__, function.__kwdefaults__ = state
+
+
+def _merged(ours: State, theirs: State) -> State:
+    """Return the state of a mutant, but keep defaults that are objects.
+
+    Those of the mutant are instances of its own copies of the classes.
+    """
+    plain = (bool, int, float, str, NoneType)
+    code, defaults, named = theirs
+    if defaults and ours[1] and len(defaults) == len(ours[1]):
+        pairs = zip(ours[1], defaults, strict=True)
+        defaults = tuple(new if isinstance(new, plain) else old for old, new in pairs)
+    if named and ours[2]:
+        rest = {k: ours[2].get(k, v) for k, v in named.items()}
+        named = {k: v if isinstance(v, plain) else rest[k] for k, v in named.items()}
+    return code, defaults, named
 
 
 def _refill(table: dict, content: dict) -> None:

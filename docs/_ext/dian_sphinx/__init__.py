@@ -19,6 +19,7 @@ PARTS = (
     "incremental",
     "pdf",
     "benchmarks",
+    "certificate",
     "citation",
 )
 
