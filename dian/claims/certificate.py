@@ -160,7 +160,7 @@ def metrics(outcomes: Outcomes) -> dict[str, list[float]]:
     }
 
 
-def _counts(outcomes: Sequence[Outcome]) -> dict[str, float]:
+def _counts(outcomes: Sequence[Outcome]) -> dict[str, int | float]:
     n, killed = len(outcomes), sum(o.killer is not None for o in outcomes)
     by_claims, apply = (sum(getattr(o, f) for o in outcomes) for f in _FLAGS)
     counts = {"mutants": n, "by-claims": by_claims, "by-tests": killed - by_claims}

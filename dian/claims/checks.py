@@ -7,7 +7,7 @@ process meets its checks without waiting for any import.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from dian.claims import Claim
 from dian.claims.verify import claims, verify
@@ -17,6 +17,18 @@ from dian.runs.code_hash import PACKAGE
 ROOT = PACKAGE.parent
 SHARED_TESTS = ("test_autograd", "test_numeric_inputs", "test_right_values")
 """Files of tests that are about all chapters."""
+
+
+@runtime_checkable
+class Check(Protocol):
+    """Something that a mutant can fail."""
+
+    name: str
+    source: str | Path
+    """The module or the file in which it is defined."""
+
+    def passes(self, following: Any = None) -> bool:
+        """Run it; the check that follows may share what it has prepared."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ class ClaimCheck:
 
 
 @dataclass(frozen=True)
-class TestCheck:
+class PytestCheck:
     """Whether a test passes."""
 
     item: Any
@@ -61,9 +73,6 @@ class TestCheck:
     def passes(self, following: Any = None) -> bool:
         """Run the test; fixtures that the following check shares are kept."""
         return self.run(self.item, getattr(following, "item", None))
-
-
-Check = ClaimCheck | TestCheck
 
 
 def test_files(module: str) -> list[Path]:
@@ -134,7 +143,7 @@ class _Plugin:
         if session.testsfailed:
             return True
         self.collected = True
-        tests = [TestCheck(item, self.run) for item in session.items]
+        tests = [PytestCheck(item, self.run) for item in session.items]
         try:
             self.work([*map(ClaimCheck, claims().values()), *tests])
         except Exception as error:  # pytest would only print it

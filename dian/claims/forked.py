@@ -65,7 +65,6 @@ def first_failure(steps: Callable[[], Iterator[tuple[str, float]]]) -> str | Non
     """
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
-        status = 1
         try:
             _limit_memory()
             for name, seconds in steps():
@@ -73,14 +72,16 @@ def first_failure(steps: Callable[[], Iterator[tuple[str, float]]]) -> str | Non
                 # Of computing: waiting for another process to finish is no failure.
                 signal.setitimer(signal.ITIMER_PROF, seconds)
                 signal.setitimer(signal.ITIMER_REAL, 10 * seconds)
-            status = 0
+            os.write(writing, b"\n")  # the end
         finally:
-            os._exit(status)  # neither handlers nor what an exception would print
+            os._exit(0)  # neither handlers nor what an exception would print
     os.close(writing)
     with os.fdopen(reading) as stream:
         names = stream.read().splitlines()
-    _, status = os.waitpid(child, 0)
-    return (names[-1] if names else "") if status else None
+    os.waitpid(child, 0)
+    if not names:
+        return ""
+    return names[-1] or None
 
 
 def _limit_memory() -> None:
