@@ -43,7 +43,7 @@ myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist"]
 myst_enable_extensions += ["dollarmath"]
 myst_heading_anchors = 3
 numfig = math_numfig = True
-numfig_secnum_depth = 0  # one count for the whole report
+numfig_secnum_depth = 1  # (1.17) is in chapter 1 or on a gallery page of it
 bibtex_bibfiles = ["docs/references.bib"]
 bibtex_default_style = "unsrt"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -98,7 +98,8 @@ nb_ipywidgets_js = {}
 html_static_path = ["docs/_static"]
 templates_path = ["docs/_templates"]
 html_css_files = ["dian.css"]
-html_js_files = ["copy.js", "interactive.js"]
+html_search_scorer = "docs/_static/search_order.js"
+html_js_files = ["copy.js", "interactive.js", "previews.js"]
 html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sphinx = False
@@ -108,6 +109,7 @@ html_sidebars = {
 html_theme_options = {
     "extra_footer": f"<p>{project} {release}</p>",
     "navbar_persistent": [],
+    "article_header_start": ["toggle-primary-sidebar.html", "breadcrumbs.html"],
     "primary_sidebar_end": [],
     "use_download_button": False,
     "show_toc_level": 2,

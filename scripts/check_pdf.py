@@ -7,12 +7,13 @@ of the PDF, prints one line for each problem, and exits with status 1 if there i
 import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TOO_WIDE = 12  # points beyond the margin or a table's column, that nobody sees
 CHAPTER = re.compile(r"\\contentsline \{chapter\}\{(?:\\numberline \{\d+\})?(.*?)\}\{")
-NUMBER = re.compile(r"\\newlabel\{equation:([^}]*)\}\{\{\{?(\d+)\}")
+NUMBER = re.compile(r"\\newlabel\{equation:([^}]*)\}\{\{\{?(\d+)\.(\d+)\}")
 WRONG = re.compile(
     r"^(?:! .*|Missing character: .*|LaTeX Warning: .*undefined.*|"
     r"LaTeX Warning: Label .* multiply defined.*)$",
@@ -35,9 +36,6 @@ def expected_chapters(docs: Path) -> list[str]:
 
 def title(docs: Path, name: str) -> str:
     """Read the title of a page."""
-    if name.startswith("gallery/"):
-        folder = docs.parent / Path(name).parent
-        return (folder / "GALLERY_HEADER.rst").read_text("utf-8").splitlines()[0]
     text = (docs / f"{name}.md").read_text("utf-8")
     included = re.search(r"```\{include\} (\S+)", text)
     if included:
@@ -57,7 +55,7 @@ def problems(folder: Path, docs: Path) -> list[str]:
     found += wrong_numbers((folder / "dian.aux").read_text("utf-8"))
     text = text_of(folder / "dian.pdf")
     found += [f"the PDF has '??': {m[0]}" for m in re.finditer(r".*\?\?.*", text)]
-    if "Computed while this page was built" not in text or "Recorded on" not in text:
+    if "Computed while this page was built" not in text or "Recorded run" not in text:
         found.append("figures have no provenance")
     return list(dict.fromkeys(found))
 
@@ -78,11 +76,15 @@ def plain(tex: str) -> str:
 
 
 def wrong_numbers(labels: str) -> list[str]:
-    """See that equations are counted from 1, through the whole report."""
-    numbers = sorted(int(n) for _, n in set(NUMBER.findall(labels)))
-    if numbers and numbers == list(range(1, len(numbers) + 1)):
+    """Check that the equations of each chapter are numbered from 1 without gaps."""
+    chapters = defaultdict(list)
+    for _, chapter, number in set(NUMBER.findall(labels)):
+        chapters[int(chapter)].append(int(number))
+    numbers = {n: sorted(chapters[n]) for n in sorted(chapters)}
+    expected = {n: list(range(1, len(found) + 1)) for n, found in numbers.items()}
+    if numbers and numbers == expected:
         return []
-    return [f"the numbers of the equations are {numbers}"]
+    return [f"the numbers of the equations by chapter are {numbers}"]
 
 
 def text_of(pdf: Path) -> str:

@@ -30,10 +30,11 @@ from dian.diffusion import (
     sampling,
     unet,
 )
+from dian.diffusion.posterior import optimal_variance
 from dian.diffusion.schedule import NoiseSchedule, linear_schedule
 from dian.positions import alibi, learned, rotary, sinusoidal
-from dian.rnn import networks, recurrence
-from dian.training import clipping, metrics
+from dian.rnn import gated, networks, recurrence
+from dian.training import clipping, metrics, optimizers, schedules
 
 PACKAGES = ("rnn", "positions", "attention", "diffusion", "training")
 SMALL = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -71,6 +72,10 @@ def heads(r):
 def unrolled(r):
     H = 5
     return r(4, r.n, 3), r(3, H), r(H, H) / 3, r(H), r(r.n, H)
+
+
+def lstm(r):
+    return r(4, r.n, 3), r(3, 20), r(5, 20) / 3, r(20), r(r.n, 5), r(r.n, 5)
 
 
 def projections(r):
@@ -143,6 +148,25 @@ EXAMPLES = {
     "rnn.initialization.gaussian_": lambda r: (r(3, 4), 1.5, r.generator),
     "rnn.initialization.orthogonal_": lambda r: (r(3, 4), 1.5, r.generator),
     "rnn.initialization.identity_": lambda r: (r(3, 4), 1.5),
+    "rnn.gated.lstm_forward": lstm,
+    "rnn.gated.lstm_backward": lambda r: (
+        r(4, r.n, 5),
+        lstm(r)[0],
+        gated.LSTMStates(r(5, r.n, 5), r(5, r.n, 5), r.fraction(4, r.n, 20)),
+        *lstm(r)[1:3],
+    ),
+    "rnn.gated.cell_jacobian": lambda r: (
+        gated.LSTMStates(r(5, r.n, 5), r(5, r.n, 5), r.fraction(4, r.n, 20)),
+        r(5, 20),
+    ),
+    "rnn.gated.gru_forward": lambda r: (
+        r(4, r.n, 3),
+        r(3, 15),
+        r(5, 15) / 3,
+        r(15),
+        r(15),
+        r(r.n, 5),
+    ),
     "rnn.networks.as_sequence": lambda r: (r(r.n, 4, 6), 3),
     "rnn.networks.time_first": lambda r: (r(r.n, 4, 6), 6),
     "rnn.recurrence.rnn_forward": unrolled,
@@ -323,8 +347,12 @@ EXAMPLES = {
     "diffusion.pixels.unit": lambda r: (r.classes(4).byte(),),
     "diffusion.pixels.signed": lambda r: (r.classes(4).byte(),),
     "diffusion.pixels.to_bytes": lambda r: (r.fraction(r.n, 50),),
+    "diffusion.posterior.posterior": lambda r: (SCHEDULE,),
+    "diffusion.posterior.optimal_variance": lambda r: (
+        lambda mmse: optimal_variance(SCHEDULE, mmse.expand(11))[1:],
+        (r.fraction(1),),
+    ),
     "diffusion.process.q_sample": lambda r: (SCHEDULE, *images(r)),
-    "diffusion.process.posterior": lambda r: (SCHEDULE,),
     "diffusion.process.training_target": lambda r: (SCHEDULE, *images(r), "mu"),
     "diffusion.process.predict_x0": lambda r: (SCHEDULE, *images(r), "mu"),
     "diffusion.process.predict_epsilon": lambda r: (SCHEDULE, *images(r)),
@@ -408,6 +436,20 @@ EXAMPLES = {
     "training.metrics.top_k_accuracy": lambda r: (*probabilities(r), 2),
     "training.metrics.negative_log_likelihood": probabilities,
     "training.metrics.calibration_error": lambda r: (*probabilities(r), 7),
+    "training.optimizers.sgd_step": lambda r: (
+        lambda *x: optimizers.sgd_step(*x, lr=0.1, momentum=0.9),
+        (r(r.n, 3), r(r.n, 3), r(r.n, 3)),
+    ),
+    "training.optimizers.adam_step": lambda r: (
+        lambda theta, grad, m, v: optimizers.adam_step(
+            theta, grad, optimizers.AdamState(m, v, 3), lr=0.1, weight_decay=0.01
+        ),
+        (r(r.n, 3), r(r.n, 3), r(r.n, 3), r.fraction(r.n, 3)),
+    ),
+    "training.schedules.linear_warm_up": lambda r: (
+        lambda progress: schedules.linear_warm_up(schedules.cosine, 4, 9)(progress),
+        (0.2,),
+    ),
     "training.schedules.cosine": lambda r: (0.3,),
     "training.schedules.one_cycle": lambda r: (0.2,),
     # Classes
@@ -522,6 +564,7 @@ UNREAD = {
     "diffusion.process.standard_normal",
     "diffusion.schedule.as_steps",
     "diffusion.schedule.at_step",
+    "rnn.gated.cell_jacobian",  # of the hidden states
     "training.augmentation.random_shift",  # of the pixels that are shifted out
     "training.dropout.dropout_mask",
 }

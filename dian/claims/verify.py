@@ -85,8 +85,8 @@ def find(names: Iterable[str]) -> list[Claim]:
     ----------
     names
         IDs such as ``R5``, chapters such as ``rnn``, files such as ``rotary``, labels
-        of equations such as ``eq-mask``, their numbers on the site, such as ``17``, or
-        a part of the title, such as ``truncated``.
+        of equations such as ``eq-mask``, their numbers on the site, such as ``1.17``,
+        or a part of the title, such as ``truncated``.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def find(names: Iterable[str]) -> list[Claim]:
             by_name[name].append(one)
     wanted: dict[str, Claim] = {}
     for name in names:
-        numbered = re.fullmatch(r"\(?(\d+)\)?", name)
+        numbered = re.fullmatch(r"\(?(\d+(?:\.\d+)?)\)?", name)
         label = _label(numbered[1]) if numbered else name
         if label.startswith("def-"):
             raise DianError(f"equation {label} is a definition, which needs no claim")

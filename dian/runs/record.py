@@ -190,9 +190,10 @@ class Record:
             f"<tr><td>{key}</td><td>{row.mean():.4g}</td></tr>"
             for key, row in self.metrics.items()
         ]
-        return f"{escape(repr(self))}<table>{''.join(rows[:8])}</table>{self._curve()}"
+        table = f"<table>{''.join(rows[:8])}</table>"
+        return f"{escape(repr(self))}{table}{self.loss_curve()}"
 
-    def _curve(self, width: int = 200, height: int = 60) -> str:
+    def loss_curve(self, width: int = 200, height: int = 60) -> str:
         """Draw the training loss by epoch, if the record holds it, as a small SVG."""
         loss = self.series.get("train/loss", np.empty((1, 0))).mean(0)
         x = np.linspace(0, width, len(loss))

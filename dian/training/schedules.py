@@ -1,6 +1,9 @@
 r"""Learning-rate schedules: factors of the peak rate as functions of progress."""
 
 import math
+from collections.abc import Callable
+
+from dian.errors import require_whole
 
 
 def cosine(progress: float) -> float:
@@ -26,6 +29,41 @@ def one_cycle(progress: float) -> float:
     if progress < 0.3:
         return 1 - (1 - 1 / 25) * cosine(progress / 0.3)
     return cosine((progress - 0.3) / 0.7)
+
+
+def linear_warm_up(
+    schedule: Callable[[float], float], n_warm_up: int, n_step: int
+) -> Callable[[float], float]:
+    r"""Increase a schedule linearly from zero in its first steps.
+
+    The factor of step :math:`t = 1, 2, \dots` is multiplied by
+    :math:`\min(1, t / n_{warm})`.
+
+    Parameters
+    ----------
+    schedule
+        The factor after the warm-up, as a function of progress.
+    n_warm_up
+        The number of steps :math:`n_{warm}`; 0 leaves the schedule as it is.
+    n_step
+        The number of all steps.
+
+    Examples
+    --------
+    >>> factor = linear_warm_up(lambda progress: 1.0, n_warm_up=4, n_step=8)
+    >>> [factor(done / 8) for done in range(8)]
+    [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    require_whole("n_warm_up", n_warm_up, 0)
+    require_whole("n_step", n_step, 1)
+
+    def factor(progress: float) -> float:
+        if not n_warm_up:
+            return schedule(progress)
+        done = round(progress * n_step)
+        return schedule(progress) * min(1.0, (done + 1) / n_warm_up)
+
+    return factor
 
 
 SCHEDULES = {

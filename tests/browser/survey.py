@@ -58,11 +58,11 @@ def _survey(origin: str, mode: str) -> Survey:
                 tab.evaluate(axe)
                 # First as on a telephone: on its way to a smaller window a page takes
                 # a moment until the keyboard reaches the tables that scroll now.
-                for where in widths(name):
+                for where in widths(name, mode):
                     tab.set_viewport_size(narrow | {"width": WIDTHS[where]})
                     found.axe[name, where] = tab.evaluate(RUN_AXE)
         with listened(tab, HTML.as_uri()) as found.told["file"]:
-            for name in page_names():
+            for name in filter(lambda name: widths(name, mode), page_names()):
                 tab.goto(f"{HTML.as_uri()}/{name}", wait_until="load")
                 # Pictures further down load when they come into view.
                 tab.evaluate("scrollTo(0, document.body.scrollHeight)")
@@ -70,13 +70,16 @@ def _survey(origin: str, mode: str) -> Survey:
     return found
 
 
-def widths(name: str) -> tuple[str, ...]:
-    """Return the widths at which axe looks at a page, the smaller one first.
+def widths(name: str, mode: str) -> tuple[str, ...]:
+    """Return the widths at which axe checks a page, the smaller one first.
 
-    All pages of modules have one form, and those of packages show it on a desktop.
+    All pages of modules have one form, so axe checks each of them once, in one of
+    the two modes by turns; the pages of packages show the form on a desktop.
     """
-    module = name.startswith("api/") and name.count(".") > 2
-    return ("telephone",) if module else ("telephone", "desktop")
+    if not (name.startswith("api/") and name.count(".") > 2):
+        return ("telephone", "desktop")
+    turn = MODES[len(name) % len(MODES)]
+    return ("telephone",) if mode == turn else ()
 
 
 @contextmanager

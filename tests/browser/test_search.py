@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 
 import pytest
+from bs4 import BeautifulSoup
 from built import CHAPTERS, HTML
 
 import dian
@@ -16,6 +17,7 @@ TERMS = {
     "attention": ["softmax", "attention head", "causal mask", "online softmax"],
     "diffusion": ["noise schedule", "variational bound", "DDIM", "posterior"],
 }
+CLAIMS = {chapter[0].upper(): f"verification/{chapter}.html" for chapter in CHAPTERS}
 # What the page itself does with a query, without the summaries that it fetches then:
 # for each result its page with the place on it, the best first.
 FIND = """queries => queries.map(query =>
@@ -38,7 +40,7 @@ def test_each_claim_is_the_first_that_its_id_finds(find):
     wrong = {
         claim: places[:2]
         for claim, places in found.items()
-        if places[:1] != [f"verification.html#claim-{claim.lower()}"]
+        if places[:1] != [f"{CLAIMS[claim[0]]}#claim-{claim.lower()}"]
     }
     assert not wrong
 
@@ -102,6 +104,30 @@ def test_who_types_into_the_dialog_gets_there(opened, origin, scheme):
         first = tab.locator("#search-results li a").first
         first.wait_for()
         first.click()
-        tab.wait_for_url("**/verification.html**")
+        tab.wait_for_url("**/verification/rnn.html**")
         assert "#claim-r1" in tab.url
         assert tab.locator("#claim-r1").is_visible()
+
+
+def explained() -> dict[str, str]:
+    """Return for each term of the glossary the page that its first link names."""
+    page = BeautifulSoup((HTML / "glossary.html").read_text("utf-8"), "html.parser")
+    found = {}
+    for term in page.select("dl.glossary dt"):
+        definition = term.find_next_sibling("dd")
+        address = definition.find("a", class_="internal")["href"]
+        name = term.get_text().removesuffix("#")
+        found[name] = address.partition("#")[0]
+    return found
+
+
+def test_the_page_that_explains_a_term_is_the_first_that_it_finds(find):
+    pages = explained()
+    assert len(pages) > 100
+    places = {
+        term: [place.partition("#")[0] for place in found[:3]]
+        for term, found in find(list(pages)).items()
+    }
+    assert not {t: found for t, found in places.items() if pages[t] not in found}
+    first = [t for t, found in places.items() if found[0] == pages[t]]
+    assert len(first) >= 0.9 * len(pages), set(pages) - set(first)

@@ -96,7 +96,10 @@ def moved(before):
 @pytest.mark.parametrize(
     ("module", "chapters"),
     [
-        ("dian.training.loss", {"rnn.recurrence", "rnn.vanishing", "training.loop"}),
+        (
+            "dian.training.loss",
+            {"rnn.networks", "rnn.recurrence", "rnn.vanishing", "training.loop"},
+        ),
         (
             "dian.claims.positions.sinusoidal",
             {"positions.sinusoidal", "positions.alibi"},

@@ -337,8 +337,8 @@ def test_an_unknown_claim_lists_the_nearest():
         (["training.clipping", "R13"], ["R13"]),
         (["eq-mask"], ["A8"]),
         (["eq-cross-entropy", "R3", "R2"], ["R3", "R2"]),
-        (["(17)"], ["A8"]),
-        (["17", "3"], ["A8", "R3"]),
+        (["(3.17)"], ["A8"]),
+        (["3.17", "1.3"], ["A8", "R3"]),
         (["Truncated"], ["R12"]),
     ],
 )
@@ -350,7 +350,7 @@ def test_a_claim_is_found_by_any_of_its_names(names, expected, numbers):
 def numbers(tmp_path, monkeypatch):
     """The numbers of the equations, as the build of the site writes them."""
     file = tmp_path / "equations.json"
-    labels = {"3": "eq-cross-entropy", "5": "def-rnn", "17": "eq-mask"}
+    labels = {"1.3": "eq-cross-entropy", "5": "def-rnn", "3.17": "eq-mask"}
     file.write_text(json.dumps(labels))
     monkeypatch.setattr(verifier, "EQUATIONS", file)
     return file
@@ -376,5 +376,5 @@ def test_numbers_are_known_once_the_site_is_built(content, numbers):
     if content is not None:
         numbers.write_text(content)
     with pytest.raises(DianError, match="known after `make html`; labels"):
-        verifier.find(["(17)"])
+        verifier.find(["(3.17)"])
     assert verifier.find(["eq-mask"])

@@ -13,12 +13,20 @@ PIXEL = bytes.fromhex(
 )
 
 
-def test_provenance_is_one_line_with_the_command(site):
+def test_provenance_is_one_line_with_the_name_of_the_run(site):
     assert site.build(f"```{{provenance}} {NAME}\n```") == ""
     record = runs.load(NAME)
-    assert '<p class="provenance">Recorded on ' in site.html
-    assert f"{len(record.seeds)} seeds" in site.html
-    assert record.command.split()[-1] in site.html
+    line = f"Recorded run {NAME}, {len(record.seeds)} seeds, {record.started[:10]}."
+    assert f'<p class="provenance">{line}</p>' in site.html
+
+
+def test_several_lines_in_a_row_are_folded(site):
+    one = f"```{{provenance}} {NAME}\n```\n\n"
+    assert site.build(f"{one * 3}Text.\n\n{one}") == ""
+    box = re.search("<details class='provenance'>(.*?)</details>", site.html, re.S)[1]
+    assert "<summary>3 recorded runs</summary>" in box
+    assert box.count("Recorded run ") == 3
+    assert site.html.count("Recorded run ") == 4
 
 
 def test_provenance_of_an_unknown_record_is_a_warning(site):

@@ -115,3 +115,17 @@ def test_the_runs_are_listed_and_linked(site):
     versions = runs.load(NAME).content["environment"]
     assert f"Python {versions['python']}, PyTorch {versions['torch']}" in site.html
     assert re.search("<td><p>yes: (replayed on|its code has not)", site.html)
+
+
+def test_each_run_shows_its_result_and_its_use(site):
+    assert site.build("```{runs}\n```") == ""
+    record = runs.load(NAME)
+    text = re.sub("<[^>]+>", "", site.html)
+    mean = record.metrics["test/accuracy"].mean()
+    assert re.search(rf"test/accuracy\s+{mean:.4g}", text)
+    assert record.headline in text
+    assert f'record = dian.load("{NAME}")' in text
+    assert f"$ {record.command}" in text
+    assert "<title>training loss by epoch</title>" in site.html
+    [weights] = (site.built / "_downloads").rglob("weights.safetensors")
+    assert weights.read_bytes() == (record.folder / "weights.safetensors").read_bytes()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dian.training.schedules import SCHEDULES
+from dian.training.schedules import SCHEDULES, linear_warm_up
 
 
 def test_cosine_falls_from_one_to_zero():
@@ -28,3 +28,22 @@ def test_one_cycle_is_that_of_torch():
         if step < n_step - 1:
             theirs.step()
     assert max(SCHEDULES["one-cycle"](k / 100) for k in range(101)) == 1
+
+
+def test_a_warm_up_counts_steps_and_ends():
+    """After it, nothing but the schedule is left; progress is rounded to a step."""
+    n_step = 469 * 22
+    factor = linear_warm_up(SCHEDULES["cosine"], 100, n_step)
+    for done in (0, 1, 49, 98, 99, 100, n_step - 1):
+        expected = SCHEDULES["cosine"](done / n_step) * min(1, (done + 1) / 100)
+        assert factor(done / n_step) == expected
+    assert linear_warm_up(SCHEDULES["cosine"], 0, n_step)(0.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [((-1, 10), "n_warm_up .* at least 0, got -1"), ((2, 0), "n_step .* 1, got 0")],
+)
+def test_wrong_counts(counts, message):
+    with pytest.raises(ValueError, match=message):
+        linear_warm_up(SCHEDULES["constant"], *counts)

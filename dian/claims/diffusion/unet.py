@@ -1,4 +1,4 @@
-r"""Chapter 4: the U-Net, and the EMA of its weights.
+r"""Chapter 4: the U-Net.
 
 The network is computed a second time from its formulas alone: a convolution is a sum
 over nine shifted images, GroupNorm divides by a standard deviation computed here, and
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, normal, relative
-from dian.diffusion import ema, unet
+from dian.diffusion import unet
 
 HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
 SHAPE = {"channels": 2, "width": 6, "multipliers": (1, 2), "blocks": 1, "groups": 3}
@@ -159,43 +159,3 @@ def network() -> float:
     paper = unet.UNet("cifar10")
     n = sum(p.numel() for p in paper.parameters())
     return largest([residual, holds(not start.any()), holds(n == 35_746_307)])
-
-
-@claim(
-    "D16b",
-    "The average of the weights",
-    equations=("eq-ema", "eq-ema-constant"),
-    kinds="E",
-    tolerance=1e-12,
-    source=f"{HO}, appendix B",
-    subjects=(ema,),
-    mutants=(
-        Mutant("the past and the present change places", "ema_update",
-               "torch._foreach_lerp(list(theta_bar), theta, 1 - decay)",
-               "torch._foreach_lerp(list(theta_bar), theta, decay)"),
-        Mutant("the weights as they are", "ema_update",
-               "torch._foreach_lerp(list(theta_bar), theta, 1 - decay)", "theta"),
-        Mutant("it begins with zero", "EMA.__init__",
-               "p.detach().clone()", "0 * p.detach()"),
-        Mutant("it is the parameters themselves", "EMA.__init__",
-               "p.detach().clone()", "p.detach()"),
-    ),
-)  # fmt: skip
-def average() -> float:
-    """From 0 on a constant 1; and as a sum over all steps, weights changed in place."""
-    decay, n = 0.9, 37
-    kept = ema.EMA([("w", torch.zeros(3, dtype=torch.float64))], decay)
-    constant = []
-    for step in range(1, n + 1):
-        kept.update([("w", torch.ones(3, dtype=torch.float64))])
-        constant.append((kept.average["w"] - (1 - decay**step)).abs().max())
-    (steps,) = normal(0, (n + 1, 5))
-    weights = steps[0].clone()
-    kept = ema.EMA([("w", weights)], decay)
-    for step in steps[1:]:
-        weights.copy_(step)
-        kept.update([("w", weights)])
-    expected = decay**n * steps[0]
-    for k in range(1, n + 1):
-        expected = expected + (1 - decay) * decay ** (n - k) * steps[k]
-    return largest([*constant, relative(kept.average["w"], expected)])

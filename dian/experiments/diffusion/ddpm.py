@@ -31,7 +31,7 @@ from dian.experiments.diffusion.samplers import SHOWN, Sampler
 from dian.runs.experiment import Experiment, Job, Outcome
 from dian.training.augmentation import random_horizontal_flip
 from dian.training.loop import OPTIMIZERS, Training
-from dian.training.schedules import SCHEDULES
+from dian.training.schedules import SCHEDULES, linear_warm_up
 
 
 @dataclass(frozen=True)
@@ -245,15 +245,7 @@ def warmup_schedule(settings: Settings, n_samples: int) -> Callable[[float], flo
     [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
     n_step = settings.epochs * math.ceil(n_samples / settings.batch_size)
-    factor = SCHEDULES[settings.schedule]
-
-    def at(progress: float) -> float:
-        if not settings.warm_up:
-            return factor(progress)
-        done = round(progress * n_step)
-        return factor(progress) * min(1.0, (done + 1) / settings.warm_up)
-
-    return at
+    return linear_warm_up(SCHEDULES[settings.schedule], settings.warm_up, n_step)
 
 
 def smoke_settings(settings: Settings, data: Data) -> tuple[Settings, Data]:

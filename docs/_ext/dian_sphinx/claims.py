@@ -21,12 +21,13 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from dian.claims import KINDS
 from dian.claims import cache as kept_results
 from dian_sphinx import records
+from dian_sphinx.equations import find_equation
 from dian_sphinx.records import row
 
 log = logging.getLogger(__name__)
-PAGE = "verification"  # the page with the directive
 DEFINITION = "def-"
-CHAPTERS = "RPAD"  # how the names of claims begin, in the order of the chapters
+CHAPTERS = {"rnn": "R", "positions": "P", "attention": "A", "diffusion": "D"}
+"""The letter with which the IDs of a chapter's claims begin."""
 
 
 def results_file(app: Sphinx) -> Path:
@@ -57,16 +58,15 @@ def claims_of(env: BuildEnvironment, label: str) -> list[dict]:
 
 
 def add_badges(app: Sphinx, doctree: nodes.document) -> None:
-    """Put a line of text with a link under every numbered equation of a page."""
+    """Put a link to its claims under every numbered equation that states something."""
     for equation in list(doctree.findall(nodes.math_block)):
         label = equation.get("label")
         if not label:
             continue
         badge = nodes.paragraph(classes=["claim-badge"])
-        if label.startswith(DEFINITION):
-            badge += nodes.Text("Definition")
         for one in claims_of(app.env, label):
             badge += _link(app, f"claim-{one['id']}", _summary(one))
+            badge += nodes.Text(" ")
         if badge.children:
             index = equation.parent.index(equation)
             equation.parent.insert(index + 1, badge)
@@ -83,11 +83,8 @@ def reread_badges(app: Sphinx, env, added, changed, removed) -> set[str]:
 
 
 def _summary(one: dict) -> str:
-    """Say what a check found; only a claim that passed says that it holds."""
-    if not one["passed"]:
-        return f"✗ {one['id']} does not hold"
-    allowed = f"{_number(one['tolerance'])} allowed"
-    return f"✓ {one['id']} holds: residual {_number(one['residual'])}, {allowed}"
+    """Return the ID of a claim, with a tick only if it passed."""
+    return f"✓ {one['id']}" if one["passed"] else f"✗ {one['id']} does not hold"
 
 
 def _number(residual: float) -> str:
@@ -136,35 +133,64 @@ def write_numbers(app: Sphinx, exception: Exception | None) -> None:
     labels = {}
     for label, (page, _) in app.env.domains.math_domain.equations.items():
         numbers = app.env.toc_fignumbers.get(page, {}).get("displaymath", {})
-        for number in numbers.get(nodes.make_id(f"equation-{label}"), ()):
-            labels[number] = label
+        if number := numbers.get(nodes.make_id(f"equation-{label}")):
+            labels[".".join(map(str, number))] = label
     file = results_file(app).with_name("equations.json")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(labels, indent=1, sort_keys=True), encoding="utf-8")
 
 
+class claimed_equation(nodes.General, nodes.Element):
+    """A placeholder for an equation of any page until all pages are read."""
+
+
 class Claims(SphinxDirective):
-    """All claims: what holds, how it was checked, and which mutants were killed."""
+    """The table of all claims, or a section on each claim of a chapter."""
+
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return the table, and a section for each claim."""
+        """Return the table, or the sections of the chapter in the argument."""
         self.env.note_dependency(self.env.claims_file)
         claims = sorted(self.env.claims.values(), key=_place)
-        return [
-            *self.parse_text_to_nodes("\n".join(_overview(claims))),
-            *map(self.section, claims),
-        ]
+        if not self.arguments:
+            return self.parse_text_to_nodes("\n".join(_overview(claims)))
+        letter = CHAPTERS[self.arguments[0]]
+        return [self.section(one) for one in claims if one["id"].startswith(letter)]
 
     def section(self, one: dict) -> nodes.section:
-        """Tell all of one claim."""
+        """Return the equations, the check, the result and the mutants of a claim."""
         title = nodes.title("", f"{one['id']} · {one['title']}")
         section = nodes.section("", title, names=[f"claim-{one['id']}".lower()])
+        section += self.parse_text_to_nodes(one["statement"])
+        section += [claimed_equation(label=label) for label in one["equations"]]
         section += self.parse_text_to_nodes("\n".join(_details(one)))
         self.state.document.note_explicit_target(section)
-        # The search looks into the index: whoever types R1 gets to this section.
+        # The search looks into the index: a query for R1 leads to this section.
         entry = ("single", one["id"], section["ids"][0], "main", None)
         section.insert(1, addnodes.index(entries=[entry]))
         return section
+
+
+def show_equations(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Replace each placeholder by the equation, with a link to where it is derived."""
+    labels = app.env.domains.math_domain.equations
+    for node in list(doctree.findall(claimed_equation)):
+        page, _ = labels.get(node["label"], (None, 0))
+        id_ = nodes.make_id(f"equation-{node['label']}")
+        found = find_equation(app.env, id_)
+        if page is None or found is None:
+            node.parent.remove(node)  # check_labels warns of it
+            continue
+        _, number, tex = found
+        refuri = f"{app.builder.get_relative_uri(docname, page)}#{id_}"
+        line = nodes.paragraph(classes=["claimed"])
+        line += nodes.Text("Equation ")
+        link = nodes.reference("", f"({number})", internal=True, refuri=refuri)
+        line += [link, nodes.Text(":")]
+        formula = nodes.math_block(tex, tex, number=None, docname=docname)
+        formula["no-wrap"] = False
+        node.replace_self([line, formula])
 
 
 class definition_count(nodes.General, nodes.Inline, nodes.Element):
@@ -228,14 +254,15 @@ def counts(env: BuildEnvironment) -> dict[str, int]:
 
 
 def _place(one: dict) -> tuple[int, int, str]:
-    """Where a claim stands: by chapter, and by number in it.
+    """Return the place of a claim: by chapter, and by number in it.
 
     >>> ids = ["D1", "R13", "R8a", "R8", "R2"]
     >>> [one["id"] for one in sorted(({"id": id_} for id_ in ids), key=_place)]
     ['R2', 'R8', 'R8a', 'R13', 'D1']
     """
     number = re.search(r"\d+", one["id"])
-    return CHAPTERS.find(one["id"][0]), int(number[0]), one["id"]
+    letters = "".join(CHAPTERS.values())
+    return letters.find(one["id"][0]), int(number[0]), one["id"]
 
 
 def _overview(claims: list[dict]) -> list[str]:
@@ -277,9 +304,6 @@ def _count(kind: str, claims: list[dict]) -> int:
 def _details(one: dict) -> list[str]:
     found = _number(one["residual"]) if one["passed"] else f"✗ {one['error']}"
     return [
-        one["statement"],
-        "",
-        f"- Equations: {', '.join(f'{{eq}}`{label}`' for label in one['equations'])}",
         f"- Source: {one['source']}",
         f"- Assumptions: {one['assumptions']}",
         f"- Residual: {found}, allowed {_number(one['tolerance'])}",
@@ -291,7 +315,7 @@ def _details(one: dict) -> list[str]:
         "```",
         ":::",
         "",
-        row(("Planted bug", "In place of", "stands", "Caught")),
+        row(("Mutant", "Original code", "Mutated code", "Killed by")),
         row("---" for _ in range(4)),
         *(
             row([m["what"], code_cell(m["old"]), code_cell(m["new"]), m["by"]])
@@ -315,7 +339,9 @@ def connect(app: Sphinx) -> None:
     # After Sphinx itself has numbered the equations, which is at priority 500.
     app.connect("env-get-updated", write_renumbered, priority=900)
     app.connect("build-finished", write_numbers)
+    app.connect("doctree-resolved", show_equations)
     app.connect("doctree-resolved", count_definitions)
+    app.add_node(claimed_equation)
     app.add_node(definition_count)
     app.add_role("definitions", definition_count_role)
     app.add_role("count", Count())

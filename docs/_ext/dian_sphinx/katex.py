@@ -110,7 +110,9 @@ def _node() -> str:
 # --- On the pages ---------------------------------------------------------------------
 
 
-def typeset(builder: Builder, tex: str, *, display: bool, location: nodes.Node) -> str:
+def typeset(
+    builder: Builder, tex: str, *, display: bool, location: nodes.Node | None
+) -> str:
     """Return the formula as HTML, or as code after a warning if it is not valid TeX."""
     answer = _answer(_package(builder), _macro_file(builder), tex, display)
     if "error" in answer:
@@ -147,18 +149,22 @@ def visit_math(self, node: nodes.math) -> None:
     raise nodes.SkipNode
 
 
+def displayed(builder: Builder, tex: str, location: nodes.Node | None = None) -> str:
+    """Return a displayed formula as HTML; one of several lines is aligned."""
+    if r"\\" in tex and r"\begin" not in tex:
+        tex = rf"\begin{{split}}{tex}\end{{split}}"
+    return typeset(builder, tex, display=True, location=location)
+
+
 def visit_math_block(self, node: nodes.math_block) -> None:
     """Write a displayed formula, with its number and a link to itself."""
-    tex = node.astext()
-    if not node.get("no-wrap") and r"\\" in tex and r"\begin" not in tex:
-        tex = rf"\begin{{split}}{tex}\end{{split}}"
     self.body.append(self.starttag(node, "div", CLASS="math notranslate"))
     if node["number"]:
         number = get_node_equation_number(self, node)
         self.body.append(f'<span class="eqno">({number})')
         self.add_permalink_ref(node, _("Link to this equation"))
         self.body.append("</span>")
-    formula = typeset(self.builder, tex, display=True, location=node)
+    formula = displayed(self.builder, node.astext(), node)
     # A wide formula scrolls by itself, and the keyboard reaches it.
     self.body.append(f'<div class="math-scroll" tabindex="0">{formula}</div></div>\n')
     raise nodes.SkipNode

@@ -30,7 +30,7 @@ ELSEWHERE = {
 }
 WIDTHS = {  # of the columns of tables, by the head of the first
     "Claim": (7, 30, 14, 12, 11, 16, 10),
-    "Planted bug": (21, 31, 30, 18),
+    "Mutant": (21, 31, 30, 18),
     "Run": (22, 30, 14, 9, 12, 13),
     "Work": (23, 26, 10, 10, 15, 9, 7),
 }

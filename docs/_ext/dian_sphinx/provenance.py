@@ -2,13 +2,15 @@
 
 The directive ``provenance`` names a record; ``live`` states that the figure was
 computed while the page was built. A gallery page that loads a record needs one of them
-under every figure; on a page that loads none, ``live`` is added automatically.
+under every figure; on a page that loads none, ``live`` is added automatically. Several
+lines in a row become one that unfolds.
 
 The directive ``picture`` shows a figure of the gallery on another page, with its
 alternative text and its origin.
 """
 
 import re
+from itertools import takewhile
 from pathlib import Path
 
 from docutils import nodes
@@ -31,7 +33,7 @@ RECORD = re.compile(r"^\.\. provenance:: (\S+)$", re.MULTILINE)
 
 
 class Provenance(SphinxDirective):
-    """Device, date, commit, seeds, seconds and command of a record."""
+    """The name, the seeds and the date of a record, with a link to all of it."""
 
     required_arguments = 1
 
@@ -45,13 +47,48 @@ class Provenance(SphinxDirective):
             return []
         depend_on(self.env, name)
         line = nodes.paragraph(classes=["provenance"], record=name)
-        line += marked(record.provenance, record.command)
-        if records.PAGE in self.env.found_docs:
-            line += nodes.Text(" (")
-            line += link_to(name)
-            line += nodes.Text(")")
+        listed = records.PAGE in self.env.found_docs
+        line += nodes.Text("Recorded run ")
+        line += link_to(name, name) if listed else nodes.Text(name)
+        count = len(record.seeds)
+        seeds = f"{count} seeds" if count > 1 else "a single seed"
+        line += nodes.Text(f", {seeds}, {record.started[:10]}.")
         self.set_source_info(line)
         return [line]
+
+
+class folded(nodes.General, nodes.Element):
+    """Several lines of provenance, of which a page shows the number until unfolded."""
+
+
+def visit_folded(self, node: folded) -> None:
+    """Open the element, with the number of runs as its summary."""
+    self.body.append(
+        f"<details class='provenance'><summary>{node['summary']}</summary>"
+    )
+
+
+def depart_folded(self, node: folded) -> None:
+    """Close the element."""
+    self.body.append("</details>")
+
+
+def fold(app: Sphinx, doctree: nodes.document) -> None:
+    """Put consecutive lines of provenance into one element."""
+    for first in list(doctree.findall(_names_record)):
+        siblings = first.parent[first.parent.index(first) :]
+        lines = list(takewhile(_names_record, siblings))
+        if len(lines) < 2 or isinstance(first.parent, folded):
+            continue
+        box = folded("", summary=f"{len(lines)} recorded runs")
+        first.parent.insert(first.parent.index(first), box)
+        for line in lines:
+            line.parent.remove(line)
+            box += line
+
+
+def _names_record(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.paragraph) and "record" in node
 
 
 class Live(SphinxDirective):
@@ -67,16 +104,7 @@ def live_line() -> nodes.paragraph:
     return nodes.paragraph("", LIVE, classes=["provenance"])
 
 
-def marked(text: str, code: str) -> list[nodes.Node]:
-    """Turn a line that ends with some code into nodes.
-
-    >>> [node.tagname for node in marked("again: make html", "make html")]
-    ['#text', 'literal']
-    """
-    return [nodes.Text(text.removesuffix(code)), nodes.literal("", code)]
-
-
-def link_to(name: str, text: str = "about this run") -> addnodes.pending_xref:
+def link_to(name: str, text: str) -> addnodes.pending_xref:
     """Link to the record on the page that lists them all."""
     return addnodes.pending_xref(
         "",
@@ -230,4 +258,10 @@ def connect(app: Sphinx) -> None:
     app.add_directive("provenance", Provenance)
     app.add_directive("live", Live)
     app.add_directive("picture", Picture)
+    app.add_node(
+        folded,
+        html=(visit_folded, depart_folded),
+        latex=(lambda self, node: None, lambda self, node: None),
+    )
     app.connect("doctree-read", check_figures)
+    app.connect("doctree-read", fold, priority=600)  # after the check of each line

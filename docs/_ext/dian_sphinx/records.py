@@ -12,6 +12,7 @@ The directive ``runs`` lists every record.
 """
 
 import functools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +32,14 @@ log = logging.getLogger(__name__)
 FOLDER = RECORDED
 PAGE = "reproducing"  # the page that lists all runs
 
+MANY = 12  # metrics, beyond which their table is folded
+
 # A decimal number or a percentage. Whole numbers may be typed: "28 steps".
 TYPED_NUMBER = re.compile(r"\d*\.\d+|\d+\s?(?:%|per ?cent)")
 # Their content is code, a formula or the name of something.
 NOT_PROSE = (nodes.literal, nodes.math, nodes.reference, nodes.footnote_reference)
-HEAD = ("Run", "Device", "Date", "Seeds", "Seconds", "Fresh")
+HEAD = ("Run", "Result", "Seeds", "Time", "Date", "Up to date")
+METRICS = ("Metric", "Mean", "Standard deviation", "Minimum", "Maximum")
 
 
 # --- Reading ------------------------------------------------------------------------
@@ -203,10 +207,11 @@ class Runs(SphinxDirective):
         return [*self.parse_text_to_nodes("\n".join(rows)), *map(self.section, every)]
 
     def section(self, record: Record) -> nodes.section:
-        """Return a section with the command, the settings and the environment."""
+        """Return a section with the results, the command and the settings."""
         title = nodes.title("", record.name)
         section = nodes.section("", title, names=[label(record.name)])
-        section += self.parse_text_to_nodes("\n".join(_details(record)))
+        lines = _details(record, Path(self.env.srcdir))
+        section += self.parse_text_to_nodes("\n".join(lines))
         self.state.document.note_explicit_target(section)
         return section
 
@@ -217,27 +222,80 @@ def row(cells) -> str:
 
 
 def _summary(record: Record) -> str:
-    # A stale record stops the build, but this page does not rely on that.
+    # An outdated record stops the build, but this page does not rely on that.
     reasons = stale(record)
     return row(
         [
             f"{{ref}}`{record.name} <{label(record.name)}>`",
-            record.device,
-            record.started[:10],
+            record.headline or "see below",
             str(len(record.seeds)),
-            f"{record.seconds:.0f}",
+            duration(record.seconds),
+            record.started[:10],
             f"no: {', '.join(reasons)}" if reasons else "yes",
         ]
     )
 
 
-def _details(record: Record) -> list[str]:
+def duration(seconds: float) -> str:
+    """Write a time in the unit that suits it.
+
+    >>> duration(49.6), duration(400), duration(9000)
+    ('50 s', '6.7 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
+
+
+def _details(record: Record, source: Path) -> list[str]:
+    curve = record.loss_curve()
+    return [
+        *_results(record),
+        *(
+            ["```{raw} html", f"<p>Training loss by epoch: {curve}</p>", "```"]
+            * bool(curve)
+        ),
+        *_use(record, source),
+        ":::{dropdown} Settings and environment",
+        *_settings(record),
+        ":::",
+    ]
+
+
+def _results(record: Record) -> list[str]:
+    """List the metrics, and their spread if there are several seeds."""
+    several = len(record.seeds) > 1
+    head = METRICS if several else ("Metric", "Value")
+    rows = []
+    for key, values in record.metrics.items():
+        spread = [values.std(ddof=1), values.min(), values.max()] if several else []
+        cells = (f"{value:.4g}" for value in [values.mean(), *spread])
+        rows.append(row([f"`{key}`", *cells]))
+    table = [row(head), row("---" for _ in head), *rows]
+    if len(rows) > MANY:
+        return [f":::{{dropdown}} {len(rows)} metrics", *table, ":::", ""]
+    return [*table, ""]
+
+
+def _use(record: Record, source: Path) -> list[str]:
+    """Show how to load the record, where its weights are, and how to train it again."""
+    lines = ["```python", f'record = dian.load("{record.name}")']
+    if record.replay:
+        lines += ["model = record.model()"]
+    lines += ["```", ""]
+    if "weights.safetensors" in record.content["files"]:
+        file = record.folder / "weights.safetensors"
+        size = f"{file.stat().st_size / 1e3:.0f} kB"
+        # A path that begins with / starts at the folder of the sources.
+        path = f"/{os.path.relpath(file, source)}"
+        lines += [f"{{download}}`The weights of the first seed <{path}>` ({size}).", ""]
+    return [*lines, "```console", f"$ {record.command}", "```", ""]
+
+
+def _settings(record: Record) -> list[str]:
     environment = record.content["environment"]
     return [
-        "```console",
-        f"$ {record.command}",
-        "```",
-        "",
         "| Setting | Value |",
         "|---|---|",
         *(row([f"`{k}`", formatted(v, "")]) for k, v in record.settings.items()),
@@ -245,9 +303,9 @@ def _details(record: Record) -> list[str]:
         row(["device", record.device]),
         row(["commit", f"`{record.commit}`"]),
         row(["started", record.started]),
-        row(["took", f"{record.seconds:.0f} s, all seeds together"]),
-        row(["with", "Python {python}, PyTorch {torch}".format(**environment)]),
-        row(["fresh", _why_fresh(record)]),
+        row(["duration", f"{duration(record.seconds)}, all seeds together"]),
+        row(["versions", "Python {python}, PyTorch {torch}".format(**environment)]),
+        row(["up to date", _why_fresh(record)]),
     ]
 
 

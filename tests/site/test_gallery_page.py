@@ -1,0 +1,87 @@
+"""A gallery page shows its argument first: code is folded, downloads are on top."""
+
+import re
+
+import pytest
+
+from dian_sphinx import gallery_page
+
+SETTINGS = {
+    "extensions": ["myst_nb"],
+    "html_theme": "basic",
+    "nb_execution_mode": "off",
+    "master_doc": "index",
+}
+DOWNLOADS = """
+.. only:: html
+
+  .. container:: sphx-glr-footer sphx-glr-footer-example
+
+    Download the notebook.
+"""
+POINTER = """
+.. only:: html
+
+    .. note::
+        :class: sphx-glr-download-link-note
+
+        Go to the end.
+"""
+
+
+def code(lines: int, language: str = "Python") -> str:
+    body = "\n".join(f"    x = {i}\n" for i in range(lines))
+    return f"\n.. code-block:: {language}\n\n{body}\n"
+
+
+@pytest.fixture
+def page(tmp_path, sphinx_build, extension_of):
+    """Build one page as sphinx-gallery writes it, and return its HTML or LaTeX."""
+
+    def build(text, form="html", folder="gallery"):
+        source = tmp_path / "docs"
+        (source / folder).mkdir(parents=True)
+        tree = f"Top\n===\n\n.. toctree::\n\n   {folder}/one\n"
+        (source / "index.rst").write_text(tree)
+        title = f"{POINTER}\nOne\n===\n\nThe question.\n{text}{DOWNLOADS}"
+        (source / folder / "one.rst").write_text(title)
+        ours = [*SETTINGS["extensions"], extension_of("gallery_page")]
+        settings = SETTINGS | {"extensions": ours}
+        assert sphinx_build(source, tmp_path / "out", settings, form) == ""
+        [found] = (tmp_path / "out").rglob("one.html" if form == "html" else "*.tex")
+        return found.read_text("utf-8")
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        (code(gallery_page.LONG), 0),
+        (code(gallery_page.LONG + 1), 1),
+        (code(gallery_page.LONG + 1, "none"), 0),
+        (code(gallery_page.LONG + 1) + code(2) + code(99), 2),
+    ],
+)
+def test_long_blocks_of_python_are_folded(page, text, folded):
+    html = page(text)
+    assert html.count('<details class="code">') == folded
+    sizes = re.findall("<summary>Code, (\\d+) lines</summary>", html)
+    assert all(int(size) > gallery_page.LONG for size in sizes)
+
+
+def test_the_downloads_are_below_the_title(page):
+    html = page(code(2))
+    places = [html.index(text) for text in ("<h1>", "notebook", "The question", "x")]
+    assert places[:3] == sorted(places[:3])
+    assert "Go to the end" not in html
+
+
+def test_code_on_other_pages_is_shown(page):
+    assert "<details" not in page(code(99), folder="chapters")
+
+
+def test_the_pdf_shows_all_code(page):
+    tex = page(code(30), form="latex")
+    assert "Code, 30 lines" not in tex
+    assert tex.count("n}{x}") + tex.count("{x}") >= 30
