@@ -96,6 +96,11 @@ def certify(
         What killed mutants before, which is tried first.
     jobs
         How many processes work side by side.
+
+    Raises
+    ------
+    DianError
+        If a check that killed a mutant also fails in such a process without one.
     """
     outcomes: Outcomes = {}
 
@@ -107,6 +112,12 @@ def certify(
 
         found = spread(one, mutants, jobs)
         outcomes.update(zip(mutants, _tracked(found, len(mutants)), strict=True))
+        names = {outcome.killer for outcome in outcomes.values()}
+        used = [check for check in checks if check.name in names]
+        unmutated = spread(lambda check: trial.first_killer(None, [check]), used, jobs)
+        if failed := [name for name in unmutated if name is not None]:
+            told = ", ".join(failed)
+            raise DianError(f"these fail although nothing is mutated: {told}")
 
     with_checks({mutant.module for mutant in mutants}, work)
     return outcomes

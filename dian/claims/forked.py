@@ -22,7 +22,7 @@ def spread(work: Callable[[Any], Any], items: Sequence[Any], jobs: int) -> Itera
     """
     _work["items"], _work["call"] = items.__getitem__, work
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=quiet) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_quiet) as pool:
         yield from pool.map(_call, range(len(items)))
 
 
@@ -30,7 +30,7 @@ def _call(index: int) -> Any:
     return _work["call"](_work["items"](index))
 
 
-def quiet() -> None:
+def _quiet() -> None:
     """Write to nowhere, whatever writes: there may be thousands of tracebacks."""
     with Path(os.devnull).open("w") as nowhere:
         for stream in (sys.stdout, sys.stderr):

@@ -4,6 +4,7 @@ import functools
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -135,21 +136,23 @@ class Trial:
         found = [t for t in found if self.known[t.name].executes(mutant)]
         return sorted(found, key=lambda test: files.index(test.source))
 
-    def first_killer(self, mutant: GenericMutant, checks: list[Check]) -> str | None:
+    def first_killer(
+        self, mutant: GenericMutant | None, checks: list[Check]
+    ) -> str | None:
         """Run some checks of a mutant, and return the name of the first that fails."""
         limits = [10 + 20 * self.known[check.name].seconds for check in checks]
         return first_killer(mutant, checks, limits)
 
 
 def first_killer(
-    mutant: GenericMutant, checks: Sequence[Check], limits: Sequence[float]
+    mutant: GenericMutant | None, checks: Sequence[Check], limits: Sequence[float]
 ) -> str | None:
     """Run checks of a mutant in a child process until one fails; return its name.
 
     Parameters
     ----------
     mutant
-        Is installed in the child process only.
+        Is installed in the child process only; None changes nothing.
     checks
         Claims and tests, in the order in which they run.
     limits
@@ -157,7 +160,7 @@ def first_killer(
     """
 
     def steps() -> Iterator[tuple[str, float]]:
-        with installed(mutant.load()):
+        with installed(mutant.load()) if mutant else nullcontext():
             following = [*checks[1:], None]
             for check, then, limit in zip(checks, following, limits, strict=True):
                 yield check.name, limit

@@ -69,6 +69,12 @@ def test_the_first_check_that_fails_or_raises_kills(text, killer, mutants, check
     assert all(check.passes() for check in checks)  # here nothing is mutated
 
 
+def test_a_check_that_fails_by_itself_is_found():
+    checks = [Check("good", lambda: True), Check("bad", lambda: False)]
+    assert first_killer(None, checks[:1], [60.0]) is None
+    assert first_killer(None, checks, [60.0] * 2) == "bad"
+
+
 def test_no_check_kills_nothing(mutants):
     assert first_killer(mutants["x + 1 -> x - 1"], [], []) is None
 
