@@ -75,10 +75,10 @@ class PytestCheck:
         return self.run(self.item, getattr(following, "item", None))
 
 
-def test_files(module: str) -> list[Path]:
+def files_of_tests(module: str) -> list[Path]:
     """Return the files with the tests of a module: its own, its doctests, the shared.
 
-    >>> [file.name for file in test_files("dian.rnn.recurrence")][:2]
+    >>> [file.name for file in files_of_tests("dian.rnn.recurrence")][:2]
     ['test_recurrence.py', 'recurrence.py']
     """
     _, chapter, name = module.split(".")
@@ -110,7 +110,7 @@ def with_checks(modules: Iterable[str], work: Callable[[list[Check]], None]) -> 
 
     if not (ROOT / "tests").is_dir():
         raise DianError(f"{ROOT}: the tests are in the repository, not in the package")
-    files = {str(file): None for module in modules for file in test_files(module)}
+    files = {str(file): None for module in modules for file in files_of_tests(module)}
     options = ["-o", "addopts=", "-c", str(ROOT / "pyproject.toml"), "-s"]
     options += ["-p", "no:terminal", "-p", "no:cacheprovider", "-m", "not slow"]
     options += ["--import-mode=importlib", "--doctest-modules"]

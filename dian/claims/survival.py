@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dian.claims.checks import Check, ClaimCheck, test_files
+from dian.claims.checks import Check, ClaimCheck, files_of_tests
 from dian.claims.forked import first_failure, spread
 from dian.claims.generic_mutants import GenericMutant
 from dian.claims.tracing import traced
@@ -131,7 +131,7 @@ class Trial:
 
     def tests_of(self, mutant: GenericMutant) -> list[Check]:
         """Return the tests of the module that execute the mutant, file by file."""
-        files = test_files(mutant.module)
+        files = files_of_tests(mutant.module)
         found = (t for t in self.tests if t.source in files)
         found = [t for t in found if self.known[t.name].executes(mutant)]
         return sorted(found, key=lambda test: files.index(test.source))

@@ -20,7 +20,7 @@ def test_a_function_that_nothing_covers_is_named_with_its_runs():
     coverage.require_covered({"one": {"f": good}})
 
 
-def test_a_planted_function_without_a_check_is_found(monkeypatch, tmp_path):
+def test_a_planted_function_without_a_check_is_found(monkeypatch):
     """What a run executes counts, whatever else is covered."""
     planted = "dian.rnn.recurrence.planted"
     real = coverage.killers()
@@ -36,7 +36,8 @@ def test_a_planted_function_without_a_check_is_found(monkeypatch, tmp_path):
         coverage.require_covered(found)
 
 
-def test_functions_of_a_replay(real_data, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_functions_of_a_replay(real_data):
     experiment = coverage.find(NAME)
     found = coverage._functions_of(experiment)
     assert {

@@ -85,7 +85,7 @@ def trace(*lines, seconds=0.0):
 
 @pytest.fixture
 def trial(checks, monkeypatch):
-    monkeypatch.setattr(survival, "test_files", lambda module: [checks[0].source])
+    monkeypatch.setattr(survival, "files_of_tests", lambda module: [checks[0].source])
     elsewhere = Check("elsewhere", lambda: False, Path("tests/test_other.py"))
     known = {"weak": trace(3), "strong": trace(3, seconds=2.0), "another": trace(3)}
     return Trial([*checks, elsewhere], known | {"elsewhere": trace(3)})
