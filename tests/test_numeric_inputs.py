@@ -20,7 +20,14 @@ import torch
 from torch import Tensor, nn
 
 import dian
-from dian.attention import blockwise, dot_product, multi_head, transformer
+from dian.attention import (
+    blockwise,
+    dot_product,
+    encoder_layer,
+    layer_norm,
+    multi_head,
+    transformer,
+)
 from dian.diffusion import (
     ema,
     feature_network,
@@ -81,6 +88,23 @@ def lstm(r):
 def projections(r):
     W, b = (r(8, 8) / 3 for _ in range(4)), (r(8) for _ in range(4))
     return multi_head.Projections(*W, *b)
+
+
+def normalized(r):
+    return layer_norm.Normalized(r(r.n, 5, 8), r.fraction(r.n, 5, 1))
+
+
+def attended(r):
+    of_heads = (r(r.n, 2, 5, 4) for _ in range(3))
+    return multi_head.Intermediates(
+        *of_heads, r(r.n, 2, 5, 5).softmax(-1), r(r.n, 5, 8)
+    )
+
+
+def encoder_weights(r):
+    feed_forward = r(8, 6) / 3, r(6), r(6, 8) / 3, r(8)
+    norms = (r(8) for _ in range(4))
+    return encoder_layer.EncoderLayerWeights(projections(r), *norms, *feed_forward)
 
 
 def mixture_at(r):
@@ -188,14 +212,14 @@ EXAMPLES = {
         r.fraction(4, r.n, 5),
         r(5, 5),
     ),
-    "rnn.vanishing.gradient_terms": lambda r: (
+    "rnn.truncated.gradient_terms": lambda r: (
         r(r.n, 5),
         r.fraction(4, r.n, 5),
         r(5, r.n, 5),
         r(5, 5),
     ),
     "rnn.vanishing.lag_bounds": lambda r: (r.fraction(r.n, 5), r(5, 5), 1.0),
-    "rnn.vanishing.truncation_bound": lambda r: (
+    "rnn.truncated.truncation_bound": lambda r: (
         r(r.n, 5),
         r(6, r.n, 5),
         r(5, 5),
@@ -260,6 +284,37 @@ EXAMPLES = {
     ),
     "attention.dot_product.fused_attention": heads,
     "attention.dot_product.share_axes": heads,
+    "attention.encoder_layer.encoder_layer": lambda r: (
+        r(r.n, 5, 8),
+        encoder_weights(r),
+        2,
+    ),
+    "attention.encoder_layer.encoder_layer_backward": lambda r: (
+        r(r.n, 5, 8),
+        encoder_weights(r),
+        encoder_layer.EncoderIntermediates(
+            normalized(r),
+            r(r.n, 5, 8),
+            attended(r),
+            normalized(r),
+            r(r.n, 5, 8),
+            r(r.n, 5, 6),
+        ),
+    ),
+    "attention.language_model.next_token_pairs": lambda r: (
+        torch.arange(4 * r.n).view(r.n, 4),
+    ),
+    "attention.language_model.token_nll": lambda r: (
+        r(r.n, 3, 4),
+        r.classes(4)[:, None].expand(-1, 3),
+    ),
+    "attention.language_model.perplexity": lambda r: (r.fraction(r.n, 4),),
+    "attention.layer_norm.layer_norm": lambda r: (r(r.n, 5, 8), r(8), r(8)),
+    "attention.layer_norm.layer_norm_backward": lambda r: (
+        r(r.n, 5, 8),
+        r(8),
+        normalized(r),
+    ),
     "attention.masks.causal_mask": lambda r: (3, 5),
     "attention.masks.padding_mask": lambda r: (r.steps(), 9),
     "attention.multi_head.split_heads": lambda r: (r(r.n, 5, 8), 2),
@@ -537,6 +592,10 @@ NOT_NUMERIC = {
     "broadcast_from_rank0": "processes",
     "shard_indices": "processes",
     "data_parallel": "processes",
+    "count_flops": "a measurement",
+    "saved_bytes": "a measurement",
+    "depends_on": "a measurement",
+    "sample_tokens": "draws from a network",
     "fit": "the loop has tests of its own",
     "Training": "the loop has tests of its own",
     "ResBlock": "a part of the U-Net",
@@ -555,6 +614,7 @@ RANDOM = {
 UNREAD = {
     *(name for name in EXAMPLES if name.startswith("rnn.initialization.")),
     "attention.blockwise.empty_state",
+    "attention.encoder_layer.encoder_layer_backward",  # of the forward biases
     "attention.multi_head.multi_head_backward",  # of the forward biases
     "diffusion.gaussian_mixture.noised",  # of the weights
     "diffusion.gaussian_mixture.optimal_denoiser",  # of the other timesteps

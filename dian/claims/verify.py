@@ -110,7 +110,7 @@ def find(names: Iterable[str]) -> list[Claim]:
     for name in names:
         numbered = re.fullmatch(r"\(?(\d+(?:\.\d+)?)\)?", name)
         label = _label(numbered[1]) if numbered else name
-        if label.startswith("def-"):
+        if label.startswith("def-") and label not in by_name:
             raise DianError(f"equation {label} is a definition, which needs no claim")
         titled = [c for c in known.values() if label.lower() in c.title.lower()]
         if label not in by_name and not titled:

@@ -324,9 +324,9 @@ def test_the_command_line_tells_all_as_json():
 
 
 def test_an_unknown_claim_lists_the_nearest():
-    done = verify("R22")
+    done = verify("R222")
     assert done.returncode == 1
-    assert done.stderr.startswith("dian: no claim 'R22'; nearest: R2")
+    assert done.stderr.startswith("dian: no claim 'R222'; nearest: R22")
 
 
 @pytest.mark.parametrize(

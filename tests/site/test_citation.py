@@ -26,6 +26,8 @@ ALLOWED = {
 WITHOUT = {
     "glorot2010understanding": "https://proceedings.mlr.press/",
     "zalando2017readme": "https://github.com/zalandoresearch/fashion-mnist",
+    "bengio2003neural": "https://www.jmlr.org/",
+    "jozefowicz2015empirical": "https://proceedings.mlr.press/",
 }
 
 
