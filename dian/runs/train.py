@@ -243,7 +243,7 @@ def revalidate(
     record = load(name, folder)
     if not record.replay:
         raise DianError(
-            f"record {name}: it holds no run that can be replayed; run: "
+            f"record {name}: it holds times, which cannot be replayed; run: "
             f"{record.command}"
         )
     module = find(name).module  # an experiment may have moved
