@@ -100,7 +100,7 @@ def functions_at(lines: Lines) -> list[str]:
         for name, node in definitions(ast.parse(path.read_text("utf-8"))):
             first = min(n.lineno for n in [node, *getattr(node, "decorator_list", ())])
             inside = any(first <= line <= node.end_lineno for line in executed)
-            if inside and not ARGUMENT_CHECK.match(name):
+            if inside and not ARGUMENT_CHECK.match(name.rpartition(".")[2]):
                 found.append(f"{module}.{name}")
     return found
 
