@@ -32,7 +32,7 @@ async () => {
     // numbered equations that no link leads to
     unlinked: all(".eqno").filter((e) => {
       const link = e.querySelector("a.headerlink")?.getAttribute("href");
-      return !/^\(\d+\)/.test(e.textContent) || !link || !document.querySelector(link);
+      return !/^\((\d+\.)?\d+\)/.test(e.textContent) || !link || !document.querySelector(link);
     }).map(start),
     // the page and all that came with it, in bytes as they were sent
     sent: ["navigation", "resource"].flatMap((kind) =>
