@@ -109,7 +109,6 @@ html_sidebars = {
 html_theme_options = {
     "extra_footer": f"<p>{project} {release}</p>",
     "navbar_persistent": [],
-    "article_header_start": ["toggle-primary-sidebar.html", "breadcrumbs.html"],
     "primary_sidebar_end": [],
     "use_download_button": False,
     "show_toc_level": 2,
