@@ -257,9 +257,9 @@ def gru_forward(
 
     .. math::
 
-        r_t, z_t = \sigma(\cdot), \qquad
-        n_t = \tanh\big(X_t W_{xn} + b_{xn} + r_t \odot (H_{t-1} W_{hn} + b_{hn})\big),
-        \qquad H_t = z_t \odot H_{t-1} + (1 - z_t) \odot n_t,
+        r_t, z_t &= \sigma(\cdot), \\
+        n_t &= \tanh\big(X_t W_{xn} + b_{xn} + r_t \odot (H_{t-1} W_{hn} + b_{hn})\big), \\
+        H_t &= z_t \odot H_{t-1} + (1 - z_t) \odot n_t,
 
     where each :math:`\cdot` is the part of
     :math:`X_t W_{xh} + b_x + H_{t-1} W_{hh} + b_h` that belongs to the gate.

@@ -188,6 +188,8 @@ def show_equations(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         line = nodes.paragraph(classes=["claimed"])
         line += nodes.Text("Equation ")
         link = nodes.reference("", f"({number})", internal=True, refuri=refuri)
+        if app.builder.format == "latex":  # which names the labels of equations itself
+            link = nodes.Text(f"({number})")
         line += [link, nodes.Text(":")]
         formula = nodes.math_block(tex, tex, number=None, docname=docname)
         formula["no-wrap"] = False
@@ -322,7 +324,7 @@ def _details(one: dict) -> list[str]:
         row(("Mutant", "Original code", "Mutated code", "Killed by")),
         row("---" for _ in range(4)),
         *(
-            row([m["what"], code_cell(m["old"]), code_cell(m["new"]), m["by"]])
+            row([m["what"], code_cell(m["old"]), code_cell(m["new"]), _short(m["by"])])
             for m in one["mutants"]
         ),
     ]
@@ -332,6 +334,15 @@ def code_cell(text: str) -> str:
     """Write code in a cell of a table; nothing in it may end the cell."""
     line = " ".join(text.split()).replace("|", r"\|")
     return f"`{line}`" if line else "nothing"
+
+
+def _short(message: str) -> str:
+    """Round the numbers in a message, which would be wider than a column of the PDF.
+
+    >>> _short("got -0.26560758379569394 to 2.4283953519166346e-06")
+    'got -0.2656 to 2.4284e-06'
+    """
+    return re.sub(r"\d+\.\d{5,}", lambda number: f"{float(number[0]):.4f}", message)
 
 
 def connect(app: Sphinx) -> None:
