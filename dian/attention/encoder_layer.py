@@ -67,8 +67,8 @@ def encoder_layer(
 
     .. math::
 
-        U_1 &= \operatorname{LN}_1(X), & Y &= X + \operatorname{MHA}(U_1), \\
-        U_2 &= \operatorname{LN}_2(Y), & F &= \max(0, U_2 W_1 + b_1), \\
+        U_1 &= \operatorname{LN}_1(X), \qquad Y = X + \operatorname{MHA}(U_1), \\
+        U_2 &= \operatorname{LN}_2(Y), \qquad F = \max(0, U_2 W_1 + b_1), \\
         Z &= Y + F W_2 + b_2
 
     Parameters

@@ -258,7 +258,8 @@ def gru_forward(
     .. math::
 
         r_t, z_t &= \sigma(\cdot), \\
-        n_t &= \tanh\big(X_t W_{xn} + b_{xn} + r_t \odot (H_{t-1} W_{hn} + b_{hn})\big), \\
+        n_t &= \tanh\big(X_t W_{xn} + b_{xn}
+        + r_t \odot (H_{t-1} W_{hn} + b_{hn})\big), \\
         H_t &= z_t \odot H_{t-1} + (1 - z_t) \odot n_t,
 
     where each :math:`\cdot` is the part of
