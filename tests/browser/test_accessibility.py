@@ -125,6 +125,7 @@ def test_the_keyboard_scrolls_an_equation_and_code(opened, origin):
         tab.goto(f"{origin}/gallery/1_rnn/plot_2_bptt.html")
         # those further down, too, which are not laid out before they are in view
         tab.add_style_tag(content=".math-scroll { content-visibility: visible }")
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         for kind in (".math-scroll", "div.highlight pre"):
             wide = tab.evaluate_handle(
                 """kind => [...document.querySelectorAll(`main ${kind}`)]
