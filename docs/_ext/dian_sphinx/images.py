@@ -166,7 +166,7 @@ def copy_forms(app: Sphinx, exception: Exception | None) -> None:
 
 def add_forms(app: Sphinx, pagename, templatename, context, doctree) -> None:
     """Add the dark form and the link to the SVG file to each image of the gallery."""
-    if app.builder.format != "html" or "body" not in context:
+    if app.builder.format != "html" or "/sphx_glr_" not in context.get("body", ""):
         return
     made = {
         file.stem

@@ -58,7 +58,9 @@ def terms(app: Sphinx) -> dict[str, str]:
     if not hasattr(app, "glossary_previews"):
         app.glossary_previews = {}
         if GLOSSARY in app.env.found_docs:
-            doctree = app.env.get_and_resolve_doctree(GLOSSARY, app.builder)
+            doctree = app.env.get_and_resolve_doctree(
+                GLOSSARY, app.builder, tags=app.tags
+            )
             for item in doctree.findall(nodes.definition_list_item):
                 html = app.builder.render_partial(item)["fragment"]
                 for term in item.findall(nodes.term):
@@ -67,6 +69,20 @@ def terms(app: Sphinx) -> dict[str, str]:
     return app.glossary_previews
 
 
+def rewrite_changed(app: Sphinx, env: BuildEnvironment) -> set[str]:
+    """Write all pages again when the content of a preview has changed.
+
+    Sphinx writes again only the page on which an equation or a term was changed. Any
+    other page may hold a copy of it, and the pages of claims do.
+    """
+    glossary = GLOSSARY in env.found_docs and env.get_doctree(GLOSSARY).astext()
+    titles = {name: one["title"] for name, one in claims_by_anchor(env).items()}
+    now = dict(getattr(env, "equation_tex", {})), titles, glossary
+    before, env.preview_contents = getattr(env, "preview_contents", now), now
+    return set() if before == now else set(env.found_docs)
+
+
 def connect(app: Sphinx) -> None:
     """Embed previews as the pages are written."""
+    app.connect("env-get-updated", rewrite_changed)
     app.connect("html-page-context", add_previews, priority=910)  # after html.mend_page
