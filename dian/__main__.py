@@ -271,7 +271,7 @@ def verify(
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Claims (R5), chapters (rnn) equations (eq-mask, 1.17). Default: all."
+            help="Claims (R5), chapters (rnn), equations (eq-mask, 1.17). Default: all."
         ),
     ] = None,
     mutants: _flag("mutants", "Run the mutants, too.") = False,

@@ -16,7 +16,7 @@ import random
 import sys
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from os import cpu_count
 from pathlib import Path
@@ -114,13 +114,30 @@ def certify(
         outcomes.update(zip(mutants, _tracked(found, len(mutants)), strict=True))
         names = {outcome.killer for outcome in outcomes.values()}
         used = [check for check in checks if check.name in names]
-        unmutated = spread(lambda check: trial.first_killer(None, [check]), used, jobs)
-        if failed := [name for name in unmutated if name is not None]:
-            told = ", ".join(failed)
-            raise DianError(f"these fail although nothing is mutated: {told}")
+        require_passing(used, lambda check: trial.first_killer(None, [check]), jobs)
 
     with_checks({mutant.module for mutant in mutants}, work)
     return outcomes
+
+
+def require_passing(
+    checks: Sequence[Check], failure: Callable[[Check], str | None], jobs: int
+) -> None:
+    """Refuse checks that fail without a mutant: they would kill every mutant.
+
+    Parameters
+    ----------
+    checks
+        Those that killed a mutant.
+    failure
+        Runs a check of the code as it is, and returns its name if it fails.
+    jobs
+        How many processes work side by side.
+    """
+    found = spread(failure, checks, jobs)
+    if failed := [name for name in found if name is not None]:
+        told = ", ".join(failed)
+        raise DianError(f"these fail although nothing is mutated: {told}")
 
 
 def confirm(
@@ -138,6 +155,10 @@ def confirm(
 
         found = _tracked(spread(survives, mutants, jobs), len(mutants))
         remaining.extend(m for m, s in zip(mutants, found, strict=True) if s)
+        killed = set(map(str, mutants)) - set(map(str, remaining))
+        names = {hints[mutant] for mutant in killed}
+        used = [check for check in checks if check.name in names]
+        require_passing(used, lambda check: first_killer(None, [check], [60]), jobs)
 
     with_checks({mutant.module for mutant in mutants}, work)
     return remaining
@@ -304,7 +325,7 @@ def run_all(
     Raises
     ------
     DianError
-        If a survivor has no reason, or a reason has no survivor.
+        If a survivor has no reason, a reason no survivor, or too few are killed.
     """
     started, commit = datetime.now(UTC), commit or git_commit()
     hints = known_killers()
@@ -318,7 +339,15 @@ def run_all(
         return
     if old := outdated(outcomes):
         raise DianError(f"{REASONS.name}: no such survivor: {'; '.join(old)}")
+    _require_goals(metrics(outcomes))
     Console().print(f"written to {write(outcomes, started, folder, commit).folder}")
+
+
+def _require_goals(numbers: Mapping[str, list[float]]) -> None:
+    for key, goal in (("killed", GOAL), ("killed-by-claims", GOAL_OF_CLAIMS)):
+        [value] = numbers.get(f"all/{key}", [0.0])
+        if value < goal:
+            raise DianError(f"all/{key} is {value:.1%}; a certificate needs {goal:.0%}")
 
 
 def _require_reasons(survivors: Iterable[GenericMutant]) -> None:

@@ -1,7 +1,7 @@
 r"""Gated recurrent networks: LSTM and GRU, written for reading.
 
 Axis names: ``time``, ``batch``, ``d`` and ``h`` as in :mod:`dian.rnn.recurrence`;
-``gates`` are the pre-activations of all gates side by side: :math:`4h` for the LSTM, in
+``gates`` is the axis of all gates side by side: :math:`4h` for the LSTM, in
 the order input, forget, candidate, output (:math:`i, f, g, o`), and :math:`3h` for the
 GRU, in the order reset, update, candidate (:math:`r, z, n`). These are the orders of
 :class:`torch.nn.LSTM` and :class:`torch.nn.GRU`, whose weights are transposed and which

@@ -64,7 +64,7 @@ def gradient_terms(
 @widened
 def truncation_bound(
     grad_last_state: Float[Tensor, "batch h"],
-    H: Float[Tensor, "lag batch h"],
+    H: Float[Tensor, "states batch h"],
     W_hh: Float[Tensor, "h h"],
     K: int,
     max_slope: float,

@@ -26,7 +26,9 @@
     if (embedded) return embedded.cloneNode(true);
     const here = link.pathname === location.pathname && document.getElementById(id);
     if (!here) return null;
-    const copy = here.cloneNode(true);
+    // Of a section, such as that of a claim, its heading is enough.
+    const shown = here.tagName === "SECTION" ? here.querySelector("h1, h2, h3") : here;
+    const copy = shown.cloneNode(true);
     // A term is followed by its definition.
     const whole = document.createElement("div");
     whole.append(copy);
@@ -43,7 +45,7 @@
       part.removeAttribute("id"); // an ID is unique on a page
       part.removeAttribute("tabindex");
     }
-    found.querySelectorAll(".headerlink, .katex-mathml").forEach((part) => part.remove());
+    found.querySelectorAll(".headerlink").forEach((part) => part.remove());
     box.replaceChildren(found);
     box.hidden = false;
     shownFor = link;
@@ -67,7 +69,7 @@
     timer = setTimeout(action, DELAY);
   }
 
-  const linkOf = (event) => event.target.closest?.("main a[href*='#']");
+  const linkOf = (event) => event.target.closest?.("main article a.internal[href*='#']");
 
   addEventListener("DOMContentLoaded", () => {
     document.body.append(box);

@@ -16,10 +16,9 @@ var Scorer = {
   weights: [
     [/^(rnn|positions|attention|diffusion\w*)$/, 4],
     [/^gallery\/\d.*\/plot_/, 3],
-    [/^(installation|study|check|notation)$/, 2],
-    [/^glossary$/, 1],
+    [/^(installation|study|notation)$/, 2],
     [/^verification/, 0.5],
-    [/^(api|gallery|reproducing|benchmarks|references|changelog|errata|genindex)/, 0.2],
+    [/^(api|gallery|reproducing|benchmarks|references|changelog)/, 0.2],
   ],
 
   score(result) {

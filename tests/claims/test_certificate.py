@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from dian.claims import certificate
+from dian.claims.checks import ClaimCheck
 from dian.claims.generic_mutants import generic_mutants
 from dian.claims.survival import Outcome, modules
+from dian.claims.verify import claims
 from dian.errors import DianError
 from dian.runs.freshness import stale
 
@@ -48,6 +50,8 @@ def run(monkeypatch, tmp_path, table):
     """Run the certificate with these outcomes."""
     monkeypatch.setattr(certificate, "certify", lambda *_: OUTCOMES)
     monkeypatch.setattr(certificate, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(certificate, "GOAL", 0.75)
+    monkeypatch.setattr(certificate, "GOAL_OF_CLAIMS", 0.5)
 
     def run(rows, folder=tmp_path / "records"):
         table(rows)
@@ -86,6 +90,36 @@ def test_the_record_holds_the_killers_and_the_reasons(run, tmp_path):
     assert {"dian.claims.verify", "dian.training.schedules", "dian.training"} < set(
         record.content["key"]["modules"]
     )
+
+
+@pytest.mark.parametrize(
+    ("goal", "told"),
+    [
+        ("GOAL", "all/killed is 75.0%; a certificate needs 95%"),
+        ("GOAL_OF_CLAIMS", "all/killed-by-claims is 50.0%; a certificate needs 95%"),
+    ],
+)
+def test_too_few_killed_mutants_give_no_record(run, tmp_path, monkeypatch, goal, told):
+    monkeypatch.setattr(certificate, goal, 0.95)
+    with pytest.raises(DianError, match=told):
+        run(explained())
+    assert not (tmp_path / "records").exists()
+
+
+def test_a_check_that_always_fails_kills_nothing(monkeypatch):
+    """Neither in the whole run nor in a sample, which trusts the record."""
+    check = ClaimCheck(claims()["R17"])
+    monkeypatch.setattr(certificate, "with_checks", lambda _, work: work([check]))
+    monkeypatch.setattr(certificate, "spread", lambda call, some, _: map(call, some))
+    monkeypatch.setattr(certificate, "first_killer", lambda *_: "R17")
+    hints = {str(mutant): "R17" for mutant in MUTANTS}
+    with pytest.raises(DianError, match="fail although nothing is mutated: R17"):
+        certificate.confirm(MUTANTS, hints, 1)
+    fails = {None: None}  # without a mutant it passes now
+    monkeypatch.setattr(
+        certificate, "first_killer", lambda mutant, *_: fails.get(mutant, "R17")
+    )
+    assert certificate.confirm(MUTANTS, hints, 1) == []
 
 
 def test_the_counts():

@@ -114,6 +114,9 @@ class Site:
 @pytest.fixture
 def site(tmp_path, monkeypatch, extension_of):
     """A site with the parts that read records."""
-    made = Site(tmp_path, extension_of("records", "provenance", "benchmarks", "katex"))
+    made = Site(
+        tmp_path,
+        extension_of(*("folded", "records", "provenance", "benchmarks", "katex")),
+    )
     monkeypatch.setattr(records, "FOLDER", made.records)
     return made

@@ -17,7 +17,7 @@ SURVIVOR = MUTANTS[3]
 
 @pytest.fixture
 def site(site, monkeypatch, extension_of):
-    extension = extension_of("records", "provenance", "certificate", "katex")
+    extension = extension_of("folded", "records", "provenance", "certificate", "katex")
     site.settings["extensions"] = ["myst_nb", "sphinx_design", extension]
     site.settings["myst_enable_extensions"] = {"colon_fence", "dollarmath"}
     return site

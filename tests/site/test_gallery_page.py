@@ -45,7 +45,7 @@ def page(tmp_path, sphinx_build, extension_of):
         (source / "index.rst").write_text(tree)
         title = f"{POINTER}\nOne\n===\n\nThe question.\n{text}{DOWNLOADS}"
         (source / folder / "one.rst").write_text(title)
-        ours = [*SETTINGS["extensions"], extension_of("gallery_page")]
+        ours = [*SETTINGS["extensions"], extension_of("folded", "gallery_page")]
         settings = SETTINGS | {"extensions": ours}
         assert sphinx_build(source, tmp_path / "out", settings, form) == ""
         [found] = (tmp_path / "out").rglob("one.html" if form == "html" else "*.tex")

@@ -52,7 +52,7 @@ def build(tmp_path, monkeypatch, sphinx_build, extension_of):
     """Build some pages in a format; return the warnings and the folder."""
     shutil.copytree(records.FOLDER / NAME, tmp_path / "recorded" / NAME)
     monkeypatch.setattr(records, "FOLDER", tmp_path / "recorded")
-    ours = extension_of("records", "provenance", "gallery", "katex", "pdf")
+    ours = extension_of(*("folded", "records", "provenance", "gallery", "katex", "pdf"))
 
     def build(form="latex", front=FRONT, one="", two="", **settings):
         source, built = tmp_path / "docs", tmp_path / form

@@ -23,7 +23,7 @@ def test_provenance_is_one_line_with_the_name_of_the_run(site):
 def test_several_lines_in_a_row_are_folded(site):
     one = f"```{{provenance}} {NAME}\n```\n\n"
     assert site.build(f"{one * 3}Text.\n\n{one}") == ""
-    box = re.search("<details class='provenance'>(.*?)</details>", site.html, re.S)[1]
+    box = re.search('<details class="provenance">(.*?)</details>', site.html, re.S)[1]
     assert "<summary>3 recorded runs</summary>" in box
     assert box.count("Recorded run ") == 3
     assert site.html.count("Recorded run ") == 4

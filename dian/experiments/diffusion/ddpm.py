@@ -367,8 +367,7 @@ ABLATION_SMALL = replace(
     chunk=100,
 )
 
-# Evaluated at little cost: samples by Algorithm 2 and the bound are for a later run
-# that reads the recorded weights.
+# Evaluated at little cost: more samples can be drawn from the recorded weights.
 CONDITIONAL = replace(
     SMALL,
     network="patches",
@@ -385,7 +384,7 @@ CONDITIONAL = replace(
     progress=1000,
 )
 
-# Epochs of 50,000 images for each candidate network: about 30 minutes of one core.
+# Epochs of 50,000 images for each candidate network: about the same computing time.
 TRIALS = {"small": 7, "wide": 4, "patches": 5}
 TRIAL = replace(
     CONDITIONAL, samples=32, others=32, bound_images=8, guidance="0", held_out=10_000

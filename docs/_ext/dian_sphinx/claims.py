@@ -175,18 +175,15 @@ class Claims(SphinxDirective):
 
 def show_equations(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Replace each placeholder by the equation, with a link to where it is derived."""
-    labels = app.env.domains.math_domain.equations
     for node in list(doctree.findall(claimed_equation)):
-        page, _ = labels.get(node["label"], (None, 0))
         id_ = nodes.make_id(f"equation-{node['label']}")
         found = find_equation(app.env, id_)
-        if page is None or found is None:
+        if found is None:
             node.parent.remove(node)  # check_labels warns of it
             continue
-        _, number, tex = found
+        page, number, tex = found
         refuri = f"{app.builder.get_relative_uri(docname, page)}#{id_}"
-        line = nodes.paragraph(classes=["claimed"])
-        line += nodes.Text("Equation ")
+        line = nodes.paragraph("", "Equation ")
         link = nodes.reference("", f"({number})", internal=True, refuri=refuri)
         if app.builder.format == "latex":  # which names the labels of equations itself
             link = nodes.Text(f"({number})")

@@ -9,24 +9,12 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
+from dian_sphinx.folded import folded
+
 LONG = 14
 """Lines of code of which a block may consist without being folded."""
 DOWNLOADS = "sphx-glr-footer"
 POINTER = "sphx-glr-download-link-note"  # "go to the end to download"
-
-
-class folded_code(nodes.General, nodes.Element):
-    """A block of code, of which the page shows a summary until it is unfolded."""
-
-
-def visit_folded_code(self, node: folded_code) -> None:
-    """Open the element."""
-    self.body.append(f'<details class="code"><summary>{node["summary"]}</summary>')
-
-
-def depart_folded_code(self, node: folded_code) -> None:
-    """Close the element."""
-    self.body.append("</details>")
 
 
 def arrange(app: Sphinx, doctree: nodes.document) -> None:
@@ -42,8 +30,8 @@ def fold(block: nodes.literal_block) -> None:
     """Fold a block of Python if it is long; what it prints stays."""
     lines = [line for line in block.astext().splitlines() if line.strip()]
     is_python = block.get("language", "").lower() == "python"
-    if is_python and len(lines) > LONG and not isinstance(block.parent, folded_code):
-        box = folded_code(summary=f"Code, {len(lines)} lines")
+    if is_python and len(lines) > LONG and not isinstance(block.parent, folded):
+        box = folded(classes=["code"], summary=f"Code, {len(lines)} lines")
         block.replace_self(box)
         box += block
 
@@ -63,9 +51,4 @@ def _move_downloads(doctree: nodes.document) -> None:
 
 def connect(app: Sphinx) -> None:
     """Arrange each page once it is read, after the checks of its figures."""
-    app.add_node(
-        folded_code,
-        html=(visit_folded_code, depart_folded_code),
-        latex=(lambda self, node: None, lambda self, node: None),
-    )
     app.connect("doctree-read", arrange, priority=700)

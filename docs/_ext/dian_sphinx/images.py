@@ -168,11 +168,10 @@ def add_forms(app: Sphinx, pagename, templatename, context, doctree) -> None:
     """Add the dark form and the link to the SVG file to each image of the gallery."""
     if app.builder.format != "html" or "/sphx_glr_" not in context.get("body", ""):
         return
-    made = {
-        file.stem
-        for file in Path(app.srcdir, "gallery").glob("*/images/sphx_glr_*_dark.png")
-    }
-    context["body"] = TAG.sub(lambda tag: both(tag, made), context["body"])
+    if not hasattr(app, "dark_forms"):  # once in a build
+        files = Path(app.srcdir, "gallery").glob("*/images/sphx_glr_*_dark.png")
+        app.dark_forms = {file.stem for file in files}
+    context["body"] = TAG.sub(lambda tag: both(tag, app.dark_forms), context["body"])
 
 
 def both(tag: re.Match, made: set[str]) -> str:

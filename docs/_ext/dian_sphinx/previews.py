@@ -16,6 +16,7 @@ from dian_sphinx.equations import find_equation
 from dian_sphinx.katex import displayed
 
 ELSEWHERE = re.compile(r'<a class="[^"]*internal[^"]*" href="[^"#]+#([^"]+)"')
+LINK = re.compile(r"</?a\b[^>]*>")
 GLOSSARY = "glossary"
 
 
@@ -23,6 +24,8 @@ def add_previews(app: Sphinx, pagename, templatename, context, doctree) -> None:
     """Embed in a page what it refers to on other pages."""
     if app.builder.format != "html" or "body" not in context:
         return
+    if pagename.startswith("verification"):
+        return  # these pages show each equation that they refer to
     body = context["body"]
     found = {id_: preview(app, id_) for id_ in dict.fromkeys(ELSEWHERE.findall(body))}
     parts = [
@@ -63,6 +66,7 @@ def terms(app: Sphinx) -> dict[str, str]:
             )
             for item in doctree.findall(nodes.definition_list_item):
                 html = app.builder.render_partial(item)["fragment"]
+                html = LINK.sub("", html)  # counted from the page of the glossary
                 for term in item.findall(nodes.term):
                     for id_ in term["ids"]:
                         app.glossary_previews[id_] = f"<dl>{html}</dl>"

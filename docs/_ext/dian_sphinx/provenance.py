@@ -18,6 +18,7 @@ from sphinx.util.docutils import SphinxDirective
 from dian.errors import DianError
 from dian.runs.record import used_in
 from dian_sphinx import records
+from dian_sphinx.folded import folded
 from dian_sphinx.records import depend_on, label, read
 
 log = logging.getLogger(__name__)
@@ -49,22 +50,6 @@ class Provenance(SphinxDirective):
         return [line]
 
 
-class folded(nodes.General, nodes.Element):
-    """Several lines of provenance, of which a page shows the number until unfolded."""
-
-
-def visit_folded(self, node: folded) -> None:
-    """Open the element, with the number of runs as its summary."""
-    self.body.append(
-        f"<details class='provenance'><summary>{node['summary']}</summary>"
-    )
-
-
-def depart_folded(self, node: folded) -> None:
-    """Close the element."""
-    self.body.append("</details>")
-
-
 def fold(app: Sphinx, doctree: nodes.document) -> None:
     """Put consecutive lines of provenance into one element."""
     for first in list(doctree.findall(_names_record)):
@@ -72,7 +57,7 @@ def fold(app: Sphinx, doctree: nodes.document) -> None:
         lines = list(takewhile(_names_record, siblings))
         if len(lines) < 2 or isinstance(first.parent, folded):
             continue
-        box = folded("", summary=f"{len(lines)} recorded runs")
+        box = folded(classes=["provenance"], summary=f"{len(lines)} recorded runs")
         first.parent.insert(first.parent.index(first), box)
         for line in lines:
             line.parent.remove(line)
@@ -184,10 +169,5 @@ def connect(app: Sphinx) -> None:
     """Register the directives and their check."""
     app.add_directive("provenance", Provenance)
     app.add_directive("live", Live)
-    app.add_node(
-        folded,
-        html=(visit_folded, depart_folded),
-        latex=(lambda self, node: None, lambda self, node: None),
-    )
     app.connect("doctree-read", check_figures)
     app.connect("doctree-read", fold, priority=600)  # after the check of each line
