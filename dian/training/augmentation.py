@@ -40,8 +40,8 @@ def random_shift(
     Examples
     --------
     >>> random_shift(torch.ones(1, 2, 3), 1, torch.Generator().manual_seed(0)).int()
-    tensor([[[0., 0., 0.],
-             [1., 1., 0.]]])
+    tensor([[[0, 1, 1],
+             [0, 0, 0]]], dtype=torch.int32)
     """
     require_whole("max_shift", max_shift, 0)
     n_image, n_row, n_column = images.shape
