@@ -354,14 +354,14 @@ def _merged(ours: State, theirs: State) -> State:
 
     Those of the mutant are instances of its own copies of the classes.
     """
-    plain = (bool, int, float, str, NoneType)
+    plain = (bool, int, float, str, tuple, NoneType)
     code, defaults, named = theirs
     if defaults and ours[1] and len(defaults) == len(ours[1]):
         pairs = zip(ours[1], defaults, strict=True)
-        defaults = tuple(new if isinstance(new, plain) else old for old, new in pairs)
+        defaults = tuple(new if type(new) in plain else old for old, new in pairs)
     if named and ours[2]:
         rest = {k: ours[2].get(k, v) for k, v in named.items()}
-        named = {k: v if isinstance(v, plain) else rest[k] for k, v in named.items()}
+        named = {k: v if type(v) in plain else rest[k] for k, v in named.items()}
     return code, defaults, named
 
 

@@ -20,11 +20,11 @@ def random_horizontal_flip(
     """Mirror each image left to right with probability 1/2.
 
     >>> images = torch.tensor([[[0.0, 1.0]]] * 4)
-    >>> random_horizontal_flip(images, torch.Generator().manual_seed(0))[:, 0]
-    tensor([[1., 0.],
-            [1., 0.],
-            [0., 1.],
-            [1., 0.]])
+    >>> random_horizontal_flip(images, torch.Generator().manual_seed(0))[:, 0].int()
+    tensor([[1, 0],
+            [0, 1],
+            [1, 0],
+            [1, 0]], dtype=torch.int32)
     """
     chosen = torch.rand(len(images), 1, 1, generator=generator) < 0.5
     return torch.where(chosen.to(images.device), images.flip(-1), images)
@@ -39,9 +39,9 @@ def random_shift(
 
     Examples
     --------
-    >>> random_shift(torch.ones(1, 2, 3), 1, torch.Generator().manual_seed(0))
-    tensor([[[0., 0., 0.],
-             [1., 1., 0.]]])
+    >>> random_shift(torch.ones(1, 2, 3), 1, torch.Generator().manual_seed(0)).int()
+    tensor([[[0, 1, 1],
+             [0, 0, 0]]], dtype=torch.int32)
     """
     require_whole("max_shift", max_shift, 0)
     n_image, n_row, n_column = images.shape

@@ -38,6 +38,25 @@ def test_it_fills_a_parameter(fill):
     assert parameter.is_leaf
 
 
+@pytest.mark.parametrize(
+    "fill", initialization.INITS.values(), ids=initialization.INITS
+)
+def test_half_precision_is_rounded(fill):
+    """The draws are those of float32."""
+    expected = fill(torch.empty(N_IN, N_OUT), generator=torch.Generator())
+    W = torch.full((N_IN, N_OUT), torch.nan, dtype=torch.bfloat16)
+    assert fill(W, generator=torch.Generator()) is W
+    assert torch.equal(W, expected.bfloat16())
+
+
+@pytest.mark.parametrize(
+    "wrong", [torch.ones(3), torch.ones(0, 3), torch.ones(2, 3, dtype=torch.long)]
+)
+def test_what_is_no_matrix_is_refused(as_users_run, wrong):
+    with pytest.raises(ValueError, match="W must be a matrix of floating-point num"):
+        initialization.uniform_(wrong)
+
+
 def test_uniform_is_the_initialization_of_torch():
     """The bound of torch.nn.RNN is ours, for a square matrix and for a broad one."""
     peer = nn.RNN(N_IN, N_OUT)

@@ -253,3 +253,11 @@ def cut(images):
 
 def at_end(lengths):
     return inspect.unwrap(state_at_end)(ONES.transpose(0, 1), lengths)
+
+
+def test_one_layer_one_step_and_one_image_are_enough():
+    assert len(StackedRNN(D, H).layers) == 1
+    network = StackedRNN(D, H, num_layers=2, dropout=0.5)
+    states, last = network(torch.ones(1, BATCH, D))
+    assert torch.equal(states[0], last)
+    assert as_sequence(torch.zeros(1, 4, 6), 3).shape == (1, 8, 3)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dian.rnn import recurrence
 from dian.rnn.recurrence import (
     ACTIVATIONS,
     RNN,
@@ -371,3 +372,28 @@ ERRORS = {
 def test_wrong_arguments(message):
     with pytest.raises(ValueError, match=re.escape(message)):
         ERRORS[message]()
+
+
+def test_the_input_has_a_gradient_also_where_the_weights_are_frozen(generator):
+    X = torch.randn(4, 2, 3, generator=generator, dtype=torch.float64)
+    weights = [torch.ones(shape).double() / 8 for shape in ((3, 5), (5, 5), (5,))]
+    H_0 = torch.zeros(2, 5).double()
+    leaf = X.clone().requires_grad_()
+    recurrence.rnn(leaf, *weights, H_0)[1].sum().backward()
+    H = recurrence.rnn_forward(X, *weights, H_0)
+    ones = torch.ones(2, 5).double()
+    expected = recurrence.rnn_backward(None, ones, X, H, *weights[:2])
+    torch.testing.assert_close(leaf.grad, expected.X)
+
+
+def test_the_output_layer_takes_a_single_state():
+    H, W_hq, G = torch.arange(3.0), torch.ones(3, 2), torch.tensor([1.0, 2.0])
+    found = recurrence.output_backward(G, H, W_hq)
+    torch.testing.assert_close(found.W_hq, H[:, None] * G)
+    torch.testing.assert_close(found.b_q, G)
+
+
+@pytest.mark.parametrize("length", [0, 4])
+def test_a_sequence_ends_within_its_steps(length):
+    with pytest.raises(ValueError, match="lengths must be 2 numbers from 1 to 3"):
+        recurrence.state_at_end(torch.zeros(3, 2, 1), torch.tensor([1, length]))

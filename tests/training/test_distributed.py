@@ -1,7 +1,9 @@
 """Two processes compute what one does, and process 0 alone writes."""
 
 import json
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +11,15 @@ from pathlib import Path
 import pytest
 import several_processes
 import torch
+import torch.distributed as dist
 from several_processes import CHANGED, INTERRUPTED, losses
 
+from dian.errors import DianError
 from dian.runs import train as runner
 from dian.runs.experiment import find
 from dian.runs.record import load
 from dian.training import distributed
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 
@@ -54,6 +57,7 @@ def agree(found, expected):
     assert found == pytest.approx(expected, rel=1e-9, abs=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGED)
 def test_the_loss_series_is_that_of_one_process(several, in_one, name):
     _, found = several
@@ -61,6 +65,7 @@ def test_the_loss_series_is_that_of_one_process(several, in_one, name):
     assert found[name] != in_one[name]  # two processes add in another order
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_by_another_number_of_processes(several, in_one):
     folder, found = several
     agree(found["resumed"], in_one[INTERRUPTED])
@@ -69,11 +74,13 @@ def test_a_run_is_resumed_by_another_number_of_processes(several, in_one):
     assert resumed != in_one[INTERRUPTED]  # it was two that began it
 
 
+@pytest.mark.slow
 def test_everybody_gets_the_value_of_rank_0(several):
     _, found = several
     assert found["values"] == [0, 0]
 
 
+@pytest.mark.slow
 def test_with_dropout_all_processes_take_the_same_steps(several):
     """They draw masks of their own, and the weights remain the same in all of them."""
     _, found = several
@@ -81,6 +88,7 @@ def test_with_dropout_all_processes_take_the_same_steps(several):
     assert one == other
 
 
+@pytest.mark.slow
 def test_the_command_writes_one_record(tmp_path):
     name = "rnn-fashion-mnist"
     call = ("-m", "dian", "train", name, "--quick", "--seeds", 1, "--device", "cpu")
@@ -101,6 +109,7 @@ def test_the_command_writes_one_record(tmp_path):
     assert runner._difference(record.content["replay"], replayed)[1] <= 1
 
 
+@pytest.mark.slow
 def test_an_error_is_reported_without_a_traceback_of_ours(tmp_path):
     wrong = ("-m", "dian", "train", "rnn-fashion-mnits", "--quick")
     done = torchrun(2, *wrong, folder=tmp_path)
@@ -127,3 +136,87 @@ def test_one_process_is_left_as_it_is():
     assert distributed.data_parallel(torch.nn.Linear(2, 3), loss_fn) is loss_fn
     with distributed.process_group(torch.device("cpu")):
         assert not torch.distributed.is_initialized()
+
+
+def in_a_group(rank, port, n_item, sending):
+    """Compute a loss and its gradient as one of two processes."""
+    os.environ |= {
+        "TORCHELASTIC_RUN_ID": "test",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "RANK": str(rank),
+    }
+    with distributed.process_group(torch.device("cpu")):
+        value = distributed.broadcast_from_rank0(f"that of {rank}")
+        found = loss_and_gradient(n_item), value
+    sending.send((*found, dist.is_initialized()))
+
+
+def loss_and_gradient(n_item):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(n_item, 3, generator=generator)
+    model = torch.nn.Linear(3, 1, bias=False)
+    torch.nn.init.ones_(model.weight)
+    # Kept until the backward pass, which it takes part in.
+    loss_fn = distributed.data_parallel(model, lambda x: model(x).square().mean())
+    mean = loss_fn(x)
+    mean.backward()
+    return [mean.item(), *model.weight.grad.flatten().tolist()]
+
+
+@pytest.mark.parametrize("n_item", [1, 5])
+def test_two_processes_have_the_loss_and_the_gradient_of_one(n_item):
+    """Also where the shards differ in size, or one of them is empty."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context, found = multiprocessing.get_context("fork"), []
+    pipes = [context.Pipe(duplex=False) for _ in range(2)]
+    processes = [
+        context.Process(target=in_a_group, args=(rank, port, n_item, sending))
+        for rank, (_, sending) in enumerate(pipes)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        for receiving, _ in pipes:
+            assert receiving.poll(20)
+            found.append(receiving.recv())
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    expected = pytest.approx(loss_and_gradient(n_item), rel=1e-6)
+    assert found == [(expected, "that of 0", False)] * 2
+
+
+@pytest.fixture
+def on_gpus(monkeypatch):
+    """Pretend that torchrun started this process, and note what is called."""
+    called = []
+    for name, value in (("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(dist, "init_process_group", called.append)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: called.append("end"))
+    monkeypatch.setattr(torch.cuda, "set_device", called.append)
+    return called
+
+
+def test_each_process_has_a_gpu_of_its_own(on_gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with distributed.process_group(torch.device("cuda")):
+        assert on_gpus == [1, "nccl"]
+    assert on_gpus == [1, "nccl", "end"]
+
+
+def test_more_processes_than_gpus_are_refused(on_gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    told = "a GPU for each of 2 processes on this machine, found 1"
+    with (
+        pytest.raises(DianError, match=told),
+        distributed.process_group(torch.device("cuda")),
+    ):
+        pass
+    assert not on_gpus

@@ -29,6 +29,13 @@ def test_a_mask_is_drawn_from_the_generator_alone():
     assert torch.equal(first, 2.0 * (drawn >= 0.5))
 
 
+def test_without_a_generator_the_global_one_is_used():
+    torch.manual_seed(1)
+    found = dropout_mask(torch.ones(N), 0.5)
+    expected = dropout_mask(torch.ones(N), 0.5, torch.Generator().manual_seed(1))
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])
 def test_wrong_arguments(rate):
     with pytest.raises(ValueError, match=rf"rate must be in \[0, 1\), got {rate}"):

@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dian.training.fit import fit
+from dian.training.loss import cross_entropy
 
 
 @pytest.fixture
@@ -35,6 +36,40 @@ def test_a_model_learns_and_is_validated(data):
     told = repr(history)
     assert told.startswith("<History: 10 epochs, training loss 0.")
     assert len(told) < 100
+
+
+def test_the_defaults_are_those_of_the_signature_and_of_adam(data):
+    options = {"epochs": 10, "batch_size": 64, "lr": 1e-3, "seed": 0}
+    x, y = (part[:65] for part in data)  # a batch of 64, and one more
+    assert fit(linear(), (x, y)).losses == fit(linear(), (x, y), **options).losses
+
+
+def test_a_model_is_validated_and_left_in_evaluation_mode(data):
+    model = nn.Sequential(nn.Dropout(0.5), linear())
+    history = fit(model, data, epochs=1, validate=data)
+    x, y = data
+    assert history.validation_losses == [cross_entropy(model(x), y).item()]
+    assert not fit(model, data, epochs=1).accuracies
+    assert not model.training
+
+
+def test_the_accuracy_of_sequences_is_over_all_steps(data):
+    x, y = data[0].view(97, 1, 3).expand(-1, 4, -1), data[1][:, None].expand(-1, 4)
+    model = linear()
+    history = fit(model, (x, y), epochs=1, lr=0.1, validate=(x, y))
+    assert history.accuracies == [(model(x).argmax(2) == y).double().mean().item()]
+
+
+def test_one_output_for_a_target_without_its_axis_is_a_regression(data):
+    x, _ = data
+
+    def loss(outputs, target):
+        return (outputs[:, 0] - target).square().mean()
+
+    pair = x, x.sum(1)
+    history = fit(nn.Linear(3, 1), pair, loss=loss, epochs=1, validate=pair)
+    assert len(history.validation_losses) == 1
+    assert history.accuracies == []
 
 
 def test_a_seed_decides_the_order(data):

@@ -64,16 +64,26 @@ def test_autograd_through_it_is_the_same_gradient(logits, target, mask):
     torch.testing.assert_close(leaf.grad, ours, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("label_smoothing", [0.1, 1.0])
-def test_label_smoothing_equals_torch(logits, target, mask, label_smoothing):
+def test_label_smoothing_equals_torch(logits, target, mask, label_smoothing, masked):
+    mask = mask if masked else torch.ones_like(mask)
     options = {"label_smoothing": label_smoothing}
     leaf, ignored = logits.clone().requires_grad_(), target.where(mask, -100)
     expected = F.cross_entropy(leaf.flatten(0, 1), ignored.flatten(), **options)
     expected.backward()
-    found = cross_entropy(logits, target, mask, **options)
+    given = mask if masked else None
+    found = cross_entropy(logits, target, given, **options)
     torch.testing.assert_close(found, expected.detach())
-    gradient = cross_entropy_backward(logits, target, mask, **options)
+    gradient = cross_entropy_backward(logits, target, given, **options)
     torch.testing.assert_close(gradient, leaf.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_the_classes_are_the_last_axis(logits, target):
+    """There are 3, beside 5 sequences."""
+    target[0, 0] = CLASSES
+    with pytest.raises(ValueError, match=r"target must be in 0\.\.2, got 0\.\.3"):
+        cross_entropy(logits, target)
 
 
 @pytest.mark.parametrize("function", [cross_entropy, cross_entropy_backward])

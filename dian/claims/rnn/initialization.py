@@ -155,6 +155,11 @@ def orthogonal() -> float:
         residuals.append(relative(gram, GAIN**2 * torch.eye(len(gram)).double()))
         residuals.append(abs(W.square().mean() - GAIN**2 / max(shape)))
     W = initialization.orthogonal_(empty(11, 11), GAIN, seeded())
+    # The draws of the recorded runs: W is the first factor of their QR decomposition,
+    # and the second has a positive diagonal.
+    R = W.T @ torch.randn(11, 11, generator=seeded(), dtype=torch.float64)
+    residuals.append(relative(R, R.triu()))
+    residuals.append(holds(bool((R.diagonal() > 0).all())))
     x = torch.randn(5, 11, generator=seeded(1), dtype=torch.float64)
     residuals.append(relative((x @ W).norm(dim=1), GAIN * x.norm(dim=1)))
     scaled = initialization.identity_(empty(11, 11), GAIN)
@@ -198,12 +203,14 @@ def orthogonal() -> float:
     ),
 )  # fmt: skip
 def spectrum() -> float:
-    """Torch's own start has radius 1 / sqrt 3 and norm 2 / sqrt 3; Xavier's 1 and 2.
+    """The radius is 1 / sqrt 3 for torch's uniform weights, and 1 for the others.
 
+    The norm is twice the radius.
     Entries whose mean is not zero have the radius n times the mean.
     """
     n, residuals = 400, []
-    for name, variance in (("uniform_", 1 / (3 * n)), ("xavier_", 1 / n)):
+    variances = {"uniform_": 1 / (3 * n), "xavier_": 1 / n, "gaussian_": 1 / n}
+    for name, variance in variances.items():
         W = getattr(initialization, name)(empty(n, n), generator=seeded())
         radius = (n * variance) ** 0.5
         norm = torch.linalg.matrix_norm(W, 2)

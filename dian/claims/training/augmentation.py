@@ -88,5 +88,15 @@ def flips_and_shifts() -> float:
             frequencies(shifted, cases),
             holds(torch.equal(augmentation.random_horizontal_flip(x, again), flipped)),
             holds(torch.equal(augmentation.random_shift(x, SHIFT, again), shifted)),
+            of_a_seed(),
         ]
     )
+
+
+def of_a_seed() -> float:
+    """A seed gives the images of the recorded runs: mirrored below one half."""
+    x = images()
+    numbers = torch.rand(N_IMAGE, generator=torch.Generator().manual_seed(5))
+    found = augmentation.random_horizontal_flip(x, torch.Generator().manual_seed(5))
+    mirrored = (found != x).flatten(1).any(1)
+    return holds(torch.equal(mirrored, numbers < 0.5))

@@ -98,10 +98,23 @@ def confusion() -> float:
         for name in ("precision", "recall", "f1"):
             averaged = getattr(metrics, name)(C, average="macro").item()
             residuals.append(abs(averaged - named[name]))
+        rows = C.tolist()  # as somebody types a matrix
+        residuals.append(holds(metrics.summary(rows) == summary))
+        for name in ("precision", "recall", "f1"):
+            by_class = (getattr(metrics, name)(matrix) for matrix in (rows, C))
+            residuals.append(holds(torch.equal(*by_class)))
+        # without a number of classes, that of the classes that occur
+        occurring = metrics.confusion_matrix(target=target.tolist(), preds=preds)
+        residuals.append(holds(torch.equal(occurring, C[:-1, :-1])))
         added = metrics.ConfusionMatrix(N_CLASS)
         for t, p in zip(target.split(13), preds.split(13), strict=True):
             added.update(target=t, preds=p)
         residuals.append(relative(added.counts.double(), C.double()))
+    # one item of a class, and one prediction of another, which is wrong
+    single = torch.tensor([[2, 0, 0], [0, 1, 0], [1, 0, 0]])
+    precision, recall = metrics.precision(single), metrics.recall(single)
+    for found, expected in ((precision, [2 / 3, 1, 0]), (recall, [1, 1, 0])):
+        residuals.append(relative(found, torch.tensor(expected, dtype=torch.float64)))
     return largest([*residuals, of_the_record()])
 
 
@@ -306,6 +319,11 @@ def of_probabilities() -> float:
                 found = metrics.calibration_error(given, target, n_bins).item()
                 expected = calibration_by_loops(given, target, n_bins)
                 residuals.append(abs(found - expected))
+        default = metrics.calibration_error(p, target).item()
+        residuals.append(abs(default - calibration_by_loops(p, target, 15)))
+    # classes of one item count as much as the others, and absent ones do not
+    balanced = metrics.balanced_accuracy([[1, 0, 0], [1, 3, 0], [0, 0, 0]]).item()
+    residuals.append(abs(balanced - (1 + 3 / 4) / 2))
     return largest([*residuals, ties(), on_an_edge(), every_edge()])
 
 

@@ -141,6 +141,8 @@ def updates() -> float:
             residuals.append(worst(found, expected))
         found = by_us(step, None, theta, grads, rates, weight_decay=decay)
         residuals.append(worst(found, expected))
+    plain = by_us(optimizers.sgd_step, 0 * theta, theta, grads, rates)
+    residuals.append(worst(plain, heavy_ball(theta, grads, rates, 0.0)))
     for momentum in (0.0, 0.9):
         expected = heavy_ball(theta, grads, rates, momentum)
         options = {"momentum": momentum} if momentum else {}
