@@ -216,6 +216,13 @@ def test_dropout_is_for_training_alone_and_from_the_generator(normal, generator)
     torch.testing.assert_close(layer(X), layer(X, need_weights=True)[0], **EXACT)
 
 
+def test_training_without_dropout_draws_no_random_numbers(normal, generator):
+    X, layer = normal(BATCH, N, D), MultiHeadAttention(D, HEADS, generator=generator)
+    before = generator.get_state()
+    layer.double()(X)
+    assert torch.equal(generator.get_state(), before)
+
+
 def test_initial_weights_come_from_the_generator_alone():
     before = torch.get_rng_state()
     layers = [
