@@ -247,13 +247,12 @@ def backward() -> float:
     # Any of them may have the axes that the others lack.
     for n in range(3):
         given = [x if i == n else x[:1] for i, x in enumerate((Q, K, V))]
-        whole = [x.expand(BATCH, *x.shape[1:]) for x in given]
-        shared, alone = (
-            dot_product.scaled_dot_product_attention(*inputs)
-            for inputs in (given, whole)
-        )
-        same = all(a.shape == b.shape for a, b in zip(shared, alone, strict=True))
-        residuals += [holds(same), 1e2 * worst(shared, alone)]
+        leaves = [x.clone().requires_grad_() for x in given]
+        output, P = dot_product.attention(*leaves, need_weights=True)
+        found = torch.autograd.grad(output, leaves, O_bar)
+        expected = by_autograd(*given, every, none, ones, O_bar)
+        shape = (BATCH, HEADS, N_QUERY, N_KEY)
+        residuals += [holds(P.shape == shape), 1e2 * worst(found, expected[:3])]
     residuals.append(1e2 * differentiable(Q, K, V, mask, bias, O_bar))
     residuals += [1e2 * in_chunks(), holds(sizes_of_chunks())]
     return largest([*residuals, without_autograd(Q, K, V, mask, bias, O_bar)])
