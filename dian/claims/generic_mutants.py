@@ -53,6 +53,8 @@ ORDERED = (ast.Sub, ast.Div, ast.FloorDiv, ast.Mod, ast.MatMult)
 """
 TRANSPOSES = ("T", "mT", "t", "transpose", "swapaxes", "permute")
 """Attributes and methods that are removed."""
+SYMMETRIC = ("transpose", "swapaxes", "min", "max")
+"""Functions whose arguments may be exchanged without a consequence."""
 ARGUMENT_CHECK = re.compile("_?(check|require)")
 """How the names of functions begin that only check arguments.
 
@@ -300,6 +302,8 @@ def _moved(end: ast.expr) -> Iterator[ast.expr]:
 
 def _swapped_arguments(node: ast.Call) -> Iterator[ast.Call]:
     """Exchange neighboring positional arguments."""
+    if ast.unparse(node.func).rpartition(".")[2] in SYMMETRIC:
+        return
     for i, (a, b) in enumerate(pairwise(node.args)):
         starred = isinstance(a, ast.Starred) or isinstance(b, ast.Starred)
         if not starred and ast.unparse(a) != ast.unparse(b):

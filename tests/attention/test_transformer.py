@@ -120,6 +120,13 @@ def test_only_a_causal_encoder_decodes(X):
         Encoder(D, HEADS, LAYERS).double().decode(X)
 
 
+def test_decoding_needs_a_cache_for_each_layer(X):
+    model = Encoder(D, HEADS, LAYERS, causal=True).double()
+    _, caches = model.decode(X)
+    with pytest.raises(ValueError, match="shorter"):
+        model.decode(X, caches[:-1])
+
+
 def test_a_learned_encoding_is_trained_and_saved(generator):
     options = encoding("learned", D, HEADS, n_position=N, generator=generator)
     model = Encoder(D, HEADS, LAYERS, **options)
