@@ -1,5 +1,7 @@
 """`dian.attention.blockwise` against the plain formula, block by block."""
 
+import inspect
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -158,3 +160,19 @@ def test_blocks_have_at_least_one_key(tensors):
         ValueError, match="block must be a whole number, at least 1, got 0"
     ):
         blockwise_attention(*tensors[0], block=0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"K": torch.ones(4, 2)}, "K and V must share n_key, got 4 and 5"),
+        ({"Q": torch.ones(3, 6)}, "Q and K must share d_key, got 6 and 2"),
+        ({"mask": torch.ones(3, 4).bool()}, r"mask must broadcast to \(3, 5\)"),
+        ({"bias": torch.tensor(torch.inf)}, "bias must be finite"),
+    ],
+)
+def test_wrong_inputs_are_refused(changed, message):
+    given = {"Q": torch.ones(3, 2), "K": torch.ones(5, 2), "V": torch.ones(5, 7)}
+    # without the shape checks of the tests, so that this is what a user sees
+    with pytest.raises(ValueError, match=message):
+        inspect.unwrap(blockwise_attention)(**given | changed)

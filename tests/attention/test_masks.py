@@ -1,5 +1,6 @@
 """`dian.attention.masks`: alignment and polarity, entry by entry."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
@@ -29,3 +30,11 @@ def test_padding_is_masked_for_every_head_and_query():
     assert mask.shape == (3, 1, 1, 3)
     rows = [[False] * 3, [True, True, False], [True] * 3]
     assert mask[:, 0, 0].tolist() == rows
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (2, 2), (2, 1, 2)])
+def test_lengths_may_have_any_number_of_axes(shape):
+    lengths = torch.tensor([0, 2, 3, 1])[: torch.Size(shape).numel()].view(shape)
+    mask = padding_mask(lengths, 3)
+    assert mask.shape == (*shape, 1, 1, 3)
+    assert torch.equal(mask.sum(-1)[..., 0, 0], lengths)

@@ -216,6 +216,34 @@ def test_dropout_is_for_training_alone_and_from_the_generator(normal, generator)
     torch.testing.assert_close(layer(X), layer(X, need_weights=True)[0], **EXACT)
 
 
+@pytest.mark.parametrize("n_kv_head", [1, 2, 3])
+@pytest.mark.parametrize("m", [M, 6])  # also as many keys as heads
+def test_the_layer_shares_heads_as_the_function_does(normal, n_kv_head, m):
+    layer = MultiHeadAttention(D, 6, n_kv_head=n_kv_head).double()
+    X, memory = normal(BATCH, N, D), normal(BATCH, m, D)
+    shared = layer.projections, 6, n_kv_head
+    expected, _ = multi_head_attention(X, memory, *shared)
+    torch.testing.assert_close(layer(X, memory), expected, **EXACT)
+
+
+def test_positions_start_at_zero_unless_there_is_a_cache(normal):
+    offsets = []
+    layer = MultiHeadAttention(
+        D, HEADS, rotate=lambda x, offset: offsets.append(offset) or x
+    ).double()
+    layer(normal(BATCH, N, D))
+    _, cache = layer.decode(normal(BATCH, 2, D))
+    layer.decode(normal(BATCH, 1, D), cache)
+    assert offsets == [0, 0, 0, 0, 2, 2]
+
+
+def test_training_without_dropout_draws_no_random_numbers(normal, generator):
+    X, layer = normal(BATCH, N, D), MultiHeadAttention(D, HEADS, generator=generator)
+    before = generator.get_state()
+    layer.double()(X)
+    assert torch.equal(generator.get_state(), before)
+
+
 def test_initial_weights_come_from_the_generator_alone():
     before = torch.get_rng_state()
     layers = [

@@ -98,11 +98,11 @@ def test_a_causal_encoder_does_not_attend_to_later_positions(X, generator, name)
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-@pytest.mark.parametrize("n_kv_head", [1, HEADS])
-def test_decoding_equals_one_pass(X, generator, name, n_kv_head):
+@pytest.mark.parametrize(("n_kv_head", "n_layer"), [(1, LAYERS), (HEADS, 1)])
+def test_decoding_equals_one_pass(X, generator, name, n_kv_head, n_layer):
     options = encoding(name, D, HEADS, n_position=N, generator=generator)
     model = Encoder(
-        D, HEADS, LAYERS, causal=True, n_kv_head=n_kv_head, generator=generator,
+        D, HEADS, n_layer, causal=True, n_kv_head=n_kv_head, generator=generator,
         **options,
     ).double()  # fmt: skip
     caches, parts = None, []
@@ -112,12 +112,19 @@ def test_decoding_equals_one_pass(X, generator, name, n_kv_head):
     torch.testing.assert_close(torch.cat(parts, 1), model(X), **EXACT)
     assert [cache.K.shape for cache in caches] == [
         (BATCH, n_kv_head, N, D // HEADS)
-    ] * LAYERS
+    ] * n_layer
 
 
 def test_only_a_causal_encoder_decodes(X):
     with pytest.raises(ValueError, match="only a causal encoder can decode"):
         Encoder(D, HEADS, LAYERS).double().decode(X)
+
+
+def test_decoding_needs_a_cache_for_each_layer(X):
+    model = Encoder(D, HEADS, LAYERS, causal=True).double()
+    _, caches = model.decode(X)
+    with pytest.raises(ValueError, match="shorter"):
+        model.decode(X, caches[:-1])
 
 
 def test_a_learned_encoding_is_trained_and_saved(generator):

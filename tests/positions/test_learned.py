@@ -20,6 +20,13 @@ def test_learned_positions_are_rows_of_a_table(generator):
     assert torch.equal(learned.P.grad.any(-1), used)
 
 
+def test_initial_vectors_are_normal_with_a_standard_deviation_of_two_percent(generator):
+    P = LearnedPositions(100, D, generator).P
+    n = P.numel()
+    assert P.mean().abs() < 5 * 0.02 / n**0.5
+    assert abs(P.std() / 0.02 - 1) < 5 / (2 * n) ** 0.5
+
+
 def test_the_layer_adds_the_first_rows(generator):
     layer = AddLearned(LearnedPositions(N, D, generator))
     X = torch.randn(2, 4, D, generator=generator)

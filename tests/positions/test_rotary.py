@@ -13,10 +13,12 @@ import torch
 
 from dian.positions.rotary import (
     RotaryEmbedding,
+    consecutive_rotation_factors,
     decay_bound,
     half_split_order,
     rotate,
     rotate_half_split,
+    rotation_factors,
     rotation_matrix,
 )
 from dian.positions.sinusoidal import frequencies
@@ -142,6 +144,26 @@ def test_views_of_any_stride(x, layout):
         assert torch.equal(view, before)  # nothing is changed in place
 
 
+@pytest.mark.parametrize("lead", [(), (2,), (3, 2)])
+def test_rows_of_odd_strides(generator, lead):
+    """They cannot be viewed as complex numbers."""
+    x = torch.randn(*lead, 4, D + 1, generator=generator)[..., :D]
+    assert x.stride(-2) % 2
+    torch.testing.assert_close(rotate(x, OMEGA), rotate(x.contiguous(), OMEGA))
+
+
+def test_consecutive_positions_start_at_zero():
+    found = consecutive_rotation_factors(N, OMEGA)
+    torch.testing.assert_close(found, rotation_factors(torch.arange(N), OMEGA))
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "half"])
+def test_frequencies_follow_the_input_to_its_device(layout):
+    for positions in (None, torch.arange(N)):
+        x = torch.ones(BATCH, N, D, device="meta")
+        assert rotate(x, OMEGA, positions, layout=layout).is_meta
+
+
 @pytest.mark.parametrize("layout", ["interleaved", "half"])
 def test_the_gradient_is_rotated_back(x, layout):
     x.requires_grad_()
@@ -182,6 +204,8 @@ def test_the_bound_by_loops():
             total += abs(partial)
         found = decay_bound(torch.tensor([distance]), OMEGA).item()
         assert found == pytest.approx(2 / D * total, rel=1e-12)
+        whole = decay_bound(torch.full((2, 3), distance), OMEGA)
+        torch.testing.assert_close(whole, torch.full((2, 3), found).double())
 
 
 @pytest.mark.parametrize("layout", ["interleaved", "half"])
@@ -231,6 +255,8 @@ def test_position_ids_belong_to_the_first_axis(x):
         assert torch.equal(rotated, rotate(sequence, OMEGA, places))
     alike, _ = layer(square, square, torch.arange(N), offset=5)
     torch.testing.assert_close(alike, layer(square, square, offset=5)[0])
+    shared, _ = layer(square, square, torch.arange(N)[None], offset=5)
+    assert torch.equal(shared, alike)
 
 
 @pytest.mark.parametrize("ids", [None, torch.arange(BATCH * N).view(BATCH, N)])
@@ -241,11 +267,22 @@ def test_heads_may_come_after_positions(x, ids):
     assert torch.equal(found.transpose(1, 2), expected)
 
 
+def test_positions_may_come_first(x):
+    first = x.movedim(-2, 0)
+    found, _ = RotaryEmbedding(D, seq_dim=0)(first, first)
+    assert torch.equal(found.movedim(0, -2), rotate(x, OMEGA))
+
+
 def test_the_layer_scales_and_takes_other_frequencies(x):
-    layer = RotaryEmbedding(D, omega=OMEGA / 4, attention_factor=1.3)
+    layer = RotaryEmbedding(D, omega=OMEGA / 4, attention_factor=2.0)
     for ids in (None, torch.arange(N)):
         found, _ = layer(x, x, ids)
-        torch.testing.assert_close(found, 1.3 * rotate(x, OMEGA / 4))
+        torch.testing.assert_close(found, 2 * rotate(x, OMEGA / 4))
+
+
+def test_the_layer_describes_itself():
+    described = repr(RotaryEmbedding(D, layout="half", seq_dim=1))
+    assert described == "RotaryEmbedding(22, layout='half', seq_dim=1)"
 
 
 def test_the_layer_in_place(x):

@@ -244,8 +244,17 @@ def backward() -> float:
     found = dot_product.attention_backward(O_bar, Q, *shared, P)
     expected = by_autograd(Q, *shared, every, none, ones, O_bar)
     residuals.append(1e2 * worst(found[:3], expected[:3]))
+    # Any of them may have the axes that the others lack.
+    for n in range(3):
+        given = [x if i == n else x[:1] for i, x in enumerate((Q, K, V))]
+        leaves = [x.clone().requires_grad_() for x in given]
+        output, P = dot_product.attention(*leaves, need_weights=True)
+        found = torch.autograd.grad(output, leaves, O_bar)
+        expected = by_autograd(*given, every, none, ones, O_bar)
+        shape = (BATCH, HEADS, N_QUERY, N_KEY)
+        residuals += [holds(P.shape == shape), 1e2 * worst(found, expected[:3])]
     residuals.append(1e2 * differentiable(Q, K, V, mask, bias, O_bar))
-    residuals.append(1e2 * in_chunks())
+    residuals += [1e2 * in_chunks(), holds(sizes_of_chunks())]
     return largest([*residuals, without_autograd(Q, K, V, mask, bias, O_bar)])
 
 
@@ -290,6 +299,22 @@ def in_chunks() -> float:
                     )  # fmt: skip
                 residuals.append(worst(found, expected[:3]))
     return largest(residuals)
+
+
+def sizes_of_chunks() -> bool:
+    """Whether each chunk has as many heads as there is room for, and at least one."""
+    fits = []
+    for shape, room, expected in (
+        ((5, 3, 7), 50, [2, 2, 1]),
+        ((3, 3, 7), 20, [1, 1, 1]),
+        ((3, 1, 1), 2, [2, 1]),
+        ((3, 0, 7), 4, [3]),
+    ):
+        with mock.patch.object(dot_product, "SCORES_PER_CHUNK", room):
+            chunks = dot_product._chunks(torch.empty(shape))
+        heads = [range(shape[0])[chunk] for chunk in chunks]
+        fits.append([len(each) for each in heads] == expected)
+    return all(fits)
 
 
 def differentiable(Q, K, V, mask, bias, O_bar) -> float:

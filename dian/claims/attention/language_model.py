@@ -90,10 +90,15 @@ def language_modeling() -> float:
         inputs, targets = language_model.next_token_pairs(tokens)
         nll = language_model.token_nll(model(inputs), targets)
         by_prefix = torch.stack([log_probability(model, (1, *each)) for each in rest])
+        cross_entropy = F.cross_entropy(model(inputs).mT, targets)
+        # two tokens are the shortest sequence that has a target
+        inputs, targets = language_model.next_token_pairs(tokens[:, :2])
+        of_pair = language_model.token_nll(model(inputs), targets)
         residuals = [
             relative(-nll.sum(1), by_prefix),
             relative(by_prefix.exp().sum(), torch.ones(()).double()),
-            relative(nll.mean(), F.cross_entropy(model(inputs).mT, targets)),
+            relative(nll.mean(), cross_entropy),
+            relative(of_pair, nll[:, :1]),
             perplexities(nll, by_prefix),
         ]
     residuals += [blind(name) for name in ENCODINGS]

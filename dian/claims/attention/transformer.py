@@ -100,6 +100,10 @@ def affine(X: Tensor, layer: nn.Linear) -> Tensor:
                "Y / 2 + self.outer(torch.relu(self.inner(self.norm_2(Y))))"),
         Mutant("a hidden layer of the model dimension", "Encoder.__init__",
                "d_hidden or 4 * d_model", "d_hidden or d_model"),
+        Mutant("the kernel of torch instead of our backward pass", "Encoder.__init__",
+               "options['attention_fn'] = attention_fn", "pass"),
+        Mutant("the weights of the layers in the reverse order", "Encoder._layers",
+               "weights.append(P)", "weights.insert(0, P)"),
         Mutant("post-norm does not scale the identity", "orders",
                "J_post.T @ Y_bar + J_f.T @ J_post.T @ Y_bar",
                "Y_bar + J_f.T @ J_post.T @ Y_bar", module=__name__),
@@ -114,7 +118,7 @@ def networks() -> float:
     with patch.object(dot_product, "SCORES_PER_CHUNK", 4 * N * N):
         residuals = [of_rows(name) for name in ("none", "sinusoidal", "rotary")]
         residuals += [of_tokens(name) for name in ENCODINGS]
-        return largest([*residuals, stream(), orders()])
+        return largest([*residuals, stream(), orders(), holds(default_sizes())])
 
 
 def of_rows(name: str) -> float:
@@ -128,7 +132,41 @@ def of_rows(name: str) -> float:
         return affine(Z.sum(1) / N, model.leave)
 
     wide = model.encoder.layers[0].inner.out_features == 4 * D
-    return largest([compare(model, model(images), plain, Y_bar), holds(wide)])
+    own = dot_product.attention_backward
+    with patch.object(dot_product, "attention_backward", wraps=own) as backward:
+        residuals = [compare(model, model(images), plain, Y_bar)]
+    residuals.append(holds(wide and backward.call_count >= LAYERS))
+    if name != "sinusoidal":
+        residuals.append(relative(from_weights(model, images), plain()))
+    return largest(residuals)
+
+
+def from_weights(model: RowTransformer, images: Tensor) -> Tensor:
+    """Compute the classifier of images from the attention weights that it returns."""
+    X, weights = affine(images, model.enter), model.attention_weights(images)
+    for layer, P in zip(model.encoder.layers, weights, strict=False):
+        a = layer.attention
+        V = normalized(X, layer.norm_1) @ a.W_V + a.b_V
+        parts = [P[:, h] @ V_h for h, V_h in enumerate(V.chunk(HEADS, -1))]
+        X = X + torch.cat(parts, -1) @ a.W_O + a.b_O
+        A = affine(normalized(X, layer.norm_2), layer.inner)
+        X = X + affine(A * (A > 0), layer.outer)
+    return affine(normalized(X, model.encoder.norm).sum(1) / N, model.leave)
+
+
+def default_sizes() -> bool:
+    """Whether the classifiers have two layers of 64 features and four heads."""
+    of_layers = 2 * (12 * 64**2 + 13 * 64) + 2 * 64  # and the final normalization
+    of_rows = (28 + 1) * 64 + (64 + 1) * 10
+    of_tokens = TOKENS * 64 + (64 + 1) * CLASSES
+    return all(
+        sum(p.numel() for p in model.parameters()) == of_layers + others
+        and {layer.attention.n_head for layer in model.encoder.layers} == {4}
+        for model, others in (
+            (RowTransformer(), of_rows),
+            (TokenTransformer(TOKENS, CLASSES), of_tokens),
+        )
+    )
 
 
 def of_tokens(name: str) -> float:

@@ -206,9 +206,16 @@ def layers() -> list[float]:
                 relative(b, expected[..., order]),
                 relative(c, expected.transpose(1, 2)),
             ]
-    usual = rotary.RotaryEmbedding(D).rotate(q)
-    places = torch.arange(4).expand(q.shape[:-1])
-    return [*residuals, relative(usual, by_complex(q, places, omega))]
+    # By default positions start at 0; a single head needs no leading axes.
+    usual, half = (rotary.RotaryEmbedding(D, layout=name) for name in rotary.LAYOUTS)
+    for x in (q, q[0, 0]):
+        expected = by_complex(x, torch.arange(4).expand(x.shape[:-1]), omega)
+        found = [usual.rotate(x), *usual(x, x), rotary.rotate(x, omega)]
+        residuals += [relative(each, expected) for each in found]
+        halves = x[..., order]
+        found = [half.rotate(halves), rotary.rotate_half_split(halves, omega)]
+        residuals += [relative(each, expected[..., order]) for each in found]
+    return residuals
 
 
 @claim(
