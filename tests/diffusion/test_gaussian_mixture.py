@@ -107,6 +107,13 @@ def test_the_ring():
     torch.testing.assert_close(eight.mean.norm(dim=1), torch.full((8,), 0.8).double())
     assert eight.weight.sum() == 1
     assert torch.pdist(eight.mean).min() > 0.6
+    # Gaussians of variance 0.005; their centers have 0.8² / 2 along each axis.
+    plain = ring()
+    _, covariance = moments(plain)
+    assert plain.mean.shape == (8, 2)
+    torch.testing.assert_close(covariance, 0.325 * torch.eye(2).double())
+    outside = score(plain, torch.tensor([[1.0, 0.0]]).double(), torch.ones(1).double())
+    assert outside[0, 0].item() == pytest.approx(-0.2 / 0.005)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,12 @@ def test_labels_are_dropped_at_the_rate_and_from_the_generator(generator):
     assert (drop_labels(y, 1.0, NULL) == NULL).all()
 
 
+def test_at_rate_0_no_label_is_dropped_whatever_is_drawn(monkeypatch):
+    """The smallest random number is 0 itself."""
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.zeros(shape))
+    assert torch.equal(drop_labels(Y, 0.0, NULL), Y)
+
+
 def test_without_guidance_the_network_is_called_for_the_class_alone():
     sizes = []
 

@@ -221,6 +221,14 @@ def test_random_bytes_cost_8_bits_or_more(bytes_):
     assert total_bits(bound, ROW * COLUMN).mean() > 8
 
 
+def test_row_0_is_zero_even_if_nothing_of_the_image_is_left():
+    gone = linear_schedule(20, 0.5, 0.99)  # in float32, 1 - alpha-bar is 1 at the end
+    bound = variational_bound(gone, network, torch.zeros(3, 2))
+    assert not bound.prior.any()
+    assert not bound.terms[0].any()
+    assert not bound.square[0].any()
+
+
 def test_prior_and_bits(bytes_):
     nothing = torch.zeros(2, 3, dtype=torch.float64)
     a = SCHEDULE.alpha_bar[-1].item()

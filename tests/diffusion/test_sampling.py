@@ -336,6 +336,8 @@ def returns(*shape):
         (lambda: reverse_variance(SCHEDULE, torch.ones(11)), r"\(12,\), got \(11,\)"),
         (lambda: reverse_variance(SCHEDULE, torch.ones(())), r"\(12,\), got \(\)"),
         (lambda: reverse_variance(SCHEDULE, NEGATIVE), r"must be >= 0, got -0\.25"),
+        (lambda: reverse_variance(SCHEDULE, -torch.eye(T + 1)[1]), "be >= 0, got -1"),
+        (lambda: reverse_variance(SCHEDULE, -torch.eye(T + 1)[T]), "be >= 0, got -1"),
         (lambda: reverse_variance(SCHEDULE, UNKNOWN), "must be >= 0, got nan"),
     ],
 )  # fmt: skip

@@ -226,6 +226,10 @@ PATCHES = UNet("tiny", patch_size=2)
 X, SIZES = torch.zeros(2, 1, 28, 28), r"x_t must be \(batch, 1, row, column\), "
 
 
+def test_the_smallest_width_is_accepted():
+    assert UNet("tiny", width=4)(X, 5).shape == X.shape
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
