@@ -23,6 +23,7 @@ PARTS = (
     "incremental",
     "pdf",
     "benchmarks",
+    "certificate",
     "citation",
 )
 
