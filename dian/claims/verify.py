@@ -322,6 +322,8 @@ def installed(mutant: ModuleType) -> Iterator[None]:
         for name, value in vars(mutant).items():
             if name[:2] == "__" or callable(value) or inspect.ismodule(value):
                 continue
+            if value is constants.get(name):
+                continue  # imported from another module
             if name in tables and isinstance(value, dict):
                 _refill(constants[name], value)  # other modules may have imported it
             else:

@@ -10,8 +10,8 @@ grows, the stochastic differential equation
     dx = -\tfrac12 \beta(\tau)\, x\, d\tau + \sqrt{\beta(\tau)}\, dw .
 
 The *score* is :math:`\nabla \ln q_\tau(x)`, the gradient of the log-density of
-:math:`x_\tau`. It decides both ways back to the data, the reverse SDE and an ordinary
-differential equation with the same marginals.
+:math:`x_\tau`. It determines the two processes that lead from noise back to data: the
+reverse SDE, and an ordinary differential equation with the same marginals.
 """
 
 from collections.abc import Sequence

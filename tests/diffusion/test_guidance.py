@@ -72,7 +72,20 @@ def test_labels_are_dropped_at_the_rate_and_from_the_generator(generator):
     generator.set_state(state)
     assert torch.equal(drop_labels(y, 0.1, NULL, generator), dropped)
     assert torch.equal(drop_labels(y, 0.0, NULL, generator), y)
-    assert (drop_labels(y, 1.0, NULL, generator) == NULL).all()
+    assert (drop_labels(y, 1.0, NULL) == NULL).all()
+
+
+def test_without_guidance_the_network_is_called_for_the_class_alone():
+    sizes = []
+
+    def model(x_t, t, y):
+        sizes.append(len(y))
+        return x_t
+
+    x_t = torch.zeros(N, 1)
+    for w in (0.0, 1.0):
+        guide(model, Y, NULL, w)(x_t, T)
+    assert sizes == [N, 2 * N]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,14 @@ def test_without_the_bound_it_is_the_simple_loss(generator):
     generator.set_state(state)
     expected = training_loss(SCHEDULE, predicted, x_0, generator=generator)
     torch.testing.assert_close(found, expected)
+    weighted = []
+    for options in ({}, {"bound_weight": 0.001}, {"bound_weight": 0.002}):
+        generator.set_state(state)
+        loss = hybrid_loss(SCHEDULE, model, x_0, generator=generator, **options)
+        weighted.append(loss - expected)
+    torch.testing.assert_close(weighted[0], weighted[1])
+    torch.testing.assert_close(2 * weighted[0], weighted[2], rtol=1e-3, atol=1e-6)
+    assert weighted[0].abs().min() > 1e-4
 
 
 @pytest.mark.parametrize("part", [0, 1])

@@ -63,6 +63,9 @@ def test_timesteps_of_each_call():
     asked.clear()
     score.ode_sample(CHAIN, model, x_T, steps=2, method="euler")
     assert asked == [200, 100]
+    asked.clear()
+    score.ode_sample(CHAIN, model, x_T)
+    assert len(asked) == 2 * 25 - 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -86,12 +89,14 @@ def test_16_bits_are_for_the_model_alone(dtype):
     [
         ({"method": "rk4"}, "method must be one of euler, heun, got 'rk4'"),
         ({"steps": [5, 3]}, "steps must be integers increasing from 1 to 200"),
+        ({"steps": [5, 5]}, "steps must be integers increasing from 1 to 200"),
+        ({"steps": [1.5, 5]}, "steps must be integers increasing from 1 to 200"),
         ({"steps": []}, "steps must be integers increasing from 1 to 200"),
         ({"steps": [0, 5]}, "steps must be integers increasing from 1 to 200"),
         ({"steps": [5, 201]}, "steps must be integers increasing from 1 to 200"),
         ({"steps": 201}, "n must be a whole number, 1 to 200, got 201"),
     ],
 )
-def test_what_is_refused(options, message):
+def test_what_is_refused(as_users_run, options, message):
     with pytest.raises(ValueError, match=message):
         score.ode_sample(CHAIN, MODEL, torch.zeros(1, 2), **options)

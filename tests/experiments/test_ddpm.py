@@ -183,6 +183,7 @@ def test_a_network_with_classes_learns_with_and_without_them(few):
             for key in ("frechet", "precision", "recall", "accuracy"):
                 assert math.isfinite(outcome.metrics[f"guided-{w}/{key}"])
             assert outcome.arrays[f"guided-{w}/samples"].shape == (6, 28, 28)
+        assert outcome.metrics["real/frechet"] < outcome.metrics["guided-0/frechet"]
         assert outcome.arrays["progress/epoch"].tolist() == [1, 2]
         assert outcome.arrays["progress/frechet"].isfinite().all()
     # All labels are dropped: only the embedding of the null class is trained.

@@ -175,7 +175,7 @@ def continuous() -> float:
 
 @claim(
     "D20c",
-    "Two ways back with the same densities",
+    "The probability-flow ODE and the reverse SDE",
     equations=(
         "eq-diffusion-continuity",
         "eq-diffusion-flow",
@@ -204,7 +204,7 @@ def continuous() -> float:
                "x_t - beta / noise * epsilon", module=sampling),
     ),
 )  # fmt: skip
-def ways_back() -> float:
+def reverse_processes() -> float:
     """The flux of probability, by distribution functions; Algorithm 2 in the limit."""
     x = torch.linspace(-2.5, 2.5, 41, dtype=torch.float64)
     ends, h = (0.1, 20.0), 3e-4

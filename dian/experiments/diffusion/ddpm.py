@@ -388,7 +388,7 @@ CONDITIONAL = replace(
 # Epochs of 50,000 images for each candidate network: about 30 minutes of one core.
 TRIALS = {"small": 7, "wide": 4, "patches": 5}
 TRIAL = replace(
-    CONDITIONAL, samples=16, others=16, bound_images=2, guidance="0", held_out=10_000
+    CONDITIONAL, samples=32, others=32, bound_images=8, guidance="0", held_out=10_000
 )
 
 CHOICES = {

@@ -44,7 +44,7 @@ def evaluate_guidance(
     """Evaluate ``n`` samples, as many of each class, for each guidance weight.
 
     The accuracy is the fraction of samples that the feature classifier assigns to the
-    class that was asked for.
+    class that was asked for. For comparison, as many training images are evaluated.
     """
     metrics, arrays = {}, {}
     labels = torch.arange(n) % len(CLASSES)
@@ -54,6 +54,8 @@ def evaluate_guidance(
         found["accuracy"] = accuracy(evaluator, images, labels)
         metrics |= {f"guided-{weight}/{key}": value for key, value in found.items()}
         arrays[f"guided-{weight}/samples"] = images[:SHOWN_CLASSES].cpu()
+    found = evaluator(evaluator.train[:n])
+    metrics |= {f"real/{key}": value for key, value in found.items()}
     return metrics, arrays
 
 
