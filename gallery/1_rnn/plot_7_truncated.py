@@ -189,8 +189,8 @@ ax.axhline(bias, color="gray", linestyle=":", label="bias")
 ax.set_title("Error of the estimated gradient against the number of images")
 ax.set(xlabel="images drawn", ylabel="root mean square error / norm of the gradient")
 fig.set_label(
-    "The error of the estimated gradient against the number of images. That of the full "
-    "gradient decreases; that of the truncated one approaches its bias."
+    "The error of the estimated gradient against the number of images. For the full "
+    "gradient it decreases; for the truncated one it approaches the bias."
 )
 ax.legend()
 plt.show()
@@ -262,7 +262,7 @@ for start in range(0, T, K):
     )
 ax.set_title("Pairs of steps that a gradient in chunks keeps (frames)")
 fig.set_label(
-    "The norm of the contribution of each pair of steps to the gradient of $W_{hh}$, on "
+    "The norm of the contribution of each pair of steps to the gradient of $W_{hh}$ on "
     "a logarithmic scale. Backpropagation in chunks of 7 steps keeps the "
     "pairs in the frames."
 )
