@@ -58,29 +58,31 @@ slope_of_A = Mutant(
     new="1 - H.atanh() ** 2",
 )
 of_the_checks = [
-    (recurrence.bptt, "the slope is written with H where H squared belongs"),
-    (recurrence.many_to_one, "carried through the matrix that is not transposed"),
+    (recurrence.bptt, "the derivative with H in place of H squared"),
+    (recurrence.many_to_one, "the recurrent matrix is not transposed"),
     (recurrence.many_to_one, "only the last step is differentiated"),
     (recurrence.bptt, "H_t for H_{t-1}"),
-    (recurrence.bptt, "the slope of tanh is taken one step early"),
+    (recurrence.bptt, "the derivative of tanh of the previous step"),
     (recurrence.bptt, "the bias gets the mean"),
     (recurrence.forward, "the bias is added twice"),
 ]
 in_the_layer = [(recurrence.bptt, slope_of_A)]
 in_the_layer += [(check, planted(check, what)) for check, what in of_the_checks]
-each_tensor = planted(clipping.by_norm, "each tensor is clipped for itself")
+each_tensor = planted(clipping.by_norm, "each tensor is clipped separately")
 masked = planted(recurrence.cross_entropy, "divided by all positions, masked or not")
-carried = planted(truncated.kept_terms, "the state is carried without detaching it")
+carried = planted(
+    truncated.kept_terms, "the state is carried over without detaching it"
+)
 averaged = planted(metrics.batches, "the whole set is averaged over its batches, too")
 
 # Names for the figures.
 short = {
     slope_of_A.what: "$1 - A^2$ for $1 - H^2$",
-    "the slope is written with H where H squared belongs": "$1 - H$ for $1 - H^2$",
-    "carried through the matrix that is not transposed": "not transposed",
+    "the derivative with H in place of H squared": "$1 - H$ for $1 - H^2$",
+    "the recurrent matrix is not transposed": "not transposed",
     "only the last step is differentiated": "last step only",
     "H_t for H_{t-1}": "$H_t$ for $H_{t-1}$",
-    "the slope of tanh is taken one step early": "derivative of other step",
+    "the derivative of tanh of the previous step": "derivative of other step",
     "the bias gets the mean": "mean for the bias",
     "the bias is added twice": "bias added twice",
     each_tensor.what: "clipped by tensor",

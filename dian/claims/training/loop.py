@@ -20,7 +20,7 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
 
 @claim(
     "R17",
-    "Start-up checks",
+    "Sanity checks before training",
     equations=("eq-start-loss",),
     kinds="E M T",
     tolerance=0.02,
@@ -30,7 +30,7 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
     "networks",
     subjects=(networks, loop, loss),
     mutants=(
-        Mutant("the bias of the output does not start at zero",
+        Mutant("the initial bias of the output is not zero",
                "RNNClassifier.__init__",
                "torch.zeros(num_classes)", "torch.arange(1.0 * num_classes)"),
         Mutant("the output weights are normal, of four times the variance",
@@ -41,7 +41,7 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
         Mutant("the images do not reach the network", "RNNClassifier.forward",
                "time_first(x, self.input_size)",
                "time_first(0 * x, self.input_size)"),
-        Mutant("no step is made", "Training._step",
+        Mutant("no step is taken", "Training._step",
                "self.optimizer.step()", "None", module=loop),
         Mutant("a loss that is not finite does not stop", "Training._step",
                "not math.isfinite(self.losses[-1])", "False", module=loop),
@@ -50,9 +50,9 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
     ),
 )  # fmt: skip
 def start() -> float:
-    """The first loss is predicted, one batch is learned by heart, a NaN stops the run.
+    """The initial loss is as predicted, one batch is overfitted, a NaN stops the run.
 
-    The first loss of the recorded run, of five networks, is near the logarithm too.
+    The initial loss of the five recorded networks is near the logarithm, too.
     """
     generator = torch.Generator().manual_seed(0)
     model = networks.RNNClassifier(SIDE, H, N_CLASS, generator=generator)
@@ -174,7 +174,7 @@ def training_run(model: nn.Module, batch: tuple[Tensor, ...], modes: list):
         Mutant("the schedule is that of each epoch", "Training._step",
                "self.schedule(len(self.losses) / total)",
                "self.schedule(self.done / self.steps_per_epoch)"),
-        Mutant("the rate of the last step is scaled again", "Training._step",
+        Mutant("the learning rate of the last step is scaled again", "Training._step",
                "group['lr'] = rate * self.schedule(len(self.losses) / total)",
                "group['lr'] *= self.schedule(len(self.losses) / total)"),
         Mutant("gradients add up over the steps", "Training._step",
@@ -195,7 +195,7 @@ def training_run(model: nn.Module, batch: tuple[Tensor, ...], modes: list):
         Mutant("a smaller last batch is no step", "Training.steps_per_epoch",
                "math.ceil(len(self.data[0]) / self.batch_size)",
                "len(self.data[0]) // self.batch_size"),
-        Mutant("one epoch less", "Training.__iter__",
+        Mutant("one epoch too few", "Training.__iter__",
                "self.epoch <= self.epochs", "self.epoch < self.epochs"),
         Mutant("the network stays in evaluation mode", "Training._step",
                "self.model.train()", "None"),
@@ -213,7 +213,7 @@ def training_run(model: nn.Module, batch: tuple[Tensor, ...], modes: list):
     ),
 )  # fmt: skip
 def steps() -> float:
-    """A run equals a loop written from the formula, also if it was interrupted."""
+    """A run equals a loop written from the equation, also if it was interrupted."""
     model, batch, gradient = least_squares(0)
     modes: list[bool] = []
     training, told = training_run(model, batch, modes), []
