@@ -1,7 +1,7 @@
-r"""Chapter 1: LSTM and GRU, their gradients, and what their gates keep.
+r"""Chapter 1: LSTM and GRU, their gradients, and the effect of their gates.
 
-Sizes are distinct, biases and start states not zero, and the weights of the gates
-differ: a swapped gate or axis cannot pass by luck.
+Sizes are distinct, biases and initial states not zero, and the weights of the gates
+differ: a swapped gate or axis cannot go unnoticed.
 """
 
 import math

@@ -1,4 +1,4 @@
-r"""Chapter 1: how the weights start."""
+r"""Chapter 1: the initial weights."""
 
 import torch
 from torch import Tensor
@@ -111,7 +111,7 @@ def of_a_network(q: int = 17) -> float:
     # One stream of random numbers: independent matrices are not correlated.
     a, b = (start[f"rnn.W_{end}"][:N_IN].flatten() for end in ("xh", "hh"))
     residuals.append((a @ b).abs() / (a.norm() * b.norm()) * len(a) ** 0.5)
-    # The other starts of recorded runs, which a layer must be given by name.
+    # The other initializations of recorded runs, which a layer is given by name.
     eye = torch.eye(N_OUT)
     for name in ("orthogonal", "identity"):
         init = initialization.INITS[name]

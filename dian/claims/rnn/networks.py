@@ -88,7 +88,7 @@ def cells_of(parameters: Sequence[Tensor]) -> list[Cell]:
 
 
 def plain_logits(parameters, x: Tensor, variant: Variant, Z: Sequence[Tensor]):
-    """The network by loops over sequences and steps, which know nothing of ours."""
+    """The network by loops over sequences and steps, without code of the library."""
     W_hq, b_q, logits = *parameters[:2], []
     for n, sequence in enumerate(x):
         inputs = list(sequence[: LENGTHS[n] if variant.padded else TIME])
@@ -135,7 +135,7 @@ class Unrolled(NamedTuple):
 
 
 def unroll(cell: Cell, inputs: list[Tensor], steps: list[int]) -> Unrolled:
-    """Keep the states by their time, and one more for the start."""
+    """Store the states by their time step, and the initial state."""
     states = TIME * [None] + [cell.h_0.expand(BATCH, H)]
     before = states[-1]
     for t in steps:

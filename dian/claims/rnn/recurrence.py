@@ -271,7 +271,7 @@ def softmax_gradient() -> float:
             holds(symbolic),
             *(relative(found, other) for other in (leaf.grad, stepped)),
             relative(found.sum(-1), torch.zeros(TIME, BATCH, dtype=torch.float64)),
-            # no row of p - y is longer than the square root of 2
+            # the norm of a row of p - y is at most the square root of 2
             holds(huge.norm(dim=-1).max().item() * mask.sum().item() <= 2**0.5 + 1e-12),
             # a uniform prediction has a loss of log C; shifts of all logits cancel
             abs(loss.cross_entropy(0 * logits, labels) - math.log(Q)),

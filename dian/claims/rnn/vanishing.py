@@ -103,7 +103,7 @@ def norms_by_lag(vanishing, derivatives: Tensor, W_hh: Tensor) -> Tensor:
 
 
 def excess(norms: Tensor, bound: Tensor) -> Tensor:
-    """By what share of a bound something is above it, at most; 0 if it never is."""
+    """The largest relative excess of values over a bound, or 0."""
     return ((norms - bound) / bound.clamp(min=1e-300)).max().clamp(min=0)
 
 
@@ -144,7 +144,7 @@ def bounds() -> float:
             # gamma sigma above 1 is not enough to explode
             residuals.append(holds(bool(loose[1] > 1 and norms[-1] < 0.1)))
 
-    # c Q, and one slope for all units: each bound is reached where it can be.
+    # c Q, and one derivative for all units: both bounds are attained.
     rotation, _ = torch.linalg.qr(normal(1, (H, H))[0])
     derivative = torch.linspace(0.5, 1, TIME, dtype=torch.float64)
     tight, loose = vanishing.lag_bounds(
@@ -263,7 +263,7 @@ def derivatives() -> float:
 
 
 def backward_in_blocks(G, network, states, activation: str, expected) -> float:
-    """Compare the gradients by hand with others, for each size of a block."""
+    """Compare the hand-derived gradients with others, for each block size."""
     X, W_xh, W_hh, *_ = network
 
     @in_blocks
@@ -321,8 +321,8 @@ STEPS, WIDTH, BACK = 60, 128, 40
     kinds="M",
     tolerance=0.02,
     source="Schoenholz et al., Deep information propagation, 2017, arXiv:1611.01232",
-    assumptions="gradient independence: a large random matrix, as if drawn anew at "
-    "every step, and a stationary mean square of the slopes; not the identity. The "
+    assumptions="gradient independence: a large random matrix, as if drawn again at "
+    "every step, and a stationary mean squared derivative; not the identity. The "
     "residual is a rate per step, of the mean over five matrices of width 128",
     subjects=(vanishing, initialization, recurrence),
     mutants=(
@@ -366,7 +366,7 @@ def law() -> float:
 def decay(
     vanishing, initialization, recurrence, start: str, spread: float, seed: int
 ) -> tuple:
-    """Fitted slope of the logarithm of the gradient a step, and what the law says."""
+    """The fitted rate of the logarithm of the gradient, and the predicted one."""
     generator = torch.Generator().manual_seed(seed)
     draw = partial(torch.randn, generator=generator, dtype=torch.float64)
     empty = torch.empty(WIDTH, WIDTH, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Chapter 1: how a network starts, and the steps that train it."""
+"""Chapter 1: the initial loss, and the steps of training."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
     kinds="E M T",
     tolerance=0.02,
     source="Karpathy, A recipe for training neural networks, 2019",
-    assumptions="labels independent of the start weights, and small logits: the next "
+    assumptions="labels independent of the initial weights, and small logits: the next "
     "term of the expansion is left out. The residual is in nats, of the mean over 60 "
     "networks",
     subjects=(networks, loop, loss),
@@ -254,7 +254,7 @@ def by_formula(batch: tuple[Tensor, ...], gradient) -> tuple[Tensor, list[tuple]
 
 
 def resumed(batch: tuple[Tensor, ...], n_step: int, w: Tensor) -> float:
-    """Stop after some steps, and go on from the state in a new run."""
+    """Stop after some steps, and continue from the state in a new run."""
     begun = training_run(least_squares(0)[0], batch, [])
     for _ in zip(range(n_step), begun, strict=False):
         pass

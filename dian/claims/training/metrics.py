@@ -122,7 +122,7 @@ def of_the_record() -> float:
 
 
 def scikit_learn() -> ModuleType:
-    """Import the peer only where it is asked: the package does without it."""
+    """Import scikit-learn when it is needed: the package does not require it."""
     try:
         import sklearn.metrics as peer
     except ModuleNotFoundError:
@@ -201,7 +201,7 @@ def averaged(metrics, matrices: list[Tensor]) -> Tensor:
 
 
 def present(counts: list[int], size: int) -> float:
-    """The share of all classes that a batch holds, so what perfection scores there."""
+    """The fraction of classes in a batch, the macro-F1 of perfect predictions."""
     n = sum(counts)
     shares = [1 - math.comb(n - k, size) / math.comb(n, size) for k in counts]
     return sum(shares) / len(shares)

@@ -20,7 +20,7 @@ ADAMW += "arXiv:1711.05101"
 
 
 def gradients(seed: int) -> list[Tensor]:
-    """A start and ``N_STEP`` gradients, some of them tiny, for one parameter."""
+    """An initial value and ``N_STEP`` gradients, some of them tiny."""
     theta, *grads = normal(seed, *(N_STEP + 1) * [SHAPES[1]])
     return [theta, *(10.0 ** (-3 * (t % 3)) * g for t, g in enumerate(grads))]
 
