@@ -19,7 +19,7 @@ from dian.numerics import widened
 
 
 class LSTMStates(NamedTuple):
-    """What :func:`lstm_forward` computes; index 0 of ``H`` and ``c`` is the start."""
+    """The states and gates; index 0 of ``H`` and ``c`` is the initial state."""
 
     H: Inexact[Tensor, "time+1 batch h"]
     c: Inexact[Tensor, "time+1 batch h"]
@@ -91,7 +91,7 @@ class LSTMGradients(NamedTuple):
     r"""The gradients of a loss with respect to all that :func:`lstm_forward` reads.
 
     ``H[t]`` and ``c[t]`` are those with respect to :math:`H_t` and :math:`c_t`, through
-    all later steps; index 0 is the start.
+    all later steps; index 0 is the initial state.
     """
 
     X: Float[Tensor, "time batch d"]
@@ -233,7 +233,7 @@ def cell_jacobian(
     i, f, g, _ = gates[1:].chunk(4, -1)
     W_i, W_f, W_g, _ = W_hh.chunk(4, -1)
     before = c[1:-1]
-    # K_t: each gate that reads h_{t-1} has its slope times its weights, transposed
+    # K_t: for each gate that reads h_{t-1}, its derivative times W, transposed
     slopes = (g * i * (1 - i), before * f * (1 - f), i * (1 - g * g))
     K = sum(
         slope[..., :, None] * W.T

@@ -371,7 +371,7 @@ def rnn(
     >>> W.grad  # tanh'(a_2) (h_1 + w tanh'(a_1) h_0)
     tensor([[0.6945]])
 
-    Truncated backpropagation through time: the state is carried from chunk to chunk,
+    Truncated backpropagation through time: the state is passed from chunk to chunk,
     but detached, so that no gradient crosses the boundary.
 
     >>> W.grad, state = None, torch.ones(1, 1)

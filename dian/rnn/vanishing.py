@@ -1,7 +1,7 @@
 r"""Vanishing gradients: Jacobians between states, and how fast they decay.
 
 Axis names: ``time``, ``batch`` and ``h`` as in :mod:`dian.rnn.recurrence`; ``lag``
-counts steps back from the last state, 0 to :math:`T`. The argument ``derivatives``
+counts backward steps from the last state, 0 to :math:`T`. The argument ``derivatives``
 holds :math:`\varphi'(A_t)` for :math:`t = 1, \dots, T`, and ``grad_last_state`` the
 gradient of the loss with respect to :math:`H_T`.
 """

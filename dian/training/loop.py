@@ -74,9 +74,9 @@ class Training:
     """A training run, as an iterator over its steps.
 
     Iterating trains the model in place and yields a :class:`Step` after each step.
-    Everything that the remaining steps depend on is in :meth:`state_dict`. A training
-    run that is given that state continues, and gives the same bits as one that was
-    never interrupted. If a loss or a gradient is not finite, the iteration raises a
+    Everything that the remaining steps depend on is in :meth:`state_dict`. A run
+    that is given that state continues, and gives the same bits as one that was never
+    interrupted. If a loss or a gradient is not finite, the iteration raises a
     :class:`FloatingPointError` before the step is taken; without ``max_norm`` a
     gradient is not looked at, but the parameters are, after the last step.
 

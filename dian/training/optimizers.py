@@ -138,7 +138,7 @@ def adam_step(
     (beta_1, beta_2), step = betas, step + 1
     m = beta_1 * m + (1 - beta_1) * grad
     v = beta_2 * v + (1 - beta_2) * grad * grad
-    # Both averages start at zero: the corrections make up for the missing weights
+    # Both averages are initially zero: the corrections compensate for that
     m_hat, v_hat = m / (1 - beta_1**step), v / (1 - beta_2**step)
     theta = (1 - lr * weight_decay) * theta - lr * m_hat / (v_hat.sqrt() + eps)
     return theta, AdamState(m, v, step)

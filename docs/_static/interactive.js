@@ -167,7 +167,7 @@
     const powers = curves.flat(2);
     const least = gap * Math.floor(Math.min(...powers) / gap);
     const most = gap * Math.ceil(Math.max(...powers) / gap);
-    const picture = drawing(width, height, "Length of the gradient against the lag");
+    const picture = drawing(width, height, "Norm of the gradient against the lag");
     const lags = curves[0][0].length - 1;
     const x = (k) => left + (width - left - 8) * k / lags;
     const y = (power) => 8 + (height - foot - 8) * (most - power) / (most - least);

@@ -1,36 +1,32 @@
 r"""
-How fast the gradient vanishes, and why tanh does not prevent it
-================================================================
+Tanh does not prevent vanishing gradients
+=========================================
 
-**Question.** By how much does the gradient shrink or grow with every step that it goes
-back, and what decides that? Does tanh, with a derivative of up to 1 where the logistic
-function has 1/4, keep it from vanishing?
+**Question.** By what factor does the gradient change with every backward step, and what
+determines it? Does tanh, whose derivative is up to 1 where that of the sigmoid is at
+most 1/4, prevent it from vanishing?
 
-**Answer.** With random weights each step changes it by a factor of about
-:math:`\sqrt\chi`: :math:`\chi` is the mean squared derivative times the sum of the
-squared weights of a unit. So tanh does **not** prevent vanishing: with an orthogonal
-:math:`W_{hh}` and inputs of variance 1 a factor of more than :math:`10^7` is lost in 40
-steps. Every tanh network equals a logistic one in other units, with the recurrent
-weights four times and the input weights twice as large and the bias, initial state and
-output layer adapted; only gradient descent depends on the units. The norm of
-:math:`W_{hh}` gives an upper bound only; where it is above 1, the gradient may still
-vanish, and where all eigenvalues are below 1, it may still grow for a while.
+**Answer.** With random weights each step changes the norm by a factor of about
+:math:`\sqrt\chi`: the mean squared derivative times the sum of the squared weights of a
+unit gives :math:`\chi`. With an orthogonal :math:`W_{hh}` and inputs of variance 1,
+tanh loses a factor of more than :math:`10^7` in 40 steps. Every tanh network equals a
+sigmoid network in other units.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013 (arXiv:1211.5063), section 2.1, for the bound; Schoenholz, Gilmer,
-Ganguli and Sohl-Dickstein, *Deep information propagation*, 2017 (arXiv:1611.01232),
-for :math:`\chi`; Le, Jaitly and Hinton, 2015 (arXiv:1504.00941), for the
-identity. **Cost.** Seconds on a CPU, no download.
+Ganguli and Sohl-Dickstein, *Deep information propagation*, 2017 (arXiv:1611.01232), for
+:math:`\chi`; Le, Jaitly and Hinton, 2015 (arXiv:1504.00941), for the identity.
+**Cost.** Seconds on a CPU, no download.
 """
 
 # %%
 # What is measured
 # ----------------
-# A network of width 128 reads 60 steps of independent normal numbers, one for each
-# unit, so that their spread is the spread of what the input adds to a pre-activation
-# (:math:`W_{xh} = I`). A gradient arrives at the last state, and we watch how long it
-# is 1, 2, ..., 40 steps earlier. At every step it is multiplied by a derivative for
-# each unit, and then by :math:`W_{hh}^\top`.
+# A network of 128 units reads 60 steps of independent normal numbers, one for each
+# unit. With :math:`W_{xh} = I`, their standard deviation is that of the input's
+# contribution to a pre-activation. A gradient is given at the last state, and we
+# measure its norm 1, 2, ..., 40 steps earlier. At every step it is multiplied by one
+# derivative for each unit, and then by :math:`W_{hh}^\top`.
 
 from functools import partial
 
@@ -61,21 +57,10 @@ def run(activation: str, fill, spread: float, seed: int = 0):
 # %%
 # The derivatives
 # ---------------
-# .. math::
-#    :label: eq-activation-slopes
-#
-#    \tanh' = 1 - \tanh^2 \in (0, 1], \qquad
-#    \sigma' = \sigma\,(1 - \sigma) \in (0, \tfrac14], \qquad
-#    \operatorname{relu}'(a) = [a > 0] .
-#
-# The derivative of tanh is 1 at one point, :math:`a = 0`, and below 1 everywhere else.
-# The logistic function :math:`\sigma` looks four times worse, but it is the same curve
-# in other units:
-#
-# .. math::
-#    :label: eq-tanh-logistic
-#
-#    \tanh a = 2\,\sigma(2a) - 1, \qquad \tanh' a = 4\,\sigma'(2a) .
+# The derivative of tanh, equation :eq:`eq-activation-slopes`, is 1 at one point,
+# :math:`a = 0`, and below 1 everywhere else. That of the sigmoid :math:`\sigma` is at
+# most 1/4, but both activations are the same curve in different units, equation
+# :eq:`eq-tanh-logistic`.
 
 a = torch.linspace(-4, 4, 161, dtype=torch.float64)
 derivative_of = {
@@ -85,11 +70,15 @@ derivative_of = {
 stretched = ACTIVATIONS["sigmoid"]
 stretched = 4 * stretched.derivative(stretched.apply_(2 * a))
 
-fig, ax = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for name, style in zip(derivative_of, ("-", "--", "-."), strict=True):
     ax.plot(a, derivative_of[name], style, label=name)
-ax.plot(a[::5], stretched[::5], "k.", label="logistic: $4\\sigma'(2a)$")
-ax.set_title("Slopes of the activations")
+ax.plot(a[::5], stretched[::5], "k.", label="$4\\sigma'(2a)$")
+ax.set_title("Derivatives of the activations")
+fig.set_label(
+    "The derivatives of three activations. The dots are the derivative of the sigmoid "
+    "in the units of tanh: it is the same curve."
+)
 ax.set(xlabel="pre-activation $a$", ylabel="derivative $\\varphi'(a)$")
 ax.legend()
 plt.show()
@@ -98,24 +87,16 @@ assert torch.allclose(stretched, derivative_of["tanh"], rtol=0, atol=1e-12)
 assert (derivative_of["tanh"][a.abs() > 1e-9] < 1).all()
 
 # %%
-# A bound
-# -------
-# One step multiplies by :math:`D_s W_{hh}^\top`. The norm of a product is at most the
-# product of the norms, so with the largest singular value
+# The bound
+# ---------
+# One step multiplies by :math:`D_s W_{hh}^\top`. With the largest singular value
 # :math:`\sigma = \lVert W_{hh} \rVert_2` (a number; with an argument, :math:`\sigma` is
-# the logistic function),
-#
-# .. math::
-#    :label: eq-jacobian-bound
-#
-#    \Big\lVert \frac{\partial h_T}{\partial h_{T-k}} \Big\rVert_2 \le
-#    \prod_{s=T-k+1}^{T} \sigma \max_i \varphi'(a_{s,i}) \le (\gamma \sigma)^k, \qquad
-#    \gamma = \sup \varphi' .
-#
-# If :math:`\gamma \sigma < 1` the gradient must vanish. If it explodes, then
-# :math:`\gamma \sigma > 1`; the other way round, nothing follows.
+# the sigmoid), the norm of the Jacobian over :math:`k` steps is at most
+# :math:`(\gamma\sigma)^k`, equation :eq:`eq-jacobian-bound`. If :math:`\gamma \sigma <
+# 1`, the gradient must vanish. If it explodes, then :math:`\gamma \sigma > 1`; the
+# converse does not hold.
 
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.4), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
 for ax, name in zip(axes, ("tanh", "sigmoid", "relu"), strict=True):
     W_hh, derivatives, _ = run(name, initialization.xavier_, 1.0)
     derivatives = derivatives[:, 0]  # of one sequence
@@ -126,7 +107,7 @@ for ax, name in zip(axes, ("tanh", "sigmoid", "relu"), strict=True):
         norms.append(torch.linalg.matrix_norm(product, 2).item())
     norms = torch.tensor(norms).double()
     ax.semilogy(lags, loose, ":", label=r"bound $(\gamma\sigma)^k$")
-    ax.semilogy(lags, tight, "--", label="bound from the derivatives met")
+    ax.semilogy(lags, tight, "--", label="bound, derivatives")
     ax.semilogy(lags, norms, "o-", markersize=3, label="measured")
     ax.set(title=f"{name}, Xavier", xlabel="lag $k$ (steps)")
     print(
@@ -139,43 +120,37 @@ for ax, name in zip(axes, ("tanh", "sigmoid", "relu"), strict=True):
     if name == "tanh":
         assert loose[1] > 1 > 1e6 * norms[-1]  # above 1, and yet it vanishes
 fig.suptitle("Norm of the Jacobian against the lag")
+fig.set_label(
+    "The norm of the Jacobian over $k$ steps and its two bounds, for Xavier weights. "
+    "The bounds hold and are loose: with tanh, the bound grows and the norm vanishes."
+)
 axes[0].set_ylabel(r"$\Vert \partial h_T / \partial h_{T-k} \Vert_2$")
 axes[0].legend(fontsize=8)
 plt.show()
 
 # %%
-# The bounds hold, and tell little: both take the one direction that grows most and the
-# one unit with the largest derivative, at every step, as if a gradient always met both.
-# Their lines lie on each other, since of 128 units one is always near the steepest
-# point.
+# The bounds hold, but they are loose: both assume that at every step the gradient has
+# the direction that grows most, and that each unit has the largest derivative. The two
+# bounds almost coincide, because one of the 128 units is always close to its largest
+# derivative.
 #
-# A law
-# -----
-# Typical gradients behave like an average. Let the entries of :math:`W_{hh}` be
-# independent with mean zero and variance :math:`\sigma_w^2 / h`, and independent of the
-# derivatives and of the gradient. Entry :math:`j` of :math:`(\Gamma \odot \varphi')
-# W_{hh}^\top` is then a sum of uncorrelated terms of mean zero, whose variances add up,
-# so that *one* backward step multiplies the mean squared gradient by exactly
-# :math:`\chi`, provided that the squared derivatives are not correlated with the
-# squared entries of the gradient. If the same holds at every step,
+# The typical rate
+# ----------------
+# The gradients of random networks behave like an average. The chapter derives the
+# variance argument :eq:`eq-growth-law`: each backward step multiplies the mean squared
+# gradient by :math:`\chi`. For one step with independent weights of mean zero this is
+# exact, if the squared derivatives are not correlated with the squared entries of the
+# gradient.
 #
-# .. math::
-#    :label: eq-growth-law
-#
-#    \frac{\mathbb E \lVert \Gamma_{T-k} \rVert^2}{\mathbb E \lVert \Gamma_T \rVert^2}
-#    \approx \chi^k, \qquad
-#    \chi = \sigma_w^2\, \mathbb E\big[\varphi'(a)^2\big], \qquad
-#    \sigma_w^2 = \lVert W_{hh} \rVert_F^2 / h,
-#
-# where :math:`\Gamma_t` is the gradient with respect to :math:`h_t`. For :math:`k \ge
-# 2` this is an approximation and not exact for any finite width, because all steps use
-# the *same* matrix: after the first step the gradient depends on it. Mean-field theory
-# replaces it by an independent copy at every step ("gradient independence"), which is
-# justified for wide networks. The law also assumes that the mean squared derivative is
-# the same at every step. An orthogonal matrix, whose entries are not independent, does
-# not satisfy the assumptions. Whether the law describes these networks is therefore a
-# question for measurement: we fit a line to the logarithm of the length, for three
-# matrices of each kind, and compare its rate with :math:`\tfrac12 \ln \chi`.
+# For :math:`k \ge 2` it is an approximation and not exact for any finite width, because
+# all steps use the *same* matrix: after the first step the gradient depends on it.
+# Mean-field theory replaces the matrix by an independent copy at every step ("gradient
+# independence"), which is justified for wide networks. The argument also assumes that
+# the mean squared derivative is the same at every step. An orthogonal matrix, whose
+# entries are not independent, does not satisfy the assumptions. Whether the
+# approximation describes these networks is therefore a question for measurement: we fit
+# a line to the logarithm of the norm, for three matrices of each kind, and compare its
+# rate with :math:`\tfrac12 \ln \chi`.
 
 fills = {
     "uniform": initialization.uniform_,
@@ -190,13 +165,13 @@ seeds = range(3)
 
 
 def length(Gamma: torch.Tensor) -> torch.Tensor:
-    """Return the root mean square length at each lag, 1 at lag 0."""
+    """Return the root mean square norm at each lag, 1 at lag 0."""
     squares = Gamma.square().sum(-1).mean(-1)
     return (squares / squares[0]).sqrt()
 
 
 def fitted(lengths: torch.Tensor) -> float:
-    """Return the rate of the best line through the logarithms, for one step back."""
+    """Return the slope of the line fitted to the logarithms, for one backward step."""
     x = lags - lags.double().mean()
     return (x @ lengths.log() / x.square().sum()).item()
 
@@ -216,7 +191,7 @@ for activation, spread in inputs:
         means = torch.tensor(numbers).mean(0).tolist()
         results[activation, spread, name] = (torch.stack(curves), *means)
 
-fig, axes = plt.subplots(2, 2, figsize=(8, 6.4), layout="constrained")
+fig, axes = plt.subplots(2, 2, figsize=(7, 5.5), layout="constrained")
 markers = "osv^Dx"
 for ax, (activation, spread) in zip(axes.flat, inputs, strict=True):
     for i, (name, marker) in enumerate(zip(fills, markers, strict=True)):
@@ -226,19 +201,25 @@ for ax, (activation, spread) in zip(axes.flat, inputs, strict=True):
             lags[::4], curves.log().mean(0).exp()[::4], marker, label=name, **style
         )
         ax.semilogy(lags, (law * lags).exp(), "-", color=f"C{i}", linewidth=1)
-    ax.set(title=f"{activation}, input of s.d. {spread:g}", xlabel="lag $k$ (steps)")
-    ax.set_ylabel("length of the gradient / at lag 0")
-fig.suptitle("Length of the gradient: measured (marks), and the law (lines)")
+    ax.set(title=f"{activation}, input with s.d. {spread:g}", xlabel="lag $k$ (steps)")
+for ax in axes[:, 0]:
+    ax.set_ylabel("norm of the gradient / at lag 0")
+fig.suptitle("Norm of the gradient: measured (markers) and predicted (lines)")
+fig.set_label(
+    "The norm of the gradient against the lag, for three activations and six "
+    "initializations of $W_{hh}$: measured (markers), and predicted by "
+    "$\\chi^{k/2}$ (lines). With inputs of s.d. 1, tanh loses the gradient."
+)
 axes[0, 0].legend(fontsize=8)
 plt.show()
 
 # %%
-# Below, each column has its activation and the standard deviation of its input. Rates
-# are of the natural logarithm, for one step back; in brackets stands
-# :math:`\tfrac12 \ln \chi`.
+# In the table, each column has an activation and the standard deviation of the input.
+# The rates are changes of the natural logarithm for one backward step, with the
+# prediction :math:`\tfrac12 \ln \chi` in parentheses.
 
 heads = [f"{activation}, {spread:g}" for activation, spread in inputs]
-print(f"{'rate (law)':21}", *(f"{head:>16}" for head in heads), sep="")
+print(f"{'rate (predicted)':21}", *(f"{head:>16}" for head in heads), sep="")
 for name in fills:
     rates = [results[*case, name][2:] for case in inputs]
     cells = (f"{rate:+.3f} ({law:+.3f})" for rate, law in rates)
@@ -254,17 +235,18 @@ for name in fills:
 assert results["tanh", 1.0, "orthogonal"][0][:, -1].max() < 1e-7
 
 # %%
-# The same weights lose little where the input is faint and almost everything where it
-# is strong: what matters is where on the curve the units are, and a strong input drives
-# them to the flat ends. So the derivative of 1 protects a gradient only as long as the
-# units stay near 0, and that is as long as the network is nearly linear.
+# The same weights lose little if the input is weak, and almost everything if it is
+# strong, because a strong input drives the units to the flat ends of the curve. A
+# derivative of 1 preserves the gradient only as long as the units stay near 0, and
+# there the network is almost linear.
 #
-# ReLU has the derivatives 0 and 1, however strong the input. On average half of them
-# are 0, which takes a factor :math:`\sqrt{1/2}` a step if the weights keep lengths.
+# The derivative of ReLU is 0 or 1, however strong the input is. On average half of the
+# derivatives are 0, which costs a factor :math:`\sqrt{1/2}` for each step if the
+# weights preserve norms.
 #
-# The identity does not obey the law, and should not: nothing is mixed, so an entry of
-# the gradient meets the derivatives of one unit, again and again, and these are not
-# independent. With ReLU that is an advantage, since a unit that is on tends to stay on.
+# The identity does not satisfy the assumptions: nothing is mixed, so an entry of the
+# gradient meets the derivatives of one unit repeatedly, and these are not independent.
+# With ReLU this is an advantage, since an active unit tends to stay active.
 
 left = results["relu", 1.0, "identity"][0][:, -1]
 print(f"left after 40 steps, ReLU with the identity: {left.min():.0%} or more")
@@ -275,8 +257,9 @@ for case in inputs[:2]:
 assert left.min() > 0.5
 
 # %%
-# Move it yourself, for tanh and an orthogonal matrix with a gain: a gain above 1 makes
-# the gradient longer only as long as the input leaves the units near zero.
+# In the interactive figure you can change the gain of an orthogonal matrix and the
+# input of a tanh network: a gain above 1 makes the gradient grow only as long as the
+# input leaves the units near zero.
 
 gains, spreads = [0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0], [0.01, 0.1, 0.3, 1.0, 3.0]
 curves = {
@@ -287,12 +270,12 @@ curves = {
     for spread in spreads
 }
 
-assert curves[1.2, 0.01][-1] < 1.2**40 / 100  # the states of their own make it shorter
+assert curves[1.2, 0.01][-1] < 1.2**40 / 100  # the states themselves make it shorter
 assert curves[3.0, 3.0][-1] > 1 > curves[1.2, 3.0][-1]
 
 Interactive(
     "gradient",
-    "Length of the gradient, as a share of that at lag 0, in a tanh network.",
+    "Norm of the gradient, as a fraction of that at lag 0, in a tanh network.",
     gains=gains,
     spreads=spreads,
     curves=[
@@ -302,27 +285,21 @@ Interactive(
 )
 
 # %%
-# A choice of units
-# -----------------
-# A logistic network :math:`s_t = \sigma(x_t U + s_{t-1} V + c)` has states between 0
-# and 1. Write them as :math:`h = 2s - 1`, between -1 and 1. By :eq:`eq-tanh-logistic`
-# it is then a tanh network, not nearly but exactly, with
+# Tanh and the sigmoid differ by a choice of units
+# ------------------------------------------------
+# A sigmoid network :math:`s_t = \sigma(x_t U + s_{t-1} V + c)` with states between 0
+# and 1 is, with :math:`h = 2s - 1`, exactly a tanh network with the weights
+# :eq:`eq-logistic-as-tanh`. The derivative is four times smaller, and the recurrent
+# matrix is four times larger. Hence every Jacobian is the same, and so is the decay of
+# the gradient with respect to the states. The initial state is :math:`s_0 = (1 + h_0) /
+# 2`, which is :math:`\tfrac12` for :math:`h_0 = 0`, and the output layer reads :math:`h
+# = 2s - 1`.
 #
-# .. math::
-#    :label: eq-logistic-as-tanh
-#
-#    W_{xh} = \tfrac12 U, \qquad W_{hh} = \tfrac14 V, \qquad
-#    b_h = \tfrac12 c + \tfrac14 \mathbf 1^\top V .
-#
-# The derivative is four times smaller and the matrix four times larger: every Jacobian
-# is the same, and with it how the gradient with respect to the states changes from step
-# to step. The initial state is :math:`s_0 = (1 + h_0) / 2`, which is :math:`\tfrac12`
-# for :math:`h_0 = 0`, and the output layer reads :math:`h = 2s - 1`. "The derivative of
-# tanh is larger" compares two networks that got the same *numbers* for weights, in
-# different units. Training does depend on the units: the gradients with respect to the
-# weights are scaled, so that gradient descent takes other steps, and inputs and states
-# with a mean near zero are better conditioned (LeCun et al., *Efficient BackProp*,
-# 1998).
+# "The derivative of tanh is larger" compares two networks whose weights are the same
+# *numbers* in different units. Training does depend on the units: the gradients with
+# respect to the weights are scaled, so that gradient descent takes other steps, and
+# inputs and states with a mean near zero are better conditioned (LeCun et al.,
+# *Efficient BackProp*, 1998).
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -332,7 +309,7 @@ zero = torch.zeros(n_batch, h).double()
 
 
 def unroll(activation, W_xh, W_hh, b_h, H_0):
-    """Return the states, and the length of the gradient by lag."""
+    """Return the states, and the norm of the gradient by lag."""
     H = rnn_forward(X, W_xh, W_hh, b_h, H_0, activation)
     derivatives = ACTIVATIONS[activation].derivative(H[1:])[-back:]
     return H, length(vanishing.gradient_by_lag(E, derivatives, W_hh))
@@ -343,57 +320,40 @@ s, logistic = unroll("sigmoid", U, V, c, zero + 0.5)
 H, tanh = unroll("tanh", *vanishing.sigmoid_as_tanh(U, V, c), zero)
 _, same_numbers = unroll("sigmoid", eye, W_hh, zero[0], zero + 0.5)
 
-fig, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.semilogy(lags, tanh, "-", label="tanh, $W$ orthogonal")
-ax.semilogy(lags[::2], logistic[::2], "kx", label="logistic, $4W$: the same network")
-ax.semilogy(lags, same_numbers, "--", label="logistic, $W$: another network")
-ax.set_title("The advantage of tanh is one of units")
-ax.set(xlabel="lag $k$ (steps)", ylabel="length of the gradient / at lag 0")
+ax.semilogy(lags[::2], logistic[::2], "kx", label="sigmoid, $4W$: the same network")
+ax.semilogy(lags, same_numbers, "--", label="sigmoid, $W$: another network")
+ax.set_title("The advantage of tanh is a matter of units")
+ax.set(xlabel="lag $k$ (steps)", ylabel="norm of the gradient / at lag 0")
+fig.set_label(
+    "The norm of the gradient of a tanh network, of the sigmoid network that equals it "
+    "(recurrent weights $4W$), and of the sigmoid network with the same numbers as "
+    "weights, which is a different network."
+)
 ax.legend()
 plt.show()
 
 print(f"states: |2s - 1 - h| <= {(2 * s - 1 - H).abs().max():.0e}")
-print(f"gradients differ by {(logistic / tanh - 1).abs().max():.0e} of their length")
-print(f"left after 40 steps: tanh {tanh[-1]:.0e}, logistic, W: {same_numbers[-1]:.0e}")
+print(f"gradients differ by {(logistic / tanh - 1).abs().max():.0e} of their norm")
+print(f"left after 40 steps: tanh {tanh[-1]:.0e}, sigmoid, W: {same_numbers[-1]:.0e}")
 
 assert torch.allclose(2 * s - 1, H, rtol=0, atol=1e-12)
 assert torch.allclose(logistic, tanh, rtol=1e-9, atol=0)
 assert tanh[-1] < 1e-7
 
 # %%
-# Without any activation
-# ----------------------
-# In a linear network all derivatives are 1, and the matrix is alone:
-#
-# .. math::
-#    :label: eq-linear-jacobian
-#
-#    \varphi(a) = a: \qquad
-#    \frac{\partial h_t}{\partial h_{t-k}} = (W_{hh}^\top)^k .
-#
-# Two numbers bracket its norm: the spectral radius :math:`\rho`, the largest modulus of
-# an eigenvalue, and the largest singular value :math:`\sigma`,
-#
-# .. math::
-#    :label: eq-power-norms
-#
-#    \rho^k \le \lVert W^k \rVert_2 \le \sigma^k, \qquad
-#    \lVert W^k \rVert_2^{1/k} \to \rho, \qquad
-#    \lVert (c\,Q)^k \rVert_2 = c^k
-#
-# for every orthogonal :math:`Q`. In the long run the eigenvalues decide. If the matrix
-# is *normal*, as :math:`c\,Q` is, then :math:`\rho = \sigma` and both are equalities.
-# If not, the way to the long run may be long, and may lead upwards first:
-#
-# .. math::
-#    :label: eq-transient
-#
-#    W = \begin{pmatrix} a & b \\ 0 & a \end{pmatrix}: \qquad
-#    W^k = \begin{pmatrix} a^k & k\, b\, a^{k-1} \\ 0 & a^k \end{pmatrix} .
-#
-# With :math:`x` on the diagonal and :math:`y` in the corner, such a matrix has the norm
-# :math:`\tfrac12 (y + \sqrt{y^2 + 4 x^2})`. For a small :math:`a` and a large :math:`b`
-# the corner grows before it decays.
+# Without an activation
+# ---------------------
+# In a linear network all derivatives are 1, and the Jacobian over :math:`k` steps is a
+# power of the matrix, equation :eq:`eq-linear-jacobian`. Its norm lies between
+# :math:`\rho^k` and :math:`\sigma^k`, equation :eq:`eq-power-norms`, where the spectral
+# radius :math:`\rho` is the largest absolute value of an eigenvalue. For many steps the
+# eigenvalues decide. For a *normal* matrix, such as a multiple of an orthogonal one,
+# :math:`\rho = \sigma`. Other matrices may first amplify, for example the one of
+# equation :eq:`eq-transient`. With :math:`x` on the diagonal and :math:`y` in the upper
+# right, such a matrix has the norm :math:`\tfrac12 (y + \sqrt{y^2 + 4 x^2})`. For a
+# small :math:`a` and a large :math:`b`, the upper right entry grows before it decays.
 
 matrices = {
     "orthogonal times 0.9": 0.9 * W_hh,
@@ -401,7 +361,7 @@ matrices = {
 }
 k = torch.arange(13).double()
 power_norms = {}
-fig, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 for ax, (name, W) in zip(axes, matrices.items(), strict=True):
     powers = torch.stack([torch.linalg.matrix_power(W, i) for i in range(13)])
     norms = power_norms[name] = torch.linalg.matrix_norm(powers, 2)
@@ -414,6 +374,11 @@ for ax, (name, W) in zip(axes, matrices.items(), strict=True):
     values = ", ".join(f"{norms[i]:.4g}" for i in (1, 2, 5, 10))
     print(f"{name:21} rho = {rho:.2f}; norms at lag 1, 2, 5, 10: {values}")
 fig.suptitle("Norm of the Jacobian of a linear network")
+fig.set_label(
+    "The norm of the Jacobian of a linear network over $k$ steps. For a multiple of an "
+    "orthogonal matrix (left) it decays from the first step; for another matrix "
+    "(right), with both eigenvalues 0.5, it first grows."
+)
 plt.show()
 
 normal_, sheared = power_norms.values()
@@ -425,13 +390,13 @@ assert sheared[1:8].min() > 1  # and all eigenvalues are 1/2
 assert sheared[-1] < 0.1
 
 # %%
-# So "all eigenvalues are below 1" rules out growth in the long run only: for seven
-# steps this matrix can make something longer than it was at first, while its
-# eigenvalues alone would have halved it every time.
+# Therefore "all eigenvalues are below 1" excludes growth for many steps only. For seven
+# steps this matrix can amplify a vector, although its eigenvalues alone would halve it
+# at each step.
 #
 # Limits
 # ------
-# The law is for the start of a training, when weights are random. Training moves the
-# weights, and not at random; that is what it is for. The inputs here are independent
-# from step to step; those of an image are not. And the length of a gradient says how
-# strongly an early step is heard, not whether what it says is of use.
+# The variance argument describes random weights, as they are before training. Training
+# changes them, and not at random. The inputs here are independent from step to step;
+# those of an image are not. Finally, the norm of a gradient shows how strongly an early
+# step influences the update, but not whether that influence is useful.

@@ -1,14 +1,14 @@
 r"""
-A gate keeps the gradient only if it starts open
-================================================
+A gate keeps the gradient only with a large forget bias
+=======================================================
 
 **Question.** How much farther back does the gradient of an LSTM or a GRU reach than
-that of a tanh network, and what decides it?
+that of a tanh network, and what determines it?
 
-**Answer.** At initialization the bias of the forget gate decides. With a bias of 0 the
-gates are half open, and after 100 steps the LSTM and the GRU have lost the gradient, as
-the tanh network has. With a forget bias of 1 the decay is much slower, and with 3 about
-a third or more of the gradient is left.
+**Answer.** At initialization, the bias of the forget gate determines it. With a bias of
+0 the gates are half open, and the LSTM and the GRU have lost the gradient after 100
+steps, like the tanh network. With a forget bias of 1 the decay is much slower, and with
+3 about a third or more of the gradient remains.
 
 **Source.** Hochreiter and Schmidhuber, *Long short-term memory*, 1997, for the cell;
 Gers, Schmidhuber and Cummins, *Learning to forget*, 2000, for the forget gate; Cho et
@@ -18,24 +18,44 @@ empirical exploration of recurrent network architectures*, 2015, for the forget 
 """
 
 # %%
+# The LSTM
+# --------
+# The chapter defines the LSTM by equation :eq:`eq-lstm`. The diagram shows one step. No
+# weight matrix lies on the path of the cell state, from :math:`c_{t-1}` to :math:`c_t`,
+# so the forget gate :math:`f_t` alone determines how much of it is kept.
+#
 # What is measured
 # ----------------
 # Each network has 64 units and reads 130 steps of independent standard normal inputs. A
-# random gradient arrives at the last hidden state, and we backpropagate it to the
-# *input* of each earlier step: this is what training would need in order to learn that
-# an early input mattered, and it has the same units in all networks. The weights of
-# every gate are drawn alike: Gaussian input weights that give each pre-activation unit
-# variance, and orthogonal recurrent weights. All biases are zero, except that of the
-# forget gate. In a GRU, the update gate takes this role.
+# random gradient is given at the last hidden state, and we backpropagate it to the
+# *input* of each earlier step. This is the gradient that training needs in order to
+# learn that an early input matters, and it has the same units in all networks. The
+# weights of all gates have the same distribution: Gaussian input weights that give each
+# pre-activation unit variance, and orthogonal recurrent weights. All biases are zero,
+# except that of the forget gate. In a GRU, the update gate has this role.
 
 from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
 
+from dian.figures import recurrent_diagrams
 from dian.rnn import gated
 from dian.rnn.initialization import orthogonal_
 from dian.rnn.recurrence import rnn_backward, rnn_forward
+
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+recurrent_diagrams.lstm_cell(ax)
+ax.set_title("One step of an LSTM")
+fig.set_label(
+    "One step of an LSTM. The cell state (thick line) is multiplied by the forget gate "
+    "$f_t$, and the candidate $g_t$, scaled by the input gate $i_t$, is added. The "
+    "output gate $o_t$ scales the hidden state."
+)
+plt.show()
+
+# %%
+# The settings of the measurement:
 
 h, n_time, n_batch, back = 64, 130, 8, 100
 lags, seeds = torch.arange(back + 1), range(3)
@@ -58,7 +78,7 @@ def example(network: str, bias: float, seed: int):
 
 
 def last_only(seed: int):
-    """Return a gradient that arrives at the last of all hidden states."""
+    """Return a gradient that is zero except at the last hidden state."""
     generator = torch.Generator().manual_seed(1000 + seed)
     G = torch.zeros(n_time, n_batch, h).double()
     G[-1] = torch.randn(n_batch, h, generator=generator, dtype=torch.float64)
@@ -80,14 +100,14 @@ def gradient_of_inputs(network: str, bias: float, seed: int):
 
 
 def by_lag(gradient: torch.Tensor) -> torch.Tensor:
-    """Return the root mean square length for each lag, 1 at lag 0."""
+    """Return the root mean square norm for each lag, 1 at lag 0."""
     squares = gradient.flip(0)[: back + 1].square().sum(-1).mean(-1)
     return (squares / squares[0]).sqrt()
 
 
 # %%
-# The forget bias decides
-# -----------------------
+# The forget bias determines the decay
+# ------------------------------------
 
 networks = [
     ("tanh", 0.0, "k-"),
@@ -98,7 +118,7 @@ networks = [
     ("GRU", 3.0, "C1-"),
 ]
 left = {}
-fig, ax = plt.subplots(figsize=(6.8, 4.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for network, bias, style in networks:
     curves = [by_lag(gradient_of_inputs(network, bias, seed)) for seed in seeds]
     curve = torch.stack(curves).log().mean(0).exp()
@@ -107,8 +127,13 @@ for network, bias, style in networks:
     left[network, bias] = torch.stack(curves)[:, back]
     print(f"{name:12} left at lags 10, 40, 100:", end="")
     print(*(f"{curve[k]:8.0e}" for k in (10, 40, 100)))
-ax.set_title("Length of the gradient with respect to the input")
-ax.set(xlabel="lag $k$ (steps)", ylabel="length of the gradient / at lag 0")
+ax.set_title("Norm of the gradient with respect to the input")
+ax.set(xlabel="lag $k$ (steps)", ylabel="norm of the gradient / at lag 0")
+fig.set_label(
+    "The norm of the gradient with respect to the input of an earlier step against the "
+    "lag, at initialization. With biases of 0, the gated networks lose the gradient as "
+    "fast as tanh; with a forget bias of 3 the LSTM keeps it."
+)
 ax.set_ylim(1e-21, 10)
 ax.legend(fontsize=9)
 plt.show()
@@ -116,12 +141,12 @@ plt.show()
 # %%
 # Three of the six networks lose the gradient at about the same rate: tanh, and both
 # gated networks with biases of zero. A forget gate of about 1/2 halves the gradient at
-# each step, and the paths through the other gates do not make up for it. The same
+# each step, and the paths through the other gates do not compensate for it. The same
 # weights with a forget bias of 3 keep the gradient over all 100 steps.
 #
-# So it is not the gate as such that prevents vanishing gradients. A gate makes the
-# decay *adjustable*: its bias sets the time scale at initialization, and training can
-# change it for each unit and each step.
+# Therefore the gate by itself does not prevent vanishing gradients. It makes the decay
+# *adjustable*: its bias sets the time scale at initialization, and training can change
+# it for each unit and each step.
 
 for seed in seeds:
     assert max(left[n, 0.0][seed] for n in N_GATE) < 1e-15
@@ -134,11 +159,11 @@ for seed in seeds:
 # -------------------------------
 # The Jacobian of the cell state, :eq:`eq-lstm-jacobian`, has two terms: the forget gate
 # itself, and everything that passes through the hidden state and the gates that read
-# it. Along the first path alone, the gradient of the cell state is multiplied by the
-# forget gates of all steps between, :eq:`eq-constant-error`. We compare this product
-# with the whole gradient with respect to the cell state.
+# it. On the first path alone, the gradient of the cell state is multiplied by the
+# forget gates of all steps in between, :eq:`eq-constant-error`. We compare this product
+# with the complete gradient with respect to the cell state.
 
-fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.6), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 kept, sizes = {}, {}
 for i, bias in enumerate((0.0, 1.0, 3.0)):
     X, W_xh, W_hh, b = example("LSTM", bias, seed=0)
@@ -157,8 +182,13 @@ for i, bias in enumerate((0.0, 1.0, 3.0)):
     print(f"bias {bias:g}: mean forget gate {f.mean():.2f}, ", end="")
     print(f"cell states of size {sizes[bias]:.1f}; left at lag 40: ", end="")
     print(f"{whole[40]:.0e}, through the forget gates alone {direct[40]:.0e}")
-axes[0].set_title("Whole gradient (lines), direct path (dots)")
-axes[0].set(xlabel="lag $k$ (steps)", ylabel="gradient of the cell state / at lag 0")
+axes[0].set_title("Complete (solid), direct (dotted)", fontsize=10)
+axes[0].set(xlabel="lag $k$ (steps)", ylabel="norm of the gradient / at lag 0")
+fig.set_label(
+    "Left: the gradient of the cell state of an LSTM against the lag, complete and "
+    "through the forget gates alone. Right: the time scale $\\tau$ of the forget gate "
+    "and its lower bound $e^b$."
+)
 axes[0].set_ylim(1e-21, 100)
 axes[0].legend(fontsize=9)
 
@@ -166,7 +196,7 @@ biases = torch.linspace(-2, 5, 71, dtype=torch.float64)
 tau = 1 / torch.log1p(torch.exp(-biases))
 axes[1].semilogy(biases, tau, "k-", label=r"$1/\ln(1 + e^{-b})$")
 axes[1].semilogy(biases, biases.exp(), "k:", label="$e^b$")
-axes[1].set_title("Time scale of the forget gate")
+axes[1].set_title("Time scale of the forget gate", fontsize=10)
 axes[1].set(xlabel="bias $b$ of the forget gate", ylabel=r"time scale $\tau$ (steps)")
 axes[1].legend(fontsize=9)
 plt.show()
@@ -178,19 +208,19 @@ assert ((biases.exp() < tau) & (tau < biases.exp() + 0.5)).all()
 assert sizes[3.0] > 2 * sizes[0.0]
 
 # %%
-# The direct path is a lower limit here, not the whole: with a forget bias of 3, random
-# recurrent weights carry back more than the forget gates do. Its decay follows the
-# forget gate. If the inputs were zero, the gate would be :math:`\sigma(b)`, and the
-# share :math:`1/e` would be left after :math:`\tau \approx e^b` steps,
-# :eq:`eq-forget-bias`: with a bias of 0 after 1.4 steps, with 1 after 3, and with 3
-# after 21.
+# Here the direct path is a lower limit: with a forget bias of 3, random recurrent
+# weights propagate more of the gradient than the forget gates do. The decay of the
+# direct path follows the forget gate. If the inputs were zero, the gate would be
+# :math:`\sigma(b)`, and a fraction :math:`1/e` would remain after :math:`\tau \approx
+# e^b` steps, :eq:`eq-forget-bias`: with a bias of 0 after 1.4 steps, with 1 after 3,
+# and with 3 after 21.
 #
 # Limits
 # ------
 # This is the gradient at initialization, with one scale of inputs and weights. A large
-# forget bias has a price: the cell state sums up many inputs and grows, so that
-# :math:`\tanh c_t` saturates and the network starts with a memory that is hard to
-# clear. And a gradient that arrives is necessary for learning long dependencies, not
-# sufficient. In the recorded runs, which read images in 28 steps with biases close to
-# zero, the LSTM and the GRU are not ahead of the tanh network: see
+# forget bias has a disadvantage: the cell state accumulates many inputs and grows, so
+# that :math:`\tanh c_t` saturates, and the memory is hard to clear. Moreover, a
+# gradient that reaches early inputs is necessary for learning long dependencies, but
+# not sufficient. In the recorded runs, which read images in 28 steps with biases close
+# to zero, the LSTM and the GRU are not ahead of the tanh network: see
 # :ref:`sphx_glr_gallery_1_rnn_plot_5b_choices.py`.

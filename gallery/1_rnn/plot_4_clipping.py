@@ -1,33 +1,29 @@
 r"""
-What clipping changes, and what it does not
-===========================================
+Gradient clipping widens the range of learning rates that work
+==============================================================
 
-**Question.** A gradient that is too long is cut to a greatest length :math:`\theta`.
-What of it stays, what is lost if it is cut in another way, and how much does it help?
+**Question.** Gradient clipping limits the norm of the gradient to a threshold
+:math:`\theta`. Does it change the direction of the gradient, do other forms of
+clipping, and how much does it help?
 
-**Answer.** Cut by its norm over all parameters together, the gradient keeps its
-direction exactly; cut tensor by tensor or entry by entry, it turns. In fifty steps at a
-learning rate of 0.3 all of five trainings end worse than a network that knows nothing,
-and with clipping none does. It is no cure: at a rate of 1 most fail with clipping, too.
+**Answer.** Clipped by the norm over all parameters together, the gradient keeps its
+direction exactly; clipped tensor by tensor or entry by entry, it does not. At a
+learning rate of 0.3, all of five short training runs end with a loss above that of a
+uniform prediction, and with clipping none does. At a rate of 1 most fail with clipping,
+too.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013, algorithm 1 (arXiv:1211.5063). **Cost.** Seconds on a CPU, no download:
-fifty short trainings on the bundled sample.
+fifty short training runs on the bundled sample.
 """
 
 # %%
-# Three ways to cut
-# -----------------
-# Clipping by norm is the projection on a ball of radius :math:`\theta`,
-#
-# .. math::
-#    :label: eq-clipping
-#
-#    c_\theta(g) = g \min\left(1, \frac{\theta}{\lVert g \rVert}\right), \qquad
-#    c_\theta(0) = 0 .
-#
-# Everything about it follows from the factor being *one* number. Two other ways look
-# alike in code: the same formula for each tensor alone, and a limit for each entry.
+# Three forms of clipping
+# -----------------------
+# Clipping by norm, equation :eq:`eq-clipping`, is the projection on a ball of radius
+# :math:`\theta`: :math:`c_\theta(g) = g \min(1, \theta / \lVert g \rVert)`. Its
+# properties follow from the factor being *one* number. Two other forms look similar in
+# code: the same formula for each tensor separately, and a limit for each entry.
 
 import math
 
@@ -44,23 +40,23 @@ from dian.training.loss import cross_entropy
 
 
 def by_norm(parameters: list[nn.Parameter], theta: float) -> None:
-    """Ours: one norm over everything."""
+    """Clip by the norm over all parameters, as this report does."""
     clip_by_norm(parameters, theta)
 
 
 def by_tensor(parameters: list[nn.Parameter], theta: float) -> None:
-    """Each tensor has a norm, and a factor, of its own."""
+    """Clip each tensor by its own norm."""
     for parameter in parameters:
         clip_by_norm([parameter], theta)
 
 
 def by_value(parameters: list[nn.Parameter], theta: float) -> None:
-    """Each entry is cut to the interval from -theta to theta."""
+    """Clip each entry to the interval from -theta to theta."""
     nn.utils.clip_grad_value_(parameters, theta)
 
 
 def by_torch(parameters: list[nn.Parameter], theta: float) -> None:
-    """Leave it to torch, which does not quite do as we do."""
+    """Clip by norm with PyTorch, which adds an epsilon to the norm."""
     nn.utils.clip_grad_norm_(parameters, theta)
 
 
@@ -74,11 +70,11 @@ def clipped(cut, gradient: list[torch.Tensor], theta: float) -> list[torch.Tenso
 
 
 # %%
-# A real gradient
-# ---------------
-# The gradient of an untrained network by its five tensors, on 32 images, in double
-# precision. The tensors differ in size, and so do their gradients: this is what makes
-# the choice of the norm matter.
+# The gradient of an untrained network
+# ------------------------------------
+# We compute the gradient of an untrained network with respect to its five tensors, on
+# 32 images, in double precision. The tensors differ in size, and so do their gradients.
+# Therefore it matters which norm is used.
 
 train = data.sample("train")
 generator = torch.Generator().manual_seed(0)
@@ -93,18 +89,19 @@ for (name, _), g in zip(model.named_parameters(), gradient, strict=True):
 print(f"together: {length:.3f}")
 
 # %%
-# Clipped more and more, what happens to it? The cosine tells whether it still points
-# the same way. Clipping once more should change nothing; how much it does, relative to
-# the length, is the second panel; its lowest row stands for exactly 0.
+# How do the three forms change this gradient? The left panel shows the cosine of the
+# angle between the clipped and the original gradient. Clipping a second time should
+# change nothing. The right panel shows how much it does, relative to the norm; its
+# lowest row represents exactly 0.
 
 
 def flat(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Put all entries in one row."""
+    """Return all entries as one vector."""
     return torch.cat([t.flatten() for t in tensors])
 
 
 def turned(cut, theta: float) -> float:
-    """Cosine of the clipped gradient with the gradient itself."""
+    """Return the cosine of the clipped gradient with the original one."""
     cosine = torch.cosine_similarity(
         flat(clipped(cut, gradient, theta)), flat(gradient), dim=0
     )
@@ -112,7 +109,7 @@ def turned(cut, theta: float) -> float:
 
 
 def changed_again(cut, theta: float) -> float:
-    """Relative change when it is clipped a second time."""
+    """Return the relative change if the gradient is clipped a second time."""
     once = clipped(cut, gradient, theta)
     twice = clipped(cut, once, theta)
     return ((flat(twice) - flat(once)).norm() / flat(once).norm()).item()
@@ -122,13 +119,14 @@ thetas = np.geomspace(1e-4, 10 * length, 31)
 ways = [("all parameters", by_norm, "-"), ("each tensor", by_tensor, "--")]
 ways += [("each entry", by_value, ":")]
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 for label, cut, style in ways:
     left.plot(thetas, [turned(cut, t) for t in thetas], style, label=label)
 left.axvline(length, color="gray", linewidth=0.8)
-left.text(0.8 * length, 0.05, "length of\nthe gradient", ha="right", fontsize=8)
-left.set(xscale="log", xlabel=r"threshold $\theta$", ylabel="cosine", ylim=(0, 1.05))
-left.set_title("Direction kept")
+left.text(1.3 * length, 0.05, "norm of the\ngradient", fontsize=8)
+left.set(xscale="log", xlabel=r"threshold $\theta$", ylim=(0, 1.05))
+left.set(ylabel="cosine with the original gradient")
+left.set_title("Direction")
 left.legend(title="clipped by", loc="lower left")
 floor = 1e-17  # stands for 0 on the logarithmic axis
 for label, cut, marker in [("ours", by_norm, "o"), ("torch", by_torch, "s")]:
@@ -138,20 +136,24 @@ right.plot(thetas, 1e-6 / thetas, "k-", linewidth=0.8, label=r"$10^{-6} / \theta
 right.set(xscale="log", yscale="log", xlabel=r"threshold $\theta$")
 right.set(ylabel="relative change")
 right.set_title("Clipped a second time")
+fig.set_label(
+    "Left: the cosine of the clipped with the original gradient; only clipping by the "
+    "norm of all parameters keeps the direction. Right: the change if a gradient is "
+    "clipped a second time, which PyTorch's epsilon causes."
+)
 right.legend()
 plt.show()
 
 # %%
-# By norm the cosine is 1 for every threshold. In the limit of small thresholds, cutting
-# each entry leaves only the signs, and cutting each tensor leaves all of them with one
-# length, whatever they had. Both are other methods, with other directions.
+# Clipped by norm, the cosine is 1 for every threshold. In the limit of small
+# thresholds, clipping each entry keeps only the signs, and clipping each tensor gives
+# all tensors the same norm. Both are other methods, with other directions.
 #
-# PyTorch's :func:`~torch.nn.utils.clip_grad_norm_` divides by
-# :math:`\lVert g \rVert + 10^{-6}`. So its result is a little shorter than
-# :math:`\theta`, and clipping it again shortens it again, by about
-# :math:`10^{-6} / \theta`. That does not matter at :math:`\theta = 1`; it is worth
-# knowing before one compares two trainings digit by digit. Ours divides by the norm
-# itself, which cannot be zero where it is longer than :math:`\theta`.
+# PyTorch's :func:`~torch.nn.utils.clip_grad_norm_` divides by :math:`\lVert g \rVert +
+# 10^{-6}`. Its result is therefore slightly shorter than :math:`\theta`, and clipping
+# it again shortens it again, by about :math:`10^{-6} / \theta`. This does not matter at
+# :math:`\theta = 1`, but it is visible if you compare two training runs digit by digit.
+# Ours divides by the norm itself, which cannot be zero where it exceeds :math:`\theta`.
 
 theta = 0.01
 print(f"at a threshold of {theta}:")
@@ -174,11 +176,11 @@ assert not any(g.any() for g in clipped(by_norm, [torch.zeros(3)], 1.0))
 # %%
 # One infinite entry
 # ------------------
-# An infinite gradient has no direction that could be kept. Scaled by
-# :math:`\theta / \infty = 0`, its infinite entry becomes :math:`\infty \cdot 0`, which
-# is not a number, and one step later no weight is. PyTorch lets it through unless it is
-# told otherwise (``error_if_nonfinite=True``); ours refuses, and the training stops
-# with the weights that it had.
+# An infinite gradient has no direction that could be kept. Scaled by :math:`\theta /
+# \infty = 0`, its infinite entry becomes :math:`\infty \cdot 0`, which is not a number
+# (NaN), and after one step all weights are NaN. By default PyTorch does not report it
+# (``error_if_nonfinite=True`` does). Our function raises an error, and training stops
+# with the previous weights.
 
 broken = [torch.tensor([1.0, math.inf])]
 print("torch:", clipped(by_torch, broken, 1.0))
@@ -191,19 +193,19 @@ else:
 assert clipped(by_torch, broken, 1.0)[0].isnan().any()
 
 # %%
-# Does it help?
-# -------------
-# Fifty trainings: five learning rates, with and without clipping, five seeds each.
-# Width 128 and :math:`\theta = 1`, as in the recorded runs, and then 2 epochs of plain
-# descent on the 1,000 training images of the sample, 40 at a time. A training has
-# *failed* if at its end (the mean of the last ten steps) the loss is above that of a
-# network which knows nothing, :math:`\ln 10 = 2.30` nats.
+# Does clipping help?
+# -------------------
+# We run fifty short training runs: five learning rates, with and without clipping, five
+# seeds each. The network has 128 units and :math:`\theta = 1`, as in the recorded runs,
+# and is trained for 2 epochs with SGD on the 1,000 training images of the sample, in
+# batches of 40. A run has *failed* if its final loss (the mean of the last ten steps)
+# is above that of a uniform prediction, :math:`\ln 10 = 2.30` nats.
 
 rates, n_seed, n_step = [0.03, 0.1, 0.3, 1.0, 3.0], 5, 50
 
 
 def training(rate: float, seed: int, theta: float) -> tuple[float, list[float]]:
-    """Train, and return the loss at the end and the norm of each gradient."""
+    """Train, and return the final loss and the norm of each gradient."""
     generator = torch.Generator().manual_seed(seed)
     model = RNNClassifier(28, 128, 10, generator=generator)
     steps = Training(
@@ -235,7 +237,7 @@ ends = {
     for theta, rows in results.items()
 }
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.6), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 styles = [
     (math.inf, "not clipped", "s", 0.93),
     (1.0, r"clipped at $\theta = 1$", "o", 1.07),
@@ -246,25 +248,29 @@ for theta, label, marker, aside in styles:
     _, norms = results[theta][2][0]
     step, line = range(1, len(norms) + 1), f"-{marker}"
     right.plot(step, norms, line, label=label, fillstyle="none", markersize=3)
-left.axhline(math.log(10), color="gray", linestyle=":", label="knows nothing")
+left.axhline(math.log(10), color="gray", linestyle=":", label="uniform prediction")
 left.set(xscale="log", yscale="log", xlabel="learning rate")
-left.set(ylabel="cross-entropy at the end (nats)")
+left.set(ylabel="final cross-entropy (nats)")
 left.set_title("Five seeds at each rate")
 left.legend()
 right.set(yscale="log", ylim=(1, 1000), xlabel="step")
-right.set(ylabel="norm of the gradient, before clipping")
+right.set(ylabel="gradient norm before clipping")
 right.set_title("Learning rate 0.3, first seed")
+fig.set_label(
+    "Left: the final loss of fifty short training runs, with and without clipping. "
+    "Right: the norm of the gradient before clipping, during two of them."
+)
 right.legend()
 plt.show()
 
 # %%
-# The last column is the share of all steps that clipping shortened.
+# The last column is the fraction of all steps whose gradient was clipped.
 
 failed = {theta: (end > math.log(10)).sum(1) for theta, end in ends.items()}
 cut_share = [
     np.mean([norm > 1 for _, norms in row for norm in norms]) for row in results[1.0]
 ]
-print("rate   failed without   failed with   steps shortened")
+print("rate   failed without   failed with   steps clipped")
 for row in zip(rates, failed[math.inf], failed[1.0], cut_share, strict=True):
     print("{:4}   {} of 5           {} of 5        {:.0%}".format(*row))
 best = {theta: end.mean(1).min() for theta, end in ends.items()}
@@ -282,8 +288,8 @@ assert abs(best[math.inf] - best[1.0]) < 0.3
 # %%
 # Limits
 # ------
-# Nearly every step is shortened here. So clipping does not merely catch rare accidents:
-# it makes each step as long as the learning rate says, whatever the gradient, and what
-# it gives is a wider range of rates that work. At the best rate of each, the two end
-# close together, after few steps and on little data. Where the gradient vanishes,
-# clipping does nothing at all.
+# At these rates nearly every step is clipped. Clipping is therefore more than a
+# protection against rare outliers: the learning rate alone determines the size of each
+# step, and the range of rates that work becomes wider. At the best rate of each, the
+# final losses with and without clipping are similar, after few steps and on little
+# data. Clipping does nothing where the gradient vanishes.

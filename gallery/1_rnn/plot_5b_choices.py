@@ -1,51 +1,45 @@
 r"""
-What each choice is worth
-=========================
+Ablations: the sigmoid is worse, gates make no detectable difference
+====================================================================
 
-**Question.** Change one thing in the recipe of the study: the clipping, the start, the
-activation, or put gates into the cell. Which of these choices can be told from the luck
-of the seed? How far does the plain recurrence come with a recipe of its own? And what
-becomes of it if a pixel at a time is all it sees?
+**Question.** Change one choice in the recipe of the study: the clipping, the
+initialization, the activation, or the cell. Which differences exceed chance? How far
+does the plain recurrence get with a recipe of its own, and with one pixel per step?
 
-**Answer.** The logistic function is far behind, and torch's layer, started as torch
-does, by a point; both differences remain significant after a correction for eight
-comparisons. For an orthogonal start, ReLU, the LSTM and the GRU five seeds show no
-difference, but their 95 % intervals contain several tenths of a point. Without clipping
-one run of five fails, which may be chance. The best plain network, two layers in both
-directions, is ahead of all others with its worst seed: it classifies 89
-% of the test images. A pixel at a time, in a reduced setting, the means of the three
-plain networks lie between 49 and 60 %, and there every run with an orthogonal start is
-ahead of every run with Xavier's.
+**Answer.** The sigmoid is far behind, and PyTorch's layer with its own initialization
+by a point; both remain significant after a correction for eight comparisons. For an
+orthogonal initialization, ReLU, the LSTM and the GRU, five seeds show no difference.
+The best plain network, two bidirectional layers, classifies 89 % correctly.
 
 **Source.** The cells are those of Elman, *Finding structure in time*, 1990, Hochreiter
-and Schmidhuber, *Long short-term memory*, 1997, and Cho et al., 2014
-(arXiv:1406.1078); images pixel by pixel are from Le, Jaitly and Hinton, *A simple way
-to initialize recurrent networks of rectified linear units*, 2015 (arXiv:1504.00941).
-**Cost.** Seconds: every training is a recorded run.
+and Schmidhuber, *Long short-term memory*, 1997, and Cho et al., 2014 (arXiv:1406.1078);
+images pixel by pixel are from Le, Jaitly and Hinton, *A simple way to initialize
+recurrent networks of rectified linear units*, 2015 (arXiv:1504.00941). **Cost.**
+Seconds: all training runs are recorded.
 """
 
 # %%
-# One thing changed
-# -----------------
-# Each dot is a seed: a training on all 60,000 images from other start weights in
-# another order, judged on all 10,000 test images. The recipe is that of the first row;
-# each other row differs from it in one setting, except torch's layers, which also have
-# starts of their own, and the last.
+# Ablation study
+# --------------
+# Each dot is one seed: a network trained on all 60,000 images with its own initial
+# weights and order of the images, evaluated on all 10,000 test images. The first row is
+# the reference; each other row differs from it in one choice, except PyTorch's layers,
+# which also have their own initialization, and the last row.
 
 from math import comb
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from dian.figures import plots
+from dian.figures import plots, recurrent_diagrams
 from dian.runs.record import load
 
 runs = {
     "tanh, Xavier, clipped": load("rnn-fashion-mnist"),
     "not clipped": load("rnn-no-clipping"),
-    "orthogonal start": load("rnn-orthogonal"),
+    "orthogonal": load("rnn-orthogonal"),
     "ReLU": load("rnn-relu"),
-    "logistic": load("rnn-logistic"),
+    "sigmoid": load("rnn-logistic"),
     "nn.RNN": load("torch-rnn"),
     "nn.GRU": load("torch-gru"),
     "nn.LSTM": load("torch-lstm"),
@@ -54,19 +48,23 @@ runs = {
 accuracy = {name: record.metrics["test/accuracy"] for name, record in runs.items()}
 
 fig, (whole, near) = plt.subplots(
-    1, 2, figsize=(9, 3.8), layout="constrained", sharey=True
+    1, 2, figsize=(7, 4), layout="constrained", sharey=True
 )
 for ax in (whole, near):
     for row, values in enumerate(accuracy.values()):
         ax.plot(100 * values, [row] * len(values), "o", color="C0", alpha=0.6)
         ax.plot(100 * values.mean(), row, "|", color="C1", markersize=16)
-    ax.set(xlabel="accuracy on the test images (%)")
+    ax.set(xlabel="test accuracy (%)")
     ax.grid(axis="x", linewidth=0.4)
 whole.set_yticks(range(len(runs)), runs)
 whole.invert_yaxis()
 whole.set_title("All")
 near.set(xlim=(86, 90))
 near.set_title("From 86 to 90 %")
+fig.set_label(
+    "The test accuracy of nine networks: one dot for each of five seeds, and a line at "
+    "the mean. Left: all runs. Right: the range from 86 to 90 %."
+)
 plt.show()
 
 # %%
@@ -83,9 +81,9 @@ plt.show()
 # How uncertain is a mean?
 # ------------------------
 # There are two sources of uncertainty. Another seed would give another network: this is
-# the standard deviation over the seeds. And another test set would give another
-# accuracy: with an accuracy :math:`a` on :math:`n` images, the binomial standard error
-# is :math:`\sqrt{a (1 - a) / n}`.
+# the standard deviation over the seeds. Another test set would give another accuracy:
+# with an accuracy :math:`a` on :math:`n` images, the binomial standard error is
+# :math:`\sqrt{a (1 - a) / n}`.
 
 n_image = len(runs["nn.GRU"].arrays["predictions"][0])
 binomial = {
@@ -106,19 +104,18 @@ assert n_image == 10_000
 assert "tanh, Xavier, clipped" in larger
 
 # %%
-# All networks are tested on the *same* images, so that the second source largely
-# cancels in a difference. The records hold the predicted classes of all runs. For one
-# image, let :math:`f_c` and :math:`g_c` be the fractions of the five seeds of two
-# networks that predict class :math:`c`. Whatever the true class is, the two fractions
-# of correct answers differ by at most :math:`\tfrac12 \sum_c \lvert f_c - g_c \rvert`,
-# and the root of the mean square of this bound, divided by :math:`\sqrt n`, bounds the
-# standard error.
+# All networks are tested on the *same* images, so the second source largely cancels in
+# a difference. The records contain the predicted classes of all runs. For one image,
+# let :math:`f_c` and :math:`g_c` be the fractions of the five seeds of two networks
+# that predict class :math:`c`. Whatever the true class is, the two fractions of correct
+# answers differ by at most :math:`\tfrac12 \sum_c \lvert f_c - g_c \rvert`. The root of
+# the mean square of this bound, divided by :math:`\sqrt n`, bounds the standard error.
 #
-# The first source remains. For its part we take the five differences from the study's
+# The first source remains. For it we take the five differences from the reference
 # network, seed by seed, and give the 95 % confidence interval of their mean: Student's
 # *t* with four degrees of freedom, whose 97.5 % quantile is 2.776. We compare eight
-# networks with the study's, so a *p*-value is corrected by Holm's method: the smallest
-# is multiplied by 8, the next by 7, and so on.
+# networks with the reference, so *p*-values are corrected by Holm's method: the
+# smallest is multiplied by 8, the next by 7, and so on.
 
 
 def p_value(t: float) -> float:
@@ -156,13 +153,13 @@ for name in others:
     middle = f"{(low + high) / 2:+6.2f} ± {(high - low) / 2:5.2f}"
     print(f"{name:24} {middle:>20} {corrected[name]:12.4f} {same_images[name]:15.2%}")
 
-alike = ("orthogonal start", "ReLU", "nn.GRU", "nn.LSTM")
+alike = ("orthogonal", "ReLU", "nn.GRU", "nn.LSTM")
 for name in alike:
     low, high = interval[name]
     assert low < 0 < high
     assert 0.001 < max(-low, high) < 0.008  # a few tenths of a point are not excluded
     assert corrected[name] == 1
-for name in ("logistic", "nn.RNN", "the best plain network"):
+for name in ("sigmoid", "nn.RNN", "the best plain network"):
     assert corrected[name] < 0.01
     assert not interval[name][0] < 0 < interval[name][1]
 assert corrected["not clipped"] > 0.5
@@ -171,13 +168,13 @@ assert 0.005 < study.mean() - accuracy["nn.RNN"].mean() < 0.015
 assert all(same_images[name] < binomial[name] for name in alike)
 
 # %%
-# Five differences cannot tell whether an orthogonal start, ReLU or gates matter: the
-# intervals contain zero and also differences of several tenths of a point.
+# Five differences cannot show whether an orthogonal initialization, ReLU or gates
+# matter: the intervals contain zero and also differences of several tenths of a point.
 #
-# For the runs without clipping the *t* interval is of little use, since one run failed
-# and the differences are far from normal. An exact test needs no such assumption. Of
-# ten runs, one failed; if clipping had no effect, the failure would be equally likely
-# in each of the ten.
+# For the runs without clipping the *t* interval is of little use, because one run
+# failed and the differences are far from normal. An exact test needs no such
+# assumption. Of ten runs, one failed; if clipping had no effect, the failure would be
+# equally likely in each of the ten.
 
 
 def fisher(failed: int, others_failed: int, n: int = 5) -> float:
@@ -203,9 +200,29 @@ for what, limit in (("below one half", 0.5), ("two points below", study.min() - 
 assert failures(0.5) == (1, 0)
 
 # %%
-# So these runs alone do not show that clipping helps at this learning rate. The page
-# :ref:`sphx_glr_gallery_1_rnn_plot_4_clipping.py` varies the learning rate and shows
-# its effect.
+# Therefore these runs alone do not show that clipping helps at this learning rate. The
+# page :ref:`sphx_glr_gallery_1_rnn_plot_4_clipping.py` varies the learning rate and
+# shows its effect.
+#
+# The best plain network
+# ----------------------
+# Two bidirectional layers and the mean of all states, equations
+# :eq:`eq-stacked-forward` and :eq:`eq-readout`, with a recipe of their own, are ahead
+# of all other networks: the worst seed is better than the best seed of every other
+# network.
+
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+recurrent_diagrams.bidirectional(ax)
+ax.set_title("Two bidirectional layers")
+fig.set_label(
+    "Two bidirectional layers over three time steps. Both directions of a layer read "
+    "the same inputs; their concatenated states are the inputs of the next layer; the "
+    "classifier reads the mean of all states of the top layer."
+)
+plt.show()
+
+# %%
+# .. live::
 
 best = accuracy["the best plain network"]
 rest = [v for name, v in accuracy.items() if name != "the best plain network"]
@@ -213,12 +230,13 @@ assert best.min() > max(values.max() for values in rest)
 assert 0.888 < best.mean() < 0.897
 
 # %%
-# Where the best one still loses
-# ------------------------------
-# Its loss on the test images, and over each epoch on the training images as they were
-# shown to it: flipped, shifted, and with dropout.
+# Training loss and test loss
+# ---------------------------
+# The figure shows the loss on the test images, and the loss in each epoch on the
+# training images as the network receives them. For the best network these are flipped
+# and shifted, with dropout.
 
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained", sharey=True)
 shown = ("tanh, Xavier, clipped", "the best plain network")
 gaps = {}
 for ax, name in zip(axes, shown, strict=True):
@@ -236,6 +254,11 @@ for ax, name in zip(axes, shown, strict=True):
     ax.set_title(name)
 axes[0].set_ylabel("cross-entropy (nats)")
 axes[0].legend()
+fig.set_label(
+    "Training loss (dashed) and test loss (solid) of the reference network and of the "
+    "best plain network, means and ranges of five seeds. The gap of the second is less "
+    "than half as wide."
+)
 plt.show()
 
 for name, gap in gaps.items():
@@ -246,29 +269,35 @@ assert gaps["the best plain network"] < gaps["tanh, Xavier, clipped"] / 2
 # .. provenance:: rnn-fashion-mnist
 # .. provenance:: rnn-best
 #
-# The gap between the two losses is less than half as wide. Part of that is how it is
-# measured: its training images are changed at random, and its features dropped.
+# The gap between the two losses is less than half as wide. A part of this is due to how
+# it is measured: its training images are augmented, and its features are dropped.
 #
-# A pixel at a time
-# -----------------
-# The same images, read from the first pixel to the last in 784 steps, by a state of 64
-# numbers, from 10,000 training images: a reduced setting, for one core. The tanh
-# network forgets by :eq:`eq-growth-law` and has to learn to hold on to what it saw
-# hundreds of steps ago; an orthogonal start, and ReLU with the identity in the place
-# of random weights, begin with a memory.
+# One pixel per step
+# ------------------
+# The same images are read from the first pixel to the last in 784 steps, with 64 hidden
+# units and 10,000 training images: a setting that is reduced to fit one core. The tanh
+# network forgets at the rate :eq:`eq-growth-law` and has to learn to store what it read
+# hundreds of steps ago. An orthogonal initialization, and ReLU with the identity
+# instead of random weights, begin with a memory.
 
 pixels = {
     "tanh, Xavier": load("rnn-pixels-tanh-small"),
     "tanh, orthogonal": load("rnn-pixels-orthogonal-small"),
     "ReLU, identity": load("rnn-pixels-identity-small"),
 }
-fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for (name, record), style in zip(pixels.items(), (":", "--", "-"), strict=True):
     values = record.series["test/accuracy"]
     x = np.arange(values.shape[1])
     plots.curve_with_spread(ax, x, 100 * values, name, linestyle=style)
-ax.set(xlabel="epoch", ylabel="accuracy on the test images (%)")
+ax.set(xlabel="epoch", ylabel="test accuracy (%)")
+ax.set_title("One pixel per step")
 ax.legend()
+fig.set_label(
+    "The test accuracy of networks that read one pixel per step, 784 steps for each "
+    "image: means and ranges of five seeds. The orthogonal initialization is ahead of "
+    "Xavier's."
+)
 plt.show()
 
 for name, record in pixels.items():
@@ -285,11 +314,11 @@ assert all(0.49 < values.mean() < 0.6 for values in (xavier, orthogonal, identit
 # .. provenance:: rnn-pixels-orthogonal-small
 # .. provenance:: rnn-pixels-identity-small
 #
-# Is the orthogonal start better than Xavier's? Its worst run is better than the best
-# run of the other. If the start had no effect, all 252 ways to assign ten ranks to two
-# groups of five would be equally likely, and only two of them separate the groups. This
-# rank test needs no assumption on the distribution. It is the first of three possible
-# comparisons, so by Bonferroni's correction *p* is to be multiplied by 3.
+# Is the orthogonal initialization better than Xavier's? Its worst run is better than
+# the best run of the other. If the initialization had no effect, all 252 ways to assign
+# ten ranks to two groups of five would be equally likely, and only two of them separate
+# the groups. This rank test needs no assumption on the distribution. It is the first of
+# three possible comparisons, so with Bonferroni's correction *p* is multiplied by 3.
 
 p_ranks = 2 / comb(10, 5)
 print(f"exact rank test: p = {p_ranks:.4f}, corrected {3 * p_ranks:.3f}")
@@ -301,7 +330,7 @@ assert not orthogonal.min() > identity.max()
 # %%
 # Limits
 # ------
-# There are five seeds of each network. The recipe is the study's and was not tuned for
-# the other networks: with a recipe of its own, a network with gates may well be ahead.
-# On which images the values of the study's recipe were chosen was not recorded, so that
-# its test accuracy may be optimistic.
+# There are five seeds of each network. The recipe is that of the study and was not
+# tuned for the other networks. With a recipe of its own, a gated network may be ahead.
+# On which images the hyperparameters of the study were chosen was not recorded, so its
+# test accuracy may be optimistic.

@@ -1,31 +1,27 @@
 r"""
-Four numbers from one matrix, and how to get them wrong
-=======================================================
+F1 scores must not be averaged over batches
+===========================================
 
-**Question.** Accuracy, precision, recall and F1 judge a classifier. How are they
-related, and what happens if F1 is computed for each batch and then averaged, as one
-does with a loss?
+**Question.** Accuracy, precision, recall and F1 score evaluate a classifier. How are
+they related, and what happens if F1 is computed for each batch and then averaged, like
+a loss?
 
-**Answer.** All of them are ratios of sums of one confusion matrix. Counted over all
-classes together, precision, recall and F1 *are* the accuracy. The matrix adds up over
+**Answer.** All are ratios of sums of one confusion matrix, and the matrix adds up over
 batches; its ratios do not. In batches of 8 the averaged macro-F1 of our network is
-below 0.6 instead of above 0.8; a classifier that makes no mistake gets less than 0.6,
-too; and where the test images happen to be sorted by class, ours gets less than 0.1.
-The predicted probabilities contain more than counts: for one run and the 500 bundled
-test images, the right class is among the three most probable ones for at least 97 % of
-the images.
+below 0.6 instead of above 0.8. Even a classifier without errors gets less than 0.6, and
+if the test images are sorted by class, ours gets less than 0.1.
 
 **Source.** Opitz and Burst, *Macro F1 and Macro F1*, 2019 (arXiv:1911.03347), on the
-two of that name; Forman and Scholz, *Apples-to-apples in cross-validation studies*,
+two definitions; Forman and Scholz, *Apples-to-apples in cross-validation studies*,
 2010, on averages of F1. The predictions are those of a recorded run. **Cost.** Seconds
 on a CPU, no download.
 """
 
 # %%
-# One matrix
-# ----------
-# :math:`C_{ij}` counts the images of class :math:`i` that were taken for class
-# :math:`j`. The predictions of the recorded run travel with the package, and so do the
+# The confusion matrix
+# --------------------
+# The entry :math:`C_{ij}` counts the images of class :math:`i` that were predicted as
+# class :math:`j`. The package contains the predictions of the recorded run, and the
 # labels of 500 of the test images:
 
 import matplotlib.pyplot as plt
@@ -44,10 +40,10 @@ record = load("rnn-fashion-mnist")
 test = data.sample("test")
 preds = torch.from_numpy(record.arrays["predictions"][0]).long()
 of_sample = metrics.confusion_matrix(target=test.labels, preds=preds[test.index])
-print(f"{of_sample.trace()} of the {of_sample.sum()} are right")
+print(f"{of_sample.trace()} of the {of_sample.sum()} are correct")
 
 # %%
-# The record also has the matrix of all 10,000,
+# The record also contains the matrix of all 10,000 images,
 #
 # .. math::
 #    :label: eq-confusion
@@ -55,31 +51,30 @@ print(f"{of_sample.trace()} of the {of_sample.sum()} are right")
 #    C_{ij} = \#\{n : y_n = i,\ \hat y_n = j\}, \qquad
 #    \text{accuracy} = \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}} .
 #
-# For a class :math:`c`, its row sums to the images that are of it, its column to those
-# that were taken for it, and they meet in those that are both. Precision divides by the
-# column, and recall by the row:
+# For a class :math:`c`, its row sums to the number of images of that class, its column
+# to the number of images predicted as that class, and the diagonal entry counts those
+# that are both. Precision divides by the column, and recall by the row:
 #
 # .. math::
 #    :label: eq-precision-recall
 #
 #    P_c = \frac{C_{cc}}{\sum_i C_{ic}}, \qquad R_c = \frac{C_{cc}}{\sum_j C_{cj}} .
 #
-# F1 is their harmonic mean, :math:`2 / (1 / P_c + 1 / R_c)`, and divides by the two
-# together:
+# F1 is their harmonic mean, :math:`2 / (1 / P_c + 1 / R_c)`, and divides by both sums:
 #
 # .. math::
 #    :label: eq-f1
 #
 #    F_c = \frac{2\, C_{cc}}{\sum_j C_{cj} + \sum_i C_{ic}} .
 #
-# So it can be had without either, which matters where one of them is 0/0.
+# This form does not contain precision and recall, which matters if one of them is 0/0.
 
 C = torch.from_numpy(record.arrays["confusion"][0])
 precision, recall, f1 = metrics.precision(C), metrics.recall(C), metrics.f1(C)
 shirt = data.CLASSES.index("Shirt")
 
 fig, (left, right) = plt.subplots(
-    1, 2, figsize=(8.4, 4.4), layout="constrained", width_ratios=(1.2, 1)
+    1, 2, figsize=(7, 5.5), layout="constrained", width_ratios=(1.6, 1)
 )
 plots.confusion(left, C.numpy(), data.CLASSES)
 frame = {"fill": False, "edgecolor": "#d55e00", "linewidth": 2, "clip_on": False}
@@ -87,19 +82,24 @@ row = Rectangle((-0.5, shirt - 0.5), 10, 1, **frame)
 column = Rectangle((shirt - 0.5, -0.5), 1, 10, linestyle="--", **frame)
 left.add_patch(row)
 left.add_patch(column)
-left.set_title("Per cent of each true class; framed: Shirt", fontsize=10)
+left.set_title("Percent of each true class; framed: Shirt", fontsize=10)
 position = np.arange(10)
 for name, values, marker in [
-    ("precision: of the column", precision, "|"),
-    ("recall: of the row", recall, "x"),
+    ("precision (column)", precision, "|"),
+    ("recall (row)", recall, "x"),
     ("F1", f1, "o"),
 ]:
     right.plot(values, position, marker, label=name, fillstyle="none", markersize=9)
 right.set_yticks(position, data.CLASSES)
 right.invert_yaxis()
 right.grid(axis="y", alpha=0.3)
-right.set(xlabel="share", title="From the same matrix")
-right.legend(loc="lower left")
+right.set(xlabel="value of the metric")
+right.set_title("Metrics of each class", fontsize=10)
+fig.set_label(
+    "Left: the confusion matrix of the recorded run, with the row and the column of "
+    "the class Shirt. Right: precision, recall and F1 of each class from that matrix."
+)
+right.legend(loc="upper left", bbox_to_anchor=(0, -0.12))
 plt.show()
 
 # %%
@@ -112,11 +112,12 @@ assert torch.allclose(f1, 2 / (1 / precision + 1 / recall))
 assert f1.argmin() == shirt
 
 # %%
-# Counted together, all are the accuracy
-# --------------------------------------
-# "Micro" counts first and divides once. An image that is mistaken is a false positive
-# of exactly one class and a false negative of exactly one other. So over all classes
-# there are as many of the former as of the latter, the two denominators are the same,
+# Micro averages equal the accuracy
+# ---------------------------------
+# A "micro" average sums the counts of all classes first and divides once. An image that
+# is misclassified is a false positive of exactly one class and a false negative of
+# exactly one other. Summed over all classes, there are as many false positives as false
+# negatives, the two denominators are equal,
 #
 # .. math::
 #
@@ -124,7 +125,7 @@ assert f1.argmin() == shirt
 #    = \frac{\sum_c C_{cc}}{\sum_c \sum_j C_{cj}}
 #    = \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}},
 #
-# and three numbers that look like more evidence are the accuracy again.
+# and three numbers that look like additional evidence are the accuracy.
 
 micro_precision = C.trace() / C.sum(0).sum()
 micro_recall = C.trace() / C.sum(1).sum()
@@ -133,18 +134,18 @@ print(f"accuracy {metrics.accuracy(C):.4f}, micro-F1 {micro_f1:.4f}")
 assert micro_precision == micro_recall == micro_f1 == metrics.accuracy(C).float()
 
 # %%
-# Two numbers called macro-F1
+# Two definitions of macro-F1
 # ---------------------------
-# "Macro" divides for each class, and then takes the mean over the classes. One may
-# take the mean of the F1, or the F1 of the mean precision and the mean recall. This
-# report means the former, as scikit-learn does: for :math:`q` classes,
+# A "macro" average divides for each class, and then takes the mean over the classes.
+# This can be the mean of the F1 scores, or the F1 of the mean precision and the mean
+# recall. This report uses the former, like scikit-learn: for :math:`q` classes,
 #
 # .. math::
 #    :label: eq-macro
 #
 #    F = \frac{1}{q} \sum_c F_c .
 #
-# On our balanced test set the two hardly differ. Where one class is rare, they do:
+# On our balanced test set the two hardly differ. If one class is rare, they do:
 
 
 def two_macros(C: Tensor) -> tuple[float, float]:
@@ -162,21 +163,21 @@ assert abs(np.subtract(*two_macros(C))) < 0.001
 assert abs(np.subtract(*two_macros(rare))) > 0.1
 
 # %%
-# Averaged over batches
+# Averages over batches
 # ---------------------
-# A loss is a mean over images, so the mean over equal batches is the mean over all.
-# F1 is a ratio, and the mean of ratios is not the ratio of the sums: with the matrices
-# :math:`C^{(b)}` of :math:`B` batches, in general
+# A loss is a mean over images, so the mean over equal batches is the mean over all
+# images. F1 is a ratio, and the mean of ratios is not the ratio of the sums. With the
+# matrices :math:`C^{(b)}` of :math:`B` batches, in general
 #
 # .. math::
 #    :label: eq-batch-average
 #
 #    F\Big(\sum_b C^{(b)}\Big) \ne \frac{1}{B} \sum_b F\big(C^{(b)}\big) .
 #
-# To take the average over batches, one needs the pairs of true and predicted class, in
-# some order. The matrix says exactly which pairs there are, and since what counts here
-# is how they fall into batches, we shuffle them, five times. (The order of the real
-# test set is one more.)
+# To average over batches, we need the pairs of true and predicted class in some order.
+# The matrix determines which pairs there are. Since only their distribution over the
+# batches matters here, we shuffle them, five times. (The order of the real test set is
+# one more such order.)
 
 
 def pairs(C: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,7 +189,7 @@ def pairs(C: Tensor) -> tuple[Tensor, Tensor]:
 def batch_average(
     target: Tensor, preds: Tensor, size: int, only_present: bool
 ) -> float:
-    """Do it wrong: macro-F1 of each batch, then the mean."""
+    """Compute it wrongly: macro-F1 of each batch, then the mean."""
     found = []
     for t, p in zip(target.split(size), preds.split(size), strict=True):
         of_batch = metrics.confusion_matrix(target=t, preds=p, num_classes=10)
@@ -206,9 +207,9 @@ orders = [
 sizes = [8, 16, 32, 64, 128, 256, 512, 1024]
 
 # %%
-# In a small batch some classes are missing. What is the F1 of a class that is neither
-# present nor predicted, 0/0? Our convention, and scikit-learn's default, is 0; others
-# leave out the classes that are not there. Neither saves the average.
+# In a small batch some classes are missing. The F1 score of a class that is neither
+# present nor predicted is 0/0. Our convention, and scikit-learn's default, is 0; others
+# leave out the missing classes. Neither convention makes the average correct.
 
 averages = {
     (who, only_present): np.array(
@@ -230,26 +231,31 @@ ax.axhline(whole, color="black", linewidth=0.8, label="ours, from the whole matr
 for key, label, style in [
     (("ours", False), "ours, 0/0 is 0", "s--"),
     (("ours", True), "ours, without missing classes", "o-"),
-    (("perfect", False), "no mistake at all, 0/0 is 0", "^:"),
+    (("perfect", False), "perfect predictions, 0/0 is 0", "^:"),
 ]:
     plots.curve_with_spread(ax, np.array(sizes), averages[key], label, ls=style[1:],
                             marker=style[0], fillstyle="none")  # fmt: skip
 ax.set(
-    xscale="log", xlabel="images in a batch", ylabel="macro-F1, averaged over batches"
+    xscale="log", xlabel="batch size (images)", ylabel="macro-F1, averaged over batches"
 )
 ax.set_xticks(sizes, sizes)
 ax.minorticks_off()
 ax.set(ylim=(0.4, 1.02), title="One set of predictions, many values of F1")
+fig.set_label(
+    "Macro-F1 averaged over batches, against the batch size: means and ranges of five "
+    "orders of the test images. The horizontal line is the correct value. Even perfect "
+    "predictions get less than 1."
+)
 ax.legend()
 plt.show()
 
 # %%
 # .. provenance:: rnn-fashion-mnist
 #
-# The value depends on the size of the batch, which has nothing to do with the
-# classifier. (The dip at 256 is the last batch: 16 images are left for it, and it
-# counts as much as each of the others.) It depends on the order, too, most of all if
-# that is not random:
+# The value depends on the batch size, which is not a property of the classifier. (The
+# minimum at 256 is caused by the last batch: it contains 16 images and counts as much
+# as each of the others.) It also depends on the order of the images, most of all if
+# they are sorted:
 
 in_order = {size: batch_average(true, guessed, size, False) for size in (8, 256)}
 for size in (8, 256):
@@ -259,7 +265,7 @@ for size in (8, 256):
         f"sorted by class {in_order[size]:.3f}, whole {whole:.3f}"
     )
 without_mistake = averages["perfect", False][:, 0]
-print(f"no mistake at all, batches of 8: {without_mistake.mean():.3f}")
+print(f"perfect predictions, batches of 8: {without_mistake.mean():.3f}")
 
 assert whole > 0.8
 assert averages["ours", False][:, 0].max() < 0.6
@@ -269,8 +275,9 @@ for only_present in (False, True):
     assert (abs(averages["ours", only_present] - whole) > 1e-6).all()
 
 # %%
-# Even the accuracy, a mean over images, is wrong once the batches differ in size, and
-# the last one usually does: four images right and one wrong, in batches of 4 and 1:
+# Even the accuracy, a mean over images, is wrong if the batches differ in size, as the
+# last one usually does. An example with four correct images and one wrong, in batches
+# of 4 and 1:
 
 right = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
 by_batch = torch.stack([part.mean() for part in right.split(4)]).mean()
@@ -278,7 +285,8 @@ print(f"mean over batches {by_batch:.1f}, accuracy {right.mean():.1f}")
 assert by_batch != right.mean()
 
 # %%
-# The remedy costs nothing: add the matrices of the batches, and divide once at the end.
+# The solution costs nothing: sum the matrices of the batches, and divide once at the
+# end.
 
 total = metrics.ConfusionMatrix(num_classes=10)
 for t, p in zip(true.split(256), guessed.split(256), strict=True):
@@ -288,21 +296,21 @@ summary = metrics.summary(total.counts)
 print({name: round(value, 4) for name, value in summary.items()})
 
 # %%
-# And begin again: the sum belongs to one pass over the data. A matrix that is carried
-# on from epoch to epoch tells of all weights there have been, and the curve lags behind
-# the network. Of the accuracies of the recorded epochs it would have made these:
+# Reset the matrix before each pass over the data. A matrix that is carried over from
+# epoch to epoch mixes the predictions of different weights, and the curve lags behind
+# the network. With the accuracies of the recorded epochs, this would give:
 
 by_epoch = record.series["test/accuracy"][0, 1:]
-carried_on = by_epoch.cumsum() / np.arange(1, len(by_epoch) + 1)
-print(f"last epoch {by_epoch[-1]:.4f}, carried on {carried_on[-1]:.4f}")
-assert carried_on[-1] < by_epoch[-1] - 0.01
+carried_over = by_epoch.cumsum() / np.arange(1, len(by_epoch) + 1)
+print(f"last epoch {by_epoch[-1]:.4f}, carried over {carried_over[-1]:.4f}")
+assert carried_over[-1] < by_epoch[-1] - 0.01
 
 # %%
-# How sure it was
-# ---------------
-# A confusion matrix counts decisions. Where classes differ in size, the accuracy mostly
-# reflects the large ones; *balanced accuracy* is the mean recall of the classes that
-# are present,
+# Metrics of the predicted probabilities
+# --------------------------------------
+# A confusion matrix counts decisions. If the classes differ in size, the accuracy
+# mostly reflects the large ones; *balanced accuracy* is the mean recall of the classes
+# that are present,
 #
 # .. math::
 #    :label: eq-balanced-accuracy
@@ -311,9 +319,9 @@ assert carried_on[-1] < by_epoch[-1] - 0.01
 #    \mathcal P = \Big\{ c : \sum_j C_{cj} > 0 \Big\} .
 #
 # The probabilities :math:`p_{n,c}` of :math:`N` items with the true classes :math:`y_n`
-# contain more. *Top-k accuracy* asks whether the true class is among the :math:`k` most
-# probable ones. We count ties against the network, so that a uniform prediction knows
-# nothing:
+# contain more information. *Top-k accuracy* is the fraction of items whose true class
+# is among the :math:`k` most probable ones. We count ties against the network, so that
+# a uniform prediction has the value 0 for :math:`k` below the number of classes:
 #
 # .. math::
 #    :label: eq-top-k
@@ -327,8 +335,8 @@ assert carried_on[-1] < by_epoch[-1] - 0.01
 #
 #    -\frac1N \sum_{n} \ln p_{n,y_n} .
 #
-# It is infinite if the network excludes what happens. Finally, a network is
-# *calibrated* if it is right as often as it is confident. The confidence is the
+# It is infinite if the network gives probability 0 to a true class. Finally, a network
+# is *calibrated* if it is right as often as it is confident. The confidence is the
 # probability of the predicted class, :math:`\hat p_n = \max_c p_{n,c}`. The *expected
 # calibration error* sorts the items into :math:`B` bins by their confidence and
 # averages the difference between the accuracy and the mean confidence of each bin,
@@ -342,10 +350,10 @@ assert carried_on[-1] < by_epoch[-1] - 0.01
 #    n \in b \iff \tfrac{b-1}{B} < \hat p_n \le \tfrac{b}{B} .
 #
 # Its value depends on the number of bins. It also depends on rounding: 0.6 in 32 bits
-# is larger than 0.6 in 64 bits, so the edges must have the type of the probabilities.
+# is larger than 0.6 in 64 bits, so the edges must have the dtype of the probabilities.
 #
-# Here are all of them for the 500 bundled test images. Every class has equally many, so
-# that balanced accuracy equals accuracy.
+# We compute all of them for the 500 bundled test images. Every class has equally many,
+# so balanced accuracy equals accuracy.
 
 model = record.model()
 with torch.no_grad():
@@ -354,9 +362,9 @@ of_these = metrics.confusion_matrix(target=test.labels, preds=p.argmax(1))
 print(f"accuracy            {metrics.accuracy(of_these):.3f}")
 print(f"balanced accuracy   {metrics.balanced_accuracy(of_these):.3f}")
 top = [metrics.top_k_accuracy(p, test.labels, k).item() for k in (1, 2, 3)]
-print("among the first 1, 2, 3 guesses:", *(f"{share:.3f}" for share in top))
+print("top-1, top-2, top-3:", *(f"{share:.3f}" for share in top))
 nll = metrics.negative_log_likelihood(p, test.labels)
-print(f"surprise            {nll:.3f} nats; knowing nothing {np.log(10):.3f}")
+print(f"NLL                 {nll:.3f} nats; uniform prediction {np.log(10):.3f}")
 error = metrics.calibration_error(p, test.labels, n_bins=10)
 print(f"calibration error   {error:.3f} in 10 bins")
 
@@ -370,15 +378,15 @@ assert nll < 0.5
 assert error < 0.1
 
 # %%
-# For nearly all of these images the true class is among the three most probable ones:
-# when the network is wrong, it usually gives the true class a high probability, too.
+# For nearly all of these images the true class is among the three most probable ones.
+# When the network is wrong, it usually gives the true class a high probability, too.
 #
 # .. provenance:: rnn-fashion-mnist
 #
 # Limits
 # ------
 # The probabilities are those of one run on 500 images, for which an accuracy has a
-# binomial standard error of one to two points. It is one data set with classes of one
-# size. Where they differ in size, the biases
-# are others, and the two macro-F1 move apart; that none of the averages is the value of
-# the whole set does not depend on it.
+# binomial standard error of one to two points. The data set has classes of equal size.
+# With classes of different sizes, the deviations are others, and the two definitions of
+# macro-F1 differ more. That averages over batches differ from the value of the whole
+# set does not depend on this.

@@ -1,18 +1,16 @@
 r"""
-What truncated backpropagation leaves out
-=========================================
+Truncated BPTT is biased, and more data do not help
+===================================================
 
-**Question.** Long sequences are cut, and the gradient is stopped after :math:`K` steps,
-while the state is carried on. Which gradient is that, how far is it from the true one,
-and does more data help?
+**Question.** For long sequences, the gradient is often propagated back through
+:math:`K` steps only, while the state is carried over. How far is this gradient from the
+full one, and does more data reduce the error?
 
-**Answer.** It is exactly the sum of the last :math:`K` terms of the true gradient by
-:math:`W_{hh}`; the others are its bias. On rows of images, before any training and with
-Xavier weights, more than three tenths of the gradient are missing for :math:`K = 4` and
-less than a fifth for :math:`K = 14`, in each of twelve starts. The bias is sure to fall
-like :math:`(\gamma\sigma)^K` only if :math:`\gamma\sigma < 1`. More data do not help:
-they remove the noise, and the bias stays. Chunks keep exactly the pairs of steps that
-share a chunk. The output layer is never biased.
+**Answer.** It is exactly the sum of the last :math:`K` terms of the gradient with
+respect to :math:`W_{hh}`; the other terms are its bias. On rows of images, before
+training and with Xavier weights, more than three tenths of the gradient are missing for
+:math:`K = 4` and less than a fifth for :math:`K = 14`, in each of twelve
+initializations. More data do not help: they reduce the noise and not the bias.
 
 **Source.** Williams and Peng, *An efficient gradient-based algorithm for on-line
 training of recurrent network trajectories*, Neural Computation 2, 1990. **Cost.**
@@ -22,9 +20,10 @@ Seconds on a CPU, no download.
 # %%
 # The setting
 # -----------
-# The 1,000 training images of the bundled sample, row by row, and a network of width 64
-# that is read after the last of :math:`T = 28` rows. Two starts: Xavier, and an
-# orthogonal matrix times 0.7, for which :math:`\gamma\sigma` is 0.7.
+# The network has 64 units, reads the 1,000 training images of the bundled sample row by
+# row, and is evaluated after the last of :math:`T = 28` rows. We compare two
+# initializations: Xavier, and an orthogonal matrix times 0.7, for which
+# :math:`\gamma\sigma` is 0.7.
 
 import matplotlib.pyplot as plt
 import torch
@@ -44,14 +43,14 @@ generator = torch.Generator().manual_seed(0)
 
 
 def empty(*shape: int) -> torch.Tensor:
-    """Return memory for a matrix."""
+    """Return a matrix that is not initialized."""
     return torch.empty(shape, dtype=torch.float64)
 
 
 W_xh = initialization.xavier_(empty(d, h), generator=generator)
 W_hq = initialization.xavier_(empty(h, q), generator=generator)
 b_h, H_0 = torch.zeros(h).double(), torch.zeros(n, h).double()
-starts = {
+initializations = {
     "Xavier": initialization.xavier_(empty(h, h), generator=generator),
     "orthogonal times 0.7": initialization.orthogonal_(
         empty(h, h), 0.7, generator=generator
@@ -60,7 +59,7 @@ starts = {
 
 
 def backward(W_hh):
-    """Return the states, the derivatives, and the gradient by the last state."""
+    """Return the states, the derivatives, and the gradient of the last state."""
     H = rnn_forward(X, W_xh, W_hh, b_h, H_0)
     G = cross_entropy_backward(H[-1] @ W_hq, labels)
     return H, ACTIVATIONS["tanh"].derivative(H[1:]), G @ W_hq.T
@@ -70,20 +69,14 @@ def backward(W_hh):
 # Which gradient is it?
 # ---------------------
 # In the full gradient :math:`\sum_k h_{k-1}^\top \delta_k`, equation
-# :eq:`eq-gradient-terms`, each step has one term. Backpropagation that goes back
-# :math:`K` steps from the loss never reaches the earlier ones, and changes nothing in
-# those that it reaches:
+# :eq:`eq-gradient-terms`, each step has one term. A backward pass that goes back
+# :math:`K` steps from the loss keeps the last :math:`K` terms unchanged and omits the
+# others, equation :eq:`eq-truncated`.
 #
-# .. math::
-#    :label: eq-truncated
-#
-#    \Big[ \frac{\partial \ell_T}{\partial W_{hh}} \Big]_K
-#    = \sum_{k=T-K+1}^{T} h_{k-1}^\top \delta_k .
-#
-# Here is what one does in practice: run to step :math:`T - K`, detach the state, and go
-# on. The gradient that comes out is compared with the partial sum.
+# In practice one runs to step :math:`T - K`, detaches the state, and continues. We
+# compare the resulting gradient with the partial sum.
 
-W_hh = starts["Xavier"]
+W_hh = initializations["Xavier"]
 H, derivatives, E = backward(W_hh)
 terms = gradient_terms(E, derivatives, H, W_hh)  # the term of step k is terms[k - 1]
 full = rnn_backward(None, E, X, H, W_xh, W_hh).W_hh
@@ -102,20 +95,13 @@ assert torch.allclose(terms.sum(0), full, rtol=0, atol=1e-14)  # K = T
 # %%
 # How large is the bias?
 # ----------------------
-# What is left out is the sum of the other terms. Each has passed at least :math:`K`
-# Jacobians, so with the bound of one Jacobian,
-#
-# .. math::
-#    :label: eq-truncation-bias
-#
-#    \lVert \text{bias} \rVert_F \le \sum_{k=1}^{T-K} (\gamma \sigma)^{T-k}\, \gamma\,
-#    \Big\lVert \frac{\partial \ell_T}{\partial h_T} \Big\rVert\, \lVert h_{k-1} \rVert
-#    = O\big((\gamma \sigma)^K\big) \quad\text{if } \gamma \sigma < 1 .
+# The bias is the sum of the omitted terms. Each has passed through at least :math:`K`
+# Jacobians, which gives the bound :eq:`eq-truncation-bias`.
 
 Ks = range(1, T + 1)
-fig, axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained", sharey=True)
 biases = {}
-for ax, (name, W) in zip(axes, starts.items(), strict=True):
+for ax, (name, W) in zip(axes, initializations.items(), strict=True):
     H, derivatives, E = backward(W)
     by_step = gradient_terms(E, derivatives, H, W)
     whole = by_step.sum(0)
@@ -127,23 +113,28 @@ for ax, (name, W) in zip(axes, starts.items(), strict=True):
     ax.semilogy(Ks[:-2], bound[:-2], "--", label="bound")
     ax.semilogy(Ks[:-2], bias[:-2], "o-", markersize=4, label="measured")
     ax.set(title=rf"{name}: $\gamma\sigma$ = {sigma:.2f}", xlabel="$K$ (steps)")
-    print(f"{name}: the part of the gradient that is missing")
+    print(f"{name}: the fraction of the gradient that is missing")
     for K in (1, 4, 7, 14):
         kept = by_step[-K:].sum(0)
         cosine = (kept * whole).sum() / kept.norm() / whole.norm()
         print(f"  K = {K:2}: {bias[K - 1]:7.2%} (cosine with the whole {cosine:.3f})")
 fig.suptitle("Bias of the truncated gradient, relative to the whole")
 axes[0].set_ylabel("norm of the bias / norm of the gradient")
+fig.set_label(
+    "The bias of the gradient that is truncated after $K$ steps, and its bound, before "
+    "training. Left: with Xavier weights the bound is far too large, and the bias "
+    "decreases all the same. Right: with $\\gamma\\sigma < 1$ both decrease."
+)
 axes[0].legend()
 plt.show()
 
 # %%
-# Where :math:`\gamma\sigma < 1` the bound falls with :math:`K`, as it must. For Xavier
-# weights it is no use: it is many powers of ten too high, and would allow the first
-# steps to be the important ones. The bias falls all the same, as the gradient itself
-# does. How fast the gradient vanishes is how little there is to lose by truncating it.
+# If :math:`\gamma\sigma < 1`, the bound decreases with :math:`K`. For Xavier weights it
+# is useless: it is many powers of ten too large, and would allow the first steps to
+# contribute most. The bias decreases all the same, because the gradient itself
+# vanishes. The faster the gradient vanishes, the less is lost by truncating it.
 
-for seed in range(12):  # other starts
+for seed in range(12):  # other initial weights
     generator.manual_seed(seed)
     shapes = (d, h), (h, q), (h, h)
     U, V, W = (
@@ -160,11 +151,11 @@ assert (biases["orthogonal times 0.7"][:20] < 2 * 0.7 ** torch.arange(1, 21)).al
 # %%
 # More data do not help
 # ---------------------
-# Take the 1,000 images for all there are, and their full gradient for the truth. Draw
-# :math:`n` of them at random, and estimate it: with the full gradient of these
-# :math:`n`, and with the one that is truncated after :math:`K = 4` steps. The full
-# estimate comes closer as :math:`1/\sqrt n`; the truncated one comes closer to
-# something else.
+# We take the 1,000 images as the whole population, and their full gradient as the true
+# one. From :math:`n` images drawn at random we estimate it in two ways: with their full
+# gradient, and with the gradient that is truncated after :math:`K = 4` steps. The error
+# of the full estimate decreases as :math:`1/\sqrt n`. The truncated estimate converges
+# to a different value.
 
 K = 4
 H, derivatives, E = backward(W_hh)
@@ -191,12 +182,16 @@ for size in sizes:
         error[name].append(torch.stack(squares).mean().sqrt().item())
 bias = (each[f"truncated, K = {K}"].mean(0) - truth).norm() / truth.norm()
 
-fig, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for (name, errors), style in zip(error.items(), ("o-", "s--"), strict=True):
     ax.loglog(sizes, errors, style, label=name)
-ax.axhline(bias, color="gray", linestyle=":", label="the bias")
+ax.axhline(bias, color="gray", linestyle=":", label="bias")
 ax.set_title("Error of the estimated gradient against the number of images")
-ax.set(xlabel="images drawn", ylabel="root mean square error / gradient")
+ax.set(xlabel="images drawn", ylabel="root mean square error / norm of the gradient")
+fig.set_label(
+    "The error of the estimated gradient against the number of images. For the full "
+    "gradient it decreases; for the truncated one it approaches the bias."
+)
 ax.legend()
 plt.show()
 
@@ -212,13 +207,13 @@ assert full_errors[-1] < full_errors[0] / 20  # 1/√n says: a 32nd
 assert abs(truncated_errors[-1] / bias - 1) < 0.05
 
 # %%
-# Chunks
-# ------
-# With a label at every step the usual way is to cut the sequence into chunks of
-# :math:`K` steps, to carry the state from chunk to chunk, and to detach it at each cut.
-# Let :math:`\delta_k^{(t)}` be what comes back to step :math:`k` from the loss
-# :math:`\ell_t` of step :math:`t`. The full gradient is the sum over all pairs
-# :math:`k \le t`; what is left of it are the pairs in one chunk:
+# Consecutive chunks
+# ------------------
+# With a label at every step, the usual method cuts the sequence into chunks of
+# :math:`K` steps, carries the state from chunk to chunk, and detaches it at each cut.
+# Let :math:`\delta_k^{(t)}` be the gradient with respect to the pre-activation of step
+# :math:`k` of the loss :math:`\ell_t` of step :math:`t`. The full gradient is the sum
+# over all pairs :math:`k \le t`. The method keeps the pairs in the same chunk:
 #
 # .. math::
 #    :label: eq-truncated-chunks
@@ -226,7 +221,7 @@ assert abs(truncated_errors[-1] / bias - 1) < 0.05
 #    \sum_{t=1}^{T} \; \sum_{k \le t,\; \lceil k/K \rceil = \lceil t/K \rceil}
 #    h_{k-1}^\top \delta_k^{(t)} .
 #
-# Here the class is asked for after every row, and chunks are 7 rows long. The first
+# Here the network predicts the class after every row, and chunks have 7 rows. The first
 # column is empty, since :math:`h_0 = 0`.
 
 K = 7
@@ -252,7 +247,7 @@ through_output = cross_entropy_backward(H[1:] @ W_hq, every)
 full_W_hq = H[1:].flatten(0, 1).T @ through_output.flatten(0, 1)
 
 sizes_of_pairs = pairs.norm(dim=(2, 3))
-fig, ax = plt.subplots(figsize=(5.6, 4.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 5.5), layout="constrained")
 shown = (sizes_of_pairs / sizes_of_pairs.max()).log10()  # -inf: there is no such pair
 image = ax.imshow(
     shown.numpy(),
@@ -265,9 +260,14 @@ for start in range(0, T, K):
             (start + 0.5,) * 2, K, K, fill=False, edgecolor="#d55e00", linewidth=2
         )
     )
-ax.set_title("Which pairs of steps a gradient in chunks keeps (frames)")
+ax.set_title("Pairs of steps that a gradient in chunks keeps (frames)")
+fig.set_label(
+    "The norm of the contribution of each pair of steps to the gradient of $W_{hh}$ on "
+    "a logarithmic scale. Backpropagation in chunks of 7 steps keeps the "
+    "pairs in the frames."
+)
 ax.set(xlabel="weight used at step $k$", ylabel="loss of step $t$")
-fig.colorbar(image, label="$\\log_{10}$ of the norm, relative to the largest")
+fig.colorbar(image, label="$\\log_{10}$(norm / largest norm)")
 plt.show()
 
 kept = pairs[same].sum(0)
@@ -281,7 +281,7 @@ missing = {}
 for name, found in zip(names, chunked, strict=True):
     true = full_W_hq if name == "W_hq" else getattr(full, name)
     missing[name] = ((found - true).norm() / true.norm()).item()
-    print(f"missing of the gradient by {name:4}: {missing[name]:.2%}")
+    print(f"missing of the gradient of {name:4}: {missing[name]:.2%}")
 
 assert torch.allclose(pairs.sum((0, 1)), full.W_hh, rtol=0, atol=1e-13)
 assert torch.allclose(kept, chunked[1], rtol=0, atol=1e-13)
@@ -289,16 +289,16 @@ assert missing["W_hq"] < 1e-14
 assert min(missing[name] for name in ("W_xh", "W_hh", "b_h")) > 0.01
 
 # %%
-# :math:`W_{hq}` acts on the loss of its own step only, from a state that is exact,
-# since it was carried over: no path of its gradient leads through a cut. All that lies
-# before the states is biased.
+# :math:`W_{hq}` affects the loss of its own step only, through a state that is exact,
+# because it was carried over. No path of its gradient crosses a cut, so it is unbiased.
+# The gradients of all other parameters are biased.
 #
-# A chunk of :math:`K` steps does not look back :math:`K` steps: its first step sees
-# itself only, its last one all of the chunk, so :math:`(K + 1)/2` on average. And where
-# the cuts are matters: the same two rows may be a pair, or none.
+# A chunk of :math:`K` steps does not look back :math:`K` steps: its first step has only
+# itself, and its last one the whole chunk, so the average is :math:`(K + 1)/2`. The
+# position of the cuts matters, too: the same two rows may share a chunk or not.
 #
 # Limits
 # ------
-# A bias that is small at the start of a training need not stay small: a network that is
-# learning to remember is one whose gradient reaches further back. What truncation is
-# for is what it saves: the states of :math:`K` steps have to be kept, not of all.
+# A bias that is small before training need not stay small, because a network that
+# learns to remember has a gradient that reaches farther back. The purpose of truncation
+# is to save memory: the states of :math:`K` steps have to be stored instead of all.

@@ -1,29 +1,31 @@
 r"""
-How recurrence breaks
-=====================
+Most bugs in a recurrent network do not show in training
+========================================================
 
-**Question.** One line of a recurrent network is wrong. Does the training show it? And
-if it does not, what does?
+**Question.** One line of a recurrent network is wrong. Does the training curve show it?
+If not, what detects it?
 
-**Answer.** Mostly it does not. Of nine networks with one planted bug each, one stops
-because its gradient is not finite, one learns nothing, and two learn less than they
-could; the mean loss of each of the other five ends within 0.1 nats of that of the right
-one, which three seeds on 1,000 images cannot tell apart. A comparison with
-a second computation of the same thing rejects every bug: it misses what is allowed by a
-factor of more than a million, or stops with an error.
+**Answer.** Mostly it does not. Of nine networks with one bug each, one stops because
+its gradient is not finite, one learns nothing, two learn less than they could, and five
+end within 0.1 nats of the correct one, which three seeds on 1,000 images cannot
+distinguish. A comparison with a second computation of the same quantity detects every
+bug.
 
-**Source.** Bugs are planted to test the tests since DeMillo, Lipton and Sayward, *Hints
-on test data selection*, 1978. **Cost.** Seconds on a CPU, no download; SymPy, which the
-checks of the report use, comes with PyTorch.
+**Source.** Mutation testing, the injection of bugs to test the tests, is due to
+DeMillo, Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on
+a CPU, no download; SymPy, which the checks of the report use, is installed with
+PyTorch.
 """
 
 # %%
-# The list
+# The bugs
 # --------
-# The equations of the report are vouched for by checks: each measures how far two
-# computations of the same thing are apart. Beside each stand changes of one expression
-# in the source, which it has to reject (:doc:`/verification` has all of them). Here are
-# those of this chapter that people make in earnest; the first is planted by this page.
+# Checks verify the equations of the report: each measures the difference between two
+# computations of the same quantity. For each check there are mutants, copies of the
+# source with one wrong expression, which it must detect (:doc:`/verification` lists
+# all). This page uses the mutants of this chapter that resemble common mistakes; the
+# first is defined here. The table shows the difference that the check measures for each
+# mutant, and the tolerance.
 
 import math
 from unittest.mock import patch
@@ -45,7 +47,7 @@ from dian.training.loss import cross_entropy
 
 
 def planted(check, what: str) -> Mutant:
-    """Find a bug by what stands beside the check that must reject it."""
+    """Find the mutant of a check by its description."""
     return next(mutant for mutant in check.claim.mutants if mutant.what == what)
 
 
@@ -56,20 +58,36 @@ slope_of_A = Mutant(
     new="1 - H.atanh() ** 2",
 )
 of_the_checks = [
-    (recurrence.bptt, "the slope is written with H where H squared belongs"),
-    (recurrence.many_to_one, "carried through the matrix that is not transposed"),
+    (recurrence.bptt, "the derivative with H in place of H squared"),
+    (recurrence.many_to_one, "the recurrent matrix is not transposed"),
     (recurrence.many_to_one, "only the last step is differentiated"),
     (recurrence.bptt, "H_t for H_{t-1}"),
-    (recurrence.bptt, "the slope of tanh is taken one step early"),
+    (recurrence.bptt, "the derivative of tanh of the previous step"),
     (recurrence.bptt, "the bias gets the mean"),
     (recurrence.forward, "the bias is added twice"),
 ]
 in_the_layer = [(recurrence.bptt, slope_of_A)]
 in_the_layer += [(check, planted(check, what)) for check, what in of_the_checks]
-each_tensor = planted(clipping.by_norm, "each tensor is clipped for itself")
+each_tensor = planted(clipping.by_norm, "each tensor is clipped separately")
 masked = planted(recurrence.cross_entropy, "divided by all positions, masked or not")
-carried = planted(truncated.kept_terms, "the state is carried without detaching it")
+carried = planted(
+    truncated.kept_terms, "the state is carried over without detaching it"
+)
 averaged = planted(metrics.batches, "the whole set is averaged over its batches, too")
+
+# Names for the figures.
+short = {
+    slope_of_A.what: "$1 - A^2$ for $1 - H^2$",
+    "the derivative with H in place of H squared": "$1 - H$ for $1 - H^2$",
+    "the recurrent matrix is not transposed": "not transposed",
+    "only the last step is differentiated": "last step only",
+    "H_t for H_{t-1}": "$H_t$ for $H_{t-1}$",
+    "the derivative of tanh of the previous step": "derivative of other step",
+    "the bias gets the mean": "mean for the bias",
+    "the bias is added twice": "bias added twice",
+    each_tensor.what: "clipped by tensor",
+    "no bug": "no bug",
+}
 
 bugs = [
     *in_the_layer,
@@ -78,7 +96,7 @@ bugs = [
     (truncated.kept_terms, carried),
     (metrics.batches, averaged),
 ]
-print(f"{'bug':52} check  apart    allowed")
+print(f"{'bug':52} check  differs  tolerance")
 for check, mutant in bugs:
     result = verifier.run_mutant(check.claim, mutant)
     found = "error" if result.error else f"{result.residual:.0e}"
@@ -87,7 +105,7 @@ for check, mutant in bugs:
     assert result.error or result.residual > 1e6 * check.claim.tolerance
 
 # %%
-# The same checks on the code as it is find differences of the size of rounding errors.
+# Without a bug, the same checks find differences of the size of rounding errors.
 
 for check in dict.fromkeys(check for check, _ in bugs):
     result = verifier.verify(check.claim)
@@ -95,18 +113,18 @@ for check in dict.fromkeys(check for check, _ in bugs):
     assert result.passed
 
 # %%
-# What the training shows
-# -----------------------
-# Nine of the bugs sit on the path that trains an image classifier. The layer with the
-# bug takes the place of the right one, from the same start weights, on the same images
-# in the same order: 6 epochs on the 1,000 training images of the sample, three seeds.
+# Training with a bug
+# -------------------
+# Nine of the bugs affect the training of an image classifier. The layer with the bug
+# replaces the correct one, with the same initial weights and the same images in the
+# same order, for 6 epochs on the 1,000 training images of the sample with three seeds.
 
 train, test = data.sample("train"), data.sample("test")
 width, epochs, batch_size, n_seed = 64, 6, 25, 3
 
 
 def with_layer(model: RNNClassifier, mutant: Mutant | None) -> RNNClassifier:
-    """Swap the recurrent layer for one with a bug, and keep its weights."""
+    """Replace the recurrent layer by one with a bug and the same weights."""
     if mutant is not None:
         layer = verifier.load_mutant("dian.rnn.recurrence", mutant).RNN(28, width)
         layer.load_state_dict(model.rnn.state_dict())
@@ -151,11 +169,12 @@ runs = {
 }
 
 # %%
-# Five of the curves nobody would doubt, and two more only who knows the right one.
+# Five of the curves look plausible, and two more look wrong only beside the correct
+# one.
 
 
 def smooth(losses: list[float], window: int = 20) -> np.ndarray:
-    """Take the mean over some steps, as one does before one looks."""
+    """Return the moving average over some steps."""
     return np.convolve(losses, np.ones(window) / window, mode="valid")
 
 
@@ -164,34 +183,39 @@ shows = [mutant.what for _, mutant in in_the_layer[:4]]
 hidden = [what for what in runs if what not in ("no bug", *shows)]
 
 fig, axes = plt.subplots(
-    1, 2, figsize=(8.4, 4.6), layout="constrained", sharex=True, sharey=True
+    1, 2, figsize=(7, 4), layout="constrained", sharex=True, sharey=True
 )
 for ax, names in zip(axes, (shows, hidden), strict=True):
     ax.plot(smooth(runs["no bug"][0][0]), "k-", linewidth=4, alpha=0.3, label="no bug")
     for what, style in zip(names, ("-", "--", "-.", ":", (0, (6, 2))), strict=False):
         curve = smooth(runs[what][0][0])
-        (line,) = ax.plot(curve, linestyle=style, label=what, linewidth=1.5)
+        (line,) = ax.plot(curve, linestyle=style, label=short[what], linewidth=1.5)
         if len(runs[what][0][0]) < n_step:
             ax.plot(len(curve) - 1, curve[-1], "X", color=line.get_color())
     ax.axhline(math.log(10), color="gray", linewidth=0.8)
-    ax.text(n_step - 20, math.log(10), "knows nothing", ha="right", va="bottom")
+    ax.text(n_step - 20, math.log(10), "uniform", ha="right", va="bottom")
     ax.set(xlabel="step", ylim=(0, 4.4))
     ax.legend(loc="upper right", fontsize=8)
-axes[0].set(ylabel="cross-entropy in training (nats)")
-axes[0].set_title("Wrong, and it shows (cross: stopped)")
-axes[1].set_title("Wrong, and it does not show")
+axes[0].set(ylabel="training loss (nats)")
+axes[0].set_title("The bug shows (cross: stopped)")
+axes[1].set_title("The bug does not show")
+fig.set_label(
+    "The training loss of networks with one bug each, first of three seeds, and that "
+    "of the correct network (gray). Left: four bugs that show. Right: five that do not."
+)
 plt.show()
 
 # %%
-# Why it does not show
-# --------------------
-# Descent forgives: any direction that leads down will do, and the clipping takes care
-# of the length. Here is the cosine of each wrong gradient with the right one at the
-# start weights, and what the training came to, for each of the three seeds.
+# Why the curves look plausible
+# -----------------------------
+# Gradient descent tolerates errors of the direction: every direction with a positive
+# cosine decreases the loss in a small step, and clipping controls the step size. The
+# figure shows the cosine of each wrong gradient with the correct one at the initial
+# weights, and the accuracy after training, for each of the three seeds.
 
 
 def gradient(what: str, seed: int) -> torch.Tensor:
-    """All entries of the clipped gradient at the start, in double precision."""
+    """Return the initial gradient, clipped, in double precision."""
     mutant, clip = variants[what]
     generator = torch.Generator().manual_seed(seed)
     model = with_layer(
@@ -213,28 +237,32 @@ cosines = {
 }
 accuracies = {what: [share for _, share in rows] for what, rows in runs.items()}
 
-fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.8), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained", sharey=True)
 for position, what in enumerate(runs):
     marker = "kD" if what == "no bug" else "C0o" if what in hidden else "C1X"
     for ax, values in zip(axes, (cosines, accuracies), strict=True):
         ax.plot(values[what], n_seed * [position], marker, fillstyle="none")
         ax.grid(axis="y", alpha=0.3)
-axes[0].set_yticks(range(len(runs)), runs)
+axes[0].set_yticks(range(len(runs)), [short[what] for what in runs])
 axes[0].invert_yaxis()
-axes[0].set(xlabel="cosine with the right gradient", xlim=(-0.5, 1.05))
-axes[0].set_title("Direction at the start")
+axes[0].set(xlabel="cosine with the correct gradient", xlim=(-0.5, 1.05))
+axes[0].set_title("Initial direction")
 axes[1].axvline(0.1, color="gray", linestyle=":")
-axes[1].text(0.11, 0.1, "a guess", color="gray")
+axes[1].text(0.11, 0.1, "chance level", color="gray")
 axes[1].set(xlabel="accuracy on 500 test images", xlim=(0, 1))
-axes[1].set_title("Trained")
+axes[1].set_title("After training")
+fig.set_label(
+    "Left: the cosine of the gradient of each network with the correct one, at the "
+    "initial weights. Right: the test accuracy after training. Three seeds each."
+)
 plt.show()
 
 # %%
-# The bias that is added twice has a cosine of 1, since at the start it is zero: so no
-# check here leaves a bias at zero. It does not even make a worse network, only another
-# one, whose weights mean something else to everybody else's code. And one wrong slope
-# points the right way from one of the starts, and nowhere from the others: a check
-# looks at every entry, and not at the direction alone.
+# The bias that is added twice has a cosine of 1, because it is initially zero. For this
+# reason no check of the report uses a bias of zero. This network is not even worse, but
+# a different one, whose weights have another meaning in all other code. One wrong
+# derivative has the correct direction with one of the initializations, and not with the
+# others. Therefore a check compares every entry, and not only the direction.
 
 ends = {
     what: np.mean([np.mean(losses[-20:]) for losses, _ in rows])
@@ -247,10 +275,10 @@ for what in runs:
 
 assert max(len(losses) for losses, _ in runs[shows[0]]) < n_step
 assert max(accuracies[shows[0]]) < 0.4
-assert max(accuracies[shows[1]]) < 0.2  # twice a guess
+assert max(accuracies[shows[1]]) < 0.2  # twice the chance level
 for what in shows[2:]:
     assert ends[what] > ends["no bug"] + 0.15
-    assert min(accuracies[what]) > 0.3  # three times a guess: it looks like learning
+    assert min(accuracies[what]) > 0.3  # three times the chance level
 for what in hidden:
     assert ends[what] < ends["no bug"] + 0.1
     assert min(cosines[what]) > 0.9
@@ -258,17 +286,17 @@ assert all(math.isclose(c, 1) for c in cosines["the bias is added twice"])
 assert min(cosines[slope_of_A.what]) < 0.2 < 0.9 < max(cosines[slope_of_A.what])
 
 # %%
-# Three that no curve can show
-# ----------------------------
-# **The state is carried, and not detached.** A long sequence is read in chunks; the
-# state goes from one to the next, and its gradient must not. Without ``detach`` the
-# second step back walks into the graph of the first, which is gone. PyTorch's message
-# goes on to offer ``retain_graph=True``, which is the wrong remedy: then every step
-# walks back through all chunks before it.
+# Three bugs that no curve can show
+# ---------------------------------
+# **The state is carried over without being detached.** A long sequence is read in
+# chunks. The state is passed from one chunk to the next, and its gradient must not be.
+# Without ``detach``, the second backward pass enters the graph of the first chunk,
+# which has been freed. PyTorch's message suggests ``retain_graph=True``, which is the
+# wrong solution: then every backward pass runs through all previous chunks.
 
 
 def layers_walked(last: torch.Tensor) -> int:
-    """Count the chunks that the gradient of a state passes through."""
+    """Count the chunks through which the gradient of a state is propagated."""
     seen, todo = set(), [last.grad_fn]
     while todo:
         node = todo.pop()
@@ -286,7 +314,7 @@ for detach in (True, False):
         _, last = layer(chunk, state)
         walked.append(layers_walked(last))
         state = last.detach() if detach else last
-    print("detached:" if detach else "carried: ", "chunks walked back", walked)
+    print("detached:" if detach else "carried: ", "chunks in the graph", walked)
     assert walked == ([1, 1, 1, 1] if detach else [1, 2, 3, 4])
 
 try:
@@ -300,10 +328,11 @@ else:
     raise AssertionError("the graph of the first chunk was still there")
 
 # %%
-# **The loss of a padded batch is divided by all positions.** Sequences of different
-# length are padded to the longest, and a mask tells what counts. Here are five labels
-# that count, and more and more that do not. The right loss does not change; the wrong
-# one shrinks, as if the network had learnt, and with it every step.
+# **The loss of a padded batch is divided by the number of all positions.** Sequences of
+# different lengths are padded to the longest, and a mask marks the positions that
+# count. In this example five labels count, and more and more do not. The correct loss
+# does not change. The wrong one shrinks as if the network had learned, and so does
+# every step.
 
 wrong_loss = verifier.load_mutant("dian.training.loss", masked).cross_entropy
 generator = torch.Generator().manual_seed(0)
@@ -314,21 +343,21 @@ for n in (5, 10, 50):
     losses = [
         loss(logits[:n], labels[:n], mask) for loss in (cross_entropy, wrong_loss)
     ]
-    print(f"{n - 5:2} padded: right {losses[0]:.3f}, wrong {losses[1]:.3f} nats")
+    print(f"{n - 5:2} padded: correct {losses[0]:.3f}, wrong {losses[1]:.3f} nats")
     assert math.isclose(losses[1], losses[0] * 5 / n, rel_tol=1e-5)
 
 # %%
-# **The metrics are averaged over batches.** The network is right, and the number is
-# not: see :doc:`/gallery/1_rnn/plot_6_metrics`.
+# **The metrics are averaged over batches.** The network is correct, and the number is
+# wrong: see :doc:`/gallery/1_rnn/plot_6_metrics`.
 #
-# One that no formula shows
-# -------------------------
-# Finally, a network in which everything is right. It is given each image as one step of
-# 784 values, where the other gets 28 steps of 28. In this one training it classifies
-# better. But from :math:`H_0 = 0` in one step the gradient by :math:`W_{hh}` is
-# :math:`H_0^\top \delta_1 = 0`: the matrix never moves, and nothing is recurrent. This
-# is a network with one hidden layer, and what finds it out is a look at what each
-# parameter receives.
+# A network that is not recurrent
+# -------------------------------
+# In the last example every line is correct. The network receives each image as one step
+# of 784 values, whereas the other receives 28 steps of 28. In this single run it is
+# more accurate. However, with :math:`H_0 = 0` and one step, the gradient with respect
+# to :math:`W_{hh}` is :math:`H_0^\top \delta_1 = 0`: the matrix never changes, and
+# nothing is recurrent. This is a network with one hidden layer. Inspecting the gradient
+# of each parameter reveals it.
 
 for d in (28, 784):
     generator = torch.Generator().manual_seed(0)
@@ -351,7 +380,7 @@ for d in (28, 784):
     with torch.no_grad():
         accuracy = (model(sequences[1]).argmax(1) == test.labels).double().mean().item()
     moved = (model.rnn.W_hh.detach() - start).norm().item()
-    print(f"{784 // d:2} steps: accuracy {accuracy:.2f}, W_hh moved by {moved:.2f}")
+    print(f"{784 // d:2} steps: accuracy {accuracy:.2f}, W_hh changed by {moved:.2f}")
     assert (moved == 0) == (d == 784)
 
 # %%
@@ -361,6 +390,5 @@ for d in (28, 784):
 # The margins in the assertions (0.1 nats for the five, 0.15 nats for the two that learn
 # less) were chosen after the results were known, so the page illustrates what can
 # happen and does not estimate how often. On all the data, some of the five may differ
-# visibly from the right curve; but in practice there is no right curve to compare with.
-# And a check that rejects all bugs on a list has not been seen to reject those that
-# nobody thought of.
+# visibly from the correct curve; but in practice there is no correct curve to compare
+# with. Finally, a check that detects all bugs of a list need not detect others.

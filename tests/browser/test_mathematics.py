@@ -71,7 +71,7 @@ def test_who_copies_a_paragraph_gets_its_formulas_once(copied):
 
 
 def test_other_text_is_copied_as_it_stands(copied):
-    assert copied("rnn.html", "article h1").startswith("1. Recurrent networks")
+    assert copied("rnn.html", "article h1").startswith("1. Recurrent neural networks")
 
 
 def test_a_link_to_an_equation_shows_it(opened, origin):

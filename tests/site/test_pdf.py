@@ -172,7 +172,7 @@ CHAPTERS = check_pdf.expected_chapters(ROOT / "docs")
 
 def test_the_chapters_are_those_of_the_front_page():
     assert CHAPTERS[:4] == [
-        "Recurrent networks",
+        "Recurrent neural networks",
         "Positional encodings",
         "Attention",
         "Denoising diffusion",

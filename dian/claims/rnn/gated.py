@@ -1,7 +1,7 @@
-r"""Chapter 1: LSTM and GRU, their gradients, and what their gates keep.
+r"""Chapter 1: LSTM and GRU, their gradients, and the effect of their gates.
 
-Sizes are distinct, biases and start states not zero, and the weights of the gates
-differ: a swapped gate or axis cannot pass by luck.
+Sizes are distinct, biases and initial states not zero, and the weights of the gates
+differ: a swapped gate or axis cannot go unnoticed.
 """
 
 import math
@@ -63,7 +63,7 @@ def layer_of_torch(make, W_xh: Tensor, W_hh: Tensor, b_x: Tensor, b_h: Tensor):
                "o * c[-1].tanh()", "o * c[-2].tanh()"),
         Mutant("the recurrent weights are left out", "lstm_forward",
                "X_t @ W_xh + H[-1] @ W_hh + b_h", "X_t @ W_xh + b_h"),
-        Mutant("the roles of the update gate are exchanged", "gru_forward",
+        Mutant("the update gate is replaced by its complement", "gru_forward",
                "z * H[-1] + (1 - z) * n", "(1 - z) * H[-1] + z * n"),
         Mutant("the reset gate skips the bias of the candidate", "gru_forward",
                "(x_n + r * h_n).tanh()",
@@ -78,7 +78,7 @@ def layer_of_torch(make, W_xh: Tensor, W_hh: Tensor, b_x: Tensor, b_h: Tensor):
     ),
 )  # fmt: skip
 def forward() -> float:
-    """Hidden and cell states are those of torch.nn.LSTM and torch.nn.GRU."""
+    """Hidden and cell states equal those of torch.nn.LSTM and torch.nn.GRU."""
     X, W_xh, W_hh, b_h, H_0, c_0 = lstm_example()
     peer = layer_of_torch(nn.LSTM, W_xh, W_hh, b_h - 1, torch.ones(4 * H))
     with torch.no_grad():
@@ -122,11 +122,11 @@ def followed(inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     source=f"{LSTM}; {FORGET}",
     subjects=(gated,),
     mutants=(
-        Mutant("nothing is carried through the forget gate", "lstm_backward",
+        Mutant("no gradient through the forget gate", "lstm_backward",
                "kappa * f[t]", "0 * kappa"),
-        Mutant("the forget gate is that of the step before", "lstm_backward",
+        Mutant("the forget gate of the previous step", "lstm_backward",
                "kappa * f[t]", "kappa * f[t - 1]"),
-        Mutant("nothing is carried through the gates", "lstm_backward",
+        Mutant("no gradient through the gates", "lstm_backward",
                "delta @ W_hh.T, kappa * f[t]", "0 * grad_states[t], kappa * f[t]"),
         Mutant("the cell state is not reached through the hidden state",
                "lstm_backward", "from_c + Gamma * dH_dc[t]",
@@ -135,7 +135,7 @@ def followed(inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
                "lstm_backward", "o * (1 - tanh_c * tanh_c)", "o"),
         Mutant("the forget gate has read c_t in place of c_{t-1}", "lstm_backward",
                "c[:-1] * f * (1 - f)", "c[1:] * f * (1 - f)"),
-        Mutant("the slope of a sigmoid at the candidate", "lstm_backward",
+        Mutant("the derivative of a sigmoid at the candidate", "lstm_backward",
                "i * (1 - g * g)", "i * g * (1 - g)"),
         Mutant("the output gate gets the gradient of the cell", "lstm_backward",
                "torch.cat([kappa, kappa, kappa, Gamma], -1)",
@@ -147,7 +147,7 @@ def followed(inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     ),
 )  # fmt: skip
 def backward() -> float:
-    """Autograd gives the same for weights, inputs and states; for W_hh, steps do."""
+    """Compare all gradients with autograd, and that of W_hh with complex steps."""
     inputs = lstm_example()
     X, W_xh, W_hh, *_ = inputs
     (G,) = normal(2, (TIME, BATCH, H))
@@ -176,7 +176,7 @@ def backward() -> float:
 
 @claim(
     "R19c",
-    "What the gates keep: Jacobians of LSTM and GRU",
+    "Jacobians of LSTM and GRU",
     equations=("eq-lstm-jacobian", "eq-gru-jacobian", "eq-constant-error"),
     kinds="G E",
     tolerance=1e-12,
@@ -196,11 +196,11 @@ def backward() -> float:
                "slope[..., :, None] * W.T", "slope[..., :, None] * W"),
         Mutant("rows and columns are exchanged", "cell_jacobian",
                "K * dH_dc[..., None, :]", "K * dH_dc[..., :, None]"),
-        Mutant("nothing is carried through the forget gate", "lstm_backward",
+        Mutant("no gradient through the forget gate", "lstm_backward",
                "kappa * f[t]", "0 * kappa"),
-        Mutant("the forget gate of the step before", "lstm_backward",
+        Mutant("the forget gate of the previous step", "lstm_backward",
                "kappa * f[t]", "kappa * f[t - 1]"),
-        Mutant("the update gate works the other way", "gru_jacobian",
+        Mutant("the update gate is replaced by its complement", "gru_jacobian",
                "torch.diag(z)", "torch.diag(1 - z)", module=__name__),
         Mutant("the reset gate is constant", "gru_jacobian",
                "r[:, None] * W_n.T + (a * r * (1 - r))[:, None] * W_r.T",
@@ -208,7 +208,7 @@ def backward() -> float:
     ),
 )  # fmt: skip
 def jacobians() -> float:
-    """One step by autograd through the cells of torch; a product of forget gates."""
+    """Compare the Jacobians with autograd, and their product with forget gates."""
     X, W_xh, W_hh, b_h, *start = lstm_example()
     states = gated.lstm_forward(X, W_xh, W_hh, b_h, *start)
     found = gated.cell_jacobian(states, W_hh)
@@ -270,7 +270,7 @@ def gru() -> float:
 
 
 def gru_jacobian(x, h, W_xh, W_hh, b_x, b_h) -> Tensor:
-    """The derivative of h_t by h_{t-1} for one sequence, as on the page."""
+    """The derivative of h_t with respect to h_{t-1} for one sequence."""
     W_r, W_z, W_n = W_hh.chunk(3, -1)
     of_x, of_h = (x @ W_xh + b_x).chunk(3), (h @ W_hh + b_h).chunk(3)
     r, z = torch.sigmoid(of_x[0] + of_h[0]), torch.sigmoid(of_x[1] + of_h[1])
@@ -286,7 +286,7 @@ def gru_jacobian(x, h, W_xh, W_hh, b_x, b_h) -> Tensor:
 
 @claim(
     "R19d",
-    "The bias of the forget gate sets the time scale",
+    "Time scale of the forget gate",
     equations=("eq-forget-bias",),
     kinds="E",
     tolerance=1e-12,
@@ -295,7 +295,7 @@ def gru_jacobian(x, h, W_xh, W_hh, b_x, b_h) -> Tensor:
     assumptions="weights of zero: the gates are what their biases make them",
     subjects=(gated,),
     mutants=(
-        Mutant("nothing is carried through the forget gate", "lstm_backward",
+        Mutant("no gradient through the forget gate", "lstm_backward",
                "kappa * f[t]", "0 * kappa"),
         Mutant("input and forget gate exchanged", "lstm_forward",
                "f * c[-1] + i * g", "i * c[-1] + f * g"),
@@ -310,7 +310,7 @@ def gru_jacobian(x, h, W_xh, W_hh, b_x, b_h) -> Tensor:
     ),
 )  # fmt: skip
 def forget_bias() -> float:
-    """A gradient of 1 is e^(-k/tau) after k steps, with tau between e^b and e^b+1/2."""
+    """A gradient decays as e^(-k/tau), with tau between e^b and e^b + 1/2."""
     X, W_xh, W_hh, b_h, _, c_0 = (0 * x for x in lstm_example())
     G = torch.zeros(TIME, BATCH, H).double()
     G[-1] = 1.0
@@ -332,5 +332,5 @@ def forget_bias() -> float:
 
 
 def time_scale(b: float) -> float:
-    """The number of steps after which the share 1/e is left."""
+    """The number of steps after which a fraction 1/e remains."""
     return 1 / math.log1p(math.exp(-b))

@@ -1,4 +1,4 @@
-r"""Chapter 1: how the weights start."""
+r"""Chapter 1: the initial weights."""
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 @claim(
     "R14a",
-    "Variances at the start",
+    "Variances of the initial weights",
     equations=("eq-xavier", "eq-variance-forward"),
     kinds="M",
     tolerance=5.0,
@@ -33,19 +33,19 @@ def seeded(seed: int = 0) -> torch.Generator:
     "The residual counts standard errors",
     subjects=(initialization, recurrence, networks),
     mutants=(
-        Mutant("the gain is forgotten", "xavier_",
+        Mutant("the gain is ignored", "xavier_",
                "nn.init.xavier_uniform_(W, gain, generator)",
                "nn.init.xavier_uniform_(W, 1.0, generator)"),
         Mutant("normal in place of uniform", "xavier_",
                "nn.init.xavier_uniform_(W, gain, generator)",
                "nn.init.xavier_normal_(W, gain, generator)"),
-        Mutant("by the inputs alone", "xavier_",
+        Mutant("the number of inputs only", "xavier_",
                "nn.init.xavier_uniform_(W, gain, generator)",
                "nn.init.uniform_(W, -gain * (3 / len(W)) ** 0.5, gain * (3 / len(W)) "
                "** 0.5)"),
         Mutant("the Gaussian has the deviation 1 / n", "gaussian_",
                "gain * W.shape[0] ** -0.5", "gain * W.shape[0] ** -1"),
-        Mutant("torch's uniform by the inputs", "uniform_",
+        Mutant("PyTorch's uniform with the number of inputs", "uniform_",
                "bound = W.shape[1] ** -0.5", "bound = W.shape[0] ** -0.5"),
         Mutant("the variance of x in place of its second moment", "variances",
                "(x @ x) / N_IN", "x.var()", module=__name__),
@@ -68,7 +68,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     ),
 )  # fmt: skip
 def variances() -> float:
-    """Of entries, and of what a product makes of an x whose mean is not zero."""
+    """Measure the variance of the entries, and of products with inputs of any mean."""
     xavier = 2 * GAIN**2 / (N_IN + N_OUT)
     residuals = []
     for fill, variance, kurtosis in (
@@ -98,7 +98,7 @@ def variances() -> float:
 
 
 def of_a_network(q: int = 17) -> float:
-    """The parameters of a classifier at the start of a run: Xavier, zero biases."""
+    """The initial parameters of a classifier: Xavier weights, zero biases."""
     model = networks.RNNClassifier(N_IN, N_OUT, q, generator=seeded())
     start = {name: value.detach().double() for name, value in model.named_parameters()}
     residuals = [start["rnn.b_h"].norm(), start["b_q"].norm()]
@@ -111,7 +111,7 @@ def of_a_network(q: int = 17) -> float:
     # One stream of random numbers: independent matrices are not correlated.
     a, b = (start[f"rnn.W_{end}"][:N_IN].flatten() for end in ("xh", "hh"))
     residuals.append((a @ b).abs() / (a.norm() * b.norm()) * len(a) ** 0.5)
-    # The other starts of recorded runs, which a layer must be given by name.
+    # The other initializations of recorded runs, which a layer is given by name.
     eye = torch.eye(N_OUT)
     for name in ("orthogonal", "identity"):
         init = initialization.INITS[name]
@@ -123,7 +123,7 @@ def of_a_network(q: int = 17) -> float:
 
 @claim(
     "R14b",
-    "Orthogonal start",
+    "Orthogonal initialization",
     equations=("eq-orthogonal",),
     kinds="E",
     tolerance=1e-10,
@@ -132,13 +132,13 @@ def of_a_network(q: int = 17) -> float:
     assumptions="W^T W = g^2 I needs at least as many rows as columns",
     subjects=(initialization,),
     mutants=(
-        Mutant("the gain is forgotten", "orthogonal_",
+        Mutant("the gain is ignored", "orthogonal_",
                "W.copy_(Q.T if wide else Q).mul_(gain)",
                "W.copy_(Q.T if wide else Q)"),
-        Mutant("columns of length 1, not orthogonal", "orthogonal_",
+        Mutant("columns of norm 1, not orthogonal", "orthogonal_",
                "W.copy_(Q.T if wide else Q).mul_(gain)",
                "W.copy_(draws / draws.norm(dim=0)).mul_(gain)"),
-        Mutant("the scale is forgotten", "identity_",
+        Mutant("the scale is ignored", "identity_",
                "nn.init.eye_(W).mul_(scale)", "nn.init.eye_(W)"),
         Mutant("1 / n for every shape", "orthogonal",
                "max(shape)", "shape[0]", module=__name__),
@@ -147,7 +147,7 @@ def of_a_network(q: int = 17) -> float:
     ),
 )  # fmt: skip
 def orthogonal() -> float:
-    """Every length is scaled by the gain; so the mean square entry is known."""
+    """Every norm is scaled by the gain, which determines the mean squared entry."""
     residuals = []
     for shape in ((11, 11), (13, 7), (7, 13)):
         W = initialization.orthogonal_(empty(*shape), GAIN, seeded())
@@ -177,7 +177,7 @@ def orthogonal() -> float:
 
 @claim(
     "R14c",
-    "Spectral radius and norm of a random start",
+    "Spectral radius and norm of random initial weights",
     equations=("eq-circular-law",),
     kinds="M E",
     tolerance=0.08,
@@ -203,10 +203,9 @@ def orthogonal() -> float:
     ),
 )  # fmt: skip
 def spectrum() -> float:
-    """The radius is 1 / sqrt 3 for torch's uniform weights, and 1 for the others.
+    """The radius is 1 / sqrt 3 for PyTorch's weights, and 1 for the others.
 
-    The norm is twice the radius.
-    Entries whose mean is not zero have the radius n times the mean.
+    The norm is twice the radius. With a mean that is not zero, the radius is n times the mean.
     """
     n, residuals = 400, []
     variances = {"uniform_": 1 / (3 * n), "xavier_": 1 / n, "gaussian_": 1 / n}

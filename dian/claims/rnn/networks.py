@@ -88,7 +88,7 @@ def cells_of(parameters: Sequence[Tensor]) -> list[Cell]:
 
 
 def plain_logits(parameters, x: Tensor, variant: Variant, Z: Sequence[Tensor]):
-    """The network by loops over sequences and steps, which know nothing of ours."""
+    """The network by loops over sequences and steps, without code of the library."""
     W_hq, b_q, logits = *parameters[:2], []
     for n, sequence in enumerate(x):
         inputs = list(sequence[: LENGTHS[n] if variant.padded else TIME])
@@ -135,7 +135,7 @@ class Unrolled(NamedTuple):
 
 
 def unroll(cell: Cell, inputs: list[Tensor], steps: list[int]) -> Unrolled:
-    """Keep the states by their time, and one more for the start."""
+    """Store the states by their time step, and the initial state."""
     states = TIME * [None] + [cell.h_0.expand(BATCH, H)]
     before = states[-1]
     for t in steps:
@@ -233,7 +233,7 @@ def production(model, x: Tensor, variant: Variant, Z: Sequence[Tensor]):
 
 @claim(
     "R18",
-    "Backpropagation through layers and both directions",
+    "Backpropagation through layers and directions",
     equations=(
         "eq-stacked-forward",
         "eq-readout",
@@ -287,7 +287,7 @@ def production(model, x: Tensor, variant: Variant, Z: Sequence[Tensor]):
                "images.transpose(1, 2).reshape(len(images), -1, d)"),
         Mutant("a step may cross from one row to the next", "as_sequence",
                "not images.shape[2] % d or not d % images.shape[2]", "True"),
-        Mutant("the blocks of the backward pass run from the first to the last",
+        Mutant("the blocks are processed from first to last",
                "rnn_backward", "reversed(_parts(*X.shape[:2]))",
                "_parts(*X.shape[:2])", module=recurrence),
         Mutant("the gradient of the recurrent weights is that of one block",
@@ -314,7 +314,7 @@ def production(model, x: Tensor, variant: Variant, Z: Sequence[Tensor]):
     ),
 )  # fmt: skip
 def layers_and_directions() -> float:
-    """The network that trains equals loops, and its gradients those by hand."""
+    """The network equals a loop over time steps, and its gradients the equations."""
     residuals = [factors(), reading_order()]
     for variant in variants():
         model, Z = network(variant), masks(variant)

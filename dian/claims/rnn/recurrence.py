@@ -1,7 +1,7 @@
 r"""Chapter 1: the recurrent network, its loss, and backpropagation through time.
 
-Sizes are distinct primes, biases and start state are not zero, matrices are not
-symmetric and masks not uniform: a swapped axis or a lost term cannot pass by luck.
+Sizes are distinct primes, biases and initial states are not zero, matrices are not
+symmetric and masks not uniform, so that no swapped axis or missing term is hidden.
 """
 
 import functools
@@ -85,9 +85,9 @@ def in_blocks(check: Callable[[], float]) -> Callable[[], float]:
                "torch.addmm(2 * b_h, rows, W_xh, out=H[1:][part].flatten(0, 1))"),
         Mutant("the state enters through the transposed matrix", "rnn_forward",
                "A.addmm_(state, W_hh)", "A.addmm_(state, W_hh.T)"),
-        Mutant("logistic in place of tanh", "ACTIVATIONS",
+        Mutant("sigmoid in place of tanh", "ACTIVATIONS",
                "torch.tanh_", "torch.sigmoid_"),
-        Mutant("the start state is forgotten", "rnn_forward", "H[0] = H_0", "H[0] = 0"),
+        Mutant("the initial state is ignored", "rnn_forward", "H[0] = H_0", "H[0] = 0"),
         Mutant("the state restarts at each block of steps", "rnn_forward",
                "rows = _rows(X[part])", "state, rows = H_0, _rows(X[part])"),
         Mutant("each block reads the first inputs", "rnn_forward",
@@ -96,7 +96,7 @@ def in_blocks(check: Callable[[], float]) -> Callable[[], float]:
                "range(0, n_time, n)", "range(0, n_time - n + 1, n)"),
         Mutant("ReLU lets everything through", "ACTIVATIONS",
                "torch.relu_", "torch.abs_"),
-        Mutant("tanh for the logistic function", "ACTIVATIONS",
+        Mutant("tanh for the sigmoid", "ACTIVATIONS",
                "torch.sigmoid_", "torch.tanh_"),
         Mutant("the output has no bias", "output_forward",
                "H @ W_hq + b_q", "H @ W_hq"),
@@ -106,9 +106,9 @@ def in_blocks(check: Callable[[], float]) -> Callable[[], float]:
 )  # fmt: skip
 @in_blocks
 def forward() -> float:
-    """Our states are those of torch.nn.RNN, with its two biases adding up to ours.
+    """The states equal those of torch.nn.RNN, whose two biases add up to ours.
 
-    The activations that torch does not have are compared with a loop.
+    Activations that PyTorch does not offer are compared with a loop.
     """
     (X, W_xh, W_hh, b_h, H_0, W_hq, b_q), _, _ = example()
     network = X, W_xh, W_hh, b_h, H_0
@@ -158,7 +158,7 @@ def forward() -> float:
     ),
 )  # fmt: skip
 def parameters() -> float:
-    """The formula counts our parameters; torch.nn.RNN has h more, a second bias."""
+    """The formula counts our parameters; torch.nn.RNN has a second bias, h more."""
     residuals = []
     for d, h, q in [(28, 128, 10), (D, H, Q), (1, 1, 1)]:
         expected = h * (d + h + 1) + q * (h + 1)
@@ -195,7 +195,7 @@ def parameters() -> float:
     ),
 )  # fmt: skip
 def cross_entropy() -> float:
-    """Our loss is torch's, without a mask, with one, and for the last step alone."""
+    """The loss equals PyTorch's, with and without a mask, and for the last step."""
     _, labels, mask = example()
     (logits,) = normal(1, (TIME, BATCH, Q))
     last = torch.zeros_like(mask)
@@ -250,7 +250,7 @@ def cross_entropy() -> float:
     ),
 )  # fmt: skip
 def softmax_gradient() -> float:
-    """P - y by symbols, autograd and complex step; finite for logits of 10,000."""
+    """Compare p - y with SymPy, autograd and complex steps, for logits up to 10,000."""
     o = sympy.Matrix(sympy.symbols("o1:4", real=True))
     p = o.applyfunc(sympy.exp) / sum(o.applyfunc(sympy.exp))
     nll = -sympy.log(p[1])
@@ -271,9 +271,9 @@ def softmax_gradient() -> float:
             holds(symbolic),
             *(relative(found, other) for other in (leaf.grad, stepped)),
             relative(found.sum(-1), torch.zeros(TIME, BATCH, dtype=torch.float64)),
-            # no row of p - y is longer than the square root of 2
+            # the norm of a row of p - y is at most the square root of 2
             holds(huge.norm(dim=-1).max().item() * mask.sum().item() <= 2**0.5 + 1e-12),
-            # a guess that knows nothing loses log C; a shift of all logits nothing
+            # a uniform prediction has a loss of log C; shifts of all logits cancel
             abs(loss.cross_entropy(0 * logits, labels) - math.log(Q)),
             relative(loss.cross_entropy_backward(logits + 3, labels, mask), found),
             variants(loss, logits, labels, mask),
@@ -342,34 +342,34 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
         Mutant("the sign of the square is flipped", "ACTIVATIONS",
                "torch.addcmul(H.new_ones(()), H, H, value=-1)",
                "torch.addcmul(H.new_ones(()), H, H, value=1)"),
-        Mutant("the slope of tanh is taken one step early", "rnn_backward",
+        Mutant("the derivative of tanh of the previous step", "rnn_backward",
                "derivative(H[1:][part])", "derivative(H[:-1][part])"),
-        Mutant("the slope is written with H where H squared belongs", "ACTIVATIONS",
+        Mutant("the derivative with H in place of H squared", "ACTIVATIONS",
                "torch.addcmul(H.new_ones(()), H, H, value=-1)", "1 - H"),
-        Mutant("the slope is written with A where H belongs", "ACTIVATIONS",
+        Mutant("the derivative with A in place of H", "ACTIVATIONS",
                "torch.addcmul(H.new_ones(()), H, H, value=-1)",
                "1 - torch.atanh(H) ** 2"),
         Mutant("H_t for H_{t-1}", "rnn_backward", "H[:-1]", "H[1:]"),
-        Mutant("nothing is carried from the next step", "rnn_backward",
+        Mutant("no gradient from the next step", "rnn_backward",
                "torch.mm(delta_t, W_hh_T, out=Gamma)", "Gamma.zero_()"),
-        Mutant("carried through the matrix that is not transposed", "rnn_backward",
+        Mutant("the recurrent matrix is not transposed", "rnn_backward",
                "torch.mm(delta_t, W_hh_T, out=Gamma)",
                "torch.mm(delta_t, W_hh, out=Gamma)"),
         Mutant("the bias gets the mean", "rnn_backward",
                "grad_b_h += rows.sum(0)", "grad_b_h += rows.mean(0)"),
-        Mutant("the start state gets delta_1 itself", "rnn_backward",
+        Mutant("the gradient of the initial state is delta_1", "rnn_backward",
                "RNNGradients(grad_X, grad_W_xh, grad_W_hh, grad_b_h, H_0=Gamma)",
                "RNNGradients(grad_X, grad_W_xh, grad_W_hh, grad_b_h, H_0=delta[0])"),
         Mutant("the loss of a masked batch is divided by all positions",
                "cross_entropy_backward",
                "gradient / mask.sum()", "gradient / mask.numel()", module=loss),
-        Mutant("a start that is learned learns nothing", "RNN.forward",
+        Mutant("a learnable initial state gets no gradient", "RNN.forward",
                "h_0.expand(X.shape[1], -1)", "h_0.detach().expand(X.shape[1], -1)"),
-        Mutant("what the next chunk sends back is dropped", "rnn_backward",
+        Mutant("the gradient from the next chunk is dropped", "rnn_backward",
                "Gamma += grad_last_state", "pass"),
-        Mutant("the blocks are walked from the first to the last", "rnn_backward",
+        Mutant("the blocks are processed from first to last", "rnn_backward",
                "reversed(_parts(*X.shape[:2]))", "_parts(*X.shape[:2])"),
-        Mutant("nothing is carried from block to block", "rnn_backward",
+        Mutant("no gradient from block to block", "rnn_backward",
                "delta = derivative(H[1:][part])",
                "delta, Gamma = derivative(H[1:][part]), Gamma * (part.stop == len(X))"),
         Mutant("only the first block gives a gradient of W_hh", "rnn_backward",
@@ -378,12 +378,12 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
         Mutant("only the first block gives a gradient of W_xh", "rnn_backward",
                "grad_W_xh.addmm_(_rows(X[part]).T, rows)",
                "torch.mm(_rows(X[part]).T, rows, out=grad_W_xh)"),
-        Mutant("the gradient by the last state is doubled",
+        Mutant("the gradient of the last state is doubled",
                "_BackpropagationThroughTime.backward", "grad_last_state",
                "None if grad_last_state is None else 2 * grad_last_state"),
-        Mutant("the gradient by all states is dropped",
+        Mutant("the gradient of all states is dropped",
                "_BackpropagationThroughTime.backward", "grad_states", "None"),
-        Mutant("the last state is the one before",
+        Mutant("the last state is the previous one",
                "_BackpropagationThroughTime.forward", "H[-1].clone()", "H[-2].clone()"),
         Mutant("second derivatives with the sign of the bias lost", "_plain",
                "X_t @ W_xh + states[-1] @ W_hh + b_h",
@@ -394,7 +394,7 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
 )  # fmt: skip
 @in_blocks
 def bptt() -> float:
-    """Seven gradients, three ways; and a sequence cut in two gives the same."""
+    """Compute seven gradients in three ways, and for a sequence in two parts."""
     tensors, labels, mask = example()
     found = by_hand(recurrence, loss, tensors, labels, mask)
     residuals = []
@@ -467,27 +467,27 @@ def parameters_of(layer) -> list[Tensor]:
 
 @claim(
     "R6",
-    "Many-to-one: only the last output is read",
+    "BPTT of a many-to-one network",
     equations=("eq-many-to-one",),
     kinds="G E",
     tolerance=1e-10,
     source=WERBOS,
     subjects=(recurrence, networks, loss),
     mutants=(
-        Mutant("carried through the matrix that is not transposed", "rnn_backward",
+        Mutant("the recurrent matrix is not transposed", "rnn_backward",
                "torch.mm(delta_t, W_hh_T, out=Gamma)",
                "torch.mm(delta_t, W_hh, out=Gamma)"),
         Mutant("only the last step is differentiated", "rnn_backward",
                "torch.mm(delta_t, W_hh_T, out=Gamma)", "Gamma.zero_()"),
-        Mutant("the gradient by the last state is doubled",
+        Mutant("the gradient of the last state is doubled",
                "_BackpropagationThroughTime.backward",
                "grad_last_state", "2 * grad_last_state"),
-        Mutant("the last state is the one before",
+        Mutant("the last state is the previous one",
                "_BackpropagationThroughTime.forward", "H[-1].clone()", "H[-2].clone()"),
-        Mutant("nothing is carried from block to block", "rnn_backward",
+        Mutant("no gradient from block to block", "rnn_backward",
                "delta = derivative(H[1:][part])",
                "delta, Gamma = derivative(H[1:][part]), Gamma * (part.stop == len(X))"),
-        Mutant("the blocks are walked from the first to the last", "rnn_backward",
+        Mutant("the blocks are processed from first to last", "rnn_backward",
                "reversed(_parts(*X.shape[:2]))", "_parts(*X.shape[:2])"),
         Mutant("only the first block gives a gradient of W_hh", "rnn_backward",
                "grad_W_hh.addmm_(H[:-1][part].flatten(0, 1).T, rows)",
@@ -502,9 +502,9 @@ def parameters_of(layer) -> list[Tensor]:
 )  # fmt: skip
 @in_blocks
 def many_to_one() -> float:
-    """The short form equals autograd, and the long form with a mask on the rest.
+    """The recursion equals autograd, and BPTT with all but the last step masked.
 
-    So does the classifier that was trained on images, row by row and pixel by pixel.
+    So do the classifiers of the recorded runs, row by row and pixel by pixel.
     """
     tensors, labels, _ = example()
     last = torch.zeros_like(labels, dtype=torch.bool)

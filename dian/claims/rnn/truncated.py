@@ -27,7 +27,7 @@ WILLIAMS += "training of recurrent network trajectories, 1990"
     assumptions="the bias falls with K if gamma sigma is below 1",
     subjects=(truncated, recurrence),
     mutants=(
-        Mutant("the state is carried without detaching it", "chunks",
+        Mutant("the state is carried over without detaching it", "chunks",
                "state = last.detach()", "state = last", module=__name__,
                raises="RuntimeError"),
         Mutant("one step too many", "kept_terms",
@@ -42,7 +42,7 @@ WILLIAMS += "training of recurrent network trajectories, 1990"
         Mutant("the spectral radius in place of the norm", "truncation_bound",
                "torch.linalg.matrix_norm(W_hh, 2)",
                "torch.linalg.eigvals(W_hh).abs().max()"),
-        Mutant("the slope of the last step is left out of the bound",
+        Mutant("the bound omits the derivative of the last step",
                "truncation_bound",
                "(max_slope * sigma) ** (n_time - k).to(sizes) * max_slope * sizes",
                "(max_slope * sigma) ** (n_time - k).to(sizes) * sizes"),
@@ -54,7 +54,7 @@ WILLIAMS += "training of recurrent network trajectories, 1990"
     ),
 )  # fmt: skip
 def kept_terms() -> float:
-    """A detached state keeps the last terms; the rest is the bias, and bounded."""
+    """A detached state keeps the last terms; the bias is the rest, and is bounded."""
     residuals = []
     (E,) = normal(1, (BATCH, H))
     for gain, K in product((0.2, 1.0), (1, 3, TIME)):

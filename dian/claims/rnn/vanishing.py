@@ -51,26 +51,26 @@ def unrolled(recurrence, activation: str, gain: float = 1.0, spread: float = 1.0
     source=f"{PASCANU}, equations 3 to 5",
     subjects=(vanishing, truncated, recurrence),
     mutants=(
-        Mutant("through the matrix that is not transposed", "jacobian",
+        Mutant("the recurrent matrix is not transposed", "jacobian",
                "W_hh.T @ product", "W_hh @ product"),
         Mutant("multiplied in the wrong order", "jacobian",
                "D_s[:, None] * (W_hh.T @ product)",
                "product @ (D_s[:, None] * W_hh.T)"),
-        Mutant("the slope scales the columns", "jacobian", "D_s[:, None]", "D_s"),
+        Mutant("the derivative scales the columns", "jacobian", "D_s[:, None]", "D_s"),
         Mutant("H_t for H_{t-1}", "gradient_terms",
                "H[:-1].transpose", "H[1:].transpose", module=truncated),
-        Mutant("the slope of the last factor is forgotten", "gradient_terms",
+        Mutant("the derivative of the last factor is left out", "gradient_terms",
                "delta = Gamma * derivatives", "delta = Gamma", module=truncated),
         Mutant("one lag too far", "gradient_terms",
                "gradient_by_lag(grad_last_state, derivatives, W_hh)[:-1]",
                "gradient_by_lag(grad_last_state, derivatives, W_hh)[1:]",
                module=truncated),
-        Mutant("the gradient goes back through the matrix, not its transpose",
+        Mutant("the gradient is multiplied by the matrix, not its transpose",
                "gradient_by_lag", "W_hh.T", "W_hh"),
     ),
 )  # fmt: skip
 def jacobians() -> float:
-    """Autograd gives the same Jacobian, and the same sum over all steps."""
+    """Compare the product of Jacobians, and the sum over all steps, with autograd."""
     (E,) = normal(1, (BATCH, H))
     residuals = []
     for activation, phi in PLAIN.items():
@@ -103,20 +103,20 @@ def norms_by_lag(vanishing, derivatives: Tensor, W_hh: Tensor) -> Tensor:
 
 
 def excess(norms: Tensor, bound: Tensor) -> Tensor:
-    """By what share of a bound something is above it, at most; 0 if it never is."""
+    """The largest relative excess of values over a bound, or 0."""
     return ((norms - bound) / bound.clamp(min=1e-300)).max().clamp(min=0)
 
 
 @claim(
     "R8",
-    "Upper bounds against lag",
+    "Upper bounds on the gradient by lag",
     equations=("eq-jacobian-bound",),
     kinds="H E",
     tolerance=1e-10,
     source=f"{PASCANU}, section 2.1; {HOCHREITER}",
     subjects=(vanishing, recurrence),
     mutants=(
-        Mutant("the mean slope in place of the largest", "lag_bounds",
+        Mutant("the mean derivative in place of the largest", "lag_bounds",
                "derivatives.amax(1)", "derivatives.mean(1)"),
         Mutant("from the first step on in place of the last", "lag_bounds",
                "(sigma * derivatives.amax(1)).flip(0)", "sigma * derivatives.amax(1)"),
@@ -125,14 +125,14 @@ def excess(norms: Tensor, bound: Tensor) -> Tensor:
                "torch.linalg.eigvals(W_hh).abs().max()"),
         Mutant("the Frobenius norm: a bound, but not this one", "lag_bounds",
                "torch.linalg.matrix_norm(W_hh, 2)", "torch.linalg.matrix_norm(W_hh)"),
-        Mutant("gamma of the logistic function is too small", "ACTIVATIONS",
+        Mutant("gamma of the sigmoid is too small", "ACTIVATIONS",
                "Activation(torch.sigmoid_, lambda H: H * (1 - H), 0.25)",
                "Activation(torch.sigmoid_, lambda H: H * (1 - H), 0.2)",
                module=recurrence),
     ),
 )  # fmt: skip
 def bounds() -> float:
-    """Both hold at every lag; c Q reaches both; above 1 nothing need explode."""
+    """Both bounds hold at every lag, and c Q attains both; above 1 some vanish."""
     residuals = []
     for activation, gain, spread in product(PLAIN, (0.3, 1.0, 3.0), (0.01, 1.0)):
         network, _, derivatives = unrolled(recurrence, activation, gain, spread)
@@ -144,7 +144,7 @@ def bounds() -> float:
             # gamma sigma above 1 is not enough to explode
             residuals.append(holds(bool(loose[1] > 1 and norms[-1] < 0.1)))
 
-    # c Q, and one slope for all units: each bound is reached where it can be.
+    # c Q, and one derivative for all units: both bounds are attained.
     rotation, _ = torch.linalg.qr(normal(1, (H, H))[0])
     derivative = torch.linspace(0.5, 1, TIME, dtype=torch.float64)
     tight, loose = vanishing.lag_bounds(
@@ -166,18 +166,18 @@ def bounds() -> float:
     assumptions="equality needs a normal matrix, as c times an orthogonal one is",
     subjects=(vanishing, recurrence),
     mutants=(
-        Mutant("through the matrix that is not transposed", "jacobian",
+        Mutant("the recurrent matrix is not transposed", "jacobian",
                "W_hh.T @ product", "W_hh @ product"),
         Mutant("not linear", "ACTIVATIONS",
                "lambda A: A", "torch.tanh_", module=recurrence),
-        Mutant("its slope is not 1", "ACTIVATIONS",
+        Mutant("its derivative is not 1", "ACTIVATIONS",
                "torch.ones_like", "torch.zeros_like", module=recurrence),
         Mutant("no transient: the corner decays like the diagonal", "linear",
                "k * corner * a ** (k - 1)", "corner * a ** (k - 1)", module=__name__),
     ),
 )  # fmt: skip
 def linear() -> float:
-    """The Jacobian is a power of the matrix; its norm may rise before it decays."""
+    """The Jacobian is a power of the matrix, whose norm may grow before it decays."""
     (X, W_xh, W_hh, b_h, H_0), states, derivatives = unrolled(recurrence, "identity")
     (change,) = normal(1, (BATCH, H))
     moved = recurrence.rnn_forward(X, W_xh, W_hh, b_h, H_0 + change, "identity")
@@ -208,22 +208,22 @@ def linear() -> float:
 
 @claim(
     "R10",
-    "Slopes of the activations",
+    "Derivatives of the activations",
     equations=("eq-activation-slopes", "eq-tanh-logistic"),
     kinds="S G",
     tolerance=1e-10,
     source="LeCun et al., Efficient BackProp, 1998, section 4.4",
     subjects=(recurrence,),
     mutants=(
-        Mutant("the slope of tanh for the logistic function", "ACTIVATIONS",
+        Mutant("the derivative of tanh for the sigmoid", "ACTIVATIONS",
                "H * (1 - H)", "1 - H * H"),
-        Mutant("gamma of the logistic function", "ACTIVATIONS",
+        Mutant("gamma of the sigmoid", "ACTIVATIONS",
                "Activation(torch.sigmoid_, lambda H: H * (1 - H), 0.25)",
                "Activation(torch.sigmoid_, lambda H: H * (1 - H), 1.0)"),
-        Mutant("ReLU has a slope where it is 0", "ACTIVATIONS", "(H > 0)", "(H >= 0)"),
+        Mutant("ReLU has a derivative at 0", "ACTIVATIONS", "(H > 0)", "(H >= 0)"),
         Mutant("backward with tanh, whatever the activation", "rnn_backward",
                "_activation(activation).derivative", "_activation('tanh').derivative"),
-        Mutant("half of the factor between tanh and logistic", "derivatives",
+        Mutant("half of the factor between tanh and sigmoid", "derivatives",
                "4 * slope.subs(a, 2 * a)", "2 * slope.subs(a, 2 * a)", module=__name__),
         Mutant("the gradient of the inputs is that of another block", "rnn_backward",
                "torch.mm(rows, W_xh.T, out=grad_X[part].flatten(0, 1))",
@@ -232,7 +232,7 @@ def linear() -> float:
     ),
 )  # fmt: skip
 def derivatives() -> float:
-    """By symbols, and by autograd through each; none is steeper than said."""
+    """Compare the derivatives with SymPy and autograd, and with their suprema."""
     a = sympy.symbols("a", real=True)
     logistic = 1 / (1 + sympy.exp(-a))
     tanh, slope = sympy.tanh(a), sympy.diff(logistic, a)
@@ -263,7 +263,7 @@ def derivatives() -> float:
 
 
 def backward_in_blocks(G, network, states, activation: str, expected) -> float:
-    """Compare the gradients by hand with others, for each size of a block."""
+    """Compare the hand-derived gradients with others, for each block size."""
     X, W_xh, W_hh, *_ = network
 
     @in_blocks
@@ -276,7 +276,7 @@ def backward_in_blocks(G, network, states, activation: str, expected) -> float:
 
 @claim(
     "R11a",
-    "A logistic network is a tanh network in other units",
+    "A sigmoid network is a tanh network in other units",
     equations=("eq-logistic-as-tanh",),
     kinds="E",
     tolerance=1e-12,
@@ -294,7 +294,7 @@ def backward_in_blocks(G, network, states, activation: str, expected) -> float:
     ),
 )  # fmt: skip
 def units() -> float:
-    """2 s - 1 of the one is h of the other, at every step."""
+    """The states of both networks satisfy h = 2 s - 1 at every step."""
     X, U, V, c, s_0 = normal(0, (TIME, BATCH, D), (D, H), (H, H), (H,), (BATCH, H))
     s_0 = s_0.sigmoid()
     s = recurrence.rnn_forward(X, U, V, c, s_0, "sigmoid")
@@ -316,32 +316,32 @@ STEPS, WIDTH, BACK = 60, 128, 40
 
 @claim(
     "R11b",
-    "tanh does not keep the gradient: the law of its decay",
+    "Decay of the gradient with tanh and random weights",
     equations=("eq-growth-law",),
     kinds="M",
     tolerance=0.02,
     source="Schoenholz et al., Deep information propagation, 2017, arXiv:1611.01232",
-    assumptions="gradient independence: a large random matrix, as if drawn anew at "
-    "every step, and a stationary mean square of the slopes; not the identity. The "
+    assumptions="gradient independence: a large random matrix, as if drawn again at "
+    "every step, and a stationary mean squared derivative; not the identity. The "
     "residual is a rate per step, of the mean over five matrices of width 128",
     subjects=(vanishing, initialization, recurrence),
     mutants=(
-        Mutant("the slope is not squared", "gradient_variance_factor",
+        Mutant("the derivative is not squared", "gradient_variance_factor",
                "derivatives.square().mean()", "derivatives.mean()"),
-        Mutant("the number of units is forgotten", "gradient_variance_factor",
+        Mutant("the number of units is ignored", "gradient_variance_factor",
                "W_hh.square().sum() / len(W_hh)", "W_hh.square().sum()"),
-        Mutant("the gradient passes no slope", "gradient_by_lag",
+        Mutant("the gradient is not multiplied by the derivative", "gradient_by_lag",
                "Gamma[-1] * D_t", "Gamma[-1]"),
-        Mutant("the law without its half", "decay",
+        Mutant("the predicted rate without its half", "decay",
                "vanishing.gradient_variance_factor(derivatives, W_hh).log() / 2",
                "vanishing.gradient_variance_factor(derivatives, W_hh).log()",
                module=__name__),
-        Mutant("the Jacobian of the step before", "gradient_by_lag",
+        Mutant("the Jacobian of the previous step", "gradient_by_lag",
                "Gamma[-1] * D_t", "Gamma[-1] * D_t.roll(1, -1).square()"),
     ),
 )  # fmt: skip
 def law() -> float:
-    """Ten networks decay or grow as the law says; the identity does not."""
+    """Ten networks follow the predicted rate; the identity does not."""
 
     def mean(start: str, spread: float) -> tuple[float, float]:
         runs = [
@@ -366,7 +366,7 @@ def law() -> float:
 def decay(
     vanishing, initialization, recurrence, start: str, spread: float, seed: int
 ) -> tuple:
-    """Fitted slope of the logarithm of the gradient a step, and what the law says."""
+    """The fitted rate of the logarithm of the gradient, and the predicted one."""
     generator = torch.Generator().manual_seed(seed)
     draw = partial(torch.randn, generator=generator, dtype=torch.float64)
     empty = torch.empty(WIDTH, WIDTH, dtype=torch.float64)

@@ -40,7 +40,7 @@ def frequencies(found: Tensor, cases: list[Tensor]) -> float:
 
 @claim(
     "R20c",
-    "Random flips and shifts",
+    "Random horizontal flips and shifts",
     equations=("eq-random-flip", "eq-random-shift"),
     kinds="E M",
     tolerance=0.0,
@@ -60,12 +60,12 @@ def frequencies(found: Tensor, cases: list[Tensor]) -> float:
         Mutant("flips ignore the generator", "random_horizontal_flip",
                "torch.rand(len(images), 1, 1, generator=generator)",
                "torch.rand(len(images), 1, 1)"),
-        Mutant("never to the last place", "random_shift",
+        Mutant("never the largest shift", "random_shift",
                "2 * max_shift + 1", "2 * max_shift"),
         Mutant("only along the diagonal", "random_shift",
                "down, right = corners.to(images.device)",
                "down = right = corners.to(images.device)[0]"),
-        Mutant("pixels come in again on the other side", "random_shift",
+        Mutant("pixels reappear on the other side", "random_shift",
                "pad(images, [max_shift] * 4)",
                "pad(images, [max_shift] * 4, mode='circular')"),
         Mutant("the same shift for the batch", "random_shift",
@@ -74,7 +74,7 @@ def frequencies(found: Tensor, cases: list[Tensor]) -> float:
     ),
 )  # fmt: skip
 def flips_and_shifts() -> float:
-    """Each image is mirrored or not, or at one of nine places, all equally often."""
+    """Flips occur with probability 1/2, and all nine shifts equally often."""
     x, generator = images(), torch.Generator().manual_seed(0)
     mirrored = x[..., list(range(N_COLUMN))[::-1]]
     flipped = augmentation.random_horizontal_flip(x, generator)

@@ -32,7 +32,7 @@ def clipped(clipping, gradient: Tensor, max_norm: float) -> Tensor:
     assumptions="the norm is over all parameters together",
     subjects=(clipping, loop),
     mutants=(
-        Mutant("each tensor is clipped for itself", "clip_by_norm",
+        Mutant("each tensor is clipped separately", "clip_by_norm",
                "torch._foreach_mul_(gradients, max_norm / norm)",
                "[g.mul_(min(1, max_norm / g.norm())) for g in gradients]"),
         Mutant("each value is clipped", "clip_by_norm",
@@ -40,29 +40,29 @@ def clipped(clipping, gradient: Tensor, max_norm: float) -> Tensor:
                "[g.clamp_(-max_norm, max_norm) for g in gradients]"),
         Mutant("as torch does, with 1e-6 added to the norm", "clip_by_norm",
                "max_norm / norm", "max_norm / (norm + 1e-6)"),
-        Mutant("short gradients are made longer", "clip_by_norm",
+        Mutant("small gradients are enlarged", "clip_by_norm",
                "norm > max_norm", "norm"),
         Mutant("the sum of the norms", "clip_by_norm",
                "math.hypot(*norms)", "sum(norms)"),
         Mutant("the squared norm", "clip_by_norm",
                "max_norm / norm", "max_norm / norm**2"),
-        Mutant("the norm is returned as it is afterwards", "clip_by_norm",
+        Mutant("the norm after clipping is returned", "clip_by_norm",
                "return norm", "return min(norm, max_norm)"),
         Mutant("a training run does not clip", "Training._step",
                "self.max_norm is not None", "False", module=loop),
         Mutant("a training run clips at another norm", "Training._step",
                "clip_by_norm(self.model.parameters(), self.max_norm)",
                "clip_by_norm(self.model.parameters(), 2 * self.max_norm)", module=loop),
-        Mutant("a training run clips each tensor for itself", "Training._step",
+        Mutant("a training run clips each tensor separately", "Training._step",
                "clip_by_norm(self.model.parameters(), self.max_norm)",
                "max(clip_by_norm([p], self.max_norm) for p in "
                "self.model.parameters())", module=loop),
     ),
 )  # fmt: skip
 def by_norm() -> float:
-    """Length, direction, twice is once, scale, and no two gradients move apart.
+    """Check norm, direction, idempotence, scaling, and that the map is nonexpansive.
 
-    Every recorded run clips in the training loop, and so does one step of it here.
+    One step of the training loop, which all recorded runs use, clips likewise.
     """
     n = sum(torch.Size(shape).numel() for shape in SHAPES)
     directions = normal(0, *4 * [(n,)])
@@ -88,7 +88,7 @@ def by_norm() -> float:
 
 
 def in_a_training_run(gradients: list[Tensor]) -> float:
-    """One step of plain descent with a given gradient moves by the clipped gradient."""
+    """One step of SGD with a given gradient changes weights by the clipped gradient."""
     residuals = []
     for gradient in (*gradients, 1e-3 * gradients[0]):
         model = nn.Module()

@@ -1,4 +1,4 @@
-"""Chapter 1: how a network starts, and the steps that train it."""
+"""Chapter 1: the initial loss, and the steps of training."""
 
 import math
 from collections.abc import Callable
@@ -20,17 +20,17 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
 
 @claim(
     "R17",
-    "Start-up checks",
+    "Sanity checks before training",
     equations=("eq-start-loss",),
     kinds="E M T",
     tolerance=0.02,
     source="Karpathy, A recipe for training neural networks, 2019",
-    assumptions="labels independent of the start weights, and small logits: the next "
+    assumptions="labels independent of the initial weights, and small logits: the next "
     "term of the expansion is left out. The residual is in nats, of the mean over 60 "
     "networks",
     subjects=(networks, loop, loss),
     mutants=(
-        Mutant("the bias of the output does not start at zero",
+        Mutant("the initial bias of the output is not zero",
                "RNNClassifier.__init__",
                "torch.zeros(num_classes)", "torch.arange(1.0 * num_classes)"),
         Mutant("the output weights are normal, of four times the variance",
@@ -41,7 +41,7 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
         Mutant("the images do not reach the network", "RNNClassifier.forward",
                "time_first(x, self.input_size)",
                "time_first(0 * x, self.input_size)"),
-        Mutant("no step is made", "Training._step",
+        Mutant("no step is taken", "Training._step",
                "self.optimizer.step()", "None", module=loop),
         Mutant("a loss that is not finite does not stop", "Training._step",
                "not math.isfinite(self.losses[-1])", "False", module=loop),
@@ -50,9 +50,9 @@ SIDE, H, N_IMAGE, N_CLASS = 7, 31, 13, 10
     ),
 )  # fmt: skip
 def start() -> float:
-    """The first loss is predicted, one batch is learned by heart, a NaN stops the run.
+    """The initial loss is as predicted, one batch is overfitted, a NaN stops the run.
 
-    The first loss of the recorded run, of five networks, is near the logarithm too.
+    The initial loss of the five recorded networks is near the logarithm, too.
     """
     generator = torch.Generator().manual_seed(0)
     model = networks.RNNClassifier(SIDE, H, N_CLASS, generator=generator)
@@ -174,7 +174,7 @@ def training_run(model: nn.Module, batch: tuple[Tensor, ...], modes: list):
         Mutant("the schedule is that of each epoch", "Training._step",
                "self.schedule(len(self.losses) / total)",
                "self.schedule(self.done / self.steps_per_epoch)"),
-        Mutant("the rate of the last step is scaled again", "Training._step",
+        Mutant("the learning rate of the last step is scaled again", "Training._step",
                "group['lr'] = rate * self.schedule(len(self.losses) / total)",
                "group['lr'] *= self.schedule(len(self.losses) / total)"),
         Mutant("gradients add up over the steps", "Training._step",
@@ -195,7 +195,7 @@ def training_run(model: nn.Module, batch: tuple[Tensor, ...], modes: list):
         Mutant("a smaller last batch is no step", "Training.steps_per_epoch",
                "math.ceil(len(self.data[0]) / self.batch_size)",
                "len(self.data[0]) // self.batch_size"),
-        Mutant("one epoch less", "Training.__iter__",
+        Mutant("one epoch too few", "Training.__iter__",
                "self.epoch <= self.epochs", "self.epoch < self.epochs"),
         Mutant("the network stays in evaluation mode", "Training._step",
                "self.model.train()", "None"),
@@ -213,7 +213,7 @@ def training_run(model: nn.Module, batch: tuple[Tensor, ...], modes: list):
     ),
 )  # fmt: skip
 def steps() -> float:
-    """A run equals a loop written from the formula, also if it was interrupted."""
+    """A run equals a loop written from the equation, also if it was interrupted."""
     model, batch, gradient = least_squares(0)
     modes: list[bool] = []
     training, told = training_run(model, batch, modes), []
@@ -254,7 +254,7 @@ def by_formula(batch: tuple[Tensor, ...], gradient) -> tuple[Tensor, list[tuple]
 
 
 def resumed(batch: tuple[Tensor, ...], n_step: int, w: Tensor) -> float:
-    """Stop after some steps, and go on from the state in a new run."""
+    """Stop after some steps, and continue from the state in a new run."""
     begun = training_run(least_squares(0)[0], batch, [])
     for _ in zip(range(n_step), begun, strict=False):
         pass

@@ -43,11 +43,11 @@ def example(seed: int, n: int = 211) -> tuple[Tensor, Tensor]:
     assumptions="one label each; a class neither present nor predicted counts as 0",
     subjects=(metrics,),
     mutants=(
-        Mutant("rows are what was predicted", "confusion_matrix",
+        Mutant("rows are predictions", "confusion_matrix",
                "target * num_classes + preds", "target + num_classes * preds"),
-        Mutant("precision by the true class", "precision",
+        Mutant("precision divides by the true class", "precision",
                "_ratio(C.diagonal(), C.sum(0))", "_ratio(C.diagonal(), C.sum(1))"),
-        Mutant("recall by the predicted class", "recall",
+        Mutant("recall divides by the predicted class", "recall",
                "_ratio(C.diagonal(), C.sum(1))", "_ratio(C.diagonal(), C.sum(0))"),
         Mutant("F1 without its 2", "f1", "2 * C.diagonal()", "C.diagonal()"),
         Mutant("0/0 is 1", "_ratio", "part.double()", "(part + (whole == 0)).double()"),
@@ -69,7 +69,7 @@ def example(seed: int, n: int = 211) -> tuple[Tensor, Tensor]:
     ),
 )  # fmt: skip
 def confusion() -> float:
-    """Those of scikit-learn; micro averages are accuracy; and batches add up.
+    """The metrics equal scikit-learn's; micro averages are the accuracy.
 
     The summary, which fills the tables of the report, is compared name by name, and so
     are the recorded values with the recorded matrices.
@@ -135,7 +135,7 @@ def of_the_record() -> float:
 
 
 def scikit_learn() -> ModuleType:
-    """Import the peer only where it is asked: the package does without it."""
+    """Import scikit-learn when it is needed: the package does not require it."""
     try:
         import sklearn.metrics as peer
     except ModuleNotFoundError:
@@ -147,7 +147,7 @@ def scikit_learn() -> ModuleType:
 
 @claim(
     "R16",
-    "Averaging F1 over batches gives another number",
+    "F1 averaged over batches is wrong",
     equations=("eq-batch-average",),
     kinds="H E M",
     tolerance=1e-12,
@@ -168,7 +168,7 @@ def scikit_learn() -> ModuleType:
     ),
 )  # fmt: skip
 def batches() -> float:
-    """It hangs on the order of the data, and a perfect classifier does not score 1."""
+    """It depends on the order of the data, and perfect predictions do not score 1."""
     n, size = 4096, 8
     counts = [round(share * n) for share in SHARES]
     target = torch.arange(len(SHARES)).repeat_interleave(torch.tensor(counts))
@@ -214,7 +214,7 @@ def averaged(metrics, matrices: list[Tensor]) -> Tensor:
 
 
 def present(counts: list[int], size: int) -> float:
-    """The share of all classes that a batch holds, so what perfection scores there."""
+    """The fraction of classes in a batch, the macro-F1 of perfect predictions."""
     n = sum(counts)
     shares = [1 - math.comb(n - k, size) / math.comb(n, size) for k in counts]
     return sum(shares) / len(shares)
@@ -255,9 +255,9 @@ def judged(seed: int, n: int = 97) -> tuple[Tensor, Tensor]:
                "(C.sum(1) > 0).sum()", "(C.sum(1) >= 0).sum()"),
         Mutant("balanced accuracy is the mean precision", "balanced_accuracy",
                "recall(C).sum()", "precision(C).sum()"),
-        Mutant("one guess more is allowed", "top_k_accuracy",
+        Mutant("k + 1 predictions are allowed", "top_k_accuracy",
                "(probs >= of_target).sum(1) <= k", "(probs > of_target).sum(1) <= k"),
-        Mutant("one guess less is allowed", "top_k_accuracy",
+        Mutant("k - 1 predictions are allowed", "top_k_accuracy",
                "(probs >= of_target).sum(1) <= k", "(probs >= of_target).sum(1) < k"),
         Mutant("the target comes first among equals", "top_k_accuracy",
                "(probs >= of_target).sum(1) <= k", "(probs > of_target).sum(1) < k"),
@@ -271,7 +271,7 @@ def judged(seed: int, n: int = 97) -> tuple[Tensor, Tensor]:
                "probs.gather(1, target.unsqueeze(1)).log2()"),
         Mutant("of the predicted class", "negative_log_likelihood",
                "target.unsqueeze(1)", "probs.argmax(1, keepdim=True)"),
-        Mutant("edges in another type than the probabilities", "calibration_error",
+        Mutant("edges in another dtype than the probabilities", "calibration_error",
                "edges.to(given).double()", "edges"),
         Mutant("bins closed on the left", "calibration_error",
                "torch.bucketize(confidence, edges.to(given).double())",
@@ -280,7 +280,7 @@ def judged(seed: int, n: int = 97) -> tuple[Tensor, Tensor]:
                "by_bin.abs().sum()", "by_bin.sum().abs()"),
         Mutant("the mean over the bins in place of the items", "calibration_error",
                "len(probs)", "n_bins"),
-        Mutant("one bin less", "calibration_error", "n_bins + 1", "n_bins"),
+        Mutant("one bin too few", "calibration_error", "n_bins + 1", "n_bins"),
         Mutant("the last two bins are one", "calibration_error",
                "torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)[1:-1]",
                "torch.linspace(0, 1, n_bins + 1, dtype=torch.float64)[1:-2]"),
@@ -294,7 +294,7 @@ def judged(seed: int, n: int = 97) -> tuple[Tensor, Tensor]:
     ),
 )  # fmt: skip
 def of_probabilities() -> float:
-    """Those of scikit-learn; the calibration error item by item, also on an edge."""
+    """Compare with scikit-learn, and the calibration error item by item."""
     peer, residuals = scikit_learn(), []
     labels = list(range(N_CLASS))
     for seed in range(6):
@@ -347,7 +347,7 @@ def calibration_by_loops(p: Tensor, target: Tensor, n_bins: int) -> float:
 
 
 def ties() -> float:
-    """A network that gives all classes the same probability knows none of them."""
+    """A uniform prediction has a top-k accuracy of 0."""
     even = torch.full((3, 4), 0.25)
     target = torch.tensor([0, 1, 3])
     found = [metrics.top_k_accuracy(even, target, k).item() for k in (1, 3, 4)]

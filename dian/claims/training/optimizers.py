@@ -20,7 +20,7 @@ ADAMW += "arXiv:1711.05101"
 
 
 def gradients(seed: int) -> list[Tensor]:
-    """A start and ``N_STEP`` gradients, some of them tiny, for one parameter."""
+    """An initial value and ``N_STEP`` gradients, some of them tiny."""
     theta, *grads = normal(seed, *(N_STEP + 1) * [SHAPES[1]])
     return [theta, *(10.0 ** (-3 * (t % 3)) * g for t, g in enumerate(grads))]
 
@@ -97,15 +97,15 @@ def by_us(step: Callable, state, theta: Tensor, grads, rates, **options):
                "v_hat.sqrt() + eps", "(v_hat + eps).sqrt()"),
         Mutant("the moments are exchanged", "adam_step",
                "betas, step + 1", "betas[::-1], step + 1"),
-        Mutant("the decay is added to the gradient, and then scaled", "adam_step",
+        Mutant("the weight decay is added to the gradient", "adam_step",
                "m = beta_1 * m + (1 - beta_1) * grad",
                "grad = grad + weight_decay * theta\n"
                "m = beta_1 * m + (1 - beta_1) * grad"),
-        Mutant("the decay ignores the learning rate", "adam_step",
+        Mutant("the weight decay ignores the learning rate", "adam_step",
                "1 - lr * weight_decay", "1 - weight_decay"),
-        Mutant("AdamW without its decay", "OPTIMIZERS",
+        Mutant("AdamW without weight decay", "OPTIMIZERS",
                "torch.optim.AdamW", "torch.optim.Adam", module=loop),
-        Mutant("Adam with the decay of AdamW", "OPTIMIZERS",
+        Mutant("Adam with the weight decay of AdamW", "OPTIMIZERS",
                "torch.optim.Adam", "torch.optim.AdamW", module=loop),
         Mutant("the gradients add up", "Training._step",
                "self.optimizer.zero_grad()", "None", module=loop),
@@ -117,14 +117,14 @@ def by_us(step: Callable, state, theta: Tensor, grads, rates, **options):
                "group['lr'] * self.schedule(len(self.losses) / total)", module=loop),
         Mutant("the gradient is not clipped", "Training._step",
                "self.max_norm is not None", "False", module=loop),
-        Mutant("each tensor is clipped for itself", "clip_by_norm",
+        Mutant("each tensor is clipped separately", "clip_by_norm",
                "torch._foreach_mul_(gradients, max_norm / norm)",
                "[g.mul_(min(1, max_norm / g.norm())) for g in gradients]",
                module=clipping),
     ),
 )  # fmt: skip
 def updates() -> float:
-    """Several steps equal torch's and sums over all gradients, also in the loop."""
+    """Compare several steps with PyTorch's, and with sums over all gradients."""
     theta, *grads = gradients(0)
     rates = [0.1 / (1 + t) for t in range(N_STEP)]
     step, residuals = optimizers.adam_step, []

@@ -62,17 +62,17 @@ def warm_up_of_torch(n_warm_up: int) -> Callable:
     "minibatch SGD, 2017, arXiv:1706.02677",
     subjects=(schedules,),
     mutants=(
-        Mutant("a whole cosine", "cosine", "math.pi * progress",
+        Mutant("a full period of the cosine", "cosine", "math.pi * progress",
                "2 * math.pi * progress"),
         Mutant("a straight line", "cosine",
                "(1 + math.cos(math.pi * progress)) / 2", "1 - progress"),
-        Mutant("the start is a tenth of the peak", "one_cycle", "1 / 25", "1 / 10"),
+        Mutant("the first rate is peak / 10", "one_cycle", "1 / 25", "1 / 10"),
         Mutant("the warm-up is half of the cycle", "one_cycle",
                "progress < 0.3", "progress < 0.5"),
         Mutant("the warm-up falls", "one_cycle",
                "1 - (1 - 1 / 25) * cosine(progress / 0.3)",
                "1 / 25 + (1 - 1 / 25) * cosine(progress / 0.3)"),
-        Mutant("the descent begins late", "one_cycle",
+        Mutant("the decay begins late", "one_cycle",
                "(progress - 0.3) / 0.7", "progress"),
         Mutant("the first step has a rate of 0", "linear_warm_up",
                "(done + 1) / n_warm_up", "done / n_warm_up"),
@@ -81,14 +81,14 @@ def warm_up_of_torch(n_warm_up: int) -> Callable:
         Mutant("the warm-up takes the place of the schedule", "linear_warm_up",
                "schedule(progress) * min(1.0, (done + 1) / n_warm_up)",
                "min(1.0, (done + 1) / n_warm_up)"),
-        Mutant("progress is cut and not rounded to a step", "linear_warm_up",
+        Mutant("progress is truncated and not rounded to a step", "linear_warm_up",
                "round(progress * n_step)", "int(progress * n_step)"),
         Mutant("a constant rate falls", "SCHEDULES",
                "lambda progress: 1.0", "lambda progress: 1.0 - progress"),
     ),
 )  # fmt: skip
 def all_steps() -> float:
-    """Every factor is that of torch's scheduler, for short and long runs."""
+    """All factors equal those of PyTorch's schedulers, for short and long runs."""
     progress = [done / N_STEP for done in range(N_STEP)]
     named = schedules.SCHEDULES
     pairs = [

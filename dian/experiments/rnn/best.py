@@ -1,4 +1,4 @@
-"""The best plain recurrent network, and candidates that differ from it in one thing.
+"""The best plain recurrent network, and candidates that differ in one choice.
 
 A candidate is trained once on the first 50,000 training images and evaluated on the
 last 10,000, so that the hyperparameters are chosen without the test images. The best

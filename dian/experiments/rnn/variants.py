@@ -1,4 +1,4 @@
-"""The network of the study with one thing changed, and layers of torch in its place."""
+"""Ablations of the network of the study, and PyTorch's layers in its place."""
 
 from dataclasses import dataclass
 
