@@ -16,7 +16,7 @@ var Scorer = {
   weights: [
     [/^(rnn|positions|attention|diffusion)\w*$/, 4],
     [/^gallery\/\d.*\/plot_/, 3],
-    [/^(installation|study|notation)$/, 2],
+    [/^(installation|study|notation|verification)$/, 2],
     [/^verification/, 0.5],
     [/^(api|gallery|reproducing|benchmarks|references|changelog)/, 0.2],
   ],
