@@ -113,7 +113,7 @@ axes[0, 0].legend(loc="lower left")
 fig.suptitle("Scores and their bounds")
 fig.set_label(
     "Magnitude of the score of four pairs of query and key, relative to distance 0, "
-    "and the bound of each. The bound decreases in all panels, but it stays above 1, and "
+    "and the bound of each. All bounds decrease on the whole, but stay above 1, and "
     "the score on the slowest pair hardly changes up to distance 1000."
 )
 plt.show()

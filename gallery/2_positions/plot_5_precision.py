@@ -101,8 +101,8 @@ ax.set_title("Error of the sines and cosines of an encoding, d = 128")
 ax.legend(fontsize=9, ncols=2, loc="upper left")
 fig.set_label(
     "Largest error of the sines and cosines of an encoding, by position and dtype. "
-    "With angles in 16 bits the error is of the order of 1 from a few hundred or thousand "
-    "positions on; with angles in float64 it does not grow."
+    "With angles in 16 bits the error reaches the order of 1 within a few thousand "
+    "positions; with angles in float64 it does not grow."
 )
 plt.show()
 
