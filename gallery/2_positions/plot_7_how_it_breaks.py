@@ -90,7 +90,7 @@ def show(found, names: list[str], title: str, caption: str, size) -> None:
     ax.imshow(detected, cmap="Oranges", vmin=0, vmax=2, aspect="auto")
     for row, column in np.argwhere(detected):
         ax.text(column, row, "✗", ha="center", va="center")
-    ax.set_xticks(range(len(names)), names)
+    ax.set_xticks(range(len(names)), names, rotation=40, ha="left")
     ax.set_yticks(range(len(found)), list(found))
     ax.xaxis.tick_top()
     fig.suptitle(title)
@@ -103,8 +103,8 @@ show(
     found,
     names,
     "Which property detects which bug: rotary embedding",
-    "A cross marks a property (column) that detects a bug (row) of rotary embedding. No "
-    "column has a cross in every row; zero, shift, golden and cache together do.",
+    "A cross marks a property (column) that detects a bug (row) of rotary embedding. "
+    "No column has a cross in every row; zero, shift, golden and cache together do.",
     (7, 5.5),
 )
 
@@ -140,9 +140,10 @@ print("the only one to detect some bug:", *sorted(set(alone)))
 assert set(alone) == {"shift", "golden", "cache"}
 
 # %%
-# Norm, relative, group and same add nothing to these four. They remain useful because
-# they point to the cause. The first four bugs of the list cannot occur in the form with
-# a complex product: it has no second table, no half to exchange, and no minus sign.
+# Norm, relative and same add nothing to these four, and group can replace zero. They
+# remain useful because they point to the cause. The first four bugs of the list cannot
+# occur in the form with a complex product: it has no second table, no half to exchange,
+# and no minus sign.
 #
 # The sinusoidal encoding
 # -----------------------

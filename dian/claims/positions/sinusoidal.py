@@ -268,8 +268,8 @@ def wavelengths() -> float:
     kinds="E",
     tolerance=1e-10,
     source="the first frequency is 1, and pi is irrational",
-    assumptions="integer positions. It is wrong for a first frequency of 2 pi divided by "
-    "an integer",
+    assumptions="integer positions. A first frequency of 2 pi divided by an integer "
+    "is a counterexample",
     subjects=(sinusoidal,),
     mutants=(
         Mutant("positions in bfloat16", "sinusoidal_encoding",
