@@ -145,7 +145,7 @@ def rotation_factors(
     positions
         Positions; may be negative or fractional.
     omega
-        Angular frequencies in radians per position, one per pair; 16 bits are refused.
+        Angular frequencies in radians per position, one per pair; 16 bits are rejected.
     dtype
         The dtype of the result; the angles are computed in float64.
 

@@ -1,15 +1,14 @@
 r"""
-Attention does not see the order of words
-=========================================
+Attention without positions does not see the order of tokens
+============================================================
 
-**Question.** 我爱你 means "I love you", and 你爱我 "you love me". Can attention tell
-the two apart? What has to be added so that it can?
+**Question.** 我爱你 means "I love you", and 你爱我 means "you love me". Can attention
+distinguish the two sentences? If not, what has to be added?
 
-**Answer.** As it is, it cannot: the outputs for one sentence are those for the other in
-another order, and their means agree to the last digit. Learned positions, the
-sinusoidal encoding and rotary embedding each tell them apart, and so does a causal mask
-without any positions. ALiBi, a penalty for the distance, does not do so by itself: one
-sentence is the other read backwards, and all distances stay the same.
+**Answer.** It cannot: the outputs for one sentence are those for the other in another
+order, and their means agree up to rounding. Learned positions, the sinusoidal encoding,
+rotary embedding and a causal mask each distinguish them. ALiBi alone does not, because
+one sentence is the reversal of the other, and all distances are the same.
 
 **Source.** Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.5; Su et al., *RoFormer*, 2021 (arXiv:2104.09864); Press, Smith and Lewis,
@@ -18,40 +17,36 @@ download.
 """
 
 # %%
-# One head of attention
-# ---------------------
-# Each row of :math:`X` is a word. Every word asks with a query, and gathers the values
-# of all words, weighted by how well their keys fit:
-#
-# .. math::
-#    :label: def-self-attention
-#
-#    f(X) = \operatorname{softmax}\Big( \frac{1}{\sqrt{d}}\,
-#    X W_Q\, (X W_K)^\top \Big)\, X W_V .
-#
-# Put the words into another order with a permutation matrix :math:`\Pi`. The scores
-# become :math:`\Pi S \Pi^\top`: their rows are permuted, and their columns. The softmax
-# takes each row for itself and does not care in which order a row is. So
-# :math:`\Pi^\top` meets the :math:`\Pi` of the values, and what is left is
-#
-# .. math::
-#    :label: eq-permutation
-#
-#    f(\Pi X) = \Pi\, f(X), \qquad
-#    \mathbf 1^\top f(\Pi X) = \mathbf 1^\top f(X) .
-#
-# The outputs are permuted as the inputs were, and their mean, by which a classifier
-# would read the sentence, is the same.
+# One attention head
+# ------------------
+# Each row of :math:`X` is the embedding of a token, here of a word. One head of
+# attention, :eq:`def-self-attention`, maps each token to a query, a key and a value.
+# Its output for a token is an average of all values, weighted by the softmax of the
+# scores of the query with all keys. Positions can enter in three places.
 
 from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
 
+from dian.figures.position_diagrams import encoding_places
 from dian.positions.alibi import alibi_bias
 from dian.positions.learned import LearnedPositions
 from dian.positions.rotary import rotate
 from dian.positions.sinusoidal import frequencies, sinusoidal_encoding
+
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+encoding_places(ax)
+ax.set_title("One attention head, and where positions can enter")
+fig.set_label(
+    "One attention head with the shapes of its matrices, and the three places where "
+    "positions can enter: added to the embeddings, as a rotation of queries and keys, "
+    "or as a bias of the scores. Without any of them, the head does not see the order."
+)
+plt.show()
+
+# %%
+# The code below is this head, with an argument for each of the three places.
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -62,15 +57,15 @@ W_Q, W_K, W_V = normal(3, d, d) / d**0.5
 
 
 def sentence(text: str) -> torch.Tensor:
-    """One row for each word."""
+    """Return one row for each word."""
     return torch.stack([words[word] for word in text])
 
 
-def attention(X, turn=lambda x: x, bias=0.0, may_read=None):
-    """Return the outputs, and the weights; ``turn`` is applied to queries and keys."""
-    scores = turn(X @ W_Q) @ turn(X @ W_K).T / d**0.5 + bias
-    if may_read is not None:
-        scores = scores.masked_fill(~may_read, -torch.inf)
+def attention(X, rotation=lambda x: x, bias=0.0, mask=None):
+    """Return outputs and weights; ``rotation`` is applied to queries and keys."""
+    scores = rotation(X @ W_Q) @ rotation(X @ W_K).T / d**0.5 + bias
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
     weights = scores.softmax(-1)
     return weights @ X @ W_V, weights
 
@@ -78,10 +73,13 @@ def attention(X, turn=lambda x: x, bias=0.0, may_read=None):
 # %%
 # Two sentences
 # -------------
+# By :eq:`eq-permutation`, permuting the tokens permutes the outputs in the same way.
+# The attention weights show why: each word gives each other word the same weight in
+# both sentences.
 
 love, loved = sentence("我爱你"), sentence("你爱我")
 outputs = {}
-fig, axes = plt.subplots(1, 2, figsize=(7, 3.2), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 english = {"我": "I", "爱": "love", "你": "you"}
 for ax, text in zip(axes, ("我爱你", "你爱我"), strict=True):
     outputs[text], weights = attention(sentence(text))
@@ -93,73 +91,80 @@ for ax, text in zip(axes, ("我爱你", "你爱我"), strict=True):
     names = [english[word] for word in text]
     ax.set_xticks(range(3), names)
     ax.set_yticks(range(3), names)
-    ax.set(title=" ".join(names), xlabel="is read", ylabel="reads")
-fig.suptitle("Weights of attention without positions")
+    ax.set(title=" ".join(names), xlabel="key", ylabel="query")
+fig.suptitle("Attention weights without positions")
+fig.set_label(
+    "Attention weights for two sentences without positional encoding. The right matrix "
+    "is the left one with rows and columns in another order: each word attends to each "
+    "other word with the same weight in both sentences."
+)
 plt.show()
 
 forward, backward = outputs["我爱你"], outputs["你爱我"]
-print(f"outputs, in the other order: {(backward.flip(0) - forward).abs().max():.0e}")
-print(f"means of the outputs:        {(backward - forward).mean(0).abs().max():.0e}")
+print(f"difference in reversed order: {(backward.flip(0) - forward).abs().max():.0e}")
+print(f"difference of the means:      {(backward - forward).mean(0).abs().max():.0e}")
 
 assert torch.allclose(backward.flip(0), forward, rtol=0, atol=1e-14)
 assert torch.allclose(backward.mean(0), forward.mean(0), rtol=0, atol=1e-14)
 
 # %%
-# Each word reads each other word with the same weight in both sentences. What a word
-# says of itself is all that attention knows.
-#
-# Four ways to say where
-# ----------------------
-# A vector for each position can be *added to the words*: a fixed one, by the sinusoidal
-# encoding, or a learned one, which here is what a network would start from. Queries and
-# keys can be *turned* by an angle in proportion to the position: rotary embedding. Or
-# something can be *added to the scores*: ALiBi takes off a penalty in proportion to the
-# distance. Finally a causal mask, with which each word reads only those before it and
-# itself.
+# Positional encodings
+# --------------------
+# We add a vector for each position to the embeddings, either the fixed one of the
+# sinusoidal encoding or a learned one, which here has its initial value. Or we rotate
+# queries and keys by an angle proportional to the position (rotary embedding). Or we
+# add a bias to the scores: ALiBi subtracts a penalty proportional to the distance, and
+# a causal mask removes all keys after the query.
 
 n = len(love)
 where = torch.arange(n)
 encoding = sinusoidal_encoding(where, d, dtype=torch.float64)
 table = LearnedPositions(n, d, generator)(where).detach().double()
-turn = partial(rotate, omega=frequencies(d))
+rotation = partial(rotate, omega=frequencies(d))
 bias = alibi_bias(where, where, n_head=8, dtype=torch.float64)[0]
 causal = where <= where[:, None]
 
-ways = {
+encodings = {
     "none": attention,
     "learned positions": lambda X: attention(X + table),
     "sinusoidal": lambda X: attention(X + encoding),
-    "rotary": lambda X: attention(X, turn=turn),
+    "rotary": lambda X: attention(X, rotation=rotation),
     "ALiBi": lambda X: attention(X, bias=bias),
-    "causal mask": lambda X: attention(X, may_read=causal),
-    "ALiBi, causal mask": lambda X: attention(X, bias=bias, may_read=causal),
+    "causal mask": lambda X: attention(X, mask=causal),
+    "ALiBi, causal mask": lambda X: attention(X, bias=bias, mask=causal),
 }
 apart = {}
-for name, way in ways.items():
-    difference = way(love)[0].mean(0) - way(loved)[0].mean(0)
+for name, encoded in encodings.items():
+    difference = encoded(love)[0].mean(0) - encoded(loved)[0].mean(0)
     apart[name] = difference.norm().item() / forward.mean(0).norm().item()
-    print(f"{name:20} means apart by {apart[name]:7.1e} of their length")
 
-fig, ax = plt.subplots(figsize=(6.6, 3.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.barh(list(apart), list(apart.values()))
+for name, value in apart.items():
+    ax.text(value, name, f" {value:.2g}", va="center")
 ax.invert_yaxis()
-ax.set(xlabel="distance of the two means / length of one")
-ax.set_title("How far apart attention takes two sentences to be")
+ax.set(xlabel="distance of the mean outputs / norm of the mean output")
+ax.set(xlim=(0, 1.15 * max(apart.values())))
+ax.set_title("How much the two sentences differ after attention")
+fig.set_label(
+    "Distance between the mean outputs for the two sentences, relative to the norm of "
+    "one. Without positions, and with ALiBi alone, the distance is zero up to rounding."
+)
 plt.show()
 
 blind = ("none", "ALiBi")
 assert all(apart[name] < 1e-14 for name in blind)
-assert all(apart[name] > 1e-3 for name in ways if name not in blind)
+assert all(apart[name] > 1e-3 for name in encodings if name not in blind)
 
 # %%
-# The learned positions start small, and so does their effect; training would make them
-# as large as is needed.
+# The initial values of learned positions are small, and so is their effect here;
+# training can make it as large as required.
 #
-# Why ALiBi is blind here
-# -----------------------
-# It knows distances, and not on which side a word stands. Read backwards, a sentence
-# has the same distances. When only the first two words change places, it notices; and
-# in the paper it stands beside a causal mask, which has no such symmetry.
+# Why ALiBi does not see a reversal
+# ---------------------------------
+# ALiBi depends on the distance between query and key, and not on their order. A
+# reversed sentence has the same distances. If only two words are exchanged, the outputs
+# differ. In the paper, ALiBi is combined with a causal mask, which breaks the symmetry.
 
 words |= {"不": normal(d)}
 long, mirrored, other = (
@@ -168,17 +173,17 @@ long, mirrored, other = (
 where = torch.arange(4)
 bias = alibi_bias(where, where, n_head=8, dtype=torch.float64)[0]
 means = [attention(X, bias=bias)[0].mean(0) for X in (long, mirrored, other)]
-print(f"backwards:         {(means[0] - means[1]).norm():.0e}")
-print(f"two words changed: {(means[0] - means[2]).norm():.0e}")
+print(f"reversed:            {(means[0] - means[1]).norm():.0e}")
+print(f"two words exchanged: {(means[0] - means[2]).norm():.0e}")
 
 assert torch.allclose(means[0], means[1], rtol=0, atol=1e-14)
 assert (means[0] - means[2]).norm() > 1e-3
 
 # %%
-# A test case of your own
-# -----------------------
-# One matrix of random numbers is enough to see it, in any order: the outputs move with
-# the inputs, and no longer do so when each row is told where it stands.
+# A test for your own implementation
+# ----------------------------------
+# A random matrix and a random permutation are enough: without an encoding the outputs
+# are permuted with the inputs, and with an encoding they are not.
 
 X, order = normal(7, d), torch.tensor([3, 0, 6, 2, 5, 1, 4])
 encoding = sinusoidal_encoding(torch.arange(7), d, dtype=torch.float64)
@@ -193,6 +198,7 @@ assert with_it.abs().max() > 0.1
 # %%
 # Limits
 # ------
-# That two sentences are told apart says nothing about what a network makes of it. And a
-# causal mask alone tells of an order only by what cannot be read: how well that serves
-# is a question for an experiment.
+# That attention distinguishes two sentences does not mean that a network makes use of
+# the difference. A causal mask alone encodes the order only through the keys that it
+# removes; :doc:`/gallery/2_positions/plot_6_extrapolation` measures how well this
+# works.

@@ -1,16 +1,14 @@
 r"""
-What the sinusoidal encoding says, and what it does not
-=======================================================
+Sinusoids turn shifts into rotations, but scores stay absolute
+==============================================================
 
-**Question.** Why sines and cosines? What can attention read from the encoding, and
-which of the things that are often said about it are true?
+**Question.** Why does the encoding consist of sines and cosines? Which common
+statements about it are true?
 
-**Answer.** A shift of the position turns every pair of features, by an angle that does
-not depend on where it starts. So the dot product of two encodings depends on their
-offset alone, and is the sum of the cosines of all angles between them. It falls, but
-not steadily; the scores of attention, with matrices between the encodings, depend on
-where the two words stand; and the longest wavelength is less than 10000 times
-:math:`2\pi`.
+**Answer.** A shift of the position rotates every pair of features, by an angle that
+does not depend on the position. The dot product of two encodings therefore depends on
+their offset alone. It decreases, but not monotonically. Attention scores depend on
+absolute positions, and the longest wavelength is below :math:`10\,000 \cdot 2\pi`.
 
 **Source.** Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.5; the four terms of a score are those of Dai et al., *Transformer-XL*, 2019
@@ -18,12 +16,12 @@ section 3.5; the four terms of a score are those of Dai et al., *Transformer-XL*
 """
 
 # %%
-# Clock hands
-# -----------
-# Pair :math:`i` of the encoding is a point on a circle, which goes round with the
-# frequency :math:`\omega_i = \theta^{-2i/d}`, as the hand of a clock: the first is the
-# fastest, and each later one is slower by the same factor. Here are 128 positions in 64
-# features; each column is one feature, sine and cosine by turns.
+# The encoding
+# ------------
+# Pair :math:`i` of the encoding is a point on a circle that rotates with the frequency
+# :math:`\omega_i = \theta^{-2i/d}`, like the hand of a clock: the first pair is the
+# fastest, and each later one is slower by the same factor. The figure shows 128
+# positions in 64 features, with sines and cosines alternating.
 
 import math
 
@@ -49,18 +47,20 @@ fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 image = ax.imshow(PE.numpy(), cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
 ax.set(xlabel="feature", ylabel="position", title="The sinusoidal encoding")
 fig.colorbar(image, label="value")
+fig.set_label(
+    "The sinusoidal encoding of 128 positions. The first features oscillate with a "
+    "period of $2\\pi$ positions; the last ones hardly change."
+)
 plt.show()
-
-print("first features of positions 0 and 1:")
-print(PE[:2, :6].numpy().round(4))
 
 assert torch.equal(PE[0], torch.tensor([0.0, 1.0] * 32).double())
 assert torch.allclose(PE.square().sum(1), torch.tensor(d / 2).double())
 
 # %%
-# A test case
-# -----------
-# The formula once more, one number at a time, for positions and features of any choice.
+# A test for your own implementation
+# ----------------------------------
+# We evaluate the formula :eq:`eq-sinusoidal` once more, one number at a time, at random
+# positions.
 
 generator = torch.Generator().manual_seed(0)
 where = torch.randint(100_000, (5,), generator=generator)
@@ -70,71 +70,50 @@ for row, p in enumerate(where.tolist()):
         angle = p / 10_000 ** (2 * i / d)
         slow[row, 2 * i] = math.sin(angle)
         slow[row, 2 * i + 1] = math.cos(angle)
-print(f"positions {where.tolist()}: apart by {(found - slow).abs().max():.0e}")
+print(f"positions {where.tolist()}: difference {(found - slow).abs().max():.0e}")
 
 assert torch.allclose(found, slow, rtol=0, atol=1e-10)
 
 # %%
 # A shift is a rotation
 # ---------------------
-# By the addition theorems,
-#
-# .. math::
-#
-#    \sin (p + k)\omega &= \cos k\omega \sin p\omega + \sin k\omega \cos p\omega, \\
-#    \cos (p + k)\omega &= \cos k\omega \cos p\omega - \sin k\omega \sin p\omega .
-#
-# Both are linear in sine and cosine of :math:`p\omega`, with factors in which :math:`p`
-# does not occur. Written for all pairs at once,
-#
-# .. math::
-#    :label: eq-shift-rotation
-#
-#    PE(p + k) = M_k \, PE(p), \qquad
-#    M_k = \operatorname{blockdiag}_i \begin{pmatrix}
-#    \cos k\omega_i & \sin k\omega_i \\ -\sin k\omega_i & \cos k\omega_i
-#    \end{pmatrix}, \qquad M_k^\top M_k = I .
-#
-# One matrix moves every position by :math:`k`. It is the transpose of the matrix by
-# which rotary embedding rotates a query (:doc:`/gallery/2_positions/plot_3_rotary`). As
-# all rotations in this report, it acts on column vectors.
+# By the addition theorems, one matrix :math:`M_k` shifts every position by :math:`k`,
+# and it rotates each pair by a fixed angle, :eq:`eq-shift-rotation`. This matrix is the
+# transpose of the one by which rotary embedding rotates a query
+# (:doc:`/gallery/2_positions/plot_3_rotary`). Like all rotations in this report, it
+# acts on column vectors.
 
 k, omega = 5, frequencies(d)
 M = rotation_matrix(torch.tensor(k), omega).mT
 error = (PE[:-k] @ M.T - PE[k:]).abs().max()
-print(f"all positions moved by {k} with one matrix: apart by {error:.0e}")
+print(f"all positions shifted by {k} with one matrix: difference {error:.0e}")
 
 assert error < 1e-12
 
-fig, axes = plt.subplots(1, 3, figsize=(8, 3.1), layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained")
 for ax, i in zip(axes, (0, 4, 8), strict=True):
     ax.plot(PE[:13, 2 * i + 1], PE[:13, 2 * i], "o-", linewidth=0.7, markersize=4)
-    for p in (0, 1, 2, 3):
+    for p in (0, 1, 2, 3) if i < 8 else (0, 12):
         ax.annotate(str(p), (1.13 * PE[p, 2 * i + 1], 1.13 * PE[p, 2 * i]), ha="center")
     ax.set(title=f"pair {i}", xlabel="cosine", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
     ax.set_aspect("equal")
 axes[0].set_ylabel("sine")
 fig.suptitle("Positions 0 to 12 on the circles of three pairs")
+fig.set_label(
+    "Positions 0 to 12 as points on the circles of three pairs. In each pair, a step "
+    "to the next position is a rotation by one angle, which is smaller in later pairs."
+)
 plt.show()
 
 # %%
-# The product of two encodings
-# ----------------------------
-# A rotation keeps products, so that of two encodings depends on their offset alone.
-# Pair by pair it is :math:`\sin p\omega \sin q\omega + \cos p\omega \cos q\omega`,
-# which is the cosine of the difference:
-#
-# .. math::
-#    :label: eq-offset-product
-#
-#    \langle PE(p), PE(q) \rangle = c(p - q), \qquad
-#    c(\Delta) = \sum_{i=0}^{d/2-1} \cos \Delta\,\omega_i, \qquad
-#    \lVert PE(p) - PE(q) \rVert^2 = d - 2\,c(p - q) .
-#
-# It is the same in both directions, and largest at :math:`c(0) = d/2`. For wide
-# encodings the sum is close to an integral over :math:`i`, in which
-# :math:`u = \Delta\,\omega` is the variable; Euler and Maclaurin add half of what the
-# two ends differ by:
+# The dot product of two encodings
+# --------------------------------
+# Since rotations preserve inner products, the product of two encodings depends on their
+# offset alone: it is the sum :math:`c(\Delta)` of the cosines of all angles between
+# them, :eq:`eq-offset-product`. It is symmetric in the sign of the offset, and largest
+# at :math:`c(0) = d/2`. For large :math:`d` the sum is close to an integral over
+# :math:`i`, with the substitution :math:`u = \Delta\,\omega`. The Euler–Maclaurin
+# formula adds half of the difference between the two end points:
 #
 # .. math::
 #    :label: eq-offset-integral
@@ -146,7 +125,7 @@ plt.show()
 
 
 def integral(x: int, d: int, base: float = 10_000) -> float:
-    """Approximate the sum by an integral, with its ends."""
+    """Approximate the sum by an integral and its end-point terms."""
     inner = float(mpmath.ci(x) - mpmath.ci(x / base))
     return d / (2 * math.log(base)) * inner + (math.cos(x) - math.cos(x / base)) / 2
 
@@ -160,46 +139,44 @@ wide, far = 512, torch.arange(1, 2000)
 exact = offset_product(far, wide)
 smooth = np.array([integral(x, wide) for x in far.tolist()])
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 image = left.imshow(products.numpy(), cmap="viridis")
-left.set(title="Products, d = 64", xlabel="position $q$", ylabel="position $p$")
-fig.colorbar(image, ax=left)
+left.set(title="All products, d = 64", xlabel="position $q$", ylabel="position $p$")
+fig.colorbar(image, ax=left, shrink=0.7)
 right.semilogx(far, exact, "-", label="sum")
 right.semilogx(far, smooth, "--", label="integral")
 right.set(title="d = 512", xlabel=r"offset $\Delta$", ylabel=r"product $c(\Delta)$")
 right.legend()
+fig.set_label(
+    "The dot product of two encodings. Left: it is constant along diagonals, since it "
+    "depends on the offset alone. Right: it decreases with the offset, but not "
+    "monotonically; the integral is close to it up to an offset of about 100."
+)
 plt.show()
 
 error = np.abs(smooth / exact.numpy() - 1)
-for x in (10, 100, 512):
-    print(f"offset {x:4}: sum {exact[x - 1]:7.2f}, integral {smooth[x - 1]:7.2f}")
-print(f"largest relative error up to 100: {error[:100].max():.1%}")
 rises = (offset_product(torch.arange(64), d).diff() > 0).nonzero().flatten()
-print(f"d = 64: rises first from offset {rises[0]} to {rises[0] + 1}")
+print(
+    f"largest relative error of the integral up to offset 100: {error[:100].max():.1%}"
+)
+print(f"d = 64: first increase from offset {rises[0]} to {rises[0] + 1}")
 
 assert error[:100].max() < 0.01
 assert error.max() > 0.5
 assert 0 < rises[0] < 63
 
 # %%
-# Three things that are not true
-# ------------------------------
-# **"The product falls with the distance."** On the whole it does; but as was printed,
-# it also rises.
+# Three common conclusions that do not hold
+# -----------------------------------------
+# **"The product decreases with the distance."** It does on the whole, but as printed
+# above, it also increases.
 #
-# **"So attention sees relative positions."** It would, if it took the product of the
-# encodings. But it takes the product of queries and keys. With words and encodings as
-# row vectors again, this is
-#
-# .. math::
-#    :label: eq-absolute-logits
-#
-#    (x_p + PE_p)\, A\, (x_q + PE_q)^\top
-#    = x_p A x_q^\top + x_p A\, PE_q^\top + PE_p\, A\, x_q^\top + PE_p\, A\, PE_q^\top,
-#    \qquad A = W_Q W_K^\top,
-#
-# and even the last term depends on the offset alone only for special matrices
-# :math:`A`, such as the unit matrix. Here it is for pairs of words five apart:
+# **"Therefore attention sees relative positions."** It would, if the scores were the
+# products of the encodings. But they are products of queries and keys, and the
+# projections come between the two encodings. In :eq:`eq-absolute-logits` even the last
+# of four terms depends on the offset alone only for special matrices :math:`A = W_Q
+# W_K^\top`, such as the identity. The figure shows this term for pairs of positions at
+# offset 5:
 
 W_Q, W_K = (
     torch.randn(d, 11, generator=generator, dtype=torch.float64) / d**0.5
@@ -209,27 +186,29 @@ starts = torch.arange(100)
 with_matrices = ((PE[starts] @ W_Q) * (PE[starts + 5] @ W_K)).sum(1)
 without = (PE[starts] * PE[starts + 5]).sum(1)
 
-fig, ax = plt.subplots(figsize=(6.6, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for values, style, label in [
     (without, "--", "A = I"),
     (with_matrices, "-", "random A"),
 ]:
     ax.plot(starts, values - values.mean(), style, label=label)
-ax.set(xlabel="position $p$", ylabel="minus its mean")
-ax.set_title(r"$PE_p\, A\, PE_{p+5}^\top$ along a text")
+ax.set(xlabel="position $p$", ylabel="term minus its mean")
+ax.set_title(r"$PE_p\, A\, PE_{p+5}^\top$ along a sequence")
 ax.legend()
+fig.set_label(
+    "The part of an attention score in which no token occurs, at offset 5. Without "
+    "projections it is the same at every position; with random projections it is not."
+)
 plt.show()
 
-print(f"spread with A = I:      {without.std():.0e}")
-print(f"spread with a random A: {with_matrices.std():.2f}")
 assert without.std() < 1e-12
 assert with_matrices.std() > 0.1
 
 # %%
-# A network may learn such an :math:`A`, and must for each head anew. Rotary embedding
-# leaves it no choice.
+# A network can learn such a matrix :math:`A`, but has to do so in each head. With
+# rotary embedding, scores are relative for all matrices.
 #
-# **"Wavelengths go up to 10000 times** :math:`2\pi` **".** They are
+# **"The wavelengths extend to** :math:`10\,000 \cdot 2\pi` **."** They are
 #
 # .. math::
 #    :label: eq-wavelengths
@@ -237,19 +216,19 @@ assert with_matrices.std() > 0.1
 #    \lambda_i = \frac{2\pi}{\omega_i} = 2\pi\,\theta^{2i/d}, \qquad
 #    \lambda_0 = 2\pi, \qquad \lambda_{d/2-1} = 2\pi\,\theta^{1 - 2/d},
 #
-# and the last one reaches :math:`2\pi\,\theta` only in the limit of a wide encoding.
+# and the last one approaches :math:`2\pi\,\theta` only for large :math:`d`.
 
 for width in (64, 512):
     last = 1 / frequencies(width)[-1].item()
-    print(f"d = {width}: the last wavelength is {last:.0f} times 2 pi")
+    print(f"d = {width}: the longest wavelength is {last:.0f} times 2 pi")
     assert last < 9999
 
 # %%
-# No two positions are alike
-# --------------------------
-# The first frequency is 1. If two encodings were the same, then so would be their first
-# pairs, and :math:`p - q` would be a multiple of :math:`2\pi`. No whole number is, but
-# 0:
+# No two positions have the same encoding
+# ---------------------------------------
+# The first frequency is 1. If two encodings were equal, then their first pairs would be
+# equal, and :math:`p - q` would be a multiple of :math:`2\pi`. The only integer
+# multiple is 0:
 #
 # .. math::
 #    :label: eq-injective
@@ -258,13 +237,14 @@ for width in (64, 512):
 #    \quad \Rightarrow \quad p - q \in 2\pi \mathbb Z
 #    \quad \Rightarrow \quad p = q .
 #
-# The other pairs see to it that they are not even close.
+# Integers can be close to a multiple of :math:`2\pi`, though. The other pairs keep the
+# encodings apart in this case.
 
 far = torch.arange(1, 4096)
 distances = (d - 2 * offset_product(far, d)).sqrt()
 first_pair = (2 - 2 * offset_product(far, 2)).sqrt()
-print(f"least distance of 4096 positions, d = 64: {distances.min():.2f}")
-print(f"with the first pair alone:                {first_pair.min():.0e}")
+print(f"minimum distance within 4096 positions, d = 64: {distances.min():.2f}")
+print(f"with the first pair alone:                      {first_pair.min():.0e}")
 
 assert distances.min() > 1
 assert 0 < first_pair.min() < 1e-3
@@ -272,6 +252,6 @@ assert 0 < first_pair.min() < 1e-3
 # %%
 # Limits
 # ------
-# All this is about the encoding by itself. Words are added to it, matrices and a
-# softmax follow, and what a network makes of it beyond the positions that it was
-# trained on, is another question: :doc:`/positions`.
+# These are properties of the encoding alone. Embeddings are added to it, and
+# projections and a softmax follow. How a network uses the encoding beyond the positions
+# of its training is a question for an experiment: :doc:`/positions_length`.

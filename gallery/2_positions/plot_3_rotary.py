@@ -1,16 +1,15 @@
 r"""
-Rotary embedding: positions as angles
-=====================================
+Rotary embedding makes attention scores relative
+================================================
 
-**Question.** How can the score of a query and a key depend on their distance alone? And
-why do two libraries that both do it right give different results?
+**Question.** How can the score of a query and a key depend on their relative position
+alone? And why do two correct libraries give different results?
 
-**Answer.** Each pair of features is turned by an angle in proportion to its position,
-and the product of two turned pairs knows nothing but the difference of the angles. It
-can be written as a complex product, as a matrix of blocks, or with two halves, and all
-agree to rounding. Libraries differ in which two features they call a pair. Both choices
-are right, one permutation leads from one to the other, and to mix them is an error that
-no shape tells.
+**Answer.** Each pair of features is rotated by an angle proportional to its position,
+and the product of two rotated pairs depends on the difference of the angles alone. The
+rotation can be written as a complex product, as a block-diagonal matrix, or with two
+halves. Libraries differ in which two features form a pair; one permutation converts the
+layouts, and mixing them changes the scores but no shape.
 
 **Source.** Su et al., *RoFormer: Enhanced transformer with rotary position embedding*,
 2021 (arXiv:2104.09864), sections 3.2 and 3.4.2. **Cost.** Seconds on a CPU, no
@@ -20,11 +19,11 @@ download.
 # %%
 # Two dimensions
 # --------------
-# Take a query and a key of two features each, and read them as complex numbers:
-# :math:`\tilde q = q_0 + j q_1`, :math:`\tilde k = k_0 + j k_1`. Their product as
-# vectors is the real part of :math:`\tilde q\, \tilde k^*`, with the complex conjugate.
-# Now turn the query, which stands at position :math:`m`, by the angle :math:`m\omega`,
-# and the key at :math:`n` by :math:`n\omega`:
+# Let a query and a key have two features each, and read them as complex numbers:
+# :math:`\tilde q = q_0 + j q_1`, :math:`\tilde k = k_0 + j k_1`. Their dot product is
+# the real part of :math:`\tilde q\, \tilde k^*`, where :math:`{}^*` is the complex
+# conjugate. Now rotate the query at position :math:`m` by the angle :math:`m\omega`,
+# and the key at position :math:`n` by :math:`n\omega`:
 #
 # .. math::
 #
@@ -33,8 +32,8 @@ download.
 #    = \operatorname{Re} \Big[ \tilde q\, \tilde k^*\, e^{j(m - n)\omega} \Big] .
 #
 # The conjugate reverses the angle of the key, so that only the difference of the two
-# angles remains. In two dimensions rotations are the only maps with this property: see
-# :eq:`eq-rotary-solution` of the chapter, where the assumptions are listed.
+# angles remains. In two dimensions rotations are the only maps with this property: the
+# chapter derives them in :eq:`eq-rotary-solution` and lists the assumptions.
 
 import cmath
 import math
@@ -43,6 +42,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from dian.figures.interactive import Interactive
+from dian.figures.position_diagrams import rotated_pairs
 from dian.positions.rotary import (
     half_split_order,
     rotate,
@@ -56,67 +56,73 @@ generator = torch.Generator().manual_seed(0)
 omega = torch.tensor([math.pi / 8])
 q, k = torch.tensor([[1.0, 0.2]]).double(), torch.tensor([[0.5, 0.7]]).double()
 
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.1), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
 scores = []
 for ax, (m, n) in zip(axes, [(0, 0), (3, 1), (7, 5)], strict=True):
-    turned = rotate(q, omega, offset=m)[0], rotate(k, omega, offset=n)[0]
-    for (x, y), color, name in zip(turned, ("C0", "C1"), ("query", "key"), strict=True):
+    pair = rotate(q, omega, offset=m)[0], rotate(k, omega, offset=n)[0]
+    for (x, y), color, name in zip(pair, ("C0", "C1"), ("query", "key"), strict=True):
         ax.annotate(
             "", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "color": color}
         )
         ax.plot([], [], color=color, label=name)
-    scores.append((turned[0] @ turned[1]).item())
-    ax.set(title=f"m = {m}, n = {n}", xlabel="feature 0", xlim=(-1.2, 1.2))
-    ax.set(ylim=(-1.2, 1.2), aspect="equal")
+    scores.append((pair[0] @ pair[1]).item())
+    ax.set(title=f"m = {m}, n = {n}\nscore {scores[-1]:.2f}", xlabel="feature 0")
+    ax.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal")
 axes[0].set_ylabel("feature 1")
 axes[0].legend(loc="lower left")
-fig.suptitle("A query at position m, a key at position n")
+fig.suptitle("A query at position m and a key at position n")
+fig.set_label(
+    "One pair of features of a query and a key, rotated by $\\pi/8$ per position. Both "
+    "panels on the right have the relative position 2, the same angle between the "
+    "vectors, and therefore the same score."
+)
 plt.show()
 
-print("scores:", [round(score, 4) for score in scores])
 assert math.isclose(scores[1], scores[2])
 assert not math.isclose(scores[0], scores[1], rel_tol=0.01)
 
 # %%
-# Both pictures on the right have the same angle between the arrows.
-#
 # Many dimensions
 # ---------------
-# A head has :math:`d` features, an even number. Take them in pairs, neighbours first,
-# and give each pair the frequency that it has in the sinusoidal encoding:
-#
-# .. math::
-#    :label: eq-rotary-complex
-#
-#    \tilde x_i = x_{2i} + j\, x_{2i+1}, \qquad
-#    (R_m \tilde x)_i = \tilde x_i\, e^{j m \omega_i}, \qquad
-#    \omega_i = \theta^{-2i/d}, \quad i = 0, \dots, d/2 - 1 .
-#
-# Here :math:`d` is the width of *one head*. With real numbers each pair is multiplied
-# by a matrix of two rows, and these are blocks of one large matrix:
-#
-# .. math::
-#    :label: eq-rotary-blocks
-#
-#    R_m = \operatorname{blockdiag}_i \begin{pmatrix}
-#    \cos m\omega_i & -\sin m\omega_i \\ \sin m\omega_i & \cos m\omega_i
-#    \end{pmatrix} .
-#
-# The matrix is for the eye; it would multiply zeros most of the time.
+# A head has an even number :math:`d` of features. In the interleaved layout,
+# neighboring features form a pair, and each pair has the frequency that it has in the
+# sinusoidal encoding, :eq:`eq-rotary-complex`. Note that :math:`d` is the dimension of
+# *one head*.
 
 d, n = 8, 6
 omega = frequencies(d)
-R = rotation_matrix(torch.tensor(3), omega)
 
-fig, ax = plt.subplots(figsize=(4.4, 3.6), layout="constrained")
-image = ax.imshow(R.numpy(), cmap="RdBu", vmin=-1, vmax=1)
-ax.set(title="$R_3$ for d = 8", xlabel="feature of $x$", ylabel="feature of $R_3 x$")
-fig.colorbar(image, label="entry")
+fig, axes = plt.subplots(4, 4, figsize=(7, 5.5), layout="constrained")
+rotated_pairs(axes, omega.tolist(), (0, 1, 10, 100))
+fig.suptitle("The four pairs of a head with 8 features, at four positions")
+fig.set_label(
+    "The four pairs of a head with 8 features at the positions 0, 1, 10 and 100. Each "
+    "hand is a pair that points to the right (dotted) before the rotation. The first "
+    "pair distinguishes neighboring positions, the last one distant positions."
+)
 plt.show()
 
 # %%
-# Below, four of the pairs are hands of clocks, with query and key at 0 in the same
-# direction. Move one of them, then both: the product changes, and then it does not.
+# With real numbers, each pair is multiplied by a matrix of two rows, and these matrices
+# are the blocks of one large matrix, :eq:`eq-rotary-blocks`. It serves for
+# illustration and tests, since most of its entries are zero.
+
+R = rotation_matrix(torch.tensor(3), omega)
+
+fig, ax = plt.subplots(figsize=(7, 5.5), layout="constrained")
+image = ax.imshow(R.numpy(), cmap="RdBu", vmin=-1, vmax=1)
+ax.set(title="$R_3$ for d = 8", xlabel="feature of $x$", ylabel="feature of $R_3 x$")
+fig.colorbar(image, label="entry")
+fig.set_label(
+    "The rotation matrix of position 3. Each block rotates one pair; the blocks of the "
+    "slow pairs are close to the identity."
+)
+plt.show()
+
+# %%
+# In the interactive figure below, four pairs of a query and a key are drawn as hands,
+# which have the same direction at position 0. If you move one of the two, their product
+# changes; if you move both by the same number of positions, it does not.
 
 hands = torch.tensor([[1.0, 0.0] * (d // 2)], dtype=torch.float64)
 at_7, at_4 = (rotate(hands, omega, torch.tensor([place])) for place in (7, 4))
@@ -124,15 +130,16 @@ assert torch.allclose(at_7 @ at_4.T, torch.cos(3 * omega).sum())
 
 Interactive(
     "rotary",
-    "Pairs of features of a query and a key, turned by their positions.",
+    "Pairs of features of a query and a key, rotated by their positions.",
     omega=omega.tolist(),
 )
 
 # %%
-# A test case
-# -----------
-# A random matrix, six vectors of eight features. It is rotated by the library, by the
-# blocks, and one pair at a time with the complex numbers of Python.
+# A test for your own implementation
+# ----------------------------------
+# We rotate a random matrix of six vectors with eight features in three ways: with the
+# library, with the block-diagonal matrix, and one pair at a time with the complex
+# numbers of Python.
 
 x = torch.randn(n, d, generator=generator, dtype=torch.float64)
 by_library = rotate(x, omega)
@@ -144,40 +151,17 @@ for m in range(n):
         z *= cmath.exp(1j * m * 10_000 ** (-2 * i / d))
         by_hand[m, 2 * i], by_hand[m, 2 * i + 1] = z.real, z.imag
 
-print(by_library.numpy().round(3))
-for name, other in [("blocks", by_blocks), ("hand", by_hand)]:
-    print(f"by {name:6} apart by {(by_library - other).abs().max():.0e}")
+for name, other in [("matrix", by_blocks), ("complex numbers", by_hand)]:
+    print(f"{name}: difference {(by_library - other).abs().max():.0e}")
     assert torch.allclose(by_library, other, rtol=0, atol=1e-14)
 
 # %%
-# What follows
-# ------------
-# **Norms stay.** A number of size 1 does not change a size:
-#
-# .. math::
-#    :label: eq-rotary-norm
-#
-#    \lVert R_m x \rVert = \lVert x \rVert .
-#
-# **Rotations add up.** Two turns are one, by the sum of the angles; position 0 is no
-# turn, and a negative one turns back:
-#
-# .. math::
-#    :label: eq-rotary-group
-#
-#    R_m R_n = R_{m+n}, \quad R_0 = I, \quad R_{-m} = R_m^\top, \quad
-#    R_m = e^{mA}, \quad A = \operatorname{blockdiag}_i\,
-#    \omega_i \begin{pmatrix} 0 & -1 \\ 1 & 0 \end{pmatrix} .
-#
-# **Scores are relative.** From these two,
-#
-# .. math::
-#    :label: eq-rotary-relative
-#
-#    \langle R_m q, R_n k \rangle = q^\top R_m^\top R_n\, k = q^\top R_{n - m}\, k ,
-#
-# or, with the pairs :math:`(a_i, b_i)` of :math:`q` and :math:`(c_i, e_i)` of
-# :math:`k`,
+# Norms, groups, and relative scores
+# ----------------------------------
+# Rotations preserve norms, :eq:`eq-rotary-norm`, and they form a group,
+# :eq:`eq-rotary-group`. From these two properties it follows that scores depend on the
+# relative position alone, :eq:`eq-rotary-relative`. With the pairs
+# :math:`(a_i, b_i)` of :math:`q` and :math:`(c_i, e_i)` of :math:`k`, a score is
 #
 # .. math::
 #    :label: eq-rotary-score
@@ -186,8 +170,8 @@ for name, other in [("blocks", by_blocks), ("hand", by_hand)]:
 #    (a_i c_i + b_i e_i) \cos (m - n)\omega_i
 #    + (a_i e_i - b_i c_i) \sin (m - n)\omega_i \Big] .
 #
-# The sine makes it differ by the side on which the key stands; the product of two
-# sinusoidal encodings does not.
+# Because of the sine, the score also depends on whether the key is before or after the
+# query. The product of two sinusoidal encodings does not.
 
 q, k = torch.randn(2, n, d, generator=generator, dtype=torch.float64)
 here = rotate(q, omega) @ rotate(k, omega).T
@@ -195,10 +179,10 @@ there = rotate(q, omega, offset=1000) @ rotate(k, omega, offset=1000).T
 m, p = 1, 4
 difference = rotation_matrix(torch.tensor(p - m), omega)
 R_2, R_3, R_5 = rotation_matrix(torch.tensor([2, 3, 5]), omega)
-print(f"norms:        {(rotate(x, omega).norm(dim=1) - x.norm(dim=1)).abs().max():.0e}")
-print(f"R_2 R_3, R_5: {(R_2 @ R_3 - R_5).abs().max():.0e}")
-print(f"1000 further: {(here - there).abs().max():.0e}")
-print(f"one score:    {abs(here[m, p] - q[m] @ difference @ k[p]):.0e}")
+print("difference of")
+print(f"- norms: {(rotate(x, omega).norm(dim=1) - x.norm(dim=1)).abs().max():.0e}")
+print(f"- R_2 R_3 and R_5: {(R_2 @ R_3 - R_5).abs().max():.0e}")
+print(f"- scores 1000 positions later: {(here - there).abs().max():.0e}")
 
 assert torch.allclose(rotate(x, omega).norm(dim=1), x.norm(dim=1))
 assert torch.allclose(R_2 @ R_3, R_5, rtol=0, atol=1e-14)
@@ -206,63 +190,46 @@ assert torch.allclose(here, there, rtol=0, atol=1e-12)
 assert torch.isclose(here[m, p], q[m] @ difference @ k[p])
 
 # %%
-# All this is said of scores. Values are not rotated, and so the output does not depend
-# on where a text begins.
-#
 # Two layouts
 # -----------
-# Which features are a pair is a matter of taste: a network learns its queries and keys
-# either way. The paper takes neighbours. The code of Llama in transformers, and of many
-# others, takes feature :math:`i` with feature :math:`i + d/2`, one of each half,
-# because that is easily written without complex numbers:
+# The interleaved layout of the paper takes neighbors as pairs. The half-split layout of
+# Llama in transformers, and of many other libraries, takes feature :math:`i` with
+# feature :math:`i + d/2`, :eq:`eq-rotary-halves`. The permutation
+# :math:`\pi = (0, 2, 4, \dots, 1, 3, 5, \dots)` converts one to the other,
+# :eq:`eq-rotary-layouts`.
 #
-# .. math::
-#    :label: eq-rotary-halves
-#
-#    x \odot \cos [a; a] + \operatorname{rot}(x) \odot \sin [a; a], \qquad
-#    a_i = m\,\omega_i, \qquad
-#    \operatorname{rot}(x) = [-x_{d/2:}\,;\, x_{:d/2}] .
-#
-# With the order :math:`\pi = (0, 2, 4, \dots, 1, 3, 5, \dots)`,
-#
-# .. math::
-#    :label: eq-rotary-layouts
-#
-#    \operatorname{halves}(x_\pi) = \operatorname{pairs}(x)_\pi .
-#
-# Scores are sums over features, and do not change when the features of *both* query and
-# key are put into another order. So weights that were trained in one layout serve in
-# the other, if the rows of :math:`W_Q` and :math:`W_K` that make the features of a head
-# are put into that order.
+# Scores are sums over features, so they do not change if the features of *both* query
+# and key are permuted. Therefore weights that were trained in one layout can be used in
+# the other, after the rows of :math:`W_Q` and :math:`W_K` of each head have been
+# permuted.
 
 pi = half_split_order(d)
 print("order:", pi.tolist())
 halves = rotate_half_split(x[:, pi], omega)
-print(f"halves of the permuted: {(halves - rotate(x, omega)[:, pi]).abs().max():.0e}")
 assert torch.allclose(halves, rotate(x, omega)[:, pi], rtol=0, atol=1e-14)
 assert torch.allclose(rotate(x[:, pi], omega, layout="half"), halves)
 
 scores = {
-    "both in pairs": rotate(q, omega) @ rotate(k, omega).T,
-    "both in halves": rotate_half_split(q[:, pi], omega)
+    "both interleaved": rotate(q, omega) @ rotate(k, omega).T,
+    "both half-split": rotate_half_split(q[:, pi], omega)
     @ rotate_half_split(k[:, pi], omega).T,
     "mixed": rotate(q, omega) @ rotate_half_split(k, omega).T,
 }
 for name, score in scores.items():
-    print(f"{name:15} apart by {(score - here).abs().max():.0e}")
+    print(f"{name:16} difference {(score - here).abs().max():.0e}")
 
-assert torch.allclose(scores["both in halves"], here, rtol=0, atol=1e-13)
+assert torch.allclose(scores["both half-split"], here, rtol=0, atol=1e-13)
 assert (scores["mixed"] - here).abs().max() > 1
 
 # %%
 # Decoding with a cache
 # ---------------------
-# A text is written word by word, and the keys of the past are kept, as they were turned
-# at their places. The new query needs to know how many there are: the offset.
+# A sequence is generated token by token, and the rotated keys of all earlier positions
+# are cached. The new query needs their number as its offset.
 
 
 def attend(q, k, v):
-    """Average the values of all keys that are there."""
+    """Return the average of the values of all given keys."""
     return (q @ k.T / d**0.5).softmax(-1) @ v
 
 
@@ -276,17 +243,20 @@ for m in range(n):
 causal = torch.ones(n, n).tril().bool()
 scores = (here / d**0.5).masked_fill(~causal, -torch.inf)
 error = (torch.cat(outputs) - scores.softmax(-1) @ v).abs().max()
-print(f"one by one, or all at once: apart by {error:.0e}")
+print(f"token by token and all at once: difference {error:.0e}")
 
 assert error < 1e-14
 
 # %%
-# What it costs
-# -------------
-# The complex product reads every feature once and writes it once. The form with halves
-# makes a copy with the halves exchanged and several products on the way. Here are both
-# for queries of 4 texts, 8 heads, 1024 positions and 64 features; each makes its table
-# of angles.
+# Values are not rotated, so the output does not depend on the position at which a
+# sequence begins.
+#
+# Running time
+# ------------
+# The complex product reads every feature once and writes it once. The usual form with
+# halves copies the features in another order, and computes several intermediate
+# products. We time both for queries of 4 sequences, 8 heads, 1024 positions and 64
+# features; each computes its own table of angles.
 
 from time import perf_counter
 
@@ -305,5 +275,5 @@ assert faster
 # %%
 # Limits
 # ------
-# That a score depends on the distance alone says nothing about how: see
+# That a score depends on the relative position alone does not determine how: see
 # :doc:`/gallery/2_positions/plot_4_decay`.

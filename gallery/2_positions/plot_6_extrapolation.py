@@ -1,34 +1,33 @@
 r"""
-Eight times as long as in training
-==================================
+Which encoding extrapolates depends on the task
+===============================================
 
-**Question.** A small transformer learns a task on texts of 64 tokens. Which of the ways
-to say positions let it go on where no training ever was, up to eight times that length?
+**Question.** A small transformer is trained on sequences of 64 tokens. Which positional
+encodings still work on sequences of up to eight times that length?
 
-**Answer.** It depends on the task. Where the nearest of some tokens is asked for, ALiBi
-goes on as if nothing had happened; where a token at a fixed distance is asked for, it
-gets about half of the answers right, near and far. Learnt vectors and
-sinusoids are lost beyond 64 in both. Rotary embedding holds to twice the length, with
-more than 95 % right in every run, and not to eight times. To slow all its frequencies
-alike saves the first task and ruins the second: the network then looks 6, 12 and 24
-positions back, and not 3. NTK-aware frequencies and YaRN help in both.
+**Answer.** If the task asks for the nearest of some tokens, ALiBi extrapolates to all
+lengths; if it asks for a fixed distance, ALiBi is right in about half of the cases at
+every length. Learned and sinusoidal encodings fail beyond 64 in both tasks. RoPE works
+up to twice the length, with more than 95 % in every run. NTK-aware scaling and YaRN
+extend it in both tasks; position interpolation only in the first.
 
 **Source.** The question is that of Press, Smith and Lewis, *Train short, test long*,
 2021 (arXiv:2108.12409); rotary embedding is that of Su et al., 2021 (arXiv:2104.09864),
 and its extensions are those of Chen et al., 2023 (arXiv:2306.15595) and Peng et al.,
 2023 (arXiv:2309.00071). The tasks are our own. **Cost.** Seconds on a CPU, no download:
-the trainings are recorded runs.
+the training runs are recorded.
 """
 
 # %%
 # Two tasks
 # ---------
-# A text is a row of random tokens out of 16. In *latest* one in eight is marked, and
-# the answer at each position is the last token that was marked, which may be the one
-# that stands there. It asks for what is nearest, at no fixed distance. In *offset* the
-# answer is the token that stood three positions before. It asks for one distance, and
-# what the tokens are is no help in finding it. Where nothing was marked so far, or no
-# token stands three positions before, nothing is asked.
+# A sequence consists of random tokens from a vocabulary of 16. In *latest* one token in
+# eight is marked, and the answer at each position is the last token that has been
+# marked so far, which may be the current one. The task asks for the nearest of some
+# tokens, at no fixed distance. In *offset* the answer is the token three positions
+# before. The task asks for one distance, and the tokens themselves give no hint of it.
+# Positions without a marked token so far, or without a token three positions before,
+# have no answer and are not counted.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -46,27 +45,27 @@ from dian.positions.sinusoidal import frequencies
 from dian.runs.record import Record, load
 
 N_TOKEN, SHARE_MARKED, BACK = 16, 1 / 8, 3
-Texts = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Sequences = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def texts(task: str, n_text: int, length: int) -> Texts:
-    """Draw texts; return tokens, answers, and where there is one.
+def sequences(task: str, n: int, length: int) -> Sequences:
+    """Draw sequences; return tokens, answers, and where there is an answer.
 
-    A token that is marked is another token: its number is higher by 16.
+    A marked token is a different token, whose number is larger by 16.
     """
     generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(N_TOKEN, (n_text, length), generator=generator)
-    places = torch.arange(length).expand(n_text, length)
+    tokens = torch.randint(N_TOKEN, (n, length), generator=generator)
+    places = torch.arange(length).expand(n, length)
     if task == "offset":
         return tokens, tokens.roll(BACK, 1), places >= BACK
-    marked = torch.rand(n_text, length, generator=generator) < SHARE_MARKED
+    marked = torch.rand(n, length, generator=generator) < SHARE_MARKED
     source = torch.where(marked, places, -1).cummax(1).values
     answers = tokens.gather(1, source.clamp(min=0))
     return tokens + N_TOKEN * marked, answers, source >= 0
 
 
 for task in ("latest", "offset"):
-    tokens, answers, asked = (rows[0] for rows in texts(task, 1, 20))
+    tokens, answers, asked = (rows[0] for rows in sequences(task, 1, 20))
     read = [f"{t % N_TOKEN}{'*' if t >= N_TOKEN else ''}" for t in tokens]
     right = np.where(asked, answers.numpy().astype(str), "")
     print(f"{task:7} tokens ", *(f"{word:>3}" for word in read))
@@ -74,18 +73,19 @@ for task in ("latest", "offset"):
     assert asked.sum() > 10
 
 reads_itself = SHARE_MARKED + (1 - SHARE_MARKED) / N_TOKEN
-print(f"guessing: {1 / N_TOKEN:.1%} of the answers are right")
-print(f"latest, by the token itself alone: {reads_itself:.1%}")
+print(f"chance level: {1 / N_TOKEN:.1%}")
+print(f"answering with the current token in latest: {reads_itself:.1%}")
 
 # %%
-# What was trained
-# ----------------
-# Two layers with four causal heads, 9,600 texts of 64 tokens read once, five seeds for
-# each way to say positions. A causal mask is there in all of them, also in the one that
-# is told nothing else. Of the learnt vectors there are eight times 64; those past the
-# first 64 are still what they were drawn as. Each network is then judged on 50 texts,
-# all the same, in four stretches of positions: the first :math:`L = 64`, and those that
-# are new in texts of :math:`2L`, :math:`4L` and :math:`8L`.
+# The training runs
+# -----------------
+# The networks have two layers with four causal heads, and are trained for one epoch on
+# 9,600 sequences of 64 tokens, with five seeds for each encoding. All have a causal
+# mask, which is the only information about positions for the encoding *none* (NoPE).
+# There are learned vectors for eight times 64 positions; those beyond the first 64 keep
+# their initial values. Each network is evaluated on the same 50 sequences, in four
+# position ranges: the first :math:`L = 64` positions, and those that are added by
+# sequences of :math:`2L`, :math:`4L` and :math:`8L`.
 
 runs = {
     "latest": {
@@ -108,19 +108,20 @@ L = 64
 LINES = (":", "--", "-.", "-", (0, (5, 1, 1, 1)))
 
 
-def right_in(record: Record, way: str = "plain") -> np.ndarray:
-    """Return the share of right answers, one row a seed, one column a stretch."""
-    return np.stack([record.metrics[f"{way}/accuracy/{f}"] for f in FACTORS], 1)
+def accuracy_of(record: Record, method: str = "plain") -> np.ndarray:
+    """Return the accuracy, one row a seed, one column a position range."""
+    return np.stack([record.metrics[f"{method}/accuracy/{f}"] for f in FACTORS], 1)
 
 
-def draw(title: str, shown: dict[str, dict[str, np.ndarray]]) -> None:
-    """Draw right answers in every 16 positions but the first, which are not all asked.
+def draw(title: str, shown: dict[str, dict[str, np.ndarray]], caption: str) -> None:
+    """Draw the accuracy in windows of 16 positions, without the first window.
 
-    Lines are means over the runs, and bands reach from the lowest to the highest.
+    In the first window, not all positions have an answer. Lines are means over the
+    seeds, and bands extend from the lowest to the highest seed.
     """
-    fig, axes = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained", sharey=True)
     middles = np.arange(24, 8 * L, 16)
-    for ax, (task, of_task) in zip(axes, shown.items(), strict=True):
+    for ax, of_task in zip(axes, shown.values(), strict=True):
         for (name, right), line in zip(of_task.items(), LINES, strict=False):
             windows = right.reshape(len(right), -1, 16).mean(2)[:, 1:]
             plots.curve_with_spread(ax, middles, windows, name, linestyle=line)
@@ -128,20 +129,14 @@ def draw(title: str, shown: dict[str, dict[str, np.ndarray]]) -> None:
             ax.axvline(factor * L, color="gray", linewidth=0.6)
         ax.set_xscale("log", base=2)
         ax.set_xticks([L * f for f in FACTORS], [str(L * f) for f in FACTORS])
-        ax.set(title=task, xlabel="position", ylim=(0, 1.03))
-    axes[0].set_ylabel("share of right answers")
-    axes[1].legend()
+        ax.set(xlabel="position", ylim=(0, 1.03))
+    axes[0].set(ylabel="accuracy", title="latest: last marked token")
+    axes[1].set(title="offset: token 3 positions before")
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=5)
     fig.suptitle(title)
+    fig.set_label(caption)
     plt.show()
-
-
-def table(shares: dict[str, dict[str, np.ndarray]]) -> None:
-    """Print means and standard deviations over the seeds, in per cent."""
-    for task, of_task in shares.items():
-        print(f"{task:15}", *(f"{f'to {f}L':>12}" for f in FACTORS))
-        for name, right in of_task.items():
-            cells = zip(100 * right.mean(0), 100 * right.std(0, ddof=1), strict=True)
-            print(f"  {name:13}", *(f"{m:5.1f} ± {s:4.1f}" for m, s in cells))
 
 
 for of_task in runs.values():
@@ -152,19 +147,24 @@ for of_task in runs.values():
         assert {name for name, _ in differs} <= {"task", "encoding"}
 
 # %%
-# Five ways to say positions
-# --------------------------
+# Five encodings
+# --------------
 
 plain = {
-    task: {name: right_in(record) for name, record in of_task.items()}
+    task: {name: accuracy_of(record) for name, record in of_task.items()}
     for task, of_task in runs.items()
 }
 by_position = {
     task: {name: record.arrays["plain"] for name, record in of_task.items()}
     for task, of_task in runs.items()
 }
-draw("Right answers within and beyond 64 positions", by_position)
-table(plain)
+draw(
+    "Accuracy within and beyond the training length of 64",
+    by_position,
+    "Accuracy of five encodings by position; the gray lines are at 64, 128 and 256 "
+    "positions. Lines are means over five seeds, bands extend from the lowest to the "
+    "highest. ALiBi extrapolates in the first task, RoPE up to 128 in both.",
+)
 
 latest, offset = plain["latest"], plain["offset"]
 assert latest["ALiBi"].min() > 0.98
@@ -204,45 +204,52 @@ for of_task in plain.values():
 # .. provenance:: offset-rotary
 # .. provenance:: offset-alibi
 #
-# In *latest*, ALiBi is right in more than 98 % of all answers, in every run and every
-# stretch: what is nearest is what a penalty on the distance is made for. Learnt vectors
-# and sinusoids do as well up to 64. Then they fall, and beyond :math:`2L` they get less
-# than the token itself would tell. A network that is told nothing beyond the causal
-# mask is behind all others up to 64, gets worse within these positions already, and is
-# ahead of those two afterwards.
+# The tables of :doc:`/positions_length` contain the numbers. In *latest*, ALiBi
+# gives more than 98 % correct answers in every run and every position range: a penalty
+# on the distance is suited to finding the nearest token. Learned and sinusoidal
+# encodings are as good up to 64. Beyond :math:`2L` their accuracy is below that of
+# answering with the current token. The network without positional encoding (NoPE) is
+# worse than all others up to 64, already decreases within these positions, and is
+# better than those two beyond.
 #
-# In *offset*, sinusoids and rotary embedding find the distance. The runs with learnt
-# vectors get 60 to 80 % right up to 64, and with sinusoids they are lost after that.
-# ALiBi gets about half, with nearly the same share in every stretch: it does not learn
-# one distance well, but what it learns does not depend on the length. Why it does not
-# was not measured. The penalty of one head is smallest at distance zero, but the layer
-# adds several heads with learned matrices, and such a sum can peak at distance three.
+# In *offset*, networks with sinusoids and with rotary embedding learn the distance.
+# Those with learned vectors reach 60 to 80 % up to 64. Beyond, both learned and
+# sinusoidal encodings fail. ALiBi reaches about one half, with nearly the same accuracy
+# in every range: it does not learn one distance well, but what it learns does not
+# depend on the length. We did not measure why. The penalty of one head is smallest at
+# distance zero, but the layer adds several heads with learned matrices, and such a sum
+# can have its maximum at distance three.
 #
-# Rotary embedding goes on to twice the length in both tasks.
+# Rotary embedding works up to twice the training length in both tasks.
 #
-# Rotary embedding, with other frequencies
+# Rotary embedding with scaled frequencies
 # ----------------------------------------
-# The same trained networks, but the frequencies are stretched by as much as the length
-# asks for: :math:`s = 2, 4, 8`. Nothing is trained anew.
+# The same trained networks are evaluated with scaled frequencies, by the factor that
+# the length requires, :math:`s = 2, 4, 8`. They are not trained further.
 
-WAYS = {
+METHODS = {
     "as trained": "plain",
     "interpolated": "interpolated",
     "NTK-aware": "ntk",
     "YaRN": "yarn",
 }
-stretched = {
-    task: {name: right_in(of_task["rotary"], way) for name, way in WAYS.items()}
+scaled = {
+    task: {name: accuracy_of(of_task["rotary"], key) for name, key in METHODS.items()}
     for task, of_task in runs.items()
 }
 by_position = {
-    task: {name: of_task["rotary"].arrays[way] for name, way in WAYS.items()}
+    task: {name: of_task["rotary"].arrays[key] for name, key in METHODS.items()}
     for task, of_task in runs.items()
 }
-draw("Rotary embedding with other frequencies", by_position)
-table(stretched)
+draw(
+    "Rotary embedding with scaled frequencies",
+    by_position,
+    "Accuracy of the trained rotary networks with scaled frequencies. All methods help "
+    "in the first task; in the second, position interpolation is at chance level "
+    "beyond 64 positions.",
+)
 
-saved, spoilt = stretched["latest"], stretched["offset"]
+saved, spoilt = scaled["latest"], scaled["offset"]
 for name in ("interpolated", "YaRN"):
     assert saved[name].min() > 0.9
     assert saved["NTK-aware"][:, 2].min() > saved[name][:, 2].max()
@@ -262,25 +269,26 @@ for name in ("NTK-aware", "YaRN"):
 # .. provenance:: latest-rotary
 # .. provenance:: offset-rotary
 #
-# In *latest* all three help. Interpolation and YaRN keep more than nine tenths right up
-# to :math:`8L`; NTK-aware frequencies are the best of the three from :math:`2L` to
-# :math:`4L`, in every run, and the worst after that. In *offset* interpolation is no
-# better than guessing as soon as it slows anything. NTK-aware frequencies and YaRN hold
-# to :math:`2L`, and are above the frequencies of the training after that, run by run;
-# but from :math:`4L` to :math:`8L` none of their runs keeps nine tenths, and the runs
-# are far apart. In both tasks the NTK-aware frequencies are better than YaRN from
+# In *latest* all three methods help. Interpolation and YaRN keep an accuracy above 90 %
+# up to :math:`8L`; NTK-aware frequencies are the best of the three from :math:`2L` to
+# :math:`4L`, in every run, and the worst after that. In *offset* interpolation is at
+# chance level as soon as it changes the frequencies. NTK-aware frequencies and YaRN
+# work up to :math:`2L`, and beyond are better than the original frequencies in each
+# run; but from :math:`4L` to :math:`8L` none of their runs reaches 90 %, and the runs
+# differ widely. In both tasks the NTK-aware frequencies are better than YaRN from
 # :math:`2L` to :math:`4L` in every run. After that YaRN is better in every run of
-# *latest*, but in only three of five of *offset*, which is too few to tell.
+# *latest*, but in only three of five of *offset*, which is too few to conclude
+# anything.
 #
-# How far back it looks
-# ---------------------
-# Why does interpolation fail at a fixed distance? The network of the first seed reads
-# new texts, and each of its answers is compared with the tokens that stood
-# :math:`0, 1, 2, \dots` positions before.
+# Which distance the interpolated network attends to
+# --------------------------------------------------
+# Why does interpolation fail at a fixed distance? We give new sequences to the network
+# of the first seed, and compare each of its answers with the tokens :math:`0, 1, 2,
+# \dots` positions before.
 
 
 def network(task: str, omega: torch.Tensor, factor: float = 1.0) -> TokenTransformer:
-    """Make the network of the first seed, which turns by these frequencies."""
+    """Build the network of the first seed with these frequencies."""
     record = runs[task]["rotary"]
     rotary = RotaryEmbedding(2 * len(omega), omega=omega, attention_factor=factor)
     model = TokenTransformer(
@@ -296,8 +304,8 @@ def network(task: str, omega: torch.Tensor, factor: float = 1.0) -> TokenTransfo
 
 @torch.no_grad()
 def looks_back(model: TokenTransformer, scale: int, farthest: int = 32) -> torch.Tensor:
-    """Return how many of the answers are the token that stood k positions before."""
-    tokens, _, _ = texts("offset", 20, scale * L)
+    """Return the fraction of answers that are the token k positions before."""
+    tokens, _, _ = sequences("offset", 20, scale * L)
     guessed = model(tokens).argmax(-1)
     new = slice(scale * L // 2, None)
     same = [guessed == tokens.roll(k, 1) for k in range(farthest)]
@@ -306,54 +314,56 @@ def looks_back(model: TokenTransformer, scale: int, farthest: int = 32) -> torch
 
 settings = runs["offset"]["rotary"].settings
 omega = frequencies(settings["d_model"] // settings["n_head"])
-fig, ax = plt.subplots(layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for scale, line in zip(FACTORS, LINES, strict=False):
     back = looks_back(
         network("offset", position_interpolation(omega, float(scale))), scale
     )
     ax.plot(back, linestyle=line, marker="o", markersize=3, label=f"s = {scale}")
-    print(
-        f"s = {scale}: most often {back.argmax():2} back, {back.max():.0%} of answers"
-    )
     assert back.argmax() == BACK * scale
 ax.axhline(1 / N_TOKEN, color="gray", linewidth=0.6)
-ax.set(xlabel="positions back", ylabel="share of answers", ylim=(0, 1.03))
-ax.set_title("Which token the interpolated network answers with")
+ax.set(xlabel="positions before", ylabel="fraction of answers", ylim=(0, 1.03))
+ax.set_title("Which earlier token the interpolated network returns")
 ax.legend()
+fig.set_label(
+    "Fraction of the answers of the interpolated network in *offset* that are the "
+    "token at each distance. With all frequencies divided by $s$, the network returns "
+    "the token $3s$ positions before. The gray line is the chance level."
+)
 plt.show()
 
 # %%
 # .. provenance:: offset-rotary
 #
-# It looks :math:`3s` positions back. If all angles are divided by :math:`s`, the angle
-# that stood for three positions stands for :math:`3s`, and nobody has told the network.
+# The network returns the token :math:`3s` positions before. If all angles are divided
+# by :math:`s`, the angle that meant three positions in training means :math:`3s`.
 #
-# What YaRN was told
-# ------------------
-# YaRN leaves a pair alone if it turns more than :math:`\beta` times within the training
-# length. In the paper :math:`\beta = 32`, for models that were trained with thousands
-# of tokens. Within 64 not even the first pair turns so often, and so it is slowed, too.
-# In a trial of *offset* YaRN was then at chance from :math:`2L` on, and the runs take
-# :math:`\beta = 8`. **That was decided after a look at the test accuracy of the
-# trial.** So the numbers of YaRN are not those of an untouched test. Here is what
-# either choice does to the network of the first seed, at :math:`s = 2` on new texts.
+# The hyperparameter of YaRN
+# --------------------------
+# YaRN does not change a pair that completes more than :math:`\beta` rotations within
+# the training length. In the paper :math:`\beta = 32`, for models that were trained on
+# thousands of tokens. Within 64 positions not even the first pair completes so many
+# rotations, so that YaRN would slow it as well. In a trial of *offset* YaRN was then at
+# chance level from :math:`2L` on, and the runs use :math:`\beta = 8`. **We chose this
+# value after looking at the test accuracy of the trial.** The results of YaRN are
+# therefore not those of an untouched test set. We compare both values for the network
+# of the first seed, at :math:`s = 2` on new sequences.
 
-turns = L * omega / (2 * torch.pi)
-print(
-    f"turns of the first pairs within {L} positions:", *(f"{r:.1f}" for r in turns[:3])
-)
+rotations = L * omega / (2 * torch.pi)
+print(f"rotations of the first pairs within {L} positions:")
+print(*(f"{r:.1f}" for r in rotations[:3]))
 right = {}
 for beta in (8, 32):
     slowed = yarn(omega, 2.0, L, beta_fast=float(beta))
     back = looks_back(network("offset", slowed, yarn_attention_factor(2.0)), 2)
     right[beta] = back[BACK].item()
     print(
-        f"beta = {beta:2}: the first pair turns by {slowed[0]:.2f} a position, "
-        f"{right[beta]:.0%} right; most often {back.argmax()} back"
+        f"beta = {beta:2}: frequency of the first pair {slowed[0]:.2f}, "
+        f"accuracy {right[beta]:.0%}, most often {back.argmax()} positions before"
     )
 
 assert settings["fast"] == 8
-assert 8 < turns[0] < 32
+assert 8 < rotations[0] < 32
 assert right[8] > 0.98
 assert right[32] < 0.08
 assert yarn(omega, 2.0, L, beta_fast=8.0)[0] == omega[0] > yarn(omega, 2.0, L)[0]
@@ -361,8 +371,8 @@ assert yarn(omega, 2.0, L, beta_fast=8.0)[0] == omega[0] > yarn(omega, 2.0, L)[0
 # %%
 # Limits
 # ------
-# Two small tasks, networks of one size, and one short training for each: what a way to
-# say positions does in a large language model is another question, and what more steps
-# would make of learnt vectors and ALiBi in *offset* is not known from these runs. All
-# have the same settings, which suit some better than others. The tasks are kept apart
-# because they disagree.
+# These are two small tasks, networks of one size, and one short training run each. The
+# results do not show how the encodings behave in large language models, nor whether
+# longer training would help learned positions and ALiBi in *offset*. All networks have
+# the same hyperparameters, which may suit some encodings better than others. We report
+# the two tasks separately because their results disagree.

@@ -1,4 +1,4 @@
-"""ALiBi: slopes, the bias of the scores, and how far a head sees."""
+"""ALiBi: slopes, the bias of the scores, and the window of a head."""
 
 import math
 
@@ -35,7 +35,7 @@ from dian.positions import alibi
         Mutant("only keys before the query", "alibi_bias",
                "(queries.double()[:, None] - keys.double()).abs()",
                "(queries.double()[:, None] - keys.double()).clamp(min=0)"),
-        Mutant("queries and keys change places", "alibi_bias",
+        Mutant("queries and keys are exchanged", "alibi_bias",
                "queries.double()[:, None] - keys.double()",
                "keys.double()[:, None] - queries.double()",
                raises="ValueError"),
@@ -56,7 +56,7 @@ from dian.positions import alibi
     ),
 )  # fmt: skip
 def bias_by_distance() -> float:
-    """Entry by entry; slopes from 2^(-8/H) to 1/256; a shift is unseen; the window."""
+    """Bias and slopes equal the formula; shifts change nothing; the window holds."""
     m, n = torch.tensor([4, 0, 11]), torch.tensor([2, 4, 5, 9, 17])
     residuals = []
     for heads in (1, 8, 5):
@@ -85,7 +85,7 @@ def by_loops(queries, keys, heads: int) -> Tensor:
 
 
 def window(n: int = 6000, heads: int = 4) -> list[float]:
-    """Weight beyond a window: geometric, below the bound, and close to it at worst."""
+    """The weight beyond a window is below the bound, and can come close to it."""
     bias = alibi.alibi_bias(
         torch.tensor([n - 1]), torch.arange(n), heads, torch.float64
     )

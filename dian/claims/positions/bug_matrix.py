@@ -1,8 +1,8 @@
-"""The bugs of chapter 2, and which of its properties notice which of them.
+"""The bugs of positional encodings, and which properties detect which of them.
 
-A layer of attention with rotary embedding, written as it usually is, and the sinusoidal
-encoding are given one bug at a time; then every property is tried. What should come
-of it stands beside each bug.
+An attention layer with rotary embedding in its usual form, and the sinusoidal encoding,
+are changed by one bug at a time; then every property is tested. The expected result is
+listed with each bug.
 """
 
 import math
@@ -23,7 +23,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Bug:
-    """A planted bug, and the properties that notice it."""
+    """A mutant, and the properties that detect it."""
 
     mutant: Mutant
     seen: frozenset[str]
@@ -36,9 +36,9 @@ def _bug(what: str, at: str, old: str, new: str, seen: str, module=None) -> Bug:
 ROTARY_BUGS = (
     _bug("the cosine is used twice", "rotate_half_split",
          "rot * sin", "rot * cos", "norm zero relative group shift same golden"),
-    _bug("nothing is rotated, the halves stay", "rotate_half_split",
+    _bug("the halves are not exchanged", "rotate_half_split",
          "torch.cat([-b, a], dim=-1)", "x", "norm relative group shift same golden"),
-    _bug("the halves change places without the minus", "rotate_half_split",
+    _bug("halves exchanged without the minus sign", "rotate_half_split",
          "[-b, a]", "[b, a]", "norm relative group shift same golden"),
     _bug("table in one layout, rotation in the other", "rotate_half_split",
          "torch.cat([cos, cos], -1), torch.cat([sin, sin], -1)",
@@ -51,12 +51,12 @@ ROTARY_BUGS = (
     _bug("only the queries are rotated", "rotated",
          "k = rotary.rotate_half_split(k, omega, offset=start)", "pass",
          "relative shift same golden", __name__),
-    _bug("the values are rotated, too", "rotated",
+    _bug("the values are rotated as well", "rotated",
          "q, k, v", "q, k, rotary.rotate_half_split(v, omega, offset=start)", "shift",
          __name__),
-    _bug("both turn the wrong way", "rotation_factors",
+    _bug("queries and keys rotate in the wrong direction", "rotation_factors",
          "angles.sin()", "angles.neg().sin()", "golden"),
-    _bug("frequencies of the whole width, not of one head", "rotated",
+    _bug("frequencies of the model dimension, not of a head", "rotated",
          "omega = frequencies(D)", "omega = frequencies(3 * D)[: D // 2]", "golden",
          __name__),
     _bug("all positions start at 1", "consecutive_rotation_factors",
@@ -67,11 +67,11 @@ ROTARY_BUGS = (
          "q = rotary.rotate_half_split(q, omega, offset=start)",
          "q = rotary.rotate_half_split(q, omega, offset=start + 1)",
          "zero group same golden", __name__),
-    _bug("the angle is in bfloat16", "_angles",
+    _bug("angles in bfloat16", "_angles",
          "positions.double()[..., None] * omega.to(positions.device, torch.double)",
          "(positions.bfloat16()[..., None] * omega.bfloat16()).double()",
          "relative group shift cache golden"),
-    _bug("no offset while decoding", "decoded",
+    _bug("no offset in decoding", "decoded",
          "rotated(q[m : m + 1], k[m : m + 1], v[m : m + 1], start=m)",
          "rotated(q[m : m + 1], k[m : m + 1], v[m : m + 1], start=0)", "cache",
          __name__),
@@ -89,16 +89,16 @@ SINUSOIDAL_BUGS = (
          "shift product golden"),
     _bug("positions start at 1", "sinusoidal_encoding",
          "positions.double()", "(positions + 1).double()", "zero golden"),
-    _bug("sine and cosine change places", "sinusoidal_encoding",
+    _bug("sine and cosine are exchanged", "sinusoidal_encoding",
          "[angles.sin(), angles.cos()]", "[angles.cos(), angles.sin()]",
          "shift zero golden"),
-    _bug("halves in place of pairs", "sinusoidal_encoding",
+    _bug("half-split instead of interleaved", "sinusoidal_encoding",
          "torch.stack([angles.sin(), angles.cos()], dim=-1)",
          "torch.stack([angles.sin(), angles.cos()], dim=-2)", "shift zero golden"),
-    _bug("each column has a frequency of its own", "sinusoidal_encoding",
+    _bug("each feature has its own frequency", "sinusoidal_encoding",
          "angles.cos()", "(angles * base ** (-1 / d)).cos()",
          "norm offset shift product golden"),
-    _bug("the angle is in bfloat16", "sinusoidal_encoding",
+    _bug("angles in bfloat16", "sinusoidal_encoding",
          "angles = positions.double().unsqueeze(-1) * omega",
          "angles = (positions.double().unsqueeze(-1) * omega).bfloat16().double()",
          "offset shift product golden"),
@@ -106,7 +106,7 @@ SINUSOIDAL_BUGS = (
 
 
 def rotated(q: Tensor, k: Tensor, v: Tensor, start: int = 0):
-    """Queries, keys and values as a layer of attention uses them."""
+    """Return queries, keys and values as an attention layer uses them."""
     omega = frequencies(D)
     q = rotary.rotate_half_split(q, omega, offset=start)
     k = rotary.rotate_half_split(k, omega, offset=start)
@@ -114,14 +114,14 @@ def rotated(q: Tensor, k: Tensor, v: Tensor, start: int = 0):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Average the values over the past, by how well the keys fit."""
+    """Return causal attention of queries over keys and values."""
     n, m = len(q), len(k)
     future = torch.ones(n, m).triu(m - n + 1).bool()
     return (q @ k.T / D**0.5).masked_fill(future, -torch.inf).softmax(-1) @ v
 
 
 def decoded(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same, one position after the other; keys and values are kept."""
+    """Return the same, position by position, with cached keys and values."""
     keys, values, outputs = [], [], []
     for m in range(N):
         part = rotated(q[m : m + 1], k[m : m + 1], v[m : m + 1], start=m)
@@ -132,7 +132,7 @@ def decoded(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def rotary_properties() -> dict[str, float]:
-    """How far each property is from what it should be, for these rotations."""
+    """Return the residual of each property of rotary embedding."""
     q, k, v = normal(0, (N, D), (N, D), (N, D))
     (q0, k0, v0), (q1, k1, v1) = (rotated(q, k, v, s) for s in (0, AWAY))
     one = tuple(x[:1] for x in (q, k, v))
@@ -156,7 +156,7 @@ def rotary_properties() -> dict[str, float]:
 
 
 def _score(q: list[float], k: list[float], offset: int) -> float:
-    """The score in closed form, pair by pair; a pair has one feature of each half."""
+    """Return the score in closed form, in the half-split layout."""
     total = 0.0
     for i in range(D // 2):
         a, b, c, e = q[i], q[i + D // 2], k[i], k[i + D // 2]
@@ -166,7 +166,7 @@ def _score(q: list[float], k: list[float], offset: int) -> float:
 
 
 def sinusoidal_properties() -> dict[str, float]:
-    """How far each property is from what it should be, for this encoding."""
+    """Return the residual of each property of the sinusoidal encoding."""
 
     def encoding(start: int) -> Tensor:
         where = torch.arange(start, start + N)
@@ -197,7 +197,7 @@ def sinusoidal_properties() -> dict[str, float]:
 
 
 def seen(residuals: dict[str, float]) -> frozenset[str]:
-    """The names of the properties that do not hold; NaN does not hold either."""
+    """Return the names of the properties that do not hold, or whose residual is NaN."""
     return frozenset(name for name, r in residuals.items() if not r <= TOLERANCE)
 
 

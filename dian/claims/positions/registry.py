@@ -1,4 +1,4 @@
-"""The registry: each head gets the frequencies and the slope that belong to it."""
+"""The registry of encodings: each head has its own frequencies and its own slope."""
 
 import math
 
@@ -27,7 +27,7 @@ D_MODEL, N_HEAD, N_LAYER = 64, 4, 2
     assumptions="the number of heads divides the model dimension",
     subjects=(registry, rotary, alibi, sinusoidal, learned),
     mutants=(
-        Mutant("frequencies of the whole width, not of one head", "encoding",
+        Mutant("frequencies of the model dimension, not of a head", "encoding",
                "RotaryEmbedding(d_model // n_head).rotate",
                "RotaryEmbedding(d_model // n_head, omega=RotaryEmbedding(d_model)."
                "omega[:d_model // n_head // 2]).rotate"),
@@ -39,14 +39,14 @@ D_MODEL, N_HEAD, N_LAYER = 64, 4, 2
                "AlibiBias(n_head)", "AlibiBias(1)"),
         Mutant("the slopes in reverse order", "alibi_bias",
                "alibi_slopes(n_head)", "alibi_slopes(n_head).flip(0)", module=alibi),
-        Mutant("ALiBi by another name", "encoding",
+        Mutant("ALiBi under another name", "encoding",
                "name == 'alibi'", "name == 'none'"),
         Mutant("the frequencies of the caller are ignored", "RotaryEmbedding.__init__",
                "frequencies(head_dim, base) if omega is None else omega",
                "frequencies(head_dim, base)", module=rotary),
         Mutant("queries and keys are not scaled", "_table",
                "table if scale == 1 else scale * table", "table", module=rotary),
-        Mutant("the layer rotates in the layout of halves", "RotaryEmbedding.__init__",
+        Mutant("the layer rotates in the half-split layout", "RotaryEmbedding.__init__",
                "self.attention_factor, self.layout = attention_factor, layout",
                "self.attention_factor, self.layout = attention_factor, 'half'",
                module=rotary),
@@ -61,11 +61,11 @@ D_MODEL, N_HEAD, N_LAYER = 64, 4, 2
                "LearnedPositions.forward",
                "self.P[positions.long()]", "self.P[0 * positions.long()]",
                module=learned),
-        Mutant("the input is lost beside the learned vectors", "AddLearned.forward",
+        Mutant("the input is not added to the learned vectors", "AddLearned.forward",
                "X + self.positions(torch.arange(X.shape[1], device=X.device))",
                "0 * X + self.positions(torch.arange(X.shape[1], device=X.device))",
                module=learned),
-        Mutant("learned vectors start with a variance of 0.02",
+        Mutant("learned vectors are initialized with a variance of 0.02",
                "LearnedPositions.__init__",
                "0.02 * torch.randn(n_position, d, generator=generator)",
                "0.02**0.5 * torch.randn(n_position, d, generator=generator)",
@@ -76,7 +76,7 @@ D_MODEL, N_HEAD, N_LAYER = 64, 4, 2
     ),
 )  # fmt: skip
 def heads_of_a_layer() -> float:
-    """The networks of the recorded runs equal a loop over heads, gradients included."""
+    """The networks of the recorded runs equal a loop over heads, with gradients."""
     shape = {"d_model": D_MODEL, "n_head": N_HEAD, "n_layer": N_LAYER}
     residuals = [other_heads(), scaled(), initial_vectors()]
     for name in registry.ENCODINGS:
@@ -94,7 +94,7 @@ def heads_of_a_layer() -> float:
 
 
 def other_heads(d_model: int = 48, n_head: int = 8) -> float:
-    """Compare other widths and numbers of heads, where these matter."""
+    """Compare other dimensions and numbers of heads."""
     shape = {"d_model": d_model, "n_head": n_head, "n_layer": 1}
     residuals = []
     for name in ("rotary", "alibi"):
@@ -105,7 +105,7 @@ def other_heads(d_model: int = 48, n_head: int = 8) -> float:
 
 
 def initial_vectors() -> float:
-    """Learned vectors start as normal numbers with a standard deviation of 0.02."""
+    """Learned vectors are initialized with a standard deviation of 0.02."""
     generator = torch.Generator().manual_seed(0)
     encode = registry.encoding("learned", 64, 4, n_position=200, generator=generator)[
         "encode"
@@ -117,7 +117,7 @@ def initial_vectors() -> float:
 
 
 def scaled() -> float:
-    """Compare a network whose frequencies and scale are set after the training."""
+    """Compare a network whose frequencies and scale are set after training."""
     omega, factor = 0.3 ** torch.arange(1.0, D_MODEL // N_HEAD // 2 + 1), 1.25
     options = registry.encoding("rotary", D_MODEL, N_HEAD)
     model = TokenTransformer(
@@ -159,7 +159,7 @@ def compare(model: nn.Module, name: str, omega=None, factor: float = 1.0) -> flo
 
 
 def by_heads(encoder: Encoder, X: Tensor, name: str, omega, factor: float) -> Tensor:
-    """Return the features of an encoder, head by head, with the positions by hand."""
+    """Return the features of an encoder, computed head by head from the formulas."""
     D = X.shape[2]
     if name == "sinusoidal":
         PE = [

@@ -1,6 +1,6 @@
-r"""Chapter 2: rotary embedding, and in what precision its angles have to be.
+r"""Rotary embedding: forms, group, relative scores, decay, and precision.
 
-The width is even and otherwise prime, and positions, widths and numbers of vectors
+Half of each dimension is prime, and positions, dimensions and numbers of vectors
 are distinct. Formulas are written pair by pair, with the complex numbers of Python.
 """
 
@@ -30,7 +30,7 @@ def omegas(d: int = D, base: float = 10_000) -> Tensor:
 
 
 def complex_pairs(row: list[float]) -> list[complex]:
-    """Neighbours as one complex number."""
+    """Neighbors as one complex number."""
     return [complex(a, b) for a, b in zip(row[::2], row[1::2], strict=True)]
 
 
@@ -51,18 +51,18 @@ def complex_pairs(row: list[float]) -> list[complex]:
     mutants=(
         Mutant("the cosine is used twice", "rotate_half_split",
                "rot * sin", "rot * cos"),
-        Mutant("the halves stay where they are", "rotate_half_split",
+        Mutant("the halves are not exchanged", "rotate_half_split",
                "torch.cat([-b, a], dim=-1)", "x"),
-        Mutant("the halves change places without the minus", "rotate_half_split",
+        Mutant("halves exchanged without the minus sign", "rotate_half_split",
                "[-b, a]", "[b, a]"),
-        Mutant("turned the wrong way", "rotation_factors",
+        Mutant("rotated in the wrong direction", "rotation_factors",
                "angles.sin()", "angles.neg().sin()"),
-        Mutant("both sines of the matrix have one sign", "rotation_matrix",
+        Mutant("both sines of the matrix have the same sign", "rotation_matrix",
                "-table.imag", "table.imag"),
-        Mutant("the halves are read as neighbours", "_rotate",
+        Mutant("the halves are read as neighbors", "_rotate",
                "_rotate_half(wide, cos, sin)",
                "_rotate_interleaved(wide, cos, sin, None)"),
-        Mutant("one half turns the other way", "_rotate_half",
+        Mutant("one half rotates in the other direction", "_rotate_half",
                "y[..., n_pair:].addcmul_(x[..., :n_pair], sin)",
                "y[..., n_pair:].addcmul_(x[..., :n_pair], sin, value=-1)"),
         Mutant("the permutation is its inverse", "half_split_order",
@@ -70,7 +70,7 @@ def complex_pairs(row: list[float]) -> list[complex]:
         Mutant("the offset is lost", "consecutive_rotation_factors",
                "torch.arange(offset, offset + n, k, device=omega.device)",
                "torch.arange(0, n, k, device=omega.device)"),
-        Mutant("a width that does not fit goes through", "_table",
+        Mutant("a wrong number of features is accepted", "_table",
                "x.ndim >= 2 and x.shape[-1] == d", "x.ndim >= 2",
                raises="RuntimeError"),
         Mutant("all sequences have the positions of the first", "_table",
@@ -88,18 +88,18 @@ def complex_pairs(row: list[float]) -> list[complex]:
         Mutant("keys use the table of fewer queries", "RotaryEmbedding._rotated",
                "table is None or table[0].shape[-2] != x.shape[-2]", "table is None",
                raises="RuntimeError"),
-        Mutant("the result is not written where it should be", "_rotate",
+        Mutant("the result is not written to out", "_rotate",
                "out.copy_(rotated)", "rotated"),
-        Mutant("compiled code turns the wrong way", "_rotate_interleaved",
+        Mutant("compiled code rotates in the wrong direction", "_rotate_interleaved",
                "[a * cos - b * sin, a * sin + b * cos]",
                "[a * cos + b * sin, b * cos - a * sin]"),
-        Mutant("features are copied from another place", "_rotate_interleaved",
+        Mutant("features are copied in another order", "_rotate_interleaved",
                "x.clone(memory_format=torch.contiguous_format)",
                "x.flip(-2).clone(memory_format=torch.contiguous_format)"),
     ),
 )  # fmt: skip
 def forms() -> float:
-    """Each form and layout is the product of complex numbers, one pair at a time."""
+    """Each form and layout agrees with the product of complex numbers, pair by pair."""
     (x,), omega, order = normal(0, (N, D)), omegas(), rotary.half_split_order(D)
     residuals = []
     for offset in (0, 257):
@@ -144,7 +144,7 @@ def by_complex(x: Tensor, positions: Tensor, omega: Tensor) -> Tensor:
 
 
 def routes() -> list[float]:
-    """Compare what the layout in memory, positions, types and a compiler select."""
+    """Compare the code paths for memory layouts, positions, dtypes and a compiler."""
     batch, head = 2, 3
     (wide,), omega = normal(1, (batch, N, head * D + 1)), omegas()
     of_batch = torch.tensor([[3, 1, 4, 1, 5, 9, 2], [6, -5, 3, 5, 8, 0, 7]])
@@ -220,7 +220,7 @@ def layers() -> list[float]:
 
 @claim(
     "P9",
-    "A rotation keeps norms",
+    "Rotations preserve norms",
     equations=("eq-rotary-norm",),
     kinds="E",
     tolerance=1e-12,
@@ -236,7 +236,7 @@ def layers() -> list[float]:
     ),
 )  # fmt: skip
 def norms() -> float:
-    """Also of each pair for itself, and at large positions."""
+    """Norms of vectors and of single pairs do not change, also at large positions."""
     (x,), omega = normal(0, (N, D)), omegas()
     residuals = []
     for offset in (0, 1000, 10**6):
@@ -251,7 +251,7 @@ def norms() -> float:
 
 @claim(
     "P10",
-    "Rotations by position are a group",
+    "The rotations of all positions form a group",
     equations=("eq-rotary-group",),
     kinds="E I",
     tolerance=1e-10,
@@ -260,10 +260,10 @@ def norms() -> float:
     mutants=(
         Mutant("positions start at 1", "_angles",
                "positions.double()", "(positions + 1).double()"),
-        Mutant("the angle is in bfloat16", "_angles",
+        Mutant("angles in bfloat16", "_angles",
                "omega.to(positions.device, torch.double)",
                "omega.to(positions.device, torch.double).bfloat16().double()"),
-        Mutant("both sines of the matrix have one sign", "rotation_matrix",
+        Mutant("both sines of the matrix have the same sign", "rotation_matrix",
                "-table.imag", "table.imag"),
         Mutant("the wrong generator", "group",
                "A[2 * i + 1, 2 * i] = w", "A[2 * i + 1, 2 * i] = -w", module=__name__),
@@ -295,20 +295,20 @@ def group() -> float:
 
 @claim(
     "P11",
-    "Scores depend on the distance alone",
+    "Scores depend on the relative position alone",
     equations=("eq-rotary-relative", "eq-rotary-score"),
     kinds="H E I",
     tolerance=1e-10,
     source=f"{SU}, equation 16",
-    assumptions="query and key are rotated in the same layout, the values not",
+    assumptions="queries and keys are rotated in one layout, values are not rotated",
     subjects=(rotary,),
     mutants=(
-        Mutant("turned the wrong way", "rotation_factors",
+        Mutant("rotated in the wrong direction", "rotation_factors",
                "angles.sin()", "angles.neg().sin()"),
-        Mutant("the angle is in bfloat16", "_angles",
+        Mutant("angles in bfloat16", "_angles",
                "omega.to(positions.device, torch.double)",
                "omega.to(positions.device, torch.double).bfloat16().double()"),
-        Mutant("the halves change places without the minus", "rotate_half_split",
+        Mutant("halves exchanged without the minus sign", "rotate_half_split",
                "[-b, a]", "[b, a]"),
         Mutant("the offset is lost", "consecutive_rotation_factors",
                "torch.arange(offset, offset + n, k, device=omega.device)",
@@ -318,7 +318,7 @@ def group() -> float:
     ),
 )  # fmt: skip
 def relative_scores() -> float:
-    """Against the closed form, shifted by up to 1000, and decoded with a cache."""
+    """Scores equal the closed form, do not depend on a shift, and allow a cache."""
     q, k, v = normal(0, (N, D), (N, D), (N, D))
     omega, residuals = omegas(), []
     slow = torch.empty(N, N, dtype=torch.float64)
@@ -345,7 +345,7 @@ def relative_scores() -> float:
 
 @claim(
     "P12",
-    "The long-term decay is one of a bound",
+    "Long-term decay is the decay of a bound",
     equations=("eq-decay-abel", "eq-decay-bound"),
     kinds="E H",
     tolerance=1e-10,
@@ -354,19 +354,19 @@ def relative_scores() -> float:
     mutants=(
         Mutant("the first sum is left out", "decay_bound",
                "table.cumsum(-1)", "table.cumsum(-1)[..., 1:]"),
-        Mutant("turns are not summed", "decay_bound", "table.cumsum(-1)", "table"),
-        Mutant("the real part in place of the size", "decay_bound",
+        Mutant("rotations are not summed", "decay_bound", "table.cumsum(-1)", "table"),
+        Mutant("the real part instead of the magnitude", "decay_bound",
                "table.cumsum(-1).abs()", "table.cumsum(-1).real"),
         Mutant("the last step of h is forgotten", "decay",
                "[*h, 0]", "[*h, h[-1]]", module=__name__),
-        Mutant("the mean step in place of the largest", "decay",
+        Mutant("the mean step instead of the largest", "decay",
                "max(steps)", "sum(steps) / len(steps)", module=__name__),
         Mutant("half of the pairs decay", "decay",
                "max(steps) * len(h)", "max(steps) * len(h) / 2", module=__name__),
     ),
 )  # fmt: skip
 def decay() -> float:
-    """The identity and the bound over 2000 draws; it rises; and a score that stays."""
+    """Identity and bound hold for 2000 random draws; the bound is not monotonic."""
     generator = torch.Generator().manual_seed(0)
     residuals, d = [], 16
     w = omegas(d).tolist()
@@ -405,7 +405,7 @@ def decay() -> float:
 
 @claim(
     "P13",
-    "In what precision angles have to be",
+    "Precision of the angles",
     equations=("eq-angle-error",),
     kinds="E I",
     tolerance=0.0,
@@ -426,9 +426,9 @@ def decay() -> float:
                "consecutive_rotation_factors",
                "rotation_factors(each, omega, torch.complex128)",
                "rotation_factors(each, omega)"),
-        Mutant("one rounding in place of three", "single_precision",
+        Mutant("one rounding instead of three", "single_precision",
                "3 * u * p", "u * p", module=__name__),
-        Mutant("a bound that nothing comes near", "single_precision",
+        Mutant("a bound that is far from all errors", "single_precision",
                "3 * u * p", "9 * u * p", module=__name__),
         Mutant("the exponent is not rounded", "single_precision",
                "(3 + y) * u * p * omega", "3 * u * p * omega", module=__name__),
@@ -442,7 +442,7 @@ def decay() -> float:
     ),
 )  # fmt: skip
 def precision() -> float:
-    """By how much bounds are exceeded: of float32 angles, and of our tables."""
+    """The errors of float32 angles and of our tables do not exceed their bounds."""
     d, residuals = 128, []
     places = torch.tensor([1, 100, 257, 4096, 131_072, 1_000_000])
     with mpmath.workdps(40):
@@ -486,7 +486,7 @@ def from_offsets() -> float:
 
 
 def single_precision() -> float:
-    """Angles in float32 stay below both bounds, and reach more than half of each."""
+    """Angles in float32 are below both bounds, and exceed half of each."""
     u, residuals, reached = 2.0**-24, [], []
     generator = torch.Generator().manual_seed(0)
     far = torch.randint(3000, 2**20, (1000,), generator=generator)
@@ -528,10 +528,10 @@ def single_precision() -> float:
         Mutant("a reflection before each rotation", "_rotate_interleaved",
                "torch.mul(z, torch.complex(cos, sin), out=target)",
                "torch.mul(z.conj(), torch.complex(cos, sin), out=target)"),
-        Mutant("the size of the features enters", "_rotate_interleaved",
+        Mutant("the magnitude of the features enters", "_rotate_interleaved",
                "torch.mul(z, torch.complex(cos, sin), out=target)",
                "torch.mul(z * z.abs(), torch.complex(cos, sin), out=target)"),
-        Mutant("all pairs turn alike", "_angles",
+        Mutant("all pairs have the same frequency", "_angles",
                "omega.to(positions.device, torch.double)",
                "omega[:1].to(positions.device, torch.double).expand(len(omega))"),
         Mutant("positions without a sign", "_angles",
@@ -539,7 +539,7 @@ def single_precision() -> float:
     ),
 )  # fmt: skip
 def functional_equation() -> float:
-    """Symbols for the steps of the proof; then the library is such a solution."""
+    """The steps of the proof hold symbolically, and the library is such a solution."""
     omega, eye = omegas(), torch.eye(D, dtype=torch.float64)
     (x,) = normal(3, (N, D))
 
@@ -563,7 +563,7 @@ def functional_equation() -> float:
 
 
 def steps_of_the_proof() -> float:
-    """Linear, since inner products are kept; a rotation, or twice it is nothing."""
+    """The map is linear; it is a rotation, or applying it twice is the identity."""
     r, s, qq, qk, kk = sympy.symbols("r s qq qk kk", real=True)
     coordinates = sympy.Matrix([[r, s], [1, 0], [0, 1]])  # of r q + s k, of q, of k
     products = coordinates * sympy.Matrix([[qq, qk], [qk, kk]]) * coordinates.T
@@ -586,7 +586,7 @@ def steps_of_the_proof() -> float:
 
 
 def without_assumptions() -> list[float]:
-    """Two maps need not be orthogonal; and a reflection confuses positions 0 and 2."""
+    """Two maps need not be orthogonal; a reflection encodes 2 like 0."""
     B, q, k, G = normal(4, (D, D), (D,), (D,), (D, D))
     B, omega = B / 20, omegas()
 

@@ -19,13 +19,13 @@ CASES = (
     *({"d": 16, "factor": s, "length": 64, "beta_fast": 8.0} for s in (1.0, 2.0, 8.0)),
     {"d": 22, "factor": 4.0, "length": 300, "beta_slow": 2.0, "beta_fast": 20.0},
 )
-"""Of the paper; of the recorded runs, whose heads are narrow and whose texts short; and
-one in which no argument of YaRN is its default."""
+"""Of the paper; of the recorded runs, with small heads and short sequences; and one in
+which no argument of YaRN is its default."""
 
 
 @claim(
     "P15",
-    "Frequencies for longer texts",
+    "Frequencies for longer contexts",
     equations=("eq-interpolation", "eq-ntk", "eq-yarn"),
     kinds="S E I",
     tolerance=1e-10,
@@ -33,7 +33,7 @@ one in which no argument of YaRN is its default."""
     assumptions="at least two pairs",
     subjects=(rotary_scaling, sinusoidal),
     mutants=(
-        Mutant("positions are stretched, not squeezed", "position_interpolation",
+        Mutant("positions are multiplied, not divided", "position_interpolation",
                "return omega / factor", "return omega * factor"),
         Mutant("the base is multiplied by the factor alone", "ntk_aware",
                "torch.linspace(0, 1, len(omega), dtype=omega.dtype)",
@@ -47,13 +47,13 @@ one in which no argument of YaRN is its default."""
         Mutant("rotations are counted in radians", "yarn",
                "original_max_positions * omega / (2 * math.pi)",
                "original_max_positions * omega"),
-        Mutant("the ramp is not cut off", "yarn",
+        Mutant("the ramp is not clamped", "yarn",
                "((r - beta_slow) / (beta_fast - beta_slow)).clamp(0, 1)",
                "(r - beta_slow) / (beta_fast - beta_slow)"),
-        Mutant("the ramp ends at 32 rotations, whatever is asked for", "yarn",
+        Mutant("the ramp always ends at 32 rotations", "yarn",
                "(r - beta_slow) / (beta_fast - beta_slow)",
                "(r - beta_slow) / (32.0 - beta_slow)"),
-        Mutant("the ramp begins at 1 rotation, whatever is asked for", "yarn",
+        Mutant("the ramp always begins at 1 rotation", "yarn",
                "(r - beta_slow) / (beta_fast - beta_slow)",
                "(r - 1.0) / (beta_fast - 1.0)"),
         Mutant("the ramp is measured from 0", "yarn",
@@ -64,11 +64,11 @@ one in which no argument of YaRN is its default."""
         Mutant("the factor of the scores, not of queries and keys",
                "yarn_attention_factor",
                "0.1 * math.log(factor) + 1", "(0.1 * math.log(factor) + 1) ** 2"),
-        Mutant("a factor below 1 goes through", "_check", "factor >= 1", "factor >= 0"),
+        Mutant("a factor below 1 is accepted", "_check", "factor >= 1", "factor >= 0"),
     ),
 )  # fmt: skip
 def longer() -> float:
-    """Divided positions, another base, and a ramp over the rotations in training."""
+    """The methods equal divided positions, another base, and a ramp over rotations."""
     residuals = [new_base()]
     for case in CASES:
         d, s = case["d"], case["factor"]
@@ -121,7 +121,7 @@ def wavelengths(d: int, factor: float) -> Tensor:
 
 
 def slowed_by_yarn(case: dict, omega: Tensor) -> float:
-    """Compare how much each pair is slowed with a ramp that NumPy interpolates."""
+    """Compare the factor of each pair with a ramp that NumPy interpolates."""
     s, L = case["factor"], case["length"]
     options = {key: case[key] for key in ("beta_slow", "beta_fast") if key in case}
     found = rotary_scaling.yarn(omega, s, L, **options)

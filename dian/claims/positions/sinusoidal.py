@@ -1,4 +1,4 @@
-"""Chapter 2: the sinusoidal encoding, what attention sees of an order, and ALiBi."""
+"""The sinusoidal encoding, and attention without positions."""
 
 import math
 
@@ -18,7 +18,7 @@ PRESS = "Press, Smith and Lewis, Train short, test long, 2021, arXiv:2108.12409"
 
 
 def refuses(call, *arguments) -> float:
-    """Return 0 if a call raises a ValueError, and infinity if it goes through."""
+    """Return 0 if a call raises a ValueError, and infinity otherwise."""
     try:
         call(*arguments)
     except ValueError:
@@ -36,24 +36,24 @@ def refuses(call, *arguments) -> float:
     assumptions="d is even",
     subjects=(sinusoidal,),
     mutants=(
-        Mutant("sine and cosine change places", "sinusoidal_encoding",
+        Mutant("sine and cosine are exchanged", "sinusoidal_encoding",
                "[angles.sin(), angles.cos()]", "[angles.cos(), angles.sin()]"),
         Mutant("the cosine is used twice", "sinusoidal_encoding",
                "[angles.sin(), angles.cos()]", "[angles.cos(), angles.cos()]"),
-        Mutant("halves in place of neighbouring pairs", "sinusoidal_encoding",
+        Mutant("half-split instead of interleaved", "sinusoidal_encoding",
                "torch.stack([angles.sin(), angles.cos()], dim=-1)",
                "torch.stack([angles.sin(), angles.cos()], dim=-2)"),
         Mutant("divided by d - 2: the last wavelength is 10000", "frequencies",
                "-torch.arange(0, d, 2, dtype=torch.float64) / d",
                "-torch.arange(0, d, 2, dtype=torch.float64) / (d - 2)"),
-        Mutant("positions in the type of the result", "sinusoidal_encoding",
+        Mutant("positions in the dtype of the result", "sinusoidal_encoding",
                "positions.double()", "positions.bfloat16()"),
-        Mutant("an odd width goes through", "check_even",
+        Mutant("an odd dimension is accepted", "check_even",
                "d > 0 and d % 2 == 0", "d > 0"),
     ),
 )  # fmt: skip
 def entries() -> float:
-    """Each entry against the formula with 30 digits; the start; odd widths refused."""
+    """Each entry equals the formula with 30 digits; odd dimensions raise an error."""
     d = 14
     where = torch.tensor([0, 1, 7, 257, 100_000])
     found = sinusoidal.sinusoidal_encoding(where, d, dtype=torch.float64)
@@ -75,7 +75,7 @@ def entries() -> float:
 
 
 def encode(where, d: int) -> Tensor:
-    """The encoding of these positions in float64."""
+    """Return the encoding of these positions in float64."""
     return sinusoidal.sinusoidal_encoding(
         torch.as_tensor(where), d, dtype=torch.float64
     )
@@ -90,24 +90,24 @@ def encode(where, d: int) -> Tensor:
     source=f"{VASWANI}, which says that it is a linear function",
     subjects=(sinusoidal, rotary),
     mutants=(
-        Mutant("sine and cosine change places", "sinusoidal_encoding",
+        Mutant("sine and cosine are exchanged", "sinusoidal_encoding",
                "[angles.sin(), angles.cos()]", "[angles.cos(), angles.sin()]"),
-        Mutant("each column has a frequency of its own", "sinusoidal_encoding",
+        Mutant("each feature has its own frequency", "sinusoidal_encoding",
                "angles.cos()", "(angles * base ** (-1 / d)).cos()"),
         Mutant("exponent i / d in the encoding alone", "frequencies",
                "torch.arange(0, d, 2, dtype=torch.float64)",
                "torch.arange(d // 2, dtype=torch.float64)"),
-        Mutant("both sines of the matrix have one sign", "rotation_matrix",
+        Mutant("both sines of the matrix have the same sign", "rotation_matrix",
                "-table.imag", "table.imag", module=rotary),
-        Mutant("turned the wrong way", "shift",
+        Mutant("rotated in the wrong direction", "shift",
                "rotary.rotation_matrix(torch.tensor(steps), omega).mT",
                "rotary.rotation_matrix(torch.tensor(steps), omega)", module=__name__),
-        Mutant("the formula turns the wrong way", "shift",
+        Mutant("the formula rotates in the wrong direction", "shift",
                "[-s, c]", "[s, c]", module=__name__),
     ),
 )  # fmt: skip
 def shift() -> float:
-    """PE(p + k) = M_k PE(p), by symbols for a pair and for d = 64; M_k rotates."""
+    """PE(p + k) = M_k PE(p) holds symbolically and for d = 64; M_k is a rotation."""
     p, k, w = sympy.symbols("p k omega", real=True)
     c, s = sympy.cos(k * w), sympy.sin(k * w)
     moved = sympy.Matrix([[c, s], [-s, c]]) * sympy.Matrix(
@@ -129,7 +129,7 @@ def shift() -> float:
 
 
 def cosines(offset: int, d: int, base: float = 10_000) -> float:
-    """The sum of the cosines, one by one."""
+    """Return the sum of the cosines, one by one."""
     return math.fsum(math.cos(offset * base ** (-2 * i / d)) for i in range(d // 2))
 
 
@@ -140,7 +140,7 @@ def cosines(offset: int, d: int, base: float = 10_000) -> float:
     kinds="E",
     tolerance=1e-10,
     source="the addition theorem of the cosine; Euler and Maclaurin for the integral",
-    assumptions="the integral: an offset well below d",
+    assumptions="for the integral: an offset well below d",
     subjects=(sinusoidal,),
     mutants=(
         Mutant("the cosine is used twice", "sinusoidal_encoding",
@@ -148,14 +148,14 @@ def cosines(offset: int, d: int, base: float = 10_000) -> float:
         Mutant("sines are summed", "offset_product",
                "(offsets.double()[..., None] * omega).cos()",
                "(offsets.double()[..., None] * omega).sin()"),
-        Mutant("the mean in place of the sum", "offset_product",
+        Mutant("the mean instead of the sum", "offset_product",
                "(offsets.double()[..., None] * omega).cos().sum(-1)",
                "(offsets.double()[..., None] * omega).cos().mean(-1)"),
-        Mutant("each column has a frequency of its own", "sinusoidal_encoding",
+        Mutant("each feature has its own frequency", "sinusoidal_encoding",
                "angles.cos()", "(angles * base ** (-1 / d)).cos()"),
-        Mutant("twice the product is taken off once", "offset_product",
+        Mutant("the product is subtracted once, not twice", "offset_product",
                "d - 2 * product", "d - product", module=__name__),
-        Mutant("the integral without its ends", "offset_product",
+        Mutant("the integral without its end-point terms", "offset_product",
                "math.cos(x) - math.cos(x / base)",
                "0 * (math.cos(x) - math.cos(x / base))", module=__name__),
         Mutant("the integral starts at 0", "offset_product",
@@ -163,7 +163,7 @@ def cosines(offset: int, d: int, base: float = 10_000) -> float:
     ),
 )  # fmt: skip
 def offset_product() -> float:
-    """c(p - q), squared distances, bounds; the integral is close up to d only."""
+    """Products, distances and bounds agree; the integral is close up to offset d."""
     d = 46
     p, q = torch.tensor([0, 1, 7, 257, 5000]), torch.tensor([3, 900, 7, 250, 0])
     P, Q = encode(p, d), encode(q, d)
@@ -190,14 +190,14 @@ def offset_product() -> float:
 
 @claim(
     "P4",
-    "Scores with the encoding added depend on where",
+    "Scores with an added encoding depend on absolute positions",
     equations=("eq-absolute-logits",),
     kinds="E",
     tolerance=1e-10,
     source="Dai et al., Transformer-XL, 2019, arXiv:1901.02860, section 3.3",
     subjects=(sinusoidal,),
     mutants=(
-        Mutant("all positions are encoded alike", "sinusoidal_encoding",
+        Mutant("all positions have the same encoding", "sinusoidal_encoding",
                "positions.double().unsqueeze(-1)",
                "0 * positions.double().unsqueeze(-1)"),
         Mutant("the last term alone", "absolute_logits",
@@ -207,7 +207,7 @@ def offset_product() -> float:
     ),
 )  # fmt: skip
 def absolute_logits() -> float:
-    """Four terms make a score, and even the last differs at the same offset."""
+    """A score is the sum of four terms, and even the last depends on the position."""
     d, head = 22, 7
     W_Q, W_K, features = normal(0, (d, head), (d, head), (2, d))
     eye = torch.eye(d, dtype=torch.float64)
@@ -246,7 +246,7 @@ def absolute_logits() -> float:
     ),
 )  # fmt: skip
 def wavelengths() -> float:
-    """Geometric, and below the base: 7499 and 9647 times 2 pi for d = 64 and 512."""
+    """Wavelengths are geometric; the longest is 7499 times 2 pi for d = 64."""
     residuals, base = [], 10_000
     for d, turns in [(64, 7499), (512, 9647)]:
         length = 2 * math.pi / sinusoidal.frequencies(d)
@@ -263,12 +263,13 @@ def wavelengths() -> float:
 
 @claim(
     "P6",
-    "No two positions are encoded alike",
+    "No two positions have the same encoding",
     equations=("eq-injective",),
     kinds="E",
     tolerance=1e-10,
     source="the first frequency is 1, and pi is irrational",
-    assumptions="whole positions; a first frequency of 2 pi over a whole number fails",
+    assumptions="integer positions. A first frequency of 2 pi divided by an integer "
+    "is a counterexample",
     subjects=(sinusoidal,),
     mutants=(
         Mutant("positions in bfloat16", "sinusoidal_encoding",
@@ -278,13 +279,13 @@ def wavelengths() -> float:
                "-0 * torch.arange(0, d, 2, dtype=torch.float64)"),
         Mutant("the cosine is used twice", "sinusoidal_encoding",
                "[angles.sin(), angles.cos()]", "[angles.cos(), angles.cos()]"),
-        Mutant("the largest of the products is not looked for", "injective",
+        Mutant("the smallest product instead of the largest", "injective",
                "max(cosines(x, d) for x in range(1, n))",
                "min(cosines(x, d) for x in range(1, n))", module=__name__),
     ),
 )  # fmt: skip
 def injective() -> float:
-    """The least distance of 4096 positions, by the offset; a whole period collides."""
+    """The minimum distance of 4096 encodings is positive; full periods collide."""
     d, n = 64, 4096
     P = encode(torch.arange(n), d)
     distances = torch.cdist(P[:64], P, compute_mode="donot_use_mm_for_euclid_dist")
@@ -301,7 +302,7 @@ def injective() -> float:
 
 
 def attend(X: Tensor, Q, K, V, bias=0.0, causal: bool = False) -> Tensor:
-    """Plain self-attention of one head; a bias is added to the scores."""
+    """Return the output of one attention head with a bias of the scores."""
     scores = (X @ Q) @ (X @ K).T / Q.shape[1] ** 0.5 + bias
     if causal:
         future = torch.ones(len(X), len(X)).triu(1).bool()
@@ -311,7 +312,7 @@ def attend(X: Tensor, Q, K, V, bias=0.0, causal: bool = False) -> Tensor:
 
 @claim(
     "P7",
-    "Attention without positions cannot see order",
+    "Attention without positions cannot see the order of tokens",
     equations=("eq-permutation",),
     kinds="H",
     tolerance=1e-10,
@@ -319,10 +320,10 @@ def attend(X: Tensor, Q, K, V, bias=0.0, causal: bool = False) -> Tensor:
     assumptions="no mask",
     subjects=(sinusoidal, rotary),
     mutants=(
-        Mutant("all positions are encoded alike", "sinusoidal_encoding",
+        Mutant("all positions have the same encoding", "sinusoidal_encoding",
                "positions.double().unsqueeze(-1)",
                "0 * positions.double().unsqueeze(-1)"),
-        Mutant("all are rotated alike", "_angles",
+        Mutant("all positions have the same rotation", "_angles",
                "positions.double()[..., None]", "0 * positions.double()[..., None]",
                module=rotary),
         Mutant("the output is not permuted", "permutation",
@@ -336,7 +337,7 @@ def attend(X: Tensor, Q, K, V, bias=0.0, causal: bool = False) -> Tensor:
     ),
 )  # fmt: skip
 def permutation() -> float:
-    """f(PX) = P f(X). Positions and a mask end it; ALiBi alone is blind to reversal."""
+    """f(PX) = P f(X) without positions, not with encodings; ALiBi keeps reversals."""
     n, d, head = 5, 22, 6
     X, *W = normal(0, (n, d), (d, head), (d, head), (d, 7))
     W, residuals = [w / d**0.5 for w in W], []  # else a softmax takes one key for all

@@ -28,14 +28,14 @@ from dian.training.loop import OPTIMIZERS, Training
 from dian.training.loss import cross_entropy
 
 FACTORS = (1, 2, 4, 8)
-"""Lengths of the test, in units of the training length. The accuracy at one of them is
-that at the positions which the length before it does not have."""
+"""Test lengths, in units of the training length. The accuracy of each is that of the
+positions which it adds to the previous length."""
 N_TOKEN, SHARE_MARKED = 16, 1 / 8
 N_TRAIN, N_TEST = 9600, 50
 
 
 class Sequences(NamedTuple):
-    """Tokens, the right answer at each position, and where there is one."""
+    """Tokens, the answer at each position, and whether there is one."""
 
     tokens: Tensor
     answers: Tensor
@@ -53,8 +53,8 @@ Split = tuple[Sequences, Sequences]
 class Settings:
     """The hyperparameters: two small layers with causal attention.
 
-    ``length`` is the training length; with YaRN, pairs that turn more than ``fast``
-    times within it keep their frequency.
+    ``length`` is the training length; with YaRN, pairs that complete more than ``fast``
+    rotations within it keep their frequency.
     """
 
     task: str
@@ -89,7 +89,7 @@ def make_sequences(
 
 
 def make_data(settings: Settings, quick: bool, seed: int = 12_345) -> Split:
-    """Draw the training and the test sequences, the same in every run."""
+    """Draw the training and test sequences, the same in every run."""
     generator = torch.Generator().manual_seed(seed)
     n_train, n_test = (320, 5) if quick else (N_TRAIN, N_TEST)
     length = QUICK["length"] if quick else settings.length
@@ -101,7 +101,7 @@ def make_data(settings: Settings, quick: bool, seed: int = 12_345) -> Split:
 
 
 def smoke_settings(settings: Settings, split: Split) -> tuple[Settings, Split]:
-    """Make a whole run small: two epochs of 25 steps, the last batch incomplete."""
+    """Reduce a run to two epochs of 25 steps, with an incomplete last batch."""
     train, test = split
     few = train.first(25 * settings.batch_size - 1), test.first(2)
     return replace(settings, epochs=2), few
@@ -110,7 +110,7 @@ def smoke_settings(settings: Settings, split: Split) -> tuple[Settings, Split]:
 def network(
     settings: Settings, generator: torch.Generator | None = None
 ) -> TokenTransformer:
-    """Build the network; of learned positions, most rows are never trained."""
+    """Build the network; most rows of a table of learned positions are not trained."""
     d_model, n_head = settings.d_model, settings.n_head
     longest = FACTORS[-1] * settings.length
     positions = encoding(
@@ -129,7 +129,7 @@ def network(
 
 
 def run(settings: Settings, split: Split, job: Job) -> Outcome:
-    """Train one network; initial weights and order of the data come from the seed."""
+    """Train one network; the seed sets initial weights and the order of the data."""
     train, test = (
         Sequences(*(part.to(job.device) for part in sequences)) for sequences in split
     )
@@ -197,7 +197,7 @@ def evaluate(
 
 
 def set_rope_frequencies(model: TokenTransformer, omega: Tensor, factor: float) -> None:
-    """Make all layers rotate by these frequencies, and scale what they rotate."""
+    """Set frequencies and attention factor of all layers."""
     for layer in model.encoder.layers:
         rotary = RotaryEmbedding(2 * len(omega), omega=omega, attention_factor=factor)
         layer.attention.rotate = rotary.rotate
@@ -207,7 +207,7 @@ def set_rope_frequencies(model: TokenTransformer, omega: Tensor, factor: float) 
 def hits_by_position(
     model: nn.Module, test: Sequences, length: int, batch_size: int = 10
 ) -> tuple[Tensor, Tensor]:
-    """Return where the first positions of each sequence are right, and where asked."""
+    """Return where predictions are correct, and where there is an answer."""
     model.eval()
     asked = test.asked[:, :length]
     predicted = torch.cat(
