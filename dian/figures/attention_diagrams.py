@@ -43,7 +43,7 @@ def head(ax: Axes, backward: bool = False) -> None:
         ("V", "O", "", r"$\bar V = P^\top \bar O$", (4.2, -0.05)),
     ]
     for start, end, word, gradient, place in arrows:
-        shift = 0.07 if backward else 0
+        shift = 0.07 if backward else 0.0
         _arrow(ax, places[start], places[end], shift=shift)
         if word:
             x = (places[start][0] + places[end][0]) / 2
@@ -138,7 +138,7 @@ def encoder_layer(ax: Axes, backward: bool = False) -> None:
         ax.plot([x + 0.26, plus - 0.2], [y, y], color=FORWARD, linewidth=2.5)
         _arrow(ax, (plus, y), (x + 4.6, y), margin=0.2, end_margin=0.28, width=2.5)
         ax.plot([fork, fork], [y, below], color=FORWARD)
-        _arrow(ax, (fork, below), (x + 1.35, below), margin=0, end_margin=0.22)
+        _arrow(ax, (fork, below), (x + 1.35, below), margin=0.0, end_margin=0.22)
         ax.text(x + 1.35, below, "LN", bbox=_box(COLORS[2]), ha="center", va="center")
         _arrow(ax, (x + 1.35, below), (x + 2.6, below), margin=0.22, end_margin=0.58)
         ax.text(
@@ -151,7 +151,7 @@ def encoder_layer(ax: Axes, backward: bool = False) -> None:
             fontsize=9,
         )
         ax.plot([x + 3.18, plus], [below, below], color=FORWARD)
-        _arrow(ax, (plus, below), (plus, y), margin=0, end_margin=0.2)
+        _arrow(ax, (plus, below), (plus, y), margin=0.0, end_margin=0.2)
         circle = _box("white") | {"boxstyle": "circle,pad=0.2"}
         ax.text(plus, y, "+", bbox=circle, ha="center", va="center", zorder=5)
         if backward:
@@ -161,10 +161,10 @@ def encoder_layer(ax: Axes, backward: bool = False) -> None:
                 (fork - 0.1, y + 0.35),
                 BACKWARD,
                 "--",
-                margin=0,
+                margin=0.0,
             )
             _arrow(
-                ax, (plus, below - 0.6), (fork, below - 0.6), BACKWARD, "--", margin=0
+                ax, (plus, below - 0.6), (fork, below - 0.6), BACKWARD, "--", margin=0.0
             )
             upstream = r"$\bar Y$" if x == 0 else r"$\bar Z$"
             through = (
@@ -237,13 +237,13 @@ def _box(color: str) -> dict:
     return {"boxstyle": "round,pad=0.35", "facecolor": color, "edgecolor": "black"}
 
 
-def _matrix(ax: Axes, place: tuple[float, float], name: str, shape: str) -> None:
+def _matrix(ax: Axes, place, name: str, shape: str) -> None:
     """Draw a named matrix, with its shape below."""
     ax.text(*place, name, bbox=_box("white"), ha="center", va="center")
     ax.text(place[0], place[1] - 0.4, shape, ha="center", va="top", fontsize=9)
 
 
-def _striped(ax: Axes, place: tuple[float, float], n_head: int) -> None:
+def _striped(ax: Axes, place, n_head: int) -> None:
     """Draw a matrix with a block of columns for each head."""
     width = 0.9 / n_head
     for h in range(n_head):
@@ -254,15 +254,15 @@ def _striped(ax: Axes, place: tuple[float, float], n_head: int) -> None:
 
 def _arrow(
     ax: Axes,
-    start: tuple[float, float],
-    end: tuple[float, float],
+    start,
+    end,
     color: str = FORWARD,
     style: str = "-",
     *,
     margin: float = 0.5,
     end_margin: float | None = None,
-    shift: float = 0,
-    width: float = 1,
+    shift: float = 0.0,
+    width: float = 1.0,
 ) -> None:
     """Draw an arrow between two places, to the left of the line by ``shift``."""
     dx, dy = end[0] - start[0], end[1] - start[1]
