@@ -127,7 +127,7 @@ def encoder_layer(ax: Axes, backward: bool = False) -> None:
     >>> from matplotlib.figure import Figure
     >>> ax = Figure().subplots()
     >>> encoder_layer(ax)
-    >>> [text.get_text() for text in ax.texts if len(text.get_text()) < 4]
+    >>> [text.get_text() for text in ax.texts if 0 < len(text.get_text()) < 4]
     ['$X$', '$Y$', '$Z$', 'LN', '+', 'LN', '+']
     """
     y, below = 2.4, 0.6
