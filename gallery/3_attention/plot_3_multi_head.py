@@ -48,7 +48,7 @@ plt.show()
 # A sum over heads
 # ----------------
 # Concatenating and projecting equals projecting each head and summing,
-# :eq:`eq-head-sum`. The loop below computes this sum, and the library the concatenation.
+# :eq:`eq-head-sum`. The loop below computes this sum; the library concatenates.
 
 batch, n, D, H = 2, 7, 12, 3
 d_h = D // H
@@ -202,8 +202,8 @@ plt.show()
 # One projection for all heads
 # ----------------------------
 # This mistake is easily made: one ``Linear(D, d_h)`` is used for all heads, where
-# :math:`H` of them are needed. If :math:`W_Q, W_K, W_V \in \mathbb R^{D \times d_h}` are
-# the same for all heads, so are the outputs, and
+# :math:`H` of them are needed. If :math:`W_Q, W_K, W_V \in \mathbb R^{D \times d_h}`
+# are the same for all heads, so are the outputs, and
 #
 # .. math::
 #    :label: eq-shared-heads

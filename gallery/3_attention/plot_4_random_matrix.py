@@ -53,8 +53,8 @@ for h, ax in enumerate(axes.flat):
 fig.colorbar(image, ax=axes, label="weight", shrink=0.8)
 fig.suptitle("Attention weights of an untrained layer, 20 random positions")
 fig.set_label(
-    "The weights of all eight heads, one row for each query. The heads differ, and each "
-    "spreads its weight over many keys."
+    "The weights of all eight heads, one row for each query. The heads differ, and "
+    "each spreads its weight over many keys."
 )
 plt.show()
 
@@ -106,9 +106,9 @@ assert abs(by_hand - P[h, i, j].item()) < 1e-6
 # The variance of the scores
 # --------------------------
 # A projected entry is a sum of 512 terms, each of variance :math:`1 \cdot 2 / (512 +
-# 512)` by :eq:`eq-xavier`; so its variance is 1, as :eq:`eq-score-variance` assumes, and
-# the scores have the variance 1 after the division. Without it, their variance is 64,
-# and the softmax saturates:
+# 512)` by :eq:`eq-xavier`; so its variance is 1, as :eq:`eq-score-variance` assumes,
+# and the scores have the variance 1 after the division. Without it, their variance is
+# 64, and the softmax saturates:
 
 with torch.no_grad():
     Q = (X[0] @ layer.W_Q).unflatten(-1, (H, d_h)).transpose(0, 1)
@@ -116,12 +116,14 @@ with torch.no_grad():
 S = Q @ K.mT
 undivided = S.softmax(-1)
 
-fig, axes = plt.subplots(1, 4, figsize=(7, 4), layout="constrained", sharey=True)
-for h, ax in enumerate(axes):
+fig, axes = plt.subplots(
+    2, 4, figsize=(7, 4), layout="constrained", sharex=True, sharey=True
+)
+for h, ax in enumerate(axes.flat):
     image = plots.attention(ax, undivided[h].numpy(), f"head {h + 1}", largest=1)
     ax.label_outer()
-fig.colorbar(image, ax=axes, label="weight", shrink=0.5)
-fig.suptitle("Four of the heads without the division by $\\sqrt{d_k}$")
+fig.colorbar(image, ax=axes, label="weight", shrink=0.8)
+fig.suptitle("Attention weights without the division by $\\sqrt{d_k}$")
 fig.set_label(
     "Without the division, most queries give nearly all their weight to a single key."
 )
