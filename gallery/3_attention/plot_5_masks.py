@@ -8,7 +8,8 @@ query return that may attend to no key?
 **Answer.** A Boolean mask, in which true means *may attend*, is applied to the scores
 before the softmax: a masked key has a weight and a gradient of exactly zero. Adding
 :math:`-10^9` instead has three different results in three dtypes. A fully masked query
-should return zeros; with :math:`-\infty` alone it makes all gradients of the values NaN.
+should return zeros; with :math:`-\infty` alone it makes all gradients of the values
+NaN.
 
 **Source.** Masks: Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.2.3, which does not define the output of a fully masked query. **Cost.**
@@ -20,8 +21,8 @@ Seconds on a CPU, no download.
 # ----------
 # A mask has the entry 1 (true) where a query may attend to a key, :eq:`eq-mask`. Three
 # kinds are common: *padding* masks exclude the positions that make sequences equally
-# long, *causal* masks exclude later positions, and *block* masks separate sequences that
-# share a row of a batch.
+# long, *causal* masks exclude later positions, and *block* masks separate sequences
+# that share a row of a batch.
 
 import matplotlib.pyplot as plt
 import torch
@@ -125,8 +126,8 @@ assert torch.allclose(of_torch, top_left)
 # %%
 # Exact zeros in the Jacobian
 # ---------------------------
-# Under a causal mask, no output depends on a later input, :eq:`eq-causal`: the blocks of
-# the Jacobian above the diagonal are exactly zero, and not only small. Therefore the
+# Under a causal mask, no output depends on a later input, :eq:`eq-causal`: the blocks
+# of the Jacobian above the diagonal are exactly zero, and not only small. Therefore the
 # output of a prefix is the prefix of the output, and can be cached.
 
 M = causal_mask(n)
@@ -147,9 +148,7 @@ plt.show()
 whole, _ = scaled_dot_product_attention(x, x, x, mask=M)
 prefix, _ = scaled_dot_product_attention(x[:4], x[:4], x[:4], mask=M[:4, :4])
 print("largest entry above the diagonal:", size.triu(1).max().item())
-print(
-    f"output of a prefix of 4: {(prefix - whole[:4]).abs().max():.0e} from the prefix of the output"
-)
+print(f"prefix of 4: {(prefix - whole[:4]).abs().max():.0e} apart")
 
 assert size.triu(1).max() == 0
 assert (size.tril() > 0)[M].all()
@@ -221,7 +220,7 @@ assert seen[torch.float16, "add -1e9"] == ("NaN", False)
 assert seen[torch.float16, "set to -1e9"] == "error"
 
 # %%
-# Adding :math:`-10^9` gives uniform attention over the masked keys, attention without
+# For this query, adding :math:`-10^9` gives uniform attention, attention without
 # any mask, or NaN, depending on the dtype. In float64, :math:`10^9` is subtracted from
 # *every* score of the row, which does not change the softmax. In float32 the scores are
 # lost to rounding, and all become equal. In float16, :math:`10^9` is not representable.

@@ -163,8 +163,8 @@ ax.set(xlabel="training step", ylabel="loss, nats per token", ylim=(0, 1.9))
 ax.set_title("Training loss of a correct model and of two with a leak")
 ax.legend(loc="lower left")
 fig.set_label(
-    "Horizontal lines: cross-entropy of the best models with one and with two tokens of "
-    "context. Only the causal model stays above the lower line."
+    "Horizontal lines: cross-entropy of the best models with one and with two tokens "
+    "of context. Only the causal model stays above the lower line."
 )
 plt.show()
 
