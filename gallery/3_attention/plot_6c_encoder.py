@@ -39,8 +39,8 @@ attention_diagrams.encoder_layer(ax)
 ax.set_title("A pre-norm encoder layer")
 fig.set_label(
     "A pre-norm encoder layer. The residual stream (thick) carries $n$ positions of "
-    "$D$ features; each sublayer reads it through a layer normalization (LN) and adds its "
-    "output."
+    "$D$ features; each sublayer reads it through a layer normalization (LN) and adds "
+    "its output."
 )
 plt.show()
 
