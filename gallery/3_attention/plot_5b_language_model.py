@@ -156,12 +156,12 @@ fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 styles = {"causal": "-", "no mask": "--", "targets not shifted": ":"}
 for name, found in losses.items():
     ax.plot(np.arange(1, len(found) + 1), found, styles[name], label=name)
-for name in ("the last token", "both tokens (entropy rate)"):
+for name, side in (("the last token", "bottom"), ("both tokens (entropy rate)", "top")):
     ax.axhline(known[name], color="gray", linewidth=0.8)
-    ax.text(1, known[name], name, va="bottom", fontsize=8)
+    ax.text(200, known[name], name, ha="right", va=side, fontsize=9)
 ax.set(xlabel="training step", ylabel="loss, nats per token", ylim=(0, 1.9))
 ax.set_title("Training loss of a correct model and of two with a leak")
-ax.legend(loc="lower left")
+ax.legend(loc="center right", bbox_to_anchor=(1, 0.3))
 fig.set_label(
     "Horizontal lines: cross-entropy of the best models with one and with two tokens "
     "of context. Only the causal model stays above the lower line."

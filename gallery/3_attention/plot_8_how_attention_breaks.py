@@ -126,7 +126,7 @@ ax.axhline(math.log(10), color="gray", linewidth=0.8)
 ax.text(25, math.log(10), "uniform prediction", va="bottom")
 ax.set(xlabel="training step", ylabel="training cross-entropy (nats)", ylim=(0, 3))
 ax.set_title("Training losses with one bug each")
-ax.legend()
+fig.legend(loc="outside lower center", ncols=2)
 fig.set_label(
     "Training losses of networks with one bug each (first initialization, moving "
     "average over 20 steps). Only the softmax over the queries stands out."
