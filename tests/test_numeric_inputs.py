@@ -32,8 +32,11 @@ from dian.diffusion import (
     ema,
     feature_network,
     gaussian_mixture,
+    guidance,
+    learned_variance,
     likelihood,
     process,
+    sample_metrics,
     sampling,
     unet,
 )
@@ -126,6 +129,14 @@ def probabilities(r):
 
 def zeros(x, t):
     return torch.zeros_like(x)
+
+
+def zeros_with_variance(x, t):
+    return torch.zeros_like(x), 0.5 * torch.ones_like(x)
+
+
+def negative_without_class(x, t, y):
+    return torch.where((y == 4)[:, None], -x, x)
 
 
 def clipped(*gradients):
@@ -375,6 +386,26 @@ EXAMPLES = {
         (r(r.n, 2), r.fraction(10), r.steps()),
     ),
     "diffusion.gaussian_mixture.posterior_x0": mixture_at,
+    "diffusion.guidance.drop_labels": lambda r: (r.classes(4), 0.5, 4, r.generator),
+    "diffusion.guidance.condition": lambda r: (
+        guidance.condition(negative_without_class, r.classes(4)),
+        (r(r.n, 3), r.steps()),
+    ),
+    "diffusion.guidance.guide": lambda r: (
+        guidance.guide(negative_without_class, r.classes(4), 4, 1.5),
+        (r(r.n, 3), r.steps()),
+    ),
+    "diffusion.learned_variance.interpolate_variance": lambda r: (
+        SCHEDULE,
+        r.steps(),
+        r(r.n, 3),
+    ),
+    "diffusion.learned_variance.hybrid_loss": lambda r: (
+        lambda x_0, t, epsilon: learned_variance.hybrid_loss(
+            SCHEDULE, zeros_with_variance, x_0, draws=(t, epsilon)
+        ),
+        images(r),
+    ),
     "diffusion.likelihood.gaussian_kl": lambda r: (
         r(r.n),
         r.fraction(r.n),
@@ -426,12 +457,19 @@ EXAMPLES = {
     "diffusion.process.standard_normal": lambda r: (r(r.n, 3), r.generator),
     "diffusion.sample_metrics.frechet_distance": lambda r: (r(4 * r.n, 2), r(9, 2)),
     "diffusion.sample_metrics.mmd2_unbiased": lambda r: (r(r.n, 2), r(9, 2)),
+    "diffusion.sample_metrics.kernel_mean": lambda r: (r(r.n, 2), r(9, 2)),
     "diffusion.sample_metrics.nearest": lambda r: (r(r.n, 2), r(9, 2), 2),
     "diffusion.sample_metrics.in_manifold": lambda r: (r(r.n, 2), r(9, 2), 2),
     "diffusion.sample_metrics.precision_recall": lambda r: (
         r(3 * r.n, 2),
         r(3 * r.n, 2),
         2,
+    ),
+    "diffusion.sample_metrics.half_sample_errors": lambda r: (
+        lambda x: sample_metrics.half_sample_errors(
+            lambda half: x[half].square(), len(x), generator=r.generator
+        ),
+        (r(4 * r.n),),
     ),
     "diffusion.sampling.as_denoiser": lambda r: (
         lambda x, t: sampling.as_denoiser(zeros)(SCHEDULE, x, t),
@@ -460,6 +498,14 @@ EXAMPLES = {
         (r(r.n, 3), r(r.n, 3)),
     ),
     "diffusion.sampling.evenly_spaced_timesteps": lambda r: (1000, 4),
+    "diffusion.score.beta_at": lambda r: (r.fraction(r.n),),
+    "diffusion.score.alpha_bar_at": lambda r: (r.fraction(r.n),),
+    "diffusion.score.flow_velocity": lambda r: (
+        r.fraction(r.n, 1),
+        r(r.n, 3),
+        r(r.n, 3),
+    ),
+    "diffusion.score.ode_sample": lambda r: (SCHEDULE, zeros, r(r.n, 3)),
     "diffusion.schedule.make_schedule": lambda r: (r.fraction(10),),
     "diffusion.schedule.linear_schedule": lambda r: (10,),
     "diffusion.schedule.cosine_schedule": lambda r: (10,),
@@ -586,6 +632,7 @@ NOT_NUMERIC = {
     "check_shape": "a check",
     "check_prediction_type": "a check",
     "check_steps": "a check",
+    "check_labels": "a check",
     "rank": "processes",
     "world_size": "processes",
     "process_group": "processes",

@@ -281,6 +281,10 @@ xavier, orthogonal, identity = (r.metrics["test/accuracy"] for r in pixels.value
 assert all(0.49 < values.mean() < 0.6 for values in (xavier, orthogonal, identity))
 
 # %%
+# .. provenance:: rnn-pixels-tanh-small
+# .. provenance:: rnn-pixels-orthogonal-small
+# .. provenance:: rnn-pixels-identity-small
+#
 # Is the orthogonal start better than Xavier's? Its worst run is better than the best
 # run of the other. If the start had no effect, all 252 ways to assign ten ranks to two
 # groups of five would be equally likely, and only two of them separate the groups. This
@@ -295,10 +299,6 @@ assert not identity.min() > xavier.max()
 assert not orthogonal.min() > identity.max()
 
 # %%
-# .. provenance:: rnn-pixels-tanh-small
-# .. provenance:: rnn-pixels-orthogonal-small
-# .. provenance:: rnn-pixels-identity-small
-#
 # Limits
 # ------
 # There are five seeds of each network. The recipe is the study's and was not tuned for

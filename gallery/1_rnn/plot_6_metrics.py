@@ -11,8 +11,9 @@ classes together, precision, recall and F1 *are* the accuracy. The matrix adds u
 batches; its ratios do not. In batches of 8 the averaged macro-F1 of our network is
 below 0.6 instead of above 0.8; a classifier that makes no mistake gets less than 0.6,
 too; and where the test images happen to be sorted by class, ours gets less than 0.1.
-The probabilities contain more than the counts: for 97 % or more of 500 test images, the
-true class is among the three most probable ones.
+The predicted probabilities contain more than counts: for one run and the 500 bundled
+test images, the right class is among the three most probable ones for at least 97 % of
+the images.
 
 **Source.** Opitz and Burst, *Macro F1 and Macro F1*, 2019 (arXiv:1911.03347), on the
 two of that name; Forman and Scholz, *Apples-to-apples in cross-validation studies*,

@@ -108,7 +108,7 @@ def moved(before):
         ),
         (
             "dian.claims.positions.sinusoidal",
-            {"positions.sinusoidal", "positions.alibi"},
+            {"positions.sinusoidal", "positions.alibi", "positions.registry"},
         ),
     ],
 )

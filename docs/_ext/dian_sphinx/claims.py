@@ -322,13 +322,13 @@ def _details(one: dict) -> list[str]:
         row(("Mutant", "Original code", "Mutated code", "Killed by")),
         row("---" for _ in range(4)),
         *(
-            row([m["what"], _code(m["old"]), _code(m["new"]), m["by"]])
+            row([m["what"], code_cell(m["old"]), code_cell(m["new"]), m["by"]])
             for m in one["mutants"]
         ),
     ]
 
 
-def _code(text: str) -> str:
+def code_cell(text: str) -> str:
     """Write code in a cell of a table; nothing in it may end the cell."""
     line = " ".join(text.split()).replace("|", r"\|")
     return f"`{line}`" if line else "nothing"
