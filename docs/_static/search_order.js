@@ -14,7 +14,7 @@ var Scorer = {
 
   /** What a score is multiplied by, for the first pattern that the name of a page matches. */
   weights: [
-    [/^(rnn|positions|attention|diffusion\w*)$/, 4],
+    [/^(rnn|positions|attention|diffusion)\w*$/, 4],
     [/^gallery\/\d.*\/plot_/, 3],
     [/^(installation|study|check|notation)$/, 2],
     [/^glossary$/, 1],
