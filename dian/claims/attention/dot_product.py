@@ -257,7 +257,7 @@ def pattern(shape: torch.Size, rate: float) -> Tensor:
 
 
 def in_chunks() -> float:
-    """Compare the branch of :func:`dian.attention.dot_product.attention` that trains the recorded networks.
+    """Compare the branch of ``attention`` that trains the recorded networks.
 
     No bias needs a gradient there, and heads go through the backward pass in chunks:
     here one by one, four and the remaining two, and all six. It is self-attention, so
