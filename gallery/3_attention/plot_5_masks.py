@@ -1,15 +1,14 @@
 r"""
-Adding a large negative number is not a mask
-============================================
+Adding a large negative number does not replace a mask
+======================================================
 
 **Question.** How is a key masked so that it has no influence at all, and what does a
 query return that may attend to no key?
 
 **Answer.** A Boolean mask, in which true means *may attend*, is applied to the scores
-before the softmax: a masked key has a weight and a gradient of exactly zero. Adding
-:math:`-10^9` instead has three different results in three dtypes. A fully masked query
-should return zeros; with :math:`-\infty` alone it makes all gradients of the values
-NaN.
+before the softmax: a masked key has a weight and a gradient of exactly zero. A fully
+masked query should return zeros. With :math:`-\infty` alone, it makes all gradients of
+the values NaN; adding :math:`-10^9` has three different results in three dtypes.
 
 **Source.** Masks: Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.2.3, which does not define the output of a fully masked query. **Cost.**
