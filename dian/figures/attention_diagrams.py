@@ -112,7 +112,7 @@ def multi_head(ax: Axes, n_head: int = 3) -> None:
     ax.axis("off")
 
 
-def encoder_layer(ax: Axes, backward: bool = False) -> None:
+def pre_norm_layer(ax: Axes, backward: bool = False) -> None:
     """Draw a pre-norm encoder layer: a residual stream with two sublayers.
 
     Parameters
@@ -126,7 +126,7 @@ def encoder_layer(ax: Axes, backward: bool = False) -> None:
     --------
     >>> from matplotlib.figure import Figure
     >>> ax = Figure().subplots()
-    >>> encoder_layer(ax)
+    >>> pre_norm_layer(ax)
     >>> [text.get_text() for text in ax.texts if 0 < len(text.get_text()) < 4]
     ['$X$', '$Y$', '$Z$', 'LN', '+', 'LN', '+']
     """

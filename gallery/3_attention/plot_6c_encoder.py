@@ -35,7 +35,7 @@ from dian.attention.transformer import EncoderLayer
 from dian.figures import attention_diagrams, plots
 
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-attention_diagrams.encoder_layer(ax)
+attention_diagrams.pre_norm_layer(ax)
 ax.set_title("A pre-norm encoder layer")
 fig.set_label(
     "A pre-norm encoder layer. The residual stream (thick) carries $n$ positions of "
@@ -49,7 +49,7 @@ plt.show()
 # along the residual connection it is unchanged, and the sublayer adds a second term.
 
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
-attention_diagrams.encoder_layer(ax, backward=True)
+attention_diagrams.pre_norm_layer(ax, backward=True)
 ax.set_title("An encoder layer: forward pass (solid), backward pass (dashed)")
 fig.set_label(
     "The backward pass of an encoder layer (dashed): at each fork the gradients of "
