@@ -11,7 +11,7 @@ from dian.numerics import widened
 def softmax_jacobian(
     p: Float[Tensor, "*batch n_key"],
 ) -> Float[Tensor, "*batch n_key n_key"]:
-    r"""Return the Jacobian of a softmax, the derivative of each weight by each score.
+    r"""Return the Jacobian of a softmax, of each weight with respect to each score.
 
     .. math::
 

@@ -1,45 +1,27 @@
 r"""
-From one head to many, and one projection too few
-=================================================
+Eight heads cost as much as one, unless they share a projection
+===============================================================
 
-**Question.** What do several heads do that one does not, what do they cost, and what is
-lost if all of them share one projection?
+**Question.** What do several heads compute that one cannot, what do they cost, and what
+is lost if all of them share one projection?
 
-**Answer.** The output is a sum over the heads, and each adds a map of low rank,
-weighted by where it looks. So a layer with eight heads looks at eight places at once,
-at no higher cost: the number of parameters does not depend on the number of heads, nor
-does the number of operations. If all heads share one small projection, they all look at
-the same places: the layer is one narrow head, with an output of low rank, and with
-eight heads it has little more than a third of the weights. Its output has the right
-shape, and nothing complains.
+**Answer.** The output is a sum over heads, each a map of low rank with attention
+weights of its own. The numbers of parameters and FLOPs do not depend on the number of
+heads. If all heads share one projection, they are all equal: the layer is one narrow
+head, with little more than a third of the weights. Its output has the right shape, and
+no error is raised.
 
 **Source.** Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.2.2. **Cost.** Seconds on a CPU, no download.
 """
 
 # %%
-# One head
-# --------
-# One head projects what comes in to queries, keys and values, attends, and returns a
-# mean of values for each position: equation :eq:`eq-attention` of the chapter, of
-# :math:`Q = X W_Q`, :math:`K = X W_K`, :math:`V = X W_V` (biases are left out here). A
-# single mean is a single place to look at. To look at a verb *and* at its subject, a
-# position needs two.
-#
-# Many
-# ----
-# Cut the width :math:`D` into :math:`H` parts of :math:`d_h = D / H`, let each attend
-# by itself, put the results side by side, and mix them with one more matrix
-# (:eq:`eq-multi-head` of the chapter). With :math:`W_O^{(h)}` for the rows of
-# :math:`W_O` that meet head :math:`h`,
-#
-# .. math::
-#    :label: eq-head-sum
-#
-#    Y = [O_1 \dots O_H]\, W_O + b_O = \sum_h O_h\, W_O^{(h)} + b_O .
-#
-# Side by side and then mixed is the same as each mixed by itself and then added. Below,
-# the loop is the sum on the right, and the library does what stands on the left.
+# The layer
+# ---------
+# The embedding dimension :math:`D` is split into :math:`H` heads of
+# :math:`d_h = D / H` features. Each head attends separately, and the outputs are
+# concatenated and projected, :eq:`eq-multi-head`. A single head returns one average for
+# each query. To take information from a verb *and* from its subject, a token needs two.
 
 import matplotlib.pyplot as plt
 import torch
@@ -51,7 +33,22 @@ from dian.attention.multi_head import (
     multi_head_attention,
     split_heads,
 )
-from dian.figures import plots
+from dian.figures import attention_diagrams, plots
+
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+attention_diagrams.multi_head(ax)
+ax.set_title("Multi-head self-attention")
+fig.set_label(
+    "Multi-head self-attention with three heads. Each head uses its own block of "
+    "columns of $Q$, $K$ and $V$; the outputs are concatenated and projected."
+)
+plt.show()
+
+# %%
+# A sum over heads
+# ----------------
+# Concatenating and projecting equals projecting each head and summing,
+# :eq:`eq-head-sum`. The loop below computes this sum; the library concatenates.
 
 batch, n, D, H = 2, 7, 12, 3
 d_h = D // H
@@ -82,29 +79,19 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max().clamp(min=1)).item()
 
 
-print(f"side by side, or added: {apart(by_heads, Y):.0e} apart")
+print(f"concatenated or summed: {apart(by_heads, Y):.0e} apart")
 assert apart(by_heads, Y) < 1e-12
 
 # %%
-# What a head can do
-# ------------------
-# With its weights given, head :math:`h` is a linear map: it takes rows of :math:`X` in
-# the proportions :math:`P_h`, and multiplies them by one matrix. Both matrices of a
-# head have a low rank.
-#
-# .. math::
-#    :label: eq-head-rank
-#
-#    O_h\, W_O^{(h)} = P_h\, X\; W_V^{(h)} W_O^{(h)}, \qquad
-#    \operatorname{rank} W_V^{(h)} W_O^{(h)} \le d_h, \qquad
-#    \operatorname{rank} W_Q^{(h)} W_K^{(h)\top} \le d_h .
-#
-# The first says what is read, the second where: the scores are
-# :math:`x_i W_Q^{(h)} W_K^{(h)\top} x_j^\top`, a bilinear form in the rows. So only the
-# products matter, and different weights give the same layer. Invertible
-# :math:`d_h \times d_h` matrices may be inserted between queries and keys (:math:`A`)
-# and between values and output (:math:`B`), and the heads may be permuted together with
-# their rows of :math:`W_O`. Each of these changes leaves :math:`Y` as it is:
+# The degrees of freedom of a head
+# --------------------------------
+# Given its weights, a head is a linear map of low rank, :eq:`eq-head-rank`. The product
+# :math:`W_V^{(h)} W_O^{(h)}` determines which information is read, and
+# :math:`W_Q^{(h)} W_K^{(h)\top}` from where: the scores are
+# :math:`x_i W_Q^{(h)} W_K^{(h)\top} x_j^\top`. Because only these products matter,
+# different weights give the same layer. Invertible :math:`d_h \times d_h` matrices may
+# be inserted between queries and keys (:math:`A`) and between values and output
+# (:math:`B`), and the heads may be permuted together with their rows of :math:`W_O`:
 #
 # .. math::
 #    :label: eq-head-freedom
@@ -117,9 +104,9 @@ assert apart(by_heads, Y) < 1e-12
 #
 # (The biases of queries, keys and values change like the columns of their matrices.)
 #
-# Nor do all biases matter. One of the keys adds :math:`q_i \cdot b_K`, the same for all
-# keys of a query, and the softmax does not see it. One of the values passes through the
-# mean, since weights sum to one:
+# Two of the biases are redundant as well. The bias of the keys adds
+# :math:`q_i \cdot b_K` to all scores of a query, which does not change the softmax. The
+# bias of the values passes through the average unchanged, since weights sum to one:
 #
 # .. math::
 #    :label: eq-idle-biases
@@ -139,12 +126,12 @@ for h in range(H):
     read = weights.W_V[:, own] @ weights.W_O[own]
     where = weights.W_Q[:, own] @ weights.W_K[:, own].T
     ranks.append([torch.linalg.matrix_rank(x).item() for x in (read, where)])
-print("ranks of what is read, and of where:", ranks, f"of {D}")
+print("ranks of W_V W_O and of W_Q W_K^T, for each head:", ranks, f"of {D}")
 
 order = torch.arange(D).view(H, d_h)[[2, 0, 1]].flatten()
 A = normal(d_h, d_h)
 left, right = torch.block_diag(*H * [A]), torch.block_diag(*H * [A.inverse().T])
-B = left  # any other invertible matrices would do
+B = left  # any other invertible matrices are possible
 same = {
     "heads in another order": weights._replace(
         **{name: getattr(weights, name)[..., order] for name in weights._fields[:3]},
@@ -173,26 +160,13 @@ for what, other in same.items():
 assert ranks == H * [[d_h, d_h]]
 
 # %%
-# What it costs
-# -------------
-# A layer has four :math:`D \times D` matrices and four biases; and for :math:`n`
-# positions it computes four products with these, the scores, and the means of the
-# values. A multiplication with its addition counts as two operations, the softmax as
-# none:
-#
-# .. math::
-#    :label: eq-attention-parameters
-#
-#    4 D^2 + 4 D \quad \text{parameters}
-#
-# .. math::
-#    :label: eq-attention-flops
-#
-#    8\, n D^2 + 4\, n^2 D \quad \text{operations}
-#
-# whatever the number of heads: :math:`H` products of a width :math:`D / H` cost as much
-# as one of width :math:`D`. The square of the length takes the larger part from
-# :math:`n = 2 D` on. PyTorch counts while it computes:
+# Cost
+# ----
+# A layer has four :math:`D \times D` matrices and four biases,
+# :eq:`eq-attention-parameters`. For :math:`n` positions it computes four products with
+# these matrices, the scores, and the averages of the values, :eq:`eq-attention-flops`.
+# Neither depends on the number of heads. The term with :math:`n^2` is the larger one if
+# :math:`n > 2 D`. PyTorch's counter confirms the formulas:
 
 print("   D    n  heads  parameters    operations       formula")
 for width, length in ((64, 28), (64, 512), (512, 512)):
@@ -209,32 +183,37 @@ for width, length in ((64, 28), (64, 512), (512, 512)):
         assert parameters == 4 * width**2 + 4 * width
 
 lengths = torch.arange(0, 2049, 32)
-fig, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for width, style in ((512, "-"), (64, "--")):
-    share = 4 * lengths**2 * width / (8 * lengths * width**2 + 4 * lengths**2 * width)
-    ax.plot(lengths[1:], share[1:], style, label=f"$D = {width}$")
+    quadratic = 4 * lengths**2 * width
+    fraction = quadratic / (8 * lengths * width**2 + quadratic)
+    ax.plot(lengths[1:], fraction[1:], style, label=f"$D = {width}$")
     ax.plot(2 * width, 0.5, "ko", markersize=5, fillstyle="none")
-ax.set_title("Share of the operations that grows with the square of the length")
-ax.set(xlabel="positions $n$", ylabel="share", ylim=(0, 1))
+ax.set_title("Fraction of the FLOPs that grows with the square of the length")
+ax.set(xlabel="sequence length $n$ (positions)", ylabel="fraction", ylim=(0, 1))
 ax.legend()
+fig.set_label(
+    "The products that compare all pairs of positions reach half of the FLOPs at "
+    "$n = 2D$ (circles)."
+)
 plt.show()
 
 # %%
 # One projection for all heads
 # ----------------------------
-# It is easily written by mistake: one ``Linear(D, d_h)`` where :math:`H` of them are
-# needed, used for every head. If :math:`W_Q, W_K, W_V \in \mathbb R^{D \times d_h}` are
-# the same for all heads, then so are their outputs, and
+# This mistake is easily made: one ``Linear(D, d_h)`` is used for all heads, where
+# :math:`H` of them are needed. If :math:`W_Q, W_K, W_V \in \mathbb R^{D \times d_h}`
+# are the same for all heads, so are the outputs, and
 #
 # .. math::
 #    :label: eq-shared-heads
 #
 #    O_1 = \dots = O_H = O, \qquad
 #    Y = O \sum_h W_O^{(h)}, \qquad
-#    \operatorname{rank} Y \le d_h,
+#    \operatorname{rank} Y \le d_h .
 #
-# one head of width :math:`d_h`, with :math:`3 D d_h + D^2` weights in place of
-# :math:`4 D^2`. The heat maps give it away, if somebody prints more than one.
+# The layer is one head of dimension :math:`d_h`, with :math:`3 D d_h + D^2` weights
+# instead of :math:`4 D^2`. The heat maps of several heads reveal it:
 
 zero = torch.zeros(D).double()
 repeated = {
@@ -243,12 +222,16 @@ repeated = {
 shared = weights._replace(**repeated, b_Q=zero, b_K=zero, b_V=zero, b_O=zero)
 wrong, of_wrong = multi_head_attention(X, X, shared, H)
 
-fig, axes = plt.subplots(2, H, figsize=(7.6, 5), layout="constrained")
-for row, P, what in zip(axes, (inner.P, of_wrong.P), ("own", "shared"), strict=True):
+fig, axes = plt.subplots(2, H, figsize=(7, 5.5), layout="constrained")
+for row, P, what in zip(
+    axes, (inner.P, of_wrong.P), ("separate", "shared"), strict=True
+):
     for h, ax in enumerate(row):
         plots.attention(ax, P[0, h].numpy(), f"head {h + 1}, {what}", largest=1)
-fig.suptitle(
-    "Attention weights, with projections of each head's own and with shared ones"
+fig.suptitle("Attention weights with separate and with shared projections")
+fig.set_label(
+    "With separate projections (top), each head has its own weights. With a shared "
+    "projection (bottom), all heads have the same weights."
 )
 plt.show()
 
@@ -259,8 +242,8 @@ full = torch.linalg.matrix_rank((Y - weights.b_O).flatten(0, 1)).item()
 counts = 3 * D * d_h + D**2, 4 * D**2
 print(f"shapes: {tuple(Y.shape)} and {tuple(wrong.shape)}")
 print(f"one narrow head instead: {apart(wrong, one):.0e} apart")
-print(f"rank of the output: own {full}, shared {rank}, of {D}")
-print(f"weights: own {counts[1]}, shared {counts[0]}")
+print(f"rank of the output: separate {full}, shared {rank}, of {D}")
+print(f"weights: separate {counts[1]}, shared {counts[0]}")
 
 wide = 512, 64  # D and d_h with eight heads
 assert apart(heads, heads[:, :1].expand_as(heads)) < 1e-12
@@ -270,11 +253,11 @@ assert 3 * wide[0] * wide[1] + wide[0] ** 2 < 0.35 * 4 * wide[0] ** 2
 assert not torch.allclose(inner.P[:, 0], inner.P[:, 1], atol=0.1)
 
 # %%
-# Four checks find it: the number of parameters; two heads compared; the rank of the
-# output; and any comparison with another implementation.
+# Four checks detect this mistake: the number of parameters; a comparison of two heads;
+# the rank of the output; and a comparison with another implementation.
 #
 # Limits
 # ------
-# That heads *can* look at different places does not say that they do. In a trained
-# network many of them turn out to be dispensable: Michel, Levy and Neubig, *Are sixteen
-# heads really better than one?*, 2019 (arXiv:1905.10650).
+# Heads *can* attend to different places; this does not show that they do. In trained
+# networks many heads can be removed with little loss: Michel, Levy and Neubig, *Are
+# sixteen heads really better than one?*, 2019 (arXiv:1905.10650).

@@ -1,17 +1,15 @@
 r"""
-A random matrix under eight heads
-=================================
+An untrained layer attends to more than ten of twenty positions at once
+=======================================================================
 
-**Question.** Take a random matrix, 20 positions of width 512, and a layer with 8 heads
-that nobody has trained. What do its attention weights look like, and can one of them be
+**Question.** A random matrix, 20 positions with 512 features, passes through an
+untrained layer with 8 heads. What are its attention weights, and can one of them be
 computed by hand?
 
-**Answer.** Every head has its own heat map, each row of it sums to one, and all maps
-are pale: a row is spread over more than ten of the twenty positions, since the scores
-of a fresh layer have the variance 1. Any entry can be had from the rows of the matrix,
-with one product for each key. Take the division by the square root away, and the
-variance is 64: the same maps turn into a few dark dots. If the rows of the matrix are
-shuffled, the maps are shuffled with them, and nothing else changes.
+**Answer.** Each head has its own heat map, whose rows sum to one. Every map is diffuse,
+because the scores of an untrained layer have the variance 1. Without the division by
+:math:`\sqrt{d_k}` the variance is 64, and most rows have one large weight. Shuffling
+the rows of the matrix shuffles the maps in the same way.
 
 **Source.** The exercise is from the study that this report grew out of; the layer is
 that of Vaswani et al., 2017 (arXiv:1706.03762). **Cost.** Seconds on a CPU, no
@@ -19,11 +17,11 @@ download.
 """
 
 # %%
-# The matrix and the layer
-# ------------------------
-# Entries are independent and normal, and the projections start as Xavier's. No position
-# is told from any other: this matrix stands for 20 words whose vectors know nothing of
-# each other.
+# The attention weights
+# ---------------------
+# The entries of the matrix are independent and standard normal, and the projections
+# have Xavier initialization. There is no positional encoding: the matrix represents 20
+# unrelated tokens without order.
 
 import math
 
@@ -46,24 +44,24 @@ with torch.no_grad():
 P = weights[0]
 print(f"input {tuple(X.shape)}, output {tuple(output.shape)}, weights {tuple(P.shape)}")
 
-# %%
-# The heat maps
-# -------------
-
 fig, axes = plt.subplots(
-    2, 4, figsize=(9, 5), layout="constrained", sharex=True, sharey=True
+    2, 4, figsize=(7, 4), layout="constrained", sharex=True, sharey=True
 )
 for h, ax in enumerate(axes.flat):
     image = plots.attention(ax, P[h].numpy(), f"head {h + 1}", largest=P.max().item())
     ax.label_outer()
 fig.colorbar(image, ax=axes, label="weight", shrink=0.8)
 fig.suptitle("Attention weights of an untrained layer, 20 random positions")
+fig.set_label(
+    "The weights of all eight heads, one row for each query. The heads differ, and "
+    "each spreads its weight over many keys."
+)
 plt.show()
 
 print(f"rows sum to one within {(P.sum(-1) - 1).abs().max():.0e}")
 print(f"weights from {P.min():.3f} to {P.max():.3f}; 1/20 is 0.050")
 spread = entropy(P).exp().mean()
-print(f"on average a row is spread over {spread:.1f} of 20 keys")
+print(f"effective number of keys, exp(entropy): {spread:.1f} of 20 on average")
 
 assert torch.allclose(P.sum(-1), torch.ones(H, n), atol=1e-5)
 assert output.shape == X.shape
@@ -73,7 +71,7 @@ for h in range(H):
         assert (P[h] - P[other]).abs().max() > 0.05
 
 # %%
-# Go through the rows yourself: under the map stands the row that is marked.
+# Select a head and a query to see its row of weights below the map.
 
 Interactive(
     "attention",
@@ -82,12 +80,12 @@ Interactive(
 )
 
 # %%
-# One entry by hand
-# -----------------
-# The weight that position 4 of head 3 gives to position 8 (all counted from 1). Take
-# the columns of the projections that belong to the head; project row 4 to a query, and
-# every row to a key; divide the products by :math:`\sqrt{64} = 8`; exponentiate; and
-# divide by the sum. Nothing below is more than a product or a sum.
+# One weight by hand
+# ------------------
+# We compute the weight that position 4 gives to position 8 in head 3 (all counted from
+# 1). Take the columns of the projections that belong to the head; project row 4 to a
+# query, and every row to a key; divide the dot products by :math:`\sqrt{64} = 8`;
+# exponentiate; and divide by the sum.
 
 h, i, j = 2, 3, 7
 own = slice(h * d_h, (h + 1) * d_h)
@@ -100,18 +98,17 @@ by_hand = exponentials[j] / sum(exponentials)
 
 print("scores:", " ".join(f"{s:.2f}" for s in scores))
 print(f"e^{scores[j]:.3f} / {sum(exponentials):.3f} = {by_hand:.5f}")
-print(f"the layer says               {P[h, i, j]:.5f}")
+print(f"computed by the layer        {P[h, i, j]:.5f}")
 
 assert abs(by_hand - P[h, i, j].item()) < 1e-6
 
 # %%
-# How large are the scores?
-# -------------------------
+# The variance of the scores
+# --------------------------
 # A projected entry is a sum of 512 terms, each of variance :math:`1 \cdot 2 / (512 +
-# 512)` (equation :eq:`eq-xavier` of the first chapter): its variance is 1. So far the
-# assumption of :eq:`eq-score-variance` holds, and the scores have the variance 1 after
-# the division. Without it they have the variance 64, and the maps are those of a
-# network that can hardly learn.
+# 512)` by :eq:`eq-xavier`; so its variance is 1, as :eq:`eq-score-variance` assumes,
+# and the scores have the variance 1 after the division. Without it, their variance is
+# 64, and the softmax saturates:
 
 with torch.no_grad():
     Q = (X[0] @ layer.W_Q).unflatten(-1, (H, d_h)).transpose(0, 1)
@@ -119,29 +116,34 @@ with torch.no_grad():
 S = Q @ K.mT
 undivided = S.softmax(-1)
 
-fig, axes = plt.subplots(1, 4, figsize=(9, 2.8), layout="constrained", sharey=True)
-for h, ax in enumerate(axes):
+fig, axes = plt.subplots(
+    2, 4, figsize=(7, 4), layout="constrained", sharex=True, sharey=True
+)
+for h, ax in enumerate(axes.flat):
     image = plots.attention(ax, undivided[h].numpy(), f"head {h + 1}", largest=1)
     ax.label_outer()
-fig.colorbar(image, ax=axes, label="weight", shrink=0.9)
-fig.suptitle("The same without the division by the square root")
+fig.colorbar(image, ax=axes, label="weight", shrink=0.8)
+fig.suptitle("Attention weights without the division by $\\sqrt{d_k}$")
+fig.set_label(
+    "Without the division, most queries give nearly all their weight to a single key."
+)
 plt.show()
 
 print(f"variance of the scores: divided {(S / 8).var():.2f}, not divided {S.var():.0f}")
 for what, p in (("divided", P), ("not divided", undivided)):
     largest = p.amax(-1).mean()
-    print(f"{what:12} largest weight of a row: {largest:.2f} on average")
+    print(f"{what:12} mean of the largest weight of a row: {largest:.2f}")
 
 assert 0.8 < (S / 8).var() < 1.2
 assert undivided.amax(-1).mean() > 0.7
 assert P.amax(-1).mean() < 0.3
 
 # %%
-# Where the rows stand does not matter
-# ------------------------------------
-# Nothing here knows the order. Shuffle the rows of the matrix, and each map is the same
-# with its rows and columns shuffled alike: :eq:`eq-equivariance` of the chapter. What
-# :doc:`/positions` adds is exactly what is missing.
+# The order of the rows does not matter
+# -------------------------------------
+# Shuffling the rows of the matrix shuffles the rows and columns of each map in the same
+# way, and changes nothing else: attention is permutation equivariant,
+# :eq:`eq-equivariance`. The chapter :doc:`/positions` shows how to encode the order.
 
 order = torch.randperm(n, generator=generator)
 with torch.no_grad():
@@ -154,5 +156,6 @@ assert torch.allclose(shuffled[0], moved, atol=1e-6)
 # %%
 # Limits
 # ------
-# Random maps tell what the formula does, and nothing about language or images. Maps of
-# a trained network are on :doc:`/gallery/3_attention/plot_7_rows`.
+# Random inputs show how the formula behaves, and nothing about language or images. The
+# attention weights of a trained network are shown in
+# :doc:`/gallery/3_attention/plot_7_rows`.

@@ -1,35 +1,25 @@
 r"""
-A language model cannot beat the entropy of its source, unless it sees the future
-=================================================================================
+A language model with a loss below the entropy sees the future
+==============================================================
 
-**Question.** What does the loss of a causal language model approach, what does
-perplexity mean, and how does a leak show?
+**Question.** Which value does the loss of a causal language model approach, what does
+perplexity mean, and how does a leak of the targets show?
 
 **Answer.** The loss approaches the entropy of the source from above; the difference is
-a Kullback-Leibler divergence. A small transformer trained for seconds on a source of
-known entropy comes within a few hundredths of a nat. Without the causal mask, or with
-targets that are not shifted, the loss falls *below* the entropy, which is impossible
-for an honest model. Decoding with a cache gives the same logits as one pass over the
-whole sequence.
+a Kullback-Leibler divergence. A small transformer trained for seconds comes within a
+few hundredths of a nat. Without the causal mask, or with targets that are not shifted,
+the loss falls *below* the entropy, which is impossible for an honest model.
 
 **Source.** Bengio et al., *A Neural Probabilistic Language Model*, 2003; the entropy of
-a source is Shannon's, *A Mathematical Theory of Communication*, 1948. The experiment is
-our own. **Cost.** Seconds on a CPU, no download.
+a source is from Shannon, *A Mathematical Theory of Communication*, 1948. The experiment
+is our own. **Cost.** Seconds on a CPU, no download.
 """
 
 # %%
-# A source of known entropy
-# -------------------------
-# Each token depends on the two before it: a Markov chain of second order with five
-# tokens and random transition probabilities. Its entropy rate is the mean entropy of
-# the next token under the stationary distribution of pairs,
-#
-# .. math::
-#
-#    \mathcal H = -\sum_{i,j} \pi_{ij} \sum_k p(k \mid i, j) \ln p(k \mid i, j),
-#
-# and can be computed exactly. A model that uses only the last token, or none at all,
-# has a larger cross-entropy, which is known as well.
+# Training and generation
+# -----------------------
+# In training, one pass computes the predictions at all positions. In generation, each
+# token needs one new row of attention, because keys and values are cached.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,9 +33,34 @@ from dian.attention.language_model import (
     token_nll,
 )
 from dian.attention.transformer import TokenTransformer
+from dian.figures import attention_diagrams
 from dian.positions.registry import encoding
 from dian.training.loop import Training
 from dian.training.loss import cross_entropy
+
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
+attention_diagrams.decoding(*axes)
+fig.suptitle("Causal attention in training and in generation")
+fig.set_label(
+    "Causal attention. Training (left): all rows are computed in one pass, and each "
+    "predicts the next token. Generation (right): only the last row is computed; the "
+    "keys and values of earlier tokens are cached."
+)
+plt.show()
+
+# %%
+# A source of known entropy
+# -------------------------
+# Each token depends on the two before it: a Markov chain of second order with five
+# tokens and random transition probabilities. Its entropy rate is the mean entropy of
+# the next token under the stationary distribution of pairs,
+#
+# .. math::
+#
+#    \mathcal H = -\sum_{i,j} \pi_{ij} \sum_k p(k \mid i, j) \ln p(k \mid i, j),
+#
+# and can be computed exactly. We also know the larger cross-entropy of the best model
+# that uses only the last token, or none.
 
 vocab, length = 5, 24
 generator = torch.Generator().manual_seed(0)
@@ -81,7 +96,7 @@ print(f"best mean loss over sequences of {length}: {best:.4f} nats")
 
 
 def draw(n: int) -> torch.Tensor:
-    """Draw sequences from the source, after a start that is long enough."""
+    """Draw sequences from the source, after a burn-in."""
     tokens = torch.randint(vocab, (n, 2), generator=generator)
     for _ in range(length + 20):
         p = transition[tokens[:, -2], tokens[:, -1]]
@@ -95,9 +110,9 @@ train, test = draw(6400), draw(500)
 # %%
 # Training
 # --------
-# One causal transformer as it should be, and two with a bug that a student might make:
-# no causal mask, and targets that are the inputs themselves. Inputs and targets are the
-# same sequence, shifted by one (teacher forcing), so one pass trains all positions.
+# We train a correct causal transformer, and two with a common bug: no causal mask, and
+# targets that equal the inputs. In the correct one, inputs and targets are the same
+# sequence, shifted by one (teacher forcing), so one pass trains all positions.
 
 D, H = 32, 2
 
@@ -137,15 +152,20 @@ cases = {
 losses = {name: trained(model, shift) for name, (model, shift) in cases.items()}
 final = {name: np.mean(found[-20:]) for name, found in losses.items()}
 
-fig, ax = plt.subplots(figsize=(6.8, 3.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 styles = {"causal": "-", "no mask": "--", "targets not shifted": ":"}
 for name, found in losses.items():
     ax.plot(np.arange(1, len(found) + 1), found, styles[name], label=name)
-for name in ("the last token", "both tokens (entropy rate)"):
+for name, side in (("the last token", "bottom"), ("both tokens (entropy rate)", "top")):
     ax.axhline(known[name], color="gray", linewidth=0.8)
-    ax.text(1, known[name], name, va="bottom", fontsize=8)
+    ax.text(200, known[name], name, ha="right", va=side, fontsize=9)
 ax.set(xlabel="training step", ylabel="loss, nats per token", ylim=(0, 1.9))
-ax.legend(fontsize=8, loc="lower left")
+ax.set_title("Training loss of a correct model and of two with a leak")
+ax.legend(loc="center right", bbox_to_anchor=(1, 0.3))
+fig.set_label(
+    "Horizontal lines: cross-entropy of the best models with one and with two tokens "
+    "of context. Only the causal model stays above the lower line."
+)
 plt.show()
 
 for name, loss in final.items():
@@ -156,15 +176,14 @@ assert final["no mask"] < best / 2
 assert final["targets not shifted"] < 0.01
 
 # %%
-# The horizontal lines are the cross-entropies of the best models that use one and two
-# tokens of context. Only the causal model stays above the lower one. The other two read
-# the answer: without a mask from the next position, and without a shift from the
-# position itself. Their losses look excellent, and the models are useless.
+# The two models with a bug read the answer: without a mask from the next position, and
+# without a shift from the position itself. Their losses look excellent, but the models
+# are useless.
 #
 # Evaluation
 # ----------
 # On held-out sequences, the true probabilities give the smallest possible expected
-# loss. Scored on the same tokens, the difference of the two losses estimates the
+# loss. Evaluated on the same tokens, the difference of the two losses estimates the
 # Kullback-Leibler divergence from the source to the model; its standard error is that
 # of the paired differences.
 
@@ -187,9 +206,9 @@ assert perplexity(true_nll) < perplexity(nll[:, 1:]) < np.exp(known["the last to
 # %%
 # Decoding with a cache
 # ---------------------
-# At generation time there are no true tokens to read: each token is drawn, and read
-# next. With the key-value cache one token costs one position. The logits are those of
-# one pass over the whole sequence, equation :eq:`eq-decoding`.
+# In generation there are no true tokens to read: each token is drawn from the model and
+# read next. With the KV cache, a new token costs the computation of one position. The
+# logits equal those of one pass over the whole sequence, :eq:`eq-decoding`.
 
 with torch.no_grad():
     whole, caches, parts = model(inputs[:8]), None, []
@@ -205,19 +224,19 @@ drawn = torch.stack(list(sample_tokens(model, test[:400, :2], 22, seeded)), 1)
 text = torch.cat([test[:400, :2], drawn], 1)
 for sequence in text[:3].tolist():
     print(" ".join(map(str, sequence)))
-surprise = -transition[text[:, :-2], text[:, 1:-1], text[:, 2:]].log().mean(1)
-spread = (surprise.std() / len(surprise) ** 0.5).item()
-print(f"-ln p of the samples under the source: {surprise.mean():.3f} +- {spread:.3f}")
+sample_nll = -transition[text[:, :-2], text[:, 1:-1], text[:, 2:]].log().mean(1)
+spread = (sample_nll.std() / len(sample_nll) ** 0.5).item()
+print(f"NLL of the samples under the source: {sample_nll.mean():.3f} +- {spread:.3f}")
 
-assert abs(surprise.mean() - entropy_rate) < 0.1
+assert abs(sample_nll.mean() - entropy_rate) < 0.1
 
 # %%
-# Sequences of the source itself have the entropy rate as their mean. The samples are
-# slightly less probable under the source, since the model is not perfect.
+# Sequences of the source itself would have the entropy rate as their mean. The samples
+# are slightly less probable under the source, since the model is not perfect.
 #
 # Limits
 # ------
-# The source has a context of two tokens and five symbols. In natural language the
-# entropy is not known, so a perplexity can only be compared with that of other models
-# *with the same tokens*: the mean is per token, and a vocabulary with longer tokens has
+# The source has a context of two tokens and five symbols. The entropy of natural
+# language is not known, so a perplexity can only be compared with that of other models
+# *with the same tokens*: the mean is per token, and a vocabulary of longer tokens has
 # fewer of them.

@@ -1,16 +1,14 @@
 r"""
-The softmax in pieces: attention without the matrix of weights
-==============================================================
+The online softmax computes attention in memory linear in the length
+====================================================================
 
-**Question.** Attention over :math:`n` positions has :math:`n^2` weights. Do they have
-to be held all at once?
+**Question.** Attention over :math:`n` positions has :math:`n^2` weights. Must they all
+be stored at once?
 
-**Answer.** No. Three things for each query, the largest score so far, a sum and a sum
-of values, can be updated block by block, in any order and with blocks of any size, and
-give the same result to the last few bits, also for scores of ten thousand. On the way
-back each block of weights is computed anew. The largest tensor then grows as the
-length, and not as its square. The price is that the scores are computed twice, which is
-one sixth more operations.
+**Answer.** No. A running maximum, a running sum and a running output for each query can
+be updated block by block, with the same result up to rounding. The backward pass
+recomputes each block. The largest tensor then grows as :math:`n`, not as :math:`n^2`;
+computing the scores twice costs one sixth more FLOPs.
 
 **Source.** Milakov and Gimelshein, *Online normalizer calculation for softmax*, 2018
 (arXiv:1805.02867), algorithm 3; Rabe and Staats, *Self-attention does not need*
@@ -19,30 +17,10 @@ one sixth more operations.
 """
 
 # %%
-# The state of a query
-# --------------------
-# Let a query have seen some keys, with scores :math:`s_j` and values :math:`v_j`. All
-# that has to be remembered of them is
-#
-# .. math::
-#    :label: eq-online-state
-#
-#    m = \max_j s_j, \qquad l = \sum_j e^{s_j - m}, \qquad
-#    o = \sum_j e^{s_j - m}\, v_j ,
-#
-# for the output is :math:`o / l`, and the logarithm of the sum of all exponentials is
-# :math:`m + \ln l`. Two states are put together by bringing both to the larger maximum:
-#
-# .. math::
-#    :label: eq-online-merge
-#
-#    m &= \max(m_a, m_b), \\
-#    l &= l_a\, e^{m_a - m} + l_b\, e^{m_b - m}, \\
-#    o &= o_a\, e^{m_a - m} + o_b\, e^{m_b - m} .
-#
-# In real arithmetic that is exact, it does not depend on the order, and
-# :math:`(-\infty, 0, 0)` is the state of no key at all. No exponent is above 0, so
-# nothing overflows. One query and seven keys, one after the other:
+# Memory
+# ------
+# We measure the largest tensor that PyTorch allocates in one forward and backward pass,
+# for attention with all weights at once and for blocks of 64 keys.
 
 from itertools import pairwise
 
@@ -73,6 +51,71 @@ def normal(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
+class Largest(TorchDispatchMode):
+    """Record the size of the largest tensor that PyTorch allocates."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Compute, and record the sizes of the results."""
+        result = func(*args, **(kwargs or {}))
+        for x in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(x, torch.Tensor):
+                self.bytes = max(self.bytes, x.untyped_storage().nbytes())
+        return result
+
+
+lengths = [128, 256, 512, 1024, 2048]
+ways = {
+    "all at once": attention,
+    "blocks of 64": lambda Q, K, V: online_attention(Q, K, V, block=64),
+}
+largest = {}
+for way, attend in ways.items():
+    for n in lengths:
+        leaves = [torch.zeros(n, 32, requires_grad=True) for _ in range(3)]
+        with Largest() as seen:
+            attend(*leaves).sum().backward()
+        largest[way, n] = seen.bytes
+
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+for (way, _), style in zip(ways.items(), ("s--", "o-"), strict=True):
+    ax.loglog(lengths, [largest[way, n] / 2**20 for n in lengths], style, label=way)
+ax.set_title("Largest tensor of a forward and a backward pass")
+ax.set(xlabel="sequence length $n$ (positions)", ylabel="size (MiB)")
+ax.set_xticks(lengths, lengths)
+ax.minorticks_off()
+ax.legend()
+fig.set_label(
+    "With all weights at once, the largest tensor grows with the square of the length; "
+    "with the online softmax it grows linearly."
+)
+plt.show()
+
+print("   n   largest tensor: all at once, blocks of 64 (KiB)")
+for n in lengths:
+    sizes = (f"{largest[way, n] / 1024:10.0f}" for way in ways)
+    print(f"{n:5}", *sizes)
+
+for n, double in pairwise(lengths):
+    assert largest["all at once", double] == 4 * largest["all at once", n]
+    assert largest["blocks of 64", double] == 2 * largest["blocks of 64", n]
+
+
+# %%
+# Doubling the length multiplies the largest tensor by four in one implementation, and
+# by two in the other.
+#
+# The state of a query
+# --------------------
+# Three numbers summarize the keys that a query has seen, :eq:`eq-online-state`. Two
+# states are merged by rescaling the running sums to the larger maximum,
+# :eq:`eq-online-merge`. In exact arithmetic the result does not depend on the order;
+# :math:`(-\infty, 0, 0)` is the state before the first key. No exponent is positive, so
+# nothing overflows. Here is one query with seven keys, merged one after the other:
+
 s, v = 2 * normal(1, 7).flip(1), normal(7, 1)
 state = empty_state(s, v)
 print("score      m      l      o    o / l")
@@ -81,19 +124,19 @@ for j in range(7):
     m, l, o = (x.item() for x in state)  # noqa: E741
     print(f"{s[0, j]:5.2f}  {m:5.2f}  {l:5.2f}  {o:5.2f}  {o / l:7.4f}")
 expected = (s.softmax(-1) @ v).item()
-print(f"softmax of all at once:      {expected:7.4f}")
+print(f"softmax over all keys:       {expected:7.4f}")
 
 assert abs(o / l - expected) < 1e-14
 assert abs(m + torch.tensor(l).log() - s.logsumexp(-1)) < 1e-6
 
 # %%
-# Whenever a new largest score comes, what was summed before is made smaller.
+# Whenever a new maximum occurs, the running sums are scaled down.
 #
-# Any partition
-# -------------
-# Now with many queries, a mask, and blocks of every size from one key to all of them.
-# One query may read nothing, so that some blocks hold nothing for it, and there the
-# difference of two infinities has to be kept out.
+# Any partition of the keys
+# -------------------------
+# Now we use many queries, a mask, and blocks of every size from one key to all of them.
+# For a fully masked query some blocks are empty, and the implementation has to avoid
+# the difference of two infinities.
 
 n_query, n_key, d = 13, 101, 8
 Q, K, V = normal(n_query, d), normal(n_key, d), normal(n_key, d)
@@ -125,80 +168,13 @@ for size in (1.0, 1e4):
 assert max(worst.values()) < 1e-11
 
 # %%
-# The way back
-# ------------
-# Autograd would keep every block, and all would be held after all. Instead, what is
-# kept of the way out is the output and the logarithm of the sum, :math:`\ell_i = m_i +
-# \ln l_i`, one number for each query: from it each weight can be computed anew. The
-# means :math:`D` come from the output (:eq:`eq-attention-row-term`), before the first
-# block.
-#
-# .. math::
-#    :label: eq-online-back
-#
-#    P_{ij} = e^{s_{ij} - \ell_i}, \qquad
-#    D_i = \sum_c \bar O_{ic}\, O_{ic}, \qquad
-#    \bar S_{ij} = P_{ij} \Big( \sum_c \bar O_{ic} V_{jc} - D_i \Big),
-#
-# and then, block by block, :math:`\bar Q` adds up and :math:`\bar K` and :math:`\bar V`
-# are written where the block stands.
-#
-# Memory
-# ------
-# The largest tensor that is made in a forward and a backward pass, over the length.
-
-
-class Largest(TorchDispatchMode):
-    """Watch every tensor that torch makes, and remember the size of the largest."""
-
-    def __init__(self):
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Compute, and look at what came out."""
-        result = func(*args, **(kwargs or {}))
-        for x in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(x, torch.Tensor):
-                self.bytes = max(self.bytes, x.untyped_storage().nbytes())
-        return result
-
-
-lengths = [128, 256, 512, 1024, 2048]
-ways = {
-    "all at once": attention,
-    "blocks of 64": lambda Q, K, V: online_attention(Q, K, V, block=64),
-}
-largest = {}
-for way, attend in ways.items():
-    for n in lengths:
-        leaves = [normal(n, 32).float().requires_grad_() for _ in range(3)]
-        with Largest() as seen:
-            attend(*leaves).sum().backward()
-        largest[way, n] = seen.bytes
-
-fig, ax = plt.subplots(figsize=(6.6, 3.8), layout="constrained")
-for (way, _), style in zip(ways.items(), ("s--", "o-"), strict=True):
-    ax.loglog(lengths, [largest[way, n] / 2**20 for n in lengths], style, label=way)
-ax.set_title("Largest tensor of a forward and a backward pass")
-ax.set(xlabel="positions $n$", ylabel="MiB")
-ax.set_xticks(lengths, lengths)
-ax.minorticks_off()
-ax.legend()
-plt.show()
-
-print("   n   largest tensor: all at once, blocks of 64 (KiB)")
-for n in lengths:
-    sizes = (f"{largest[way, n] / 1024:10.0f}" for way in ways)
-    print(f"{n:5}", *sizes)
-
-for n, double in pairwise(lengths):
-    assert largest["all at once", double] == 4 * largest["all at once", n]
-    assert largest["blocks of 64", double] == 2 * largest["blocks of 64", n]
-
-# %%
-# Twice the length takes four times the memory in one way, and twice in the other. What
-# it costs is one product more: the scores are computed a second time.
+# The backward pass
+# -----------------
+# Autograd would store every block. Instead, the forward pass stores its output and, for
+# each query, the log-sum-exp :math:`\ell_i = m_i + \ln l_i`, from which the backward
+# pass recomputes each weight, :eq:`eq-online-back`. Block by block, it adds to
+# :math:`\bar Q` and writes the rows of :math:`\bar K` and :math:`\bar V`. The only
+# additional cost is that the scores are computed a second time:
 
 n = lengths[0]
 leaves = [normal(n, 32).float().requires_grad_() for _ in range(3)]
@@ -207,13 +183,13 @@ for way, attend in ways.items():
     with FlopCounterMode(display=False) as counter:
         attend(*leaves).sum().backward()
     operations[way] = counter.get_total_flops() / (n**2 * 32)
-    print(f"{way:12} {operations[way]:.0f} operations for each pair and each feature")
+    print(f"{way:12} {operations[way]:.0f} FLOPs for each pair and each feature")
 
 assert operations == {"all at once": 12, "blocks of 64": 14}
 
 # %%
 # Limits
 # ------
-# The blocks here are of keys only: what is held grows with the number of queries.
-# Kernels cut the queries, too, so that a block fits into the fastest memory there is;
-# the arithmetic is the same.
+# The blocks here are of keys only, so the memory grows with the number of queries. GPU
+# kernels such as FlashAttention also partition the queries, so that a block fits into
+# the fastest memory; the arithmetic is the same.

@@ -1,16 +1,14 @@
 r"""
-Attention reaches every position in one step, and pays with the square of the length
-====================================================================================
+Attention connects all positions in one step, at quadratic cost
+===============================================================
 
 **Question.** A recurrent layer and a layer of attention both map a sequence to another.
-What does each cost in operations, in memory for the backward pass, and in steps that
-must be computed one after the other?
+What does each cost in FLOPs, in memory for the backward pass, and in sequential steps?
 
 **Answer.** Counted on the layers of this library, the recurrence costs
-:math:`4 n D^2` FLOPs and attention :math:`8 n D^2 + 4 n^2 D`. Attention keeps a number
-for each pair of positions, unless it is computed block by block. In return, one step
-leads from any position to any other, where the recurrence needs as many steps as there
-are positions.
+:math:`4 n D^2` FLOPs and attention :math:`8 n D^2 + 4 n^2 D`. Attention stores a number
+for each pair of positions and head, unless it is computed block by block. In return,
+one step connects any two positions, where the recurrence needs :math:`n` steps.
 
 **Source.** Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 4 and Table 1, which gives orders of magnitude; the exact counts are our own.
@@ -18,12 +16,12 @@ section 4 and Table 1, which gives orders of magnitude; the exact counts are our
 """
 
 # %%
-# Operations and memory
-# ---------------------
-# The layers have the same model dimension, and the state of the recurrent layer has as
-# many features as its input. The FLOPs are those of the matrix products that PyTorch
-# executes. The memory is that of the tensors which autograd keeps for the backward
-# pass, other than the parameters. Both follow equations :eq:`eq-complexity-flops` and
+# FLOPs and memory
+# ----------------
+# All layers have the same embedding dimension, and the hidden state of the recurrent
+# layer has as many features as its input. We count the FLOPs of the matrix products
+# that PyTorch executes, and the numbers in the tensors that autograd stores for the
+# backward pass, other than parameters. Both equal :eq:`eq-complexity-flops` and
 # :eq:`eq-complexity-memory` exactly.
 
 import matplotlib.pyplot as plt
@@ -50,12 +48,6 @@ for n in lengths:
         flops[name].append(count_flops(layer, X))
         kept[name].append(saved_bytes(layer, X) // 4)
 
-print(f"D = {D}, {H} heads, one sequence; FLOPs in millions, memory in numbers")
-print("    n   " + "".join(f"{name:>27}" for name in layers))
-for i, n in enumerate(lengths):
-    row = (f"{flops[k][i] / 1e6:13.2f} {kept[k][i]:13,}" for k in layers)
-    print(f"{n:5}   " + "".join(row))
-
 for i, n in enumerate(lengths):
     assert flops["recurrence"][i] == 4 * n * D**2
     assert flops["attention"][i] == 8 * n * D**2 + 4 * n**2 * D
@@ -65,18 +57,23 @@ for i, n in enumerate(lengths):
     assert kept["blockwise attention"][i] == 6 * n * D + H * n
 
 # %%
-# The recurrence and blockwise attention grow linearly in memory, and attention with all
-# weights quadratically. In operations both kinds of attention are quadratic: blocks
+# In memory, the recurrence and blockwise attention grow linearly, and attention with
+# all weights quadratically. In FLOPs, both kinds of attention are quadratic: blocks
 # save memory, not work.
 
-fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.4), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 styles = ("^-", "s--", "o:")
 for (name, _), style in zip(layers.items(), styles, strict=True):
     axes[0].loglog(lengths, flops[name], style, label=name)
     axes[1].loglog(lengths, kept[name], style, label=name)
-axes[0].set(xlabel="positions $n$", ylabel="FLOPs of a forward pass")
-axes[1].set(xlabel="positions $n$", ylabel="numbers kept")
-axes[0].legend(fontsize=8)
+axes[0].set(xlabel="sequence length $n$", ylabel="FLOPs of a forward pass")
+axes[1].set(xlabel="sequence length $n$", ylabel="numbers stored by autograd")
+axes[0].legend()
+fig.suptitle(f"Cost of a layer with $D = {D}$ and {H} heads")
+fig.set_label(
+    "FLOPs and memory of one layer. Blocks make the memory of attention linear in the "
+    "length, but not its FLOPs."
+)
 plt.show()
 
 # %%
@@ -87,7 +84,7 @@ plt.show()
 # :math:`h_t \leftarrow \tanh(x_t W_{xh} + h_{t-1} W_{hh} + b_h)`, starting from zero;
 # after :math:`n` such steps the states are those of the usual loop. For attention, a
 # step is one causal layer, either with all earlier positions or with a window of three.
-# The Jacobian shows the dependence.
+# A nonzero block of the Jacobian shows the dependence.
 
 n, d = 9, 4
 generator = torch.Generator().manual_seed(0)
@@ -120,7 +117,7 @@ ways = {
     "attention": lambda X, k: attention_in_window(X, k, n),
 }
 steps = (1, 2, 4, n)
-fig, axes = plt.subplots(3, len(steps), figsize=(7.2, 5.6), layout="constrained")
+fig, axes = plt.subplots(3, len(steps), figsize=(7, 5.5), layout="constrained")
 needed = {}
 for row, (name, function) in zip(axes, ways.items(), strict=True):
     for ax, k in zip(row, steps, strict=True):
@@ -133,24 +130,28 @@ for row, (name, function) in zip(axes, ways.items(), strict=True):
         for k in range(1, n + 1)
         if depends_on(lambda X, f=function, k=k: f(X, k), X)[-1, 0]
     )
+fig.suptitle("Dependence of outputs (rows) on inputs (columns)")
+fig.set_label(
+    "Blue: the output position (row) depends on the input position (column). The band "
+    "of the recurrence widens by one position a step, that of a window by two; full "
+    "attention reaches all earlier positions at once."
+)
 plt.show()
 
 for name, k in needed.items():
-    print(f"{name:24} the last output depends on the first input after {k} steps")
+    print(f"{name:24} path length from the first input to the last output: {k}")
 
 assert needed == {"recurrence": n, "attention, window of 3": 4, "attention": 1}
 in_turn, _ = recurrent(X[:, None])
 assert torch.allclose(recurrence(X, n), in_turn[:, 0], rtol=0, atol=1e-12)
 
 # %%
-# A blue square means that the output in this row depends on the input in this column.
-# The band of the recurrence widens by one diagonal with each step, that of the window
-# by two, and attention fills the triangle at once. This is equation
-# :eq:`eq-complexity-path`: :math:`n`, :math:`\lceil (n-1)/(w-1) \rceil` and 1.
+# The path lengths are those of :eq:`eq-complexity-path`: :math:`n`,
+# :math:`\lceil (n-1)/(w-1) \rceil` and 1.
 #
 # Limits
 # ------
 # FLOPs are not seconds: a GPU computes the matrix products of attention in parallel,
-# while the steps of the recurrence wait for one another. Wall-clock times of the layers
-# are on the page :doc:`/benchmarks`. And a short path says that information *can* reach
-# a position, not that a trained network uses it.
+# while the steps of the recurrence must be computed one after the other. Wall-clock
+# times of the layers are on the page :doc:`/benchmarks`. And a short path means that
+# information *can* reach a position, not that a trained network uses it.

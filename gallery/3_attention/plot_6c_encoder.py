@@ -1,16 +1,16 @@
 r"""
-The backward pass of a transformer, and why layers normalize first
-==================================================================
+Deep post-norm transformers start with larger gradients
+=======================================================
 
-**Question.** How does the gradient travel through a stack of encoder layers, and what
-changes if layer normalization comes after each residual connection and not before each
-sublayer?
+**Question.** How does the gradient pass through a stack of encoder layers, and what
+changes if layer normalization follows each residual connection (post-norm) instead of
+preceding each sublayer (pre-norm)?
 
 **Answer.** Each residual connection passes the gradient on and adds that of its
 sublayer. At initialization, the gradient of the last layer falls with the depth
-:math:`L` about as :math:`1/\sqrt L` with pre-norm, and does not depend on the depth
-with post-norm. A deep post-norm network therefore starts with larger gradients, which
-is one explanation of why it needs warm-up.
+:math:`L` about as :math:`1/\sqrt L` with pre-norm, and does not depend on it with
+post-norm: a deep post-norm network starts with larger gradients, which is one
+explanation of its need for warm-up.
 
 **Source.** Xiong et al., *On Layer Normalization in the Transformer Architecture*, 2020
 (arXiv:2002.04745), who prove and measure this; Vaswani et al., 2017 (arXiv:1706.03762)
@@ -19,12 +19,10 @@ on a CPU, no download.
 """
 
 # %%
-# One layer, by hand
-# ------------------
-# The derivation is in the chapter :doc:`Attention </attention>`: equations
-# :eq:`eq-layer-norm-backward`, :eq:`eq-encoder-feed-forward-back` and
-# :eq:`eq-encoder-residual-back`. Here is the layer with which the recorded runs train,
-# and its gradient from :func:`dian.attention.encoder_layer.encoder_layer_backward`.
+# One layer
+# ---------
+# A pre-norm encoder layer adds the outputs of two sublayers to a residual stream,
+# :eq:`def-encoder-layer`.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,7 +32,36 @@ from dian.attention.encoder_layer import encoder_layer, encoder_layer_backward
 from dian.attention.layer_norm import layer_norm, layer_norm_backward
 from dian.attention.multi_head import multi_head_attention, multi_head_backward
 from dian.attention.transformer import EncoderLayer
-from dian.figures import plots
+from dian.figures import attention_diagrams, plots
+
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+attention_diagrams.pre_norm_layer(ax)
+ax.set_title("A pre-norm encoder layer")
+fig.set_label(
+    "A pre-norm encoder layer. The residual stream (thick) carries $n$ positions of "
+    "$D$ features; each sublayer reads it through a layer normalization (LN) and adds "
+    "its output."
+)
+plt.show()
+
+# %%
+# In the backward pass the gradient takes both paths, :eq:`eq-encoder-residual-back`:
+# along the residual connection it is unchanged, and the sublayer adds a second term.
+
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+attention_diagrams.pre_norm_layer(ax, backward=True)
+ax.set_title("An encoder layer: forward pass (solid), backward pass (dashed)")
+fig.set_label(
+    "The backward pass of an encoder layer (dashed): at each fork the gradients of "
+    "both paths are added."
+)
+plt.show()
+
+# %%
+# The chapter derives the backward pass of each part, :eq:`eq-layer-norm-backward`,
+# :eq:`eq-encoder-feed-forward-back` and :eq:`eq-encoder-residual-back`. We compare the
+# gradient from :func:`dian.attention.encoder_layer.encoder_layer_backward` with
+# autograd of the layer that the recorded runs train.
 
 D, H, n = 32, 4, 16
 generator = torch.Generator().manual_seed(0)
@@ -61,8 +88,8 @@ for name, (by_hand, by_autograd) in pairs.items():
     assert apart < 1e-12
 
 # %%
-# Two orders of the same operations
-# ---------------------------------
+# Pre-norm and post-norm
+# ----------------------
 # A pre-norm layer computes :math:`Y = X + f(\operatorname{LN}(X))` for each sublayer
 # :math:`f`, and a post-norm layer :math:`Y = \operatorname{LN}(X + f(X))`. In both, the
 # gradient reaches the residual connection as :math:`\bar Y` and leaves it as a sum of
@@ -80,7 +107,7 @@ for name, (by_hand, by_autograd) in pairs.items():
 # a layer normalization (:eq:`eq-layer-norm-jacobian`) multiplies everything, twice in
 # every layer.
 #
-# The post-norm layer consists of the same functions of the library.
+# The post-norm layer uses the same functions of the library.
 
 
 def post_norm(X, w):
@@ -172,7 +199,7 @@ last = {
     for order in ("pre-norm", "post-norm")
 }
 
-fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.5), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained", sharey=True)
 styles = {"pre-norm": "o-", "post-norm": "s--"}
 deepest = depths[-1]
 for order, style in styles.items():
@@ -186,12 +213,18 @@ for order, style in styles.items():
     axes[1].fill_between(depths, low, high, alpha=0.25, linewidth=0)
 reference = last["pre-norm"][0].mean() * np.sqrt(depths[0] / np.array(depths))
 axes[1].plot(depths, reference, ":", color="gray", label=r"$\propto 1/\sqrt{L}$")
-axes[0].set(yscale="log", xlabel=f"layer, of {deepest}", ylabel="norm of the gradient")
-axes[1].set(xscale="log", xlabel="depth $L$", title="in the last layer")
-axes[0].set_title("in each layer")
+axes[0].set(yscale="log", xlabel="layer", ylabel="gradient norm of $W_1$")
+axes[1].set(xscale="log", xlabel="depth $L$", title="last layer of each stack")
+axes[0].set_title(f"each layer of {deepest}")
 axes[1].set_xticks(depths, depths)
 axes[1].minorticks_off()
-axes[1].legend(fontsize=8)
+axes[1].legend()
+fig.suptitle("Gradient norms at initialization, pre-norm and post-norm")
+fig.set_label(
+    "Gradient norms at initialization, mean and range of five initializations. In the "
+    "last layer (right), the norm falls as $1/\\sqrt{L}$ with pre-norm and is constant "
+    "with post-norm."
+)
 plt.show()
 
 slope = {}
@@ -208,9 +241,8 @@ assert abs(slope["post-norm"]) < 0.1
 assert (last["pre-norm"][-1] < last["post-norm"][-1] / 3).all()
 
 # %%
-# Left: the mean over five initializations and their range. Right: the last layer of
-# stacks of several depths. The reason for the :math:`1/\sqrt L` is the residual stream
-# (:eq:`eq-residual-stream`): it is a sum of :math:`2L` sublayer outputs of similar
+# The reason for the factor :math:`1/\sqrt L` is the residual stream
+# :eq:`eq-residual-stream`: it is a sum of :math:`2L` sublayer outputs of similar
 # variance, so its variance grows linearly with the depth, and the final layer
 # normalization divides the gradient by its standard deviation. The variance of the
 # stream, for the deepest stack:

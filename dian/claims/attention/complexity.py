@@ -94,7 +94,7 @@ def one_feature() -> float:
 
 
 def recurrent_path(n: int, D: int) -> float:
-    """Update all states at once, again and again: each round reaches one step back."""
+    """Update all states at once, repeatedly: each round reaches one step further."""
     layer = RNN(D, D, generator=torch.Generator().manual_seed(0)).double()
     (X,) = normal(0, (n, D))
 

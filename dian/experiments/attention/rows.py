@@ -1,4 +1,4 @@
-"""A transformer that reads an image as 28 rows, with and without their positions."""
+"""A transformer that reads an image as 28 rows, with and without encoded positions."""
 
 from dataclasses import dataclass
 
