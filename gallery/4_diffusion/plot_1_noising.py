@@ -140,7 +140,8 @@ assert doubled.alpha_bar[-1] < long.alpha_bar[-1]
 # Samples start from :math:`\mathcal N(0, I)`, while noisy images at :math:`T` follow
 # :math:`\mathcal N(\sqrt{\bar\alpha_T}\, x_0, (1 - \bar\alpha_T) I)`. The KL divergence
 # between the two is the first term of the variational bound, :math:`L_T`, equation
-# :eq:`eq-diffusion-left` of the chapter. In the direction of the image itself, the mean of :math:`x_T` is
+# :eq:`eq-diffusion-left` of the chapter. In the direction of the image itself, the mean
+# of :math:`x_T` is
 # :math:`\sqrt{\bar\alpha_T}\, \lVert x_0 \rVert / \sqrt{1 - \bar\alpha_T}` standard
 # deviations away from zero.
 

@@ -167,7 +167,8 @@ with torch.no_grad():
         for model in (told(lambda t: t), told(lambda t: (t - 1 + T // 2) % T + 1))
     )
 print(
-    f"test loss: {right_step:.3f} at the right timestep, {wrong_step:.3f} at a wrong one"
+    f"test loss: {right_step:.3f} with the right timestep, "
+    f"{wrong_step:.3f} with a wrong one"
 )
 assert abs(losses[0] - 1) < 0.05
 assert np.mean(losses[-10:]) < 0.25

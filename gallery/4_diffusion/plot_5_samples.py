@@ -1,6 +1,6 @@
 r"""
-Samples of a small diffusion model
-==================================
+A small diffusion model generates plausible clothes, less varied than real ones
+===============================================================================
 
 **Question.** Does the paper's recipe, with a U-Net small enough for these images,
 generate clothes that are not in the training set? How far are the samples from real
@@ -48,6 +48,11 @@ for key, label, style in [
     ax.plot(epochs, series[key], style, marker=".", label=label)
 ax.set(xlabel="epoch", ylabel="loss per pixel")
 ax.legend()
+fig.set_label(
+    "Loss of the recorded training run after each epoch, on training and "
+    "test images, with raw and EMA weights. The prediction zero has a loss "
+    "of 1."
+)
 plt.show()
 
 # %%
@@ -64,6 +69,10 @@ assert (series["train/loss"][1:] < series["train/loss"][0]).all()
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 plots.image_grid(ax, arrays["progress"][0])
 ax.set(title="Ten samples during training", ylabel="later epochs, downwards")
+fig.set_label(
+    "Samples during training. Each column starts from the same noise; later "
+    "epochs are further down."
+)
 plt.show()
 
 # %%
@@ -78,6 +87,9 @@ samples = arrays["samples"][0]
 fig, ax = plt.subplots(figsize=(7, 7), layout="constrained")
 plots.image_grid(ax, samples[:100].reshape(-1, 10, 28, 28))
 ax.set(title="The first hundred samples")
+fig.set_label(
+    "The first hundred samples of Algorithm 2 with EMA weights; none was selected."
+)
 plt.show()
 
 # %%
@@ -97,6 +109,10 @@ for ax, key, title in zip(
 ):
     plots.image_grid(ax, arrays[key][0])
     ax.set(title=title, ylabel=f"t = {', '.join(map(str, arrays['path/t'][0]))}")
+fig.set_label(
+    r"Ten samples from noise (top) to image (bottom): the noisy image $x_t$ "
+    r"and the predicted image $\hat x_0$ at the same timesteps."
+)
 plt.show()
 
 # %%
@@ -131,6 +147,7 @@ assert away[-2] == away[:-1].min()
 # shows how far the values of a perfect model would vary.
 
 names = ("frechet", "kernel", "precision", "recall")
+LONG = dict(zip(names, ("Fréchet distance", "KID", "precision", "recall"), strict=True))
 labels = {"small": "samples", "real_mirrored": "real, half mirrored", "real": "real"}
 TARGETS = {"test": "test images", "both": "test images and their mirror images"}
 
@@ -148,6 +165,30 @@ for target, name in TARGETS.items():
         paths = [f"{key}/{target}/{metric}" for metric in names]
         cells = [f"{value(p):.2f} ± {value(f'{p}_{spread}'):.2f}" for p in paths]
         print(f"{label:22}" + "".join(f"{cell:>16}" for cell in cells))
+
+fig, axes = plt.subplots(2, 2, figsize=(7, 5.5), layout="constrained")
+for ax, metric in zip(axes.flat, names, strict=True):
+    for shift, (target, color) in zip(
+        (-0.12, 0.12), (("test", "C0"), ("both", "C1")), strict=True
+    ):
+        for place, key in enumerate(labels):
+            spread = "error" if key == "small" else "sd"
+            at = value(f"{key}/{target}/{metric}")
+            bar = value(f"{key}/{target}/{metric}_{spread}")
+            name = TARGETS[target] if place == 0 else None
+            ax.errorbar(
+                place + shift, at, bar, fmt="o", color=color, capsize=3, label=name
+            )
+    ax.set(xlim=(-0.5, 2.5), ylabel=LONG[metric])
+    ax.set_xticks(range(3), ["samples", "real,\nhalf mirrored", "real"])
+fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+fig.set_label(
+    "Four metrics of the samples and of real images, compared with the test "
+    "images, and with these and their mirror images. Bars: standard errors, "
+    "for real images standard deviations over sets. Lower is better for the "
+    "upper two, higher for the lower two."
+)
+plt.show()
 
 
 def excess(target: str, metric: str) -> tuple[float, float]:
@@ -219,6 +260,10 @@ both = np.stack([samples[:10], arrays["nearest/images"][0]])
 fig, ax = plt.subplots(figsize=(8, 1.9), layout="constrained")
 plots.image_grid(ax, both)
 ax.set(title="Samples, and the training images nearest to them")
+fig.set_label(
+    "Samples (top), and below each the training image that is nearest to "
+    "it, pixel by pixel."
+)
 plt.show()
 
 of_samples, of_test = (arrays[f"nearest/distance{k}"][0] for k in ("", "_test"))
@@ -250,6 +295,9 @@ assert record.value("bits/prior") < 0.01
 fig, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
 ax.hist(evaluation.arrays["bits"][0, 0], bins=20)
 ax.set(xlabel="bits per pixel", ylabel="test images")
+fig.set_label(
+    "Bits per pixel of the test images: the variational bound for each image."
+)
 plt.show()
 
 # %%

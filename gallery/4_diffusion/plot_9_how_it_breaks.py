@@ -1,6 +1,6 @@
 r"""
-How diffusion breaks
-====================
+Most bugs of a diffusion model do not show in its samples
+=========================================================
 
 **Question.** One line of a diffusion model is wrong. Do the samples show it? And if
 they do not, what does?
@@ -140,6 +140,11 @@ for ax, (what, cloud) in zip(axes.flat, points.items(), strict=False):
     ax.set(aspect="equal", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), xticks=[], yticks=[])
 axes.flat[-1].axis("off")
 fig.suptitle("2,000 samples of each, and the fraction of them near a center")
+fig.set_label(
+    "Data, samples of the correct sampler, and of nine samplers with one "
+    "bug each. The title gives the bug, and the fraction of samples near a "
+    "center. Most bugs do not show."
+)
 plt.show()
 
 for what, cloud in points.items():
@@ -183,6 +188,10 @@ for row, (name, shown) in zip(axes, rows.items(), strict=True):
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(name)
 fig.suptitle("The same six images as bytes")
+fig.set_label(
+    "Six images with noise, as bytes: clamped, with values that wrap "
+    "around, and scaled twice."
+)
 plt.show()
 
 off = {
@@ -211,6 +220,10 @@ ax.plot(steps.alpha_bar.numpy(), label="product")
 ax.plot(by_sum.clamp(min=0).numpy(), "--", label="1 - sum, clamped at 0")
 ax.set(xlabel="timestep t", ylabel=r"$\bar\alpha_t$")
 ax.legend()
+fig.set_label(
+    r"$\bar\alpha_t$ as a product of $1 - \beta_s$, and the wrong version "
+    r"with a sum, clamped at 0. They agree for the first timesteps only."
+)
 plt.show()
 
 print(
