@@ -70,7 +70,7 @@ assert abs(noise.var() - 1) < 5 * math.sqrt(2 / 784)
 shown = [0, 100, 250, 500, 750, 1000]
 epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
 schedules = {"linear": schedule, "cosine": cosine_schedule()}
-fig, axes = plt.subplots(2, 6, figsize=(8.4, 3.2), layout="constrained")
+fig, axes = plt.subplots(2, 6, figsize=(7, 4), layout="constrained")
 for row, (name, tables) in zip(axes, schedules.items(), strict=True):
     for ax, t in zip(row, shown, strict=True):
         x_t = q_sample(tables, x_0[None], t, epsilon[None])[0]
@@ -112,7 +112,7 @@ chains = {
     "T = 500, both ends doubled": linear_schedule(500, 2e-4, 0.04),
     "T = 1000, cosine": cosine_schedule(1000),
 }
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 for (name, tables), style in zip(chains.items(), ("-", "--", ":", "-."), strict=True):
     time = torch.arange(tables.T + 1) / tables.T
     left.plot(time[1:], signal_to_noise(tables)[1:], style, label=name)
@@ -172,7 +172,7 @@ assert abs(out[1000, 0.02][1] - 0.18) < 5e-3
 # the mean of the clean image, for the 500 test images of the bundled sample.
 
 measured = {}
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
 for ax, (name, tables) in zip(axes, chains.items(), strict=False):
     epsilon = torch.randn(images.shape, generator=generator, dtype=torch.float64)
     x_T = q_sample(tables, images, tables.T, epsilon)

@@ -81,7 +81,7 @@ snr = signal_to_noise(schedule)
 ratio = 0.5 * (snr[1:-1] / snr[2:] - 1)
 assert torch.allclose(ratio, weights["beta_tilde"][2:])
 
-fig, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(steps, weights["beta"][1:], label=r"$\sigma_t^2 = \beta_t$")
 ax.plot(
     steps[1:], weights["beta_tilde"][2:], "--", label=r"$\sigma_t^2 = \tilde\beta_t$"
@@ -217,7 +217,7 @@ choices = {
     r"$\beta_t$": "beta",
     r"$\tilde\beta_t$": "beta_tilde",
 }
-fig, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 totals = {}
 for (name, choice), style in zip(choices.items(), ("-", "--", ":"), strict=True):
     found = terms(schedule, m, s2, choice)

@@ -97,7 +97,7 @@ data = ring(8, radius=0.8, variance=0.02)
 
 axis = np.linspace(-1.8, 1.8, 17)
 grid = torch.tensor(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2))
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
 for ax, t in zip(axes, (3, 15, 60), strict=True):
     a = schedule.alpha_bar[t].expand(len(grid))
     points = draw(data, 800, torch.Generator().manual_seed(t))
@@ -207,7 +207,7 @@ for t in shown:
     off.append(distance.mean().item())
     error.append(((loss - least - distance).std() / n**0.5).item())
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 left.plot(shown, reached, label="the network")
 left.plot(shown, floor, "k--", label="irreducible loss")
 left.axhline(1, color="gray", linestyle=":", label="predicts zero")
@@ -257,7 +257,7 @@ for name, predict in [("network", model), ("optimal denoiser", best)]:
         generator=torch.Generator().manual_seed(2),
     )
 
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
 near = {}
 for ax, (name, points) in zip(axes, drawn.items(), strict=True):
     ax.plot(*points.T.numpy(), ".", markersize=2, alpha=0.5)

@@ -124,7 +124,7 @@ for m, s2 in [(0.4, 0.09), (-0.7, 0.5)]:
 # variance of a sample are noise of the second half of the steps.
 
 _, a, c = affine(sampler(gaussian(0.0, 1.0)))
-fig, ax = plt.subplots(figsize=(6.6, 3.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.bar(range(1, T + 1), (c**2).numpy(), label="noise of step t")
 ax.plot(T + 1, a**2, "ko", label="$x_T$")
 ax.set(xlabel="timestep t", ylabel="fraction of the variance of $x_0$")
@@ -270,7 +270,7 @@ for n in counts:
     measured.append(out.item() ** 2)
     formula.append(angle[[0, *steps]].diff().cos().prod().item() ** 2)
 
-fig, ax = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(counts, measured, "o", label="the sampler")
 ax.plot(counts, formula, "-", label="product of squared cosines")
 ax.axhline(1, color="gray", linestyle=":", label="the data")

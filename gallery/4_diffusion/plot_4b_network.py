@@ -61,7 +61,7 @@ T, w = 1000, PRESETS["small"].width
 base = 10_000 ** (w / (w - 2))
 code = sinusoidal_encoding(torch.arange(T), w, base, torch.float64)
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 style = {"aspect": "auto", "cmap": "RdBu", "vmin": -1, "vmax": 1}
 left.imshow(code.T.numpy(), extent=(1, T, w, 0), **style)
 left.set(title="Timestep embeddings", xlabel="timestep t", ylabel="feature")
@@ -137,7 +137,7 @@ for _ in range(90):
     optimizer.step()
     losses.append(loss.item())
 
-fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(np.arange(1, len(losses) + 1), losses, label="each step")
 ax.axhline(1, color="gray", linestyle=":", label="predicts zero")
 ax.set(xlabel="training step", ylabel="loss per pixel", ylim=(0, 1.2))
@@ -192,7 +192,7 @@ assert wrong_step > 1.02 * right_step
 # thousand steps.
 
 steps = 4_000
-fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for mu, style in ((0.999, "-"), (0.9995, "--"), (0.9999, ":")):
     ema = EMA([("w", torch.zeros(1, dtype=torch.float64))], mu)
     reached = []

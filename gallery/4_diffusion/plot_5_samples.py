@@ -39,7 +39,7 @@ settings, arrays = record.settings, record.arrays
 series = {key: rows[0] for key, rows in record.series.items()}
 epochs = np.arange(1, settings["epochs"] + 1)
 
-fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for key, label, style in [
     ("train/loss", "training", "-"),
     ("test/loss_raw", "test, raw weights", "--"),
@@ -66,7 +66,7 @@ plt.show()
 assert series["test/loss"][-1] < 0.1
 assert (series["train/loss"][1:] < series["train/loss"][0]).all()
 
-fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 plots.image_grid(ax, arrays["progress"][0])
 ax.set(title="Ten samples during training", ylabel="later epochs, downwards")
 fig.set_label(
@@ -84,7 +84,7 @@ plt.show()
 # to the range of the data. These are the first hundred samples; none was selected.
 
 samples = arrays["samples"][0]
-fig, ax = plt.subplots(figsize=(7, 7), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 5.5), layout="constrained")
 plots.image_grid(ax, samples[:100].reshape(-1, 10, 28, 28))
 ax.set(title="The first hundred samples")
 fig.set_label(
@@ -100,7 +100,7 @@ plt.show()
 # Ten of these samples during sampling: :math:`x_t` on the left, and the image
 # :math:`\hat x_0` that the network predicts at the same timesteps on the right.
 
-fig, axes = plt.subplots(1, 2, figsize=(8.4, 4.6), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(7, 5.5), layout="constrained")
 for ax, key, title in zip(
     axes,
     ("path/x", "path/x_0"),
@@ -131,10 +131,10 @@ assert away[-2] == away[:-1].min()
 # %%
 # Distance from real images
 # -------------------------
-# All distances are computed in the features of a classifier, as the section *Comparing
-# samples with data* of :doc:`/diffusion` explains. The model was trained with random
-# horizontal flips, so half of its samples are mirrored, and real photographs of clothes
-# are not: the tips of shoes point to the left. A perfect model of the training data
+# All distances are computed in the features of a classifier, as
+# :doc:`/diffusion_evaluation` explains. The model was trained with random horizontal
+# flips, so half of its samples are mirrored, and real photographs of clothes are not:
+# the tips of shoes point to the left. A perfect model of the training data
 # would therefore not be at distance 0 from the test images, see
 # :eq:`eq-diffusion-mirrored`. The table shows two ways to take this into account.
 # Either a set of real training images with every second one mirrored is the reference;
@@ -257,7 +257,7 @@ assert (count > 0).all()
 # Below each sample is the training image that is nearest to it, pixel by pixel.
 
 both = np.stack([samples[:10], arrays["nearest/images"][0]])
-fig, ax = plt.subplots(figsize=(8, 1.9), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 plots.image_grid(ax, both)
 ax.set(title="Samples, and the training images nearest to them")
 fig.set_label(
@@ -292,7 +292,7 @@ print(f"at most {bits:.3f} ± {error:.3f} bits per pixel")
 assert bits + 3 * error < 4
 assert record.value("bits/prior") < 0.01
 
-fig, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.hist(evaluation.arrays["bits"][0, 0], bins=20)
 ax.set(xlabel="bits per pixel", ylabel="test images")
 fig.set_label(

@@ -129,7 +129,7 @@ for key, label in RUNS.items():
 # :result:`ddpm-ablation-small-evaluation/settings/references` disjoint sets of the
 # training images. Ten samples of each model, the rows in the order of the table:
 
-fig, ax = plt.subplots(figsize=(7, 4.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 5.5), layout="constrained")
 rows = np.stack([record.arrays["samples"][0, :10] for record in runs.values()])
 plots.image_grid(ax, rows)
 ax.set(title="Ten samples of each model")
@@ -157,7 +157,7 @@ plt.show()
 # the bits themselves, which is between easy and difficult images, does not.
 
 bits = evaluation.arrays["bits"][0]
-fig, ax = plt.subplots(figsize=(6.6, 3.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 shown = {"epsilon-bound": "-", "no-warm-up": "--", "no-flips": ":"}
 bins = np.linspace(-0.1, 0.2, 31)
 for key, style in shown.items():
@@ -309,7 +309,7 @@ for path in [f"no_clip/both/{m}_difference" for m in METRICS] + [
     assert abs(apart) < 3 * error
 
 shown = [evaluation.arrays[f"samples/{way}"][0] for way in WAYS]
-fig, ax = plt.subplots(figsize=(7.4, 2.3), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 plots.image_grid(ax, np.stack(shown))
 ax.set(title="The same ten initial noises, sampled in three ways")
 ax.set_yticks(28 * np.arange(len(WAYS)) + 14, WAYS.values())

@@ -41,7 +41,7 @@ steps = sorted(int(way.split("-")[1]) for way in evaluation.settings["ways"].spl
 seconds = np.array([arrays[f"ddim-{n}/seconds"][0] for n in steps])
 value = evaluation.value
 
-fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 for ax, (key, label) in zip(
     axes, {"frechet": "Fréchet distance", "recall": "recall"}.items(), strict=True
 ):
@@ -135,7 +135,7 @@ for key in rows.values():
 # of steps.
 
 shown = np.stack([arrays[f"ddim-{n}/samples"][0] for n in steps])
-fig, ax = plt.subplots(figsize=(7, 0.75 * len(steps) + 0.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 plots.image_grid(ax, shown)
 ax.set(title="Ten initial noises", ylabel=f"{', '.join(map(str, steps))} steps")
 fig.set_label(

@@ -71,7 +71,7 @@ alpha_bar = schedule.alpha_bar[:, None].expand(-1, len(x))
 points = x.expand(T + 1, -1)[..., None]
 log_q = gaussian_mixture.log_parts(data, points, alpha_bar).logsumexp(-1)
 
-fig, axes = plt.subplots(1, 2, figsize=(8.4, 3.6), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(7, 4), sharey=True, layout="constrained")
 for ax, paths, title in (
     (axes[0], flow, "Probability-flow ODE"),
     (axes[1], noisy, "Reverse SDE"),
@@ -141,7 +141,7 @@ def error_of(method, power, n):
     return calls, (x_0 - exact).square().mean().sqrt().item()
 
 
-fig, ax = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 errors = {}
 for method, label, color in (("euler", "DDIM", "C0"), ("heun", "Heun", "C1")):
     for (name, power), line in zip(SPACING.items(), ("--", "-"), strict=True):

@@ -80,7 +80,7 @@ x = torch.linspace(-1.6, 1.8, 681, dtype=torch.float64)
 log_parts = gaussian_mixture.log_parts(whole, x[:, None], torch.ones(len(x)).double())
 log_r = log_parts.log_softmax(1)[:, 1]
 
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.2), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), sharey=True, layout="constrained")
 found = {}
 for ax, w in zip(axes, WEIGHTS, strict=True):
     samples = found[w] = samples_of(model, 1, w)
@@ -140,7 +140,7 @@ for weight in (0.0, 0.5, 1.0, 2.0, 3.0, 4.0):
     slope = ddim_sample(schedule, denoiser, one, steps=T).item()
     measured[weight] = slope**2
 
-fig, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.semilogy(w, by_density, color="black", label="guided density")
 ax.semilogy(w, by_flow, color="C1", label="samples, many steps")
 ax.semilogy([*measured], [*measured.values()], "o", color="C1", label="1000 steps")

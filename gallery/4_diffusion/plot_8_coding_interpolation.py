@@ -82,7 +82,7 @@ information = 0.5 * torch.log2(1 + s2 * snr)
 sent = rate[1:]
 
 error = np.linspace(0.02, math.sqrt(s2), 100)
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 left.plot(
     0.5 * np.log2(s2 / error**2), error, "k-", linewidth=1, label="Shannon's curve"
 )
@@ -159,7 +159,7 @@ slopes = [
 variance = moments(two)[1].item()
 gauss = 0.5 * np.log(1 + variance * ratios)
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 left.plot(ratios, slopes, "o", fillstyle="none", label="derivative of the information")
 left.plot(ratios, errors / 2, label="half the MMSE")
 left.set(xlabel="signal-to-noise ratio", xscale="log", yscale="log")
@@ -243,7 +243,7 @@ def landed(points: torch.Tensor) -> tuple[float, float]:
 
 
 shown = (1, 5, 10, 100)
-fig, axes = plt.subplots(1, 4, figsize=(8.4, 2.6), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 4, figsize=(7, 4), layout="constrained", sharey=True)
 ends, spread = {}, {}
 for ax, t in zip(axes, shown, strict=True):
     for shared in (False, True):
@@ -302,7 +302,7 @@ record = load("ddpm-fashion-mnist-small")
 rate = record.arrays["rate"][0]
 distortion = 127.5 * record.arrays["distortion"][0]
 
-fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(rate, distortion)
 ax.set(xlabel="rate (bits per pixel)", ylabel="distortion, RMSE (gray values)")
 fig.set_label(
@@ -337,7 +337,7 @@ rows = [
     np.concatenate([left[None], row, right[None]])
     for left, row, right in zip(ends[:5], between, ends[5:], strict=True)
 ]
-fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 plots.image_grid(ax, np.stack(rows))
 ax.set(title="From the image on the left to the one on the right")
 fig.set_label(

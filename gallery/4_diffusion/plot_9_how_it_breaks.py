@@ -130,7 +130,7 @@ for what in in_the_sampler:
         points[what] = drawn()
 share = {what: within(cloud) for what, cloud in points.items()}
 
-fig, axes = plt.subplots(3, 4, figsize=(8.4, 6.9), layout="constrained")
+fig, axes = plt.subplots(3, 4, figsize=(7, 5.5), layout="constrained")
 for ax, (what, cloud) in zip(axes.flat, points.items(), strict=False):
     ax.plot(*cloud.T.numpy(), ".", markersize=1.5, alpha=0.5)
     words = what.split()
@@ -181,7 +181,7 @@ wrapped = ((noisy + 1) * 127.5).round().to(torch.int64).remainder(256).byte()
 twice = (images * 255).byte()  # 8 bits: 255 x is -x, modulo 256
 rows = {"clamped": right, "wrapped around": wrapped, "scaled twice": twice}
 
-fig, axes = plt.subplots(3, 6, figsize=(8.4, 4.4), layout="constrained")
+fig, axes = plt.subplots(3, 6, figsize=(7, 5.5), layout="constrained")
 for row, (name, shown) in zip(axes, rows.items(), strict=True):
     for ax, image in zip(row, shown, strict=True):
         ax.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=255)
@@ -215,7 +215,7 @@ assert off["scaled twice"] > 3 * off["clamped"]
 steps = linear_schedule()
 by_sum = 1 - steps.beta.cumsum(0)
 below = int((by_sum < 0).nonzero()[0])
-fig, ax = plt.subplots(figsize=(6.6, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(steps.alpha_bar.numpy(), label="product")
 ax.plot(by_sum.clamp(min=0).numpy(), "--", label="1 - sum, clamped at 0")
 ax.set(xlabel="timestep t", ylabel=r"$\bar\alpha_t$")

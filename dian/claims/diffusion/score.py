@@ -175,7 +175,7 @@ def continuous() -> float:
 
 @claim(
     "D20c",
-    "Two ways back with the same densities",
+    "Reverse SDE and probability-flow ODE",
     equations=(
         "eq-diffusion-continuity",
         "eq-diffusion-flow",
