@@ -1,6 +1,6 @@
 r"""
-A network learns the conditional mean of the noise, and loses the rest
-======================================================================
+A network learns the conditional mean of the noise
+==================================================
 
 **Question.** Training and sampling of a diffusion model are six lines each. What does a
 network learn from them, and how good is it, compared with the optimal prediction?
@@ -218,7 +218,7 @@ right.errorbar(
 )
 right.plot(shown, off, label="squared distance from the optimum")
 right.set(xlabel="timestep t", ylabel="MSE per coordinate")
-right.legend()
+right.legend(loc="center right")
 fig.set_label(
     "Left: the loss of a trained network at each timestep and the "
     "irreducible loss. Right: their difference is the squared distance of "

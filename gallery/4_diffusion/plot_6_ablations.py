@@ -1,6 +1,6 @@
 r"""
-Predicting the noise matters most; flips only seem to matter
-============================================================
+Predicting the noise matters most in a short training run
+=========================================================
 
 **Question.** The paper predicts the noise and not the mean of the reverse step, drops
 the weights of the variational bound, and mirrors half of its images. It samples from

@@ -1,6 +1,6 @@
 r"""
-Twenty DDIM steps suffice for a small diffusion model
-=====================================================
+20 DDIM steps reach the Fréchet distance of 100, within the errors
+==================================================================
 
 **Question.** The network was trained with a thousand timesteps. How many of them does
 it take to generate an image if no noise is added during sampling (DDIM)?
@@ -58,7 +58,8 @@ for ax, (key, label) in zip(
     ax.set(xscale="log")
     ax.set_xticks(seconds, [f"{s:.0f}" for s in seconds])
     ax.minorticks_off()
-    ax.legend()
+handles, labels = axes[0].get_legend_handles_labels()
+fig.legend(handles, labels, loc="outside upper center", ncols=3)
 fig.set_label(
     "Fréchet distance and recall of DDIM samples against the time for "
     "sampling; the numbers are DDIM steps. Bars are standard errors; "

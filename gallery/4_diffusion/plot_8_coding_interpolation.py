@@ -1,6 +1,6 @@
 r"""
-The first bits of the code describe the image, the rest invisible details
-=========================================================================
+The first bits of the code describe the image, the rest fine details
+====================================================================
 
 **Question.** The variational bound is the ideal length of a code that sends an image
 timestep by timestep. How much is known after each timestep, and for how many bits? And
