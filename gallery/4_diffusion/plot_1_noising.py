@@ -1,6 +1,6 @@
 r"""
-The forward process, and the signal left at the end
-===================================================
+Half as many steps with the same schedule leave 8 % of the signal
+=================================================================
 
 **Question.** A diffusion model destroys an image in many small steps, and samples start
 from pure noise. Is nothing of the image left after the last step?
@@ -70,7 +70,7 @@ assert abs(noise.var() - 1) < 5 * math.sqrt(2 / 784)
 shown = [0, 100, 250, 500, 750, 1000]
 epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
 schedules = {"linear": schedule, "cosine": cosine_schedule()}
-fig, axes = plt.subplots(2, 6, figsize=(8.4, 3.2), layout="constrained")
+fig, axes = plt.subplots(2, 6, figsize=(7, 4), layout="constrained")
 for row, (name, tables) in zip(axes, schedules.items(), strict=True):
     for ax, t in zip(row, shown, strict=True):
         x_t = q_sample(tables, x_0[None], t, epsilon[None])[0]
@@ -78,6 +78,10 @@ for row, (name, tables) in zip(axes, schedules.items(), strict=True):
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{name}, t = {t}", fontsize=9)
 fig.suptitle("The same image and the same noise under two schedules")
+fig.set_label(
+    "One image with the same noise at six timesteps. The linear schedule "
+    "has destroyed it at $t = 500$, the cosine schedule much later."
+)
 plt.show()
 
 assert schedule.alpha_bar[500] < 0.1 < 0.4 < cosine_schedule().alpha_bar[500]
@@ -108,7 +112,7 @@ chains = {
     "T = 500, both ends doubled": linear_schedule(500, 2e-4, 0.04),
     "T = 1000, cosine": cosine_schedule(1000),
 }
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 for (name, tables), style in zip(chains.items(), ("-", "--", ":", "-."), strict=True):
     time = torch.arange(tables.T + 1) / tables.T
     left.plot(time[1:], signal_to_noise(tables)[1:], style, label=name)
@@ -116,6 +120,11 @@ for (name, tables), style in zip(chains.items(), ("-", "--", ":", "-."), strict=
 left.set(xlabel="t / T", ylabel="signal-to-noise ratio", yscale="log", ylim=(1e-9, 1e5))
 right.set(xlabel="t / T", ylabel="remaining amplitude", ylim=(0, 1))
 left.legend(fontsize=8)
+fig.set_label(
+    r"The signal-to-noise ratio and the remaining amplitude "
+    r"$\sqrt{\bar\alpha_t}$ under four schedules. With half of the steps and "
+    r"the same two ends (dashed), part of the image is left at the end."
+)
 plt.show()
 
 for tables in chains.values():
@@ -129,16 +138,10 @@ assert doubled.alpha_bar[-1] < long.alpha_bar[-1]
 # The remaining signal
 # --------------------
 # Samples start from :math:`\mathcal N(0, I)`, while noisy images at :math:`T` follow
-# :math:`\mathcal N(\sqrt{\bar\alpha_T}\, x_0, (1 - \bar\alpha_T) I)`. The divergence
-# between the two is the first term of the variational bound, for each pixel
-#
-# .. math::
-#    :label: eq-diffusion-left
-#
-#    L_T = \tfrac12 \big( \bar\alpha_T\, x_0^2 - \bar\alpha_T
-#    - \ln(1 - \bar\alpha_T) \big) .
-#
-# In the direction of the image itself, the mean of :math:`x_T` is
+# :math:`\mathcal N(\sqrt{\bar\alpha_T}\, x_0, (1 - \bar\alpha_T) I)`. The KL divergence
+# between the two is the first term of the variational bound, :math:`L_T`, equation
+# :eq:`eq-diffusion-left` of the chapter. In the direction of the image itself, the mean
+# of :math:`x_T` is
 # :math:`\sqrt{\bar\alpha_T}\, \lVert x_0 \rVert / \sqrt{1 - \bar\alpha_T}` standard
 # deviations away from zero.
 
@@ -169,7 +172,7 @@ assert abs(out[1000, 0.02][1] - 0.18) < 5e-3
 # the mean of the clean image, for the 500 test images of the bundled sample.
 
 measured = {}
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
 for ax, (name, tables) in zip(axes, chains.items(), strict=False):
     epsilon = torch.randn(images.shape, generator=generator, dtype=torch.float64)
     x_T = q_sample(tables, images, tables.T, epsilon)
@@ -181,6 +184,10 @@ for ax, (name, tables) in zip(axes, chains.items(), strict=False):
         xlabel="mean of the clean image",
         ylabel="mean of $x_T$" if ax is axes[0] else "",
     )
+fig.set_label(
+    "The mean brightness of $x_T$ against that of the clean image, for 500 "
+    "test images. Only the chain in the middle still knows the image."
+)
 plt.show()
 
 print({name: round(value, 2) for name, value in measured.items()})

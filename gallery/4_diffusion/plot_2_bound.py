@@ -1,6 +1,6 @@
 r"""
-The variational bound, term by term
-===================================
+The terms of the variational bound add up to the entropy of the data
+====================================================================
 
 **Question.** A diffusion model is trained on a bound on its negative log-likelihood.
 How does the squared error of a predicted noise follow from this bound, and how do we
@@ -21,55 +21,13 @@ Seconds on a CPU, no download.
 """
 
 # %%
-# From the likelihood to a sum
-# ----------------------------
-# The model starts from :math:`p(x_T) = \mathcal N(0, I)` and applies the reverse
-# transitions :math:`p_\theta(x_{t-1} \mid x_t)`. Its likelihood integrates over all
-# trajectories that end at :math:`x_0`. Write the integral as an expectation over
-# trajectories of the forward process :math:`q`, and move the logarithm inside the
-# expectation, which can only lower it (Jensen's inequality):
-#
-# .. math::
-#
-#    -\ln p_\theta(x_0)
-#    = -\ln \mathbb E_q \frac{p_\theta(x_{0:T})}{q(x_{1:T} \mid x_0)}
-#    \le \mathbb E_q \Big[ -\ln p(x_T) - \sum_{t=1}^{T}
-#    \ln \frac{p_\theta(x_{t-1} \mid x_t)}{q(x_t \mid x_{t-1})} \Big] .
-#
-# The two densities in the fraction run in opposite directions. Because the forward
-# process is a Markov chain, :math:`q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x_0)`, and
-# by Bayes' rule for :math:`t \ge 2`
-#
-# .. math::
-#
-#    q(x_t \mid x_{t-1}) = q(x_{t-1} \mid x_t, x_0)\,
-#    \frac{q(x_t \mid x_0)}{q(x_{t-1} \mid x_0)} .
-#
-# The last fractions cancel between neighboring timesteps, except at the two ends. This
-# leaves equation :eq:`eq-diffusion-bound` of the chapter: a term :math:`L_T` for the
-# start, one divergence :math:`L_{t-1}` for each timestep, and the decoder :math:`L_0`.
-#
-# One divergence
-# --------------
-# All of them compare two Gaussians. For each coordinate
-#
-# .. math::
-#    :label: eq-diffusion-kl
-#
-#    D\big(\mathcal N(\mu_1, s_1^2) \,\Vert\, \mathcal N(\mu_2, s_2^2)\big) = \frac12
-#    \Big[ \ln\frac{s_2^2}{s_1^2} - 1 + \frac{s_1^2 + (\mu_1 - \mu_2)^2}{s_2^2} \Big] .
-#
-# Here :math:`s_1^2 = \tilde\beta_t` and :math:`s_2^2 = \sigma_t^2` are known numbers,
-# so that only the mean is learned. Both means are linear in the noise, so the squared
-# difference of the means is a squared error of the noise times a weight, equation
-# :eq:`eq-diffusion-weight`. For :math:`\sigma_t^2 = \tilde\beta_t` the definition of
-# :math:`\tilde\beta_t` gives
-#
-# .. math::
-#    :label: eq-diffusion-weight-snr
-#
-#    \frac{\beta_t^2}{2 \tilde\beta_t\, \alpha_t (1 - \bar\alpha_t)}
-#    = \frac12 \Big( \frac{\operatorname{SNR}(t-1)}{\operatorname{SNR}(t)} - 1 \Big) .
+# Two chains
+# ----------
+# The forward process adds noise, and the model removes it. The chapter
+# :doc:`/diffusion` derives the variational bound :eq:`eq-diffusion-bound`: a term
+# :math:`L_T` for the start, one KL divergence :math:`L_{t-1}` for each timestep, and
+# the decoder :math:`L_0`. For each timestep it compares the reverse transition of the
+# model, below, with the posterior of the forward process.
 
 import math
 from functools import partial
@@ -77,13 +35,43 @@ from functools import partial
 import matplotlib.pyplot as plt
 import torch
 
+from dian import data
 from dian.diffusion.gaussian_mixture import gaussian, optimal_denoiser, posterior_x0
 from dian.diffusion.likelihood import bound_term, bound_weight, log_density, prior_term
 from dian.diffusion.posterior import optimal_variance
+from dian.diffusion.process import q_sample
 from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import NoiseSchedule, linear_schedule, signal_to_noise
+from dian.figures import diffusion_diagrams
 
 schedule = linear_schedule()
+image = data.sample("test").signed()[:1].double()
+state = torch.Generator().manual_seed(0)
+epsilon = torch.randn(image.shape, generator=state, dtype=torch.float64)
+names = {0: "x_0", 1: "", 240: "x_{t-1}", 300: "x_t", 301: "", 1000: "x_T"}
+shown = [q_sample(schedule, image, t, epsilon)[0] if t else image[0] for t in names]
+
+fig, ax = plt.subplots(layout="constrained")
+diffusion_diagrams.chain(ax, [x.numpy() for x in shown], list(names.values()))
+ax.set_title("A diffusion model")
+fig.set_label(
+    r"The forward process $q$ adds noise in $T$ steps. The reverse process "
+    r"$p_\theta$ starts from pure noise and removes it step by step. The two "
+    r"noisy images are those of the timesteps 240 and 300, farther apart "
+    r"than two neighbors."
+)
+plt.show()
+
+# %%
+# The weight of each timestep
+# ---------------------------
+# All divergences compare two Gaussians, equation :eq:`eq-diffusion-kl`. Since
+# :math:`\tilde\beta_t` and :math:`\sigma_t^2` are known numbers, only the mean is
+# learned. Both means are linear in the noise, so their squared difference is a squared
+# error of the noise times a weight, equation :eq:`eq-diffusion-weight`. For
+# :math:`\sigma_t^2 = \tilde\beta_t` it is a ratio of signal-to-noise ratios,
+# equation :eq:`eq-diffusion-weight-snr`.
+
 steps = torch.arange(1, 1001)
 weights = {
     name: bound_weight(schedule, variance=name) for name in ("beta", "beta_tilde")
@@ -93,7 +81,7 @@ snr = signal_to_noise(schedule)
 ratio = 0.5 * (snr[1:-1] / snr[2:] - 1)
 assert torch.allclose(ratio, weights["beta_tilde"][2:])
 
-fig, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(steps, weights["beta"][1:], label=r"$\sigma_t^2 = \beta_t$")
 ax.plot(
     steps[1:], weights["beta_tilde"][2:], "--", label=r"$\sigma_t^2 = \tilde\beta_t$"
@@ -107,6 +95,11 @@ ax.set(
 )
 ax.set_title("Weights of the bound and of the simple loss")
 ax.legend()
+fig.set_label(
+    "The weight that the variational bound gives to the squared error of "
+    "each timestep, for both variances, and the weight 1 of the simple "
+    "loss. The bound stresses the first timesteps."
+)
 plt.show()
 
 weight = weights["beta"]
@@ -137,14 +130,8 @@ assert weight[1] / weight[lowest] > 100
 # :math:`\sigma_t^{*2} = \tilde\beta_t + c_0^2 \operatorname{Var}(x_0 \mid x_t)`, where
 # :math:`c_0` is the factor of :math:`x_0` in :eq:`eq-diffusion-posterior`. Then
 # Jensen's inequality loses nothing but the mismatch at the start, and all terms
-# together are
-#
-# .. math::
-#    :label: eq-diffusion-bound-exact
-#
-#    \mathbb E \Big[ L_T + \sum_{t=2}^{T} L_{t-1} + L_0 \Big]
-#    = \tfrac12 \ln(2 \pi e\, s^2)
-#    + D\big(q(x_T) \,\Vert\, \mathcal N(0, 1)\big) .
+# together are the entropy of the data plus one divergence, equation
+# :eq:`eq-diffusion-bound-exact`.
 #
 # The expectation is over the image and the noise. Every term is a polynomial of degree
 # two in both, so Gauss–Hermite quadrature with four nodes computes it exactly.
@@ -230,7 +217,7 @@ choices = {
     r"$\beta_t$": "beta",
     r"$\tilde\beta_t$": "beta_tilde",
 }
-fig, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 totals = {}
 for (name, choice), style in zip(choices.items(), ("-", "--", ":"), strict=True):
     found = terms(schedule, m, s2, choice)
@@ -239,6 +226,11 @@ for (name, choice), style in zip(choices.items(), ("-", "--", ":"), strict=True)
 ax.set(xlabel="timestep t", ylabel="$L_{t-1}$ (nats)", xscale="log", yscale="log")
 ax.set_title("The terms of the bound on Gaussian data")
 ax.legend()
+fig.set_label(
+    "The terms of the bound on data with a standard deviation of 0.3, for "
+    "three variances of the reverse steps. Only the exact variance makes "
+    "the sum as small as possible."
+)
 plt.show()
 
 print(

@@ -1,6 +1,6 @@
 r"""
-Training and sampling, and the distance from the optimal denoiser
-=================================================================
+A network learns the conditional mean of the noise
+==================================================
 
 **Question.** Training and sampling of a diffusion model are six lines each. What does a
 network learn from them, and how good is it, compared with the optimal prediction?
@@ -84,35 +84,12 @@ show(ddpm_sample)
 # The data and the optimal prediction
 # -----------------------------------
 # The data are eight isotropic Gaussians on a circle. After :math:`t` steps of noise
-# each is still a Gaussian, with mean :math:`\sqrt{\bar\alpha_t}\, m_k` and variance
-# :math:`v_k = \bar\alpha_t s_k^2 + 1 - \bar\alpha_t`, so the density of :math:`x_t` and
-# its score have closed forms,
-#
-# .. math::
-#    :label: eq-diffusion-mixture-score
-#
-#    \nabla \ln q_t(x) = -\sum_k r_k(x)\, \frac{x - \sqrt{\bar\alpha_t}\, m_k}{v_k},
-#    \qquad r_k(x) = \frac{w_k\, \mathcal N(x; \sqrt{\bar\alpha_t}\, m_k, v_k I)}
-#    {\sum_j w_j\, \mathcal N(x; \sqrt{\bar\alpha_t}\, m_j, v_j I)} .
-#
-# The conditional mean minimizes the mean squared error. The noise that leads from
-# :math:`x_0` to :math:`x` is linear in :math:`x_0`, and its average over all
-# :math:`x_0` from which :math:`x` may have come is the score, up to a factor:
-#
-# .. math::
-#    :label: eq-diffusion-best-epsilon
-#
-#    \epsilon^*(x, t) = \mathbb E[\epsilon \mid x_t = x]
-#    = -\sqrt{1 - \bar\alpha_t}\; \nabla \ln q_t(x) .
-#
-# So the network learns a vector field whose negative points, at every noise level,
-# towards regions of high density. For the clean image this is Tweedie's formula,
-#
-# .. math::
-#    :label: eq-diffusion-tweedie
-#
-#    \mathbb E[x_0 \mid x_t = x] = \frac{x + (1 - \bar\alpha_t)\, \nabla \ln q_t(x)}
-#    {\sqrt{\bar\alpha_t}} .
+# each is still a Gaussian, so the density of :math:`x_t` and its score have closed
+# forms, equation :eq:`eq-diffusion-mixture-score`. The optimal prediction, the
+# conditional mean of the noise, is the score up to a factor, equation
+# :eq:`eq-diffusion-best-epsilon`: its negative points, at every noise level, towards
+# regions of high density. The code below also checks Tweedie's formula
+# :eq:`eq-diffusion-tweedie` for the clean image.
 
 T, d = 100, 2
 schedule = linear_schedule(T, 0.1 / T, 20 / T)
@@ -120,7 +97,7 @@ data = ring(8, radius=0.8, variance=0.02)
 
 axis = np.linspace(-1.8, 1.8, 17)
 grid = torch.tensor(np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2))
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
 for ax, t in zip(axes, (3, 15, 60), strict=True):
     a = schedule.alpha_bar[t].expand(len(grid))
     points = draw(data, 800, torch.Generator().manual_seed(t))
@@ -135,6 +112,11 @@ for ax, t in zip(axes, (3, 15, 60), strict=True):
     by_tweedie = (grid + (1 - a[:, None]) * slope) / a[:, None].sqrt()
     assert (optimal - by_tweedie).abs().max() < 1e-9
 fig.suptitle(r"Noisy data, and the field $-\epsilon^*$, which points to the data")
+fig.set_label(
+    "Data with the noise of three timesteps, and the negative optimal "
+    "prediction of the noise at each place. The arrows point towards the "
+    "data."
+)
 plt.show()
 
 # %%
@@ -197,25 +179,10 @@ assert n_weight == 11_202
 # %%
 # The irreducible loss
 # --------------------
-# The noise cannot be predicted exactly, only its conditional mean. The remaining loss
-# for each coordinate is
-#
-# .. math::
-#    :label: eq-diffusion-floor
-#
-#    \min_\theta \frac1d\, \mathbb E \lVert \epsilon - \epsilon_\theta \rVert^2
-#    = 1 - (1 - \bar\alpha_t)\, \frac1d\, \mathbb E \lVert \nabla \ln q_t(x_t) \rVert^2.
-#
-# The error of the optimal prediction is uncorrelated with every function of
-# :math:`x_t`. Therefore the loss of any other network is larger by its mean squared
-# distance from the optimum:
-#
-# .. math::
-#    :label: eq-diffusion-excess
-#
-#    \mathbb E \lVert \epsilon - \epsilon_\theta \rVert^2
-#    - \mathbb E \lVert \epsilon - \epsilon^* \rVert^2
-#    = \mathbb E \lVert \epsilon_\theta - \epsilon^* \rVert^2 .
+# The noise cannot be predicted exactly, only its conditional mean. The loss that
+# remains is the irreducible loss, equation :eq:`eq-diffusion-floor`. The loss of any
+# other network is larger by its mean squared distance from the optimum, equation
+# :eq:`eq-diffusion-excess`. Both are measured here.
 
 best = optimal_denoiser(data, schedule.alpha_bar)
 n = 4000
@@ -240,7 +207,7 @@ for t in shown:
     off.append(distance.mean().item())
     error.append(((loss - least - distance).std() / n**0.5).item())
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 left.plot(shown, reached, label="the network")
 left.plot(shown, floor, "k--", label="irreducible loss")
 left.axhline(1, color="gray", linestyle=":", label="predicts zero")
@@ -251,7 +218,13 @@ right.errorbar(
 )
 right.plot(shown, off, label="squared distance from the optimum")
 right.set(xlabel="timestep t", ylabel="MSE per coordinate")
-right.legend()
+right.legend(loc="center right")
+fig.set_label(
+    "Left: the loss of a trained network at each timestep and the "
+    "irreducible loss. Right: their difference is the squared distance of "
+    "the network from the optimal denoiser; error bars are two standard "
+    "errors."
+)
 plt.show()
 
 print(
@@ -284,7 +257,7 @@ for name, predict in [("network", model), ("optimal denoiser", best)]:
         generator=torch.Generator().manual_seed(2),
     )
 
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
 near = {}
 for ax, (name, points) in zip(axes, drawn.items(), strict=True):
     ax.plot(*points.T.numpy(), ".", markersize=2, alpha=0.5)
@@ -299,6 +272,11 @@ for ax, (name, points) in zip(axes, drawn.items(), strict=True):
     )
     assert fraction.min() > 0.08
     assert fraction.max() < 0.17
+fig.set_label(
+    "The data, samples of the network, and samples of the optimal denoiser, "
+    "all by Algorithm 2. Both samplers find all eight Gaussians; those of "
+    "the network are more blurred."
+)
 plt.show()
 
 assert near["network"] > 0.9

@@ -1,6 +1,6 @@
 r"""
-A sampler on data with a known answer
-=====================================
+Gaussian data check a sampler to floating-point accuracy
+========================================================
 
 **Question.** A wrong sampler still generates pictures. How can we know that a sampler
 is right, to floating-point accuracy and without looking at samples?
@@ -81,12 +81,8 @@ def sampler(data: Mixture, variance: str = "beta") -> Callable:
 # **Standard normal data.** For :math:`\mathcal N(0, 1)` the optimal prediction is
 # :math:`\sqrt{1 - \bar\alpha_t}\, x_t`, and the mean of a step is
 # :math:`\sqrt{\alpha_t}\, x_t`. With :math:`\sigma_t^2 = \beta_t` the variance stays 1
-# at every step except the last, which adds no noise:
-#
-# .. math::
-#    :label: eq-diffusion-unit-oracle
-#
-#    \mathbb E[x_0] = 0, \qquad \operatorname{Var}(x_0) = \alpha_1 = 1 - \beta_1 .
+# at every step except the last, which adds no noise, so that the samples have the
+# variance :math:`1 - \beta_1`, equation :eq:`eq-diffusion-unit-oracle`.
 #
 # **A point.** If all data are one point :math:`m`, the predicted image is :math:`m` for
 # every input, and the last step returns it.
@@ -128,12 +124,17 @@ for m, s2 in [(0.4, 0.09), (-0.7, 0.5)]:
 # variance of a sample are noise of the second half of the steps.
 
 _, a, c = affine(sampler(gaussian(0.0, 1.0)))
-fig, ax = plt.subplots(figsize=(6.6, 3.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.bar(range(1, T + 1), (c**2).numpy(), label="noise of step t")
 ax.plot(T + 1, a**2, "ko", label="$x_T$")
 ax.set(xlabel="timestep t", ylabel="fraction of the variance of $x_0$")
 ax.set_title("Where the variance of a sample comes from")
 ax.legend()
+fig.set_label(
+    "The fraction of the variance of a sample that comes from the noise of "
+    "each step, and from the start $x_T$, for standard normal data. Late "
+    "steps contribute most."
+)
 plt.show()
 
 assert c[0] == 0  # step 1 adds none
@@ -251,16 +252,9 @@ assert abs(found[500][1] - true_variance) < abs(found[100][1] - true_variance) /
 # %%
 # Few steps
 # ---------
-# For standard normal data, a step of DDIM without noise multiplies :math:`x_t` by a
-# number. With :math:`\cos\phi_t = \sqrt{\bar\alpha_t}`, it is the cosine of the angle
-# between the two ends of the step. From :math:`\tau_n = T` down to :math:`\tau_0 = 0`,
-# therefore,
-#
-# .. math::
-#    :label: eq-diffusion-ddim-oracle
-#
-#    \operatorname{Var}(x_0) = \prod_{i=1}^{n}
-#    \cos^2(\phi_{\tau_i} - \phi_{\tau_{i-1}}) .
+# For standard normal data, a step of DDIM without noise multiplies :math:`x_t` by the
+# cosine of an angle, and the variance of the samples is a product of squared cosines,
+# equation :eq:`eq-diffusion-ddim-oracle`.
 #
 # Ten steps lose almost a third of the variance: the samples have too little variety.
 
@@ -276,12 +270,17 @@ for n in counts:
     measured.append(out.item() ** 2)
     formula.append(angle[[0, *steps]].diff().cos().prod().item() ** 2)
 
-fig, ax = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(counts, measured, "o", label="the sampler")
 ax.plot(counts, formula, "-", label="product of squared cosines")
 ax.axhline(1, color="gray", linestyle=":", label="the data")
 ax.set(xlabel="steps of DDIM", ylabel="variance of the samples", xscale="log")
 ax.legend()
+fig.set_label(
+    "The variance of DDIM samples of standard normal data, whose variance "
+    "is 1, against the number of steps: the sampler (points) and the "
+    "formula (line)."
+)
 plt.show()
 
 print({n: round(value, 5) for n, value in zip(counts, measured, strict=True)})

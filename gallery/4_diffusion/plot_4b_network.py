@@ -1,39 +1,28 @@
 r"""
-The network that is told the step, and the average of its weights
-=================================================================
+A U-Net that is conditioned on the timestep, and its EMA weights
+================================================================
 
-**Question.** One network removes the noise of all steps. What is it made of, how does
-it know which step it is at, and why do samples come from weights that were never
-trained?
+**Question.** A single network removes the noise of all timesteps. What does it consist
+of, how is it conditioned on the timestep, and why do samples come from weights that
+were never trained?
 
-**Answer.** It is a U-Net: blocks of two convolutions at falling resolution and a way
-across from each block down to one up, with attention between the pixels at 14 by 14 and
-once more in the middle, where the resolution is lowest. Every block is told the step,
-by the sinusoidal code of the chapter on positions. The network begins by predicting
-nothing, and so loses 1 per pixel; a trained one that is told wrong steps does worse
-than one that is told the right ones. Samples come from an exponential average of the
-weights, which forgets where it began only slowly: the paper's would still be half its
-random start after 6,931 steps.
+**Answer.** It is a U-Net: residual blocks on a downsampling and an upsampling path,
+joined by skip connections, with self-attention at 14 by 14 pixels and at the lowest
+resolution. Every block receives a timestep embedding; with wrong timesteps a trained
+network has a larger loss. Samples come from an exponential moving average (EMA) of the
+weights. With the decay of the paper, half of a random start is left after 6,931 steps.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), appendix B. **Cost.** Seconds on a CPU, no download.
 """
 
 # %%
-# The step in a code
-# ------------------
-# A number as such would be a poor input, with 1,000 on the same wire as 1. Each step is
-# turned into sines and cosines of falling frequency, and goes through two layers,
-#
-# .. math::
-#    :label: eq-unet-step
-#
-#    e = s(W_2\, s(W_1\, PE(t - 1))), \qquad
-#    \omega_i = 10000^{-i / (w/2 - 1)}, \qquad i = 0, \dots, w/2 - 1,
-#
-# with :math:`s(z) = z\,\sigma(z)`. The frequencies differ a little from those of
-# *Attention Is All You Need*: they reach 1/10000 itself. The authors' code counts steps
-# from 0, so what is encoded is :math:`t - 1`.
+# The architecture
+# ----------------
+# The U-Net halves the resolution twice, so that its deepest layers see the whole image,
+# and doubles it again. A skip connection leads from every layer of the downsampling
+# path to a block of the upsampling path. It carries the fine details, which the low
+# resolution has lost.
 
 import math
 
@@ -46,53 +35,78 @@ from dian.diffusion.ema import EMA
 from dian.diffusion.process import training_loss
 from dian.diffusion.schedule import linear_schedule
 from dian.diffusion.unet import PRESETS, UNet
+from dian.figures import diffusion_diagrams
 from dian.positions.sinusoidal import sinusoidal_encoding
+
+fig, ax = plt.subplots(figsize=(7, 5.5), layout="constrained")
+diffusion_diagrams.unet(ax, PRESETS["small"], 28)
+ax.set_title("The U-Net of the recorded runs")
+fig.set_label(
+    "The U-Net of the recorded runs. Each number is the number of channels; "
+    "the resolution decreases downwards. Skip connections join layers of "
+    "the same resolution."
+)
+plt.show()
+
+# %%
+# The timestep embedding
+# ----------------------
+# A number as such would be a poor input, with 1 and 1,000 on the same scale. Each
+# timestep is encoded by sines and cosines of decreasing frequency, and passes through
+# two layers, equation :eq:`eq-unet-step`. The frequencies differ slightly from those of
+# *Attention Is All You Need*: the lowest is 1/10000 itself. The authors' code counts
+# timesteps from 0, so :math:`t - 1` is encoded.
 
 T, w = 1000, PRESETS["small"].width
 base = 10_000 ** (w / (w - 2))
 code = sinusoidal_encoding(torch.arange(T), w, base, torch.float64)
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.2), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 style = {"aspect": "auto", "cmap": "RdBu", "vmin": -1, "vmax": 1}
 left.imshow(code.T.numpy(), extent=(1, T, w, 0), **style)
-left.set(title="The code of each step", xlabel="step t", ylabel="feature")
+left.set(title="Timestep embeddings", xlabel="timestep t", ylabel="feature")
 for t in (1, 250, 700):
     distance = (code - code[t - 1]).norm(dim=1)
-    right.plot(np.arange(1, T + 1), distance.numpy(), label=f"from step {t}")
-right.set(title="How far apart steps are", xlabel="step t", ylabel="distance of codes")
+    right.plot(np.arange(1, T + 1), distance.numpy(), label=f"from t = {t}")
+right.set(title="Distances", xlabel="timestep t", ylabel="distance of embeddings")
 right.legend()
+fig.set_label(
+    "Left: the sinusoidal encoding of each timestep, one column each. "
+    "Right: its distance from the encodings of three timesteps, which is "
+    "smallest at the timestep itself."
+)
 plt.show()
 
 # %%
-# No two steps have the same code: the two that are most alike are still apart.
+# No two timesteps have the same embedding: the two closest are still apart.
 
 apart = torch.cdist(code, code) + 9 * torch.eye(T, dtype=torch.float64)
-print(f"least distance between two of {T} codes: {apart.min():.3f}")
+print(f"smallest distance between two of {T} embeddings: {apart.min():.3f}")
 assert apart.min() > 0.05
 assert math.isclose(base ** (-(w / 2 - 1) * 2 / w), 1e-4)
 
 # %%
-# A block
-# -------
-# What a block adds to the image depends on the step at every pixel alike,
+# A residual block
+# ----------------
+# A residual block adds the projected timestep embedding at every pixel alike,
 #
 # .. math::
 #    :label: eq-unet-block
 #
 #    h = K_1 * s(n(x)) + W e, \qquad y = S x + K_2 * s(n(h)),
 #
-# where :math:`K` are convolutions of 3 by 3, :math:`n` brings groups of channels to
-# mean 0 and deviation 1, and :math:`S` is the identity, or a map of the channels of
-# each pixel if their number changes. All :math:`K_2` start at zero, as do the last
-# layers of attention and of the network: at the beginning a block adds nothing, and
-# the prediction is zero.
+# where :math:`K` are 3 by 3 convolutions, :math:`n` is GroupNorm, :math:`s` is SiLU,
+# and :math:`S` is the identity, or a 1 by 1 convolution if the number of channels
+# changes. All :math:`K_2` are initialized to zero, as are the last layers of attention
+# and of the network. Therefore a block is the identity or a linear map at first, and
+# the initial prediction is zero.
 
 sizes = {}
 for name, config in PRESETS.items():
     network = UNet(name, generator=torch.Generator().manual_seed(0))
     sizes[name] = n = sum(p.numel() for p in network.parameters())
     widths = [config.width * m for m in config.multipliers]
-    print(f"{name:8} {n:>11,} weights, channels of the levels {widths}")
+    print(f"{name:8} {n:>11,} weights, channels of the resolution levels {widths}")
     if name == "cifar10":
         assert n == 35_746_307
     else:
@@ -102,12 +116,12 @@ for name, config in PRESETS.items():
 assert sizes["base"] > 8 * sizes["small"]
 
 # %%
-# The first of them is the paper's. With the same weights it gives the same output as
-# that of the library *diffusers*, which the tests compare to five digits.
+# The first is the network of the paper. With the same weights it gives the same output
+# as that of the library *diffusers*; the tests compare five digits.
 #
-# Told the wrong step
-# -------------------
-# The smallest network learns from the bundled sample for a few seconds.
+# Does the timestep matter?
+# -------------------------
+# The smallest network is trained on the bundled sample for a few seconds.
 
 schedule = linear_schedule(T)
 train, test = (data.sample(s).signed()[:, None] for s in ("train", "test"))
@@ -123,21 +137,25 @@ for _ in range(90):
     optimizer.step()
     losses.append(loss.item())
 
-fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(np.arange(1, len(losses) + 1), losses, label="each step")
 ax.axhline(1, color="gray", linestyle=":", label="predicts zero")
-ax.set(xlabel="step of training", ylabel="loss per pixel", ylim=(0, 1.2))
+ax.set(xlabel="training step", ylabel="loss per pixel", ylim=(0, 1.2))
 ax.legend()
+fig.set_label(
+    "Training loss of the smallest network on the bundled sample. It starts "
+    "at the loss of the prediction zero."
+)
 plt.show()
 
 # %%
-# The loss begins at 1, the variance of the noise that is to be found. Then the same
-# network sees the same noisy test images twice: once with their steps, and once with
-# steps that are wrong by half of all steps.
+# The loss begins at 1, the variance of the noise that is to be predicted. Then the
+# network is evaluated twice on the same noisy test images: with the right timesteps,
+# and with timesteps that are shifted by half of the chain.
 
 
 def told(change):
-    """Return the network, with what it is told of the step changed."""
+    """Return the network with changed timesteps."""
     return lambda x_t, t: network(x_t, change(t))
 
 
@@ -148,35 +166,33 @@ with torch.no_grad():
         ).mean()
         for model in (told(lambda t: t), told(lambda t: (t - 1 + T // 2) % T + 1))
     )
-print(f"test loss: {right_step:.3f} at the right step, {wrong_step:.3f} at a wrong one")
+print(
+    f"test loss: {right_step:.3f} with the right timestep, "
+    f"{wrong_step:.3f} with a wrong one"
+)
 assert abs(losses[0] - 1) < 0.05
 assert np.mean(losses[-10:]) < 0.25
 assert wrong_step > 1.02 * right_step
 
 # %%
-# The average of the weights
-# --------------------------
-# Beside the weights :math:`\theta` that are trained, an average is kept,
-#
-# .. math::
-#    :label: eq-ema
-#
-#    \bar\theta \leftarrow \mu\, \bar\theta + (1 - \mu)\, \theta ,
-#
-# from the start weights on. It is a sum over all steps in which the past fades: from 0
-# on a constant 1 it reaches, after :math:`n` steps,
+# EMA weights
+# -----------
+# Besides the weights that are trained, an exponential moving average is kept, equation
+# :eq:`eq-ema`, which starts from the initial weights. If the weights were a constant 1
+# from the first step on and 0 before, the average after :math:`n` steps would be
 #
 # .. math::
 #    :label: eq-ema-constant
 #
 #    \bar\theta_n = (1 - \mu) \sum_{k=1}^{n} \mu^{\,n-k} = 1 - \mu^n .
 #
-# What is missing, :math:`\mu^n`, is the share of the start weights. So :math:`\mu` has
-# to go with the length of the training: 0.9999, for the 800,000 steps of the paper,
-# would keep too much of the start in a training of a few thousand.
+# The remainder, :math:`\mu^n`, is the fraction of the initial weights. So the decay
+# :math:`\mu` has to fit the length of the training run: 0.9999, chosen for the 800,000
+# steps of the paper, would keep too much of the initial weights in a run of a few
+# thousand steps.
 
 steps = 4_000
-fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for mu, style in ((0.999, "-"), (0.9995, "--"), (0.9999, ":")):
     ema = EMA([("w", torch.zeros(1, dtype=torch.float64))], mu)
     reached = []
@@ -186,10 +202,20 @@ for mu, style in ((0.999, "-"), (0.9995, "--"), (0.9999, ":")):
     n = np.arange(1, steps + 1)
     ax.plot(n, 1 - np.array(reached), style, label=f"μ = {mu}")
     assert np.allclose(reached, 1 - mu**n, atol=1e-9)
-ax.set(xlabel="steps n", ylabel="share of the start weights")
+ax.set(xlabel="training steps n", ylabel="fraction of the initial weights")
 ax.legend()
+fig.set_label(
+    r"The fraction of the initial weights in the EMA weights after $n$ "
+    r"training steps, for three decays $\mu$."
+)
 plt.show()
 
 half = math.log(0.5) / math.log(0.9999)
-print(f"with μ = 0.9999 half of the start is left after {half:,.0f} steps")
+print(f"with μ = 0.9999 half of the initial weights is left after {half:,.0f} steps")
 assert round(half) == 6931
+
+# %%
+# Limits
+# ------
+# The loss at wrong timesteps is that of a network trained for ninety steps. It shows
+# that the timestep is used, and not how much a fully trained network depends on it.

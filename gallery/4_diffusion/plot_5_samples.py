@@ -1,6 +1,6 @@
 r"""
-Samples of a small diffusion model
-==================================
+A small diffusion model generates plausible clothes, less varied than real ones
+===============================================================================
 
 **Question.** Does the paper's recipe, with a U-Net small enough for these images,
 generate clothes that are not in the training set? How far are the samples from real
@@ -39,7 +39,7 @@ settings, arrays = record.settings, record.arrays
 series = {key: rows[0] for key, rows in record.series.items()}
 epochs = np.arange(1, settings["epochs"] + 1)
 
-fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for key, label, style in [
     ("train/loss", "training", "-"),
     ("test/loss_raw", "test, raw weights", "--"),
@@ -48,6 +48,11 @@ for key, label, style in [
     ax.plot(epochs, series[key], style, marker=".", label=label)
 ax.set(xlabel="epoch", ylabel="loss per pixel")
 ax.legend()
+fig.set_label(
+    "Loss of the recorded training run after each epoch, on training and "
+    "test images, with raw and EMA weights. The prediction zero has a loss "
+    "of 1."
+)
 plt.show()
 
 # %%
@@ -61,9 +66,13 @@ plt.show()
 assert series["test/loss"][-1] < 0.1
 assert (series["train/loss"][1:] < series["train/loss"][0]).all()
 
-fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 plots.image_grid(ax, arrays["progress"][0])
 ax.set(title="Ten samples during training", ylabel="later epochs, downwards")
+fig.set_label(
+    "Samples during training. Each column starts from the same noise; later "
+    "epochs are further down."
+)
 plt.show()
 
 # %%
@@ -75,9 +84,12 @@ plt.show()
 # to the range of the data. These are the first hundred samples; none was selected.
 
 samples = arrays["samples"][0]
-fig, ax = plt.subplots(figsize=(7, 7), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 5.5), layout="constrained")
 plots.image_grid(ax, samples[:100].reshape(-1, 10, 28, 28))
 ax.set(title="The first hundred samples")
+fig.set_label(
+    "The first hundred samples of Algorithm 2 with EMA weights; none was selected."
+)
 plt.show()
 
 # %%
@@ -88,7 +100,7 @@ plt.show()
 # Ten of these samples during sampling: :math:`x_t` on the left, and the image
 # :math:`\hat x_0` that the network predicts at the same timesteps on the right.
 
-fig, axes = plt.subplots(1, 2, figsize=(8.4, 4.6), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(7, 5.5), layout="constrained")
 for ax, key, title in zip(
     axes,
     ("path/x", "path/x_0"),
@@ -97,6 +109,10 @@ for ax, key, title in zip(
 ):
     plots.image_grid(ax, arrays[key][0])
     ax.set(title=title, ylabel=f"t = {', '.join(map(str, arrays['path/t'][0]))}")
+fig.set_label(
+    r"Ten samples from noise (top) to image (bottom): the noisy image $x_t$ "
+    r"and the predicted image $\hat x_0$ at the same timesteps."
+)
 plt.show()
 
 # %%
@@ -115,10 +131,10 @@ assert away[-2] == away[:-1].min()
 # %%
 # Distance from real images
 # -------------------------
-# All distances are computed in the features of a classifier, as the section *Comparing
-# samples with data* of :doc:`/diffusion` explains. The model was trained with random
-# horizontal flips, so half of its samples are mirrored, and real photographs of clothes
-# are not: the tips of shoes point to the left. A perfect model of the training data
+# All distances are computed in the features of a classifier, as
+# :doc:`/diffusion_evaluation` explains. The model was trained with random horizontal
+# flips, so half of its samples are mirrored, and real photographs of clothes are not:
+# the tips of shoes point to the left. A perfect model of the training data
 # would therefore not be at distance 0 from the test images, see
 # :eq:`eq-diffusion-mirrored`. The table shows two ways to take this into account.
 # Either a set of real training images with every second one mirrored is the reference;
@@ -131,6 +147,7 @@ assert away[-2] == away[:-1].min()
 # shows how far the values of a perfect model would vary.
 
 names = ("frechet", "kernel", "precision", "recall")
+LONG = dict(zip(names, ("Fréchet distance", "KID", "precision", "recall"), strict=True))
 labels = {"small": "samples", "real_mirrored": "real, half mirrored", "real": "real"}
 TARGETS = {"test": "test images", "both": "test images and their mirror images"}
 
@@ -148,6 +165,30 @@ for target, name in TARGETS.items():
         paths = [f"{key}/{target}/{metric}" for metric in names]
         cells = [f"{value(p):.2f} ± {value(f'{p}_{spread}'):.2f}" for p in paths]
         print(f"{label:22}" + "".join(f"{cell:>16}" for cell in cells))
+
+fig, axes = plt.subplots(2, 2, figsize=(7, 5.5), layout="constrained")
+for ax, metric in zip(axes.flat, names, strict=True):
+    for shift, (target, color) in zip(
+        (-0.12, 0.12), (("test", "C0"), ("both", "C1")), strict=True
+    ):
+        for place, key in enumerate(labels):
+            spread = "error" if key == "small" else "sd"
+            at = value(f"{key}/{target}/{metric}")
+            bar = value(f"{key}/{target}/{metric}_{spread}")
+            name = TARGETS[target] if place == 0 else None
+            ax.errorbar(
+                place + shift, at, bar, fmt="o", color=color, capsize=3, label=name
+            )
+    ax.set(xlim=(-0.5, 2.5), ylabel=LONG[metric])
+    ax.set_xticks(range(3), ["samples", "real,\nhalf mirrored", "real"])
+fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+fig.set_label(
+    "Four metrics of the samples and of real images, compared with the test "
+    "images, and with these and their mirror images. Bars: standard errors, "
+    "for real images standard deviations over sets. Lower is better for the "
+    "upper two, higher for the lower two."
+)
+plt.show()
 
 
 def excess(target: str, metric: str) -> tuple[float, float]:
@@ -216,9 +257,13 @@ assert (count > 0).all()
 # Below each sample is the training image that is nearest to it, pixel by pixel.
 
 both = np.stack([samples[:10], arrays["nearest/images"][0]])
-fig, ax = plt.subplots(figsize=(8, 1.9), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 plots.image_grid(ax, both)
 ax.set(title="Samples, and the training images nearest to them")
+fig.set_label(
+    "Samples (top), and below each the training image that is nearest to "
+    "it, pixel by pixel."
+)
 plt.show()
 
 of_samples, of_test = (arrays[f"nearest/distance{k}"][0] for k in ("", "_test"))
@@ -247,9 +292,12 @@ print(f"at most {bits:.3f} ± {error:.3f} bits per pixel")
 assert bits + 3 * error < 4
 assert record.value("bits/prior") < 0.01
 
-fig, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.hist(evaluation.arrays["bits"][0, 0], bins=20)
 ax.set(xlabel="bits per pixel", ylabel="test images")
+fig.set_label(
+    "Bits per pixel of the test images: the variational bound for each image."
+)
 plt.show()
 
 # %%

@@ -80,7 +80,7 @@ x = torch.linspace(-1.6, 1.8, 681, dtype=torch.float64)
 log_parts = gaussian_mixture.log_parts(whole, x[:, None], torch.ones(len(x)).double())
 log_r = log_parts.log_softmax(1)[:, 1]
 
-fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.2), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), sharey=True, layout="constrained")
 found = {}
 for ax, w in zip(axes, WEIGHTS, strict=True):
     samples = found[w] = samples_of(model, 1, w)
@@ -98,6 +98,11 @@ for ax, w in zip(axes, WEIGHTS, strict=True):
     )
 axes[0].set_ylabel("density")
 axes[0].legend(fontsize=8)
+fig.set_label(
+    "Samples of one class for three guidance weights $w$, the density that "
+    "the guided score suggests, and the other class. Guidance moves samples "
+    "away from the other class."
+)
 plt.show()
 
 # %%
@@ -135,12 +140,17 @@ for weight in (0.0, 0.5, 1.0, 2.0, 3.0, 4.0):
     slope = ddim_sample(schedule, denoiser, one, steps=T).item()
     measured[weight] = slope**2
 
-fig, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.semilogy(w, by_density, color="black", label="guided density")
 ax.semilogy(w, by_flow, color="C1", label="samples, many steps")
 ax.semilogy([*measured], [*measured.values()], "o", color="C1", label="1000 steps")
 ax.set(xlabel="guidance weight w", ylabel="variance")
 ax.legend()
+fig.set_label(
+    "Variance of guided samples against the guidance weight: of the guided "
+    "density, in the limit of many steps, and measured with a thousand "
+    "steps. Samples are narrower than the density."
+)
 plt.show()
 
 # %%

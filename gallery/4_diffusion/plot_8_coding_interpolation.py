@@ -1,20 +1,16 @@
 r"""
-The bound as a code length, and interpolation between images
-============================================================
+The first bits of the code describe the image, the rest fine details
+====================================================================
 
 **Question.** The variational bound is the ideal length of a code that sends an image
 timestep by timestep. How much is known after each timestep, and for how many bits? And
 what does the reverse process make of a mixture of two noisy images?
 
-**Answer.** With the exact reverse process, the bits sent before :math:`x_t` is known
-are the information that :math:`x_t` has about the image, plus the divergence of
-:math:`q(x_T)` from the prior, which a good schedule makes negligible. For Gaussian data
-rate and distortion lie on Shannon's curve. For any data, the derivative of the
-information with respect to the signal-to-noise ratio is half the mean squared error.
-The first bit removes most of the error; a trained network spends less than a hundredth
-of its bits on half of the error. Halfway between two images, reverse processes that
-start at a small :math:`t` may end in the gap between them, those from a larger one end
-at images of the data that lie between, and those from :math:`T` end anywhere.
+**Answer.** With the exact reverse process, the bits sent up to :math:`x_t` are the
+information that :math:`x_t` has about the image, and for Gaussian data they lie on
+Shannon's curve. A trained network spends less than a hundredth of its bits on half of
+the error. An interpolation needs enough noise to leave the gap between two images, and
+too much noise forgets both.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), sections 4.3 and 4.4; Guo, Shamai and Verdú, *Mutual information
@@ -33,25 +29,8 @@ Seconds on a CPU, no download.
 # built here or there, and the known ones need some more bits at every step; the lengths
 # below are lower limits. After :math:`x_t` has arrived, the best estimate of the
 # receiver is :math:`\hat x_0`. With the exact reverse process the lengths are mutual
-# informations,
-#
-# .. math::
-#    :label: eq-diffusion-rate
-#
-#    \sum_{s=t+1}^{T} L_{s-1} = I(x_0; x_t) - I(x_0; x_T), \qquad
-#    L_T = I(x_0; x_T) + D\big(q(x_T) \,\Vert\, \mathcal N(0, I)\big),
-#
-# so that :math:`I(x_0; x_t)` and one divergence are sent in all. For data
-# :math:`\mathcal N(m, s^2)` the information is
-# :math:`I = \tfrac12 \ln\big(1 + s^2 \operatorname{SNR}(t)\big)`, the mean squared
-# error of the best estimate is
-# :math:`\mathrm{MMSE} = s^2 / (1 + s^2 \operatorname{SNR}(t))`, and therefore
-#
-# .. math::
-#    :label: eq-diffusion-shannon
-#
-#    I = \tfrac12 \ln \frac{s^2}{\mathrm{MMSE}} .
-#
+# informations, equation :eq:`eq-diffusion-rate` of the chapter. For Gaussian data rate
+# and distortion lie on Shannon's curve, equation :eq:`eq-diffusion-shannon`.
 # This is the rate-distortion function of a Gaussian: no code reaches this error with
 # fewer bits. The following compares the library's estimate of the bound, on random
 # draws, with that curve.
@@ -103,7 +82,7 @@ information = 0.5 * torch.log2(1 + s2 * snr)
 sent = rate[1:]
 
 error = np.linspace(0.02, math.sqrt(s2), 100)
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 left.plot(
     0.5 * np.log2(s2 / error**2), error, "k-", linewidth=1, label="Shannon's curve"
 )
@@ -115,6 +94,11 @@ right.plot(range(1, T + 1), distortion[1:], "--", label="RMSE of the best estima
 right.set(xlabel="timestep t of the last message")
 right.invert_xaxis()
 right.legend()
+fig.set_label(
+    "Gaussian data. Left: error of the best estimate against the bits sent, "
+    "and Shannon's curve. Right: both against the timestep of the last "
+    "message."
+)
 plt.show()
 
 # %%
@@ -175,7 +159,7 @@ slopes = [
 variance = moments(two)[1].item()
 gauss = 0.5 * np.log(1 + variance * ratios)
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
+fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 left.plot(ratios, slopes, "o", fillstyle="none", label="derivative of the information")
 left.plot(ratios, errors / 2, label="half the MMSE")
 left.set(xlabel="signal-to-noise ratio", xscale="log", yscale="log")
@@ -190,6 +174,11 @@ right.plot(
 right.axvline(0.8813, color="gray", linestyle=":", label="entropy of the component")
 right.set(xlabel="bits", ylabel="RMSE of the best estimate", ylim=(0, None))
 right.legend()
+fig.set_label(
+    "Two Gaussians. Left: the derivative of the information is half the "
+    "mean squared error. Right: error against bits; at the dotted line it "
+    "is known which component the point is from."
+)
 plt.show()
 
 # %%
@@ -254,7 +243,7 @@ def landed(points: torch.Tensor) -> tuple[float, float]:
 
 
 shown = (1, 5, 10, 100)
-fig, axes = plt.subplots(1, 4, figsize=(8.4, 2.6), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 4, figsize=(7, 4), layout="constrained", sharey=True)
 ends, spread = {}, {}
 for ax, t in zip(axes, shown, strict=True):
     for shared in (False, True):
@@ -270,6 +259,11 @@ for ax, t in zip(axes, shown, strict=True):
     ax.plot(*eight.mean[[0, 2]].T.numpy(), "kx")
     ax.set(title=f"from t = {t}", aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
 fig.suptitle("Halfway between the crosses, with the same noise for both")
+fig.set_label(
+    "Samples halfway between two points (crosses) of a ring, started from "
+    "the noise of four timesteps. Little noise leaves samples in the gap; "
+    "much noise forgets the points."
+)
 plt.show()
 
 # %%
@@ -308,9 +302,13 @@ record = load("ddpm-fashion-mnist-small")
 rate = record.arrays["rate"][0]
 distortion = 127.5 * record.arrays["distortion"][0]
 
-fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(rate, distortion)
-ax.set(xlabel="rate (bits per pixel)", ylabel="distortion (gray values)")
+ax.set(xlabel="rate (bits per pixel)", ylabel="distortion, RMSE (gray values)")
+fig.set_label(
+    "Error of the predicted image against the bits that were sent, for a "
+    "trained network. Most bits remove an error of a few gray values."
+)
 plt.show()
 
 # %%
@@ -339,9 +337,13 @@ rows = [
     np.concatenate([left[None], row, right[None]])
     for left, row, right in zip(ends[:5], between, ends[5:], strict=True)
 ]
-fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 plots.image_grid(ax, np.stack(rows))
 ax.set(title="From the image on the left to the one on the right")
+fig.set_label(
+    "Interpolations between pairs of test images (left and right), from the "
+    "noise of timestep 500."
+)
 plt.show()
 
 # %%

@@ -1,6 +1,6 @@
 r"""
-How diffusion breaks
-====================
+Most bugs of a diffusion model do not show in its samples
+=========================================================
 
 **Question.** One line of a diffusion model is wrong. Do the samples show it? And if
 they do not, what does?
@@ -130,7 +130,7 @@ for what in in_the_sampler:
         points[what] = drawn()
 share = {what: within(cloud) for what, cloud in points.items()}
 
-fig, axes = plt.subplots(3, 4, figsize=(8.4, 6.9), layout="constrained")
+fig, axes = plt.subplots(3, 4, figsize=(7, 5.5), layout="constrained")
 for ax, (what, cloud) in zip(axes.flat, points.items(), strict=False):
     ax.plot(*cloud.T.numpy(), ".", markersize=1.5, alpha=0.5)
     words = what.split()
@@ -140,6 +140,11 @@ for ax, (what, cloud) in zip(axes.flat, points.items(), strict=False):
     ax.set(aspect="equal", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), xticks=[], yticks=[])
 axes.flat[-1].axis("off")
 fig.suptitle("2,000 samples of each, and the fraction of them near a center")
+fig.set_label(
+    "Data, samples of the correct sampler, and of nine samplers with one "
+    "bug each. The title gives the bug, and the fraction of samples near a "
+    "center. Most bugs do not show."
+)
 plt.show()
 
 for what, cloud in points.items():
@@ -176,13 +181,17 @@ wrapped = ((noisy + 1) * 127.5).round().to(torch.int64).remainder(256).byte()
 twice = (images * 255).byte()  # 8 bits: 255 x is -x, modulo 256
 rows = {"clamped": right, "wrapped around": wrapped, "scaled twice": twice}
 
-fig, axes = plt.subplots(3, 6, figsize=(8.4, 4.4), layout="constrained")
+fig, axes = plt.subplots(3, 6, figsize=(7, 5.5), layout="constrained")
 for row, (name, shown) in zip(axes, rows.items(), strict=True):
     for ax, image in zip(row, shown, strict=True):
         ax.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=255)
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(name)
 fig.suptitle("The same six images as bytes")
+fig.set_label(
+    "Six images with noise, as bytes: clamped, with values that wrap "
+    "around, and scaled twice."
+)
 plt.show()
 
 off = {
@@ -206,11 +215,15 @@ assert off["scaled twice"] > 3 * off["clamped"]
 steps = linear_schedule()
 by_sum = 1 - steps.beta.cumsum(0)
 below = int((by_sum < 0).nonzero()[0])
-fig, ax = plt.subplots(figsize=(6.6, 3), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.plot(steps.alpha_bar.numpy(), label="product")
 ax.plot(by_sum.clamp(min=0).numpy(), "--", label="1 - sum, clamped at 0")
 ax.set(xlabel="timestep t", ylabel=r"$\bar\alpha_t$")
 ax.legend()
+fig.set_label(
+    r"$\bar\alpha_t$ as a product of $1 - \beta_s$, and the wrong version "
+    r"with a sum, clamped at 0. They agree for the first timesteps only."
+)
 plt.show()
 
 print(

@@ -18,7 +18,12 @@ TERMS = {
     "positions_rotary": ["long-term decay", "half-split"],
     "positions_length": ["extrapolation", "ALiBi", "YaRN"],
     "attention": ["softmax", "attention head", "causal mask", "online softmax"],
-    "diffusion": ["noise schedule", "variational bound", "DDIM", "posterior"],
+    "diffusion": [
+        "noise schedule",
+        "variational bound",
+        "forward process",
+        "posterior",
+    ],
 }
 CLAIMS = {chapter[0].upper(): f"verification/{chapter}.html" for chapter in CHAPTERS}
 # What the page itself does with a query, without the summaries that it fetches then:

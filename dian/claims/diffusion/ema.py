@@ -11,7 +11,7 @@ from dian.diffusion import ema
 
 @claim(
     "D16b",
-    "The average of the weights",
+    "EMA weights",
     equations=("eq-ema", "eq-ema-constant"),
     kinds="E",
     tolerance=1e-12,

@@ -55,7 +55,7 @@ def clean_by_sums(data, x: Tensor, a: float) -> tuple[Tensor, Tensor]:
 
 @claim(
     "D13",
-    "The best prediction on a mixture",
+    "The optimal denoiser of a Gaussian mixture",
     equations=(
         "eq-diffusion-best-epsilon",
         "eq-diffusion-mixture-score",
@@ -157,7 +157,7 @@ def unflattened(data, x: Tensor, a_t: Tensor, slope: Tensor) -> list[float]:
 
 @claim(
     "D13b",
-    "The floor under the loss",
+    "The irreducible loss",
     equations=("eq-diffusion-floor", "eq-diffusion-excess"),
     kinds="E Q M",
     tolerance=1e-9,

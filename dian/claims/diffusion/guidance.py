@@ -127,7 +127,7 @@ def dropped(n: int, rate: float) -> float:
 
 @claim(
     "D22b",
-    "What guidance does to Gaussian data",
+    "Classifier-free guidance of Gaussian data",
     equations=(
         "eq-diffusion-guided-gaussian",
         "eq-diffusion-guided-flow",

@@ -59,7 +59,7 @@ def whole(bound: Bound) -> Tensor:
 
 @claim(
     "D4",
-    "Divergence of two Gaussians",
+    "KL divergence of two Gaussians",
     equations=("eq-diffusion-kl",),
     kinds="Q I",
     tolerance=1e-10,
@@ -151,7 +151,7 @@ def bound() -> float:
 
 @claim(
     "D6b",
-    "The weight of each step",
+    "The weight of each timestep",
     equations=(
         "eq-diffusion-weight",
         "eq-diffusion-weight-snr",
@@ -269,7 +269,7 @@ def first_step() -> float:
 
 @claim(
     "D10",
-    "The last step, to bytes",
+    "The discretized likelihood of bytes",
     equations=("eq-diffusion-decoder", "eq-diffusion-bits"),
     kinds="E",
     tolerance=1e-10,
@@ -450,7 +450,7 @@ def slope_of_information(a: float) -> float:
 
 @claim(
     "D19a",
-    "The whole bound, as the runs add it up",
+    "The estimate of the whole bound",
     equations=("eq-diffusion-bound-sum", "eq-diffusion-bits"),
     kinds="I E M",
     tolerance=1e-9,

@@ -11,7 +11,7 @@ from dian.diffusion import schedule as noise_schedule
 
 @claim(
     "D16",
-    "From bytes to the interval, and back",
+    "Scaling bytes to [-1, 1] and back",
     equations=("eq-diffusion-scaling",),
     kinds="E M",
     tolerance=1e-6,

@@ -35,7 +35,7 @@ def by_precisions(beta: Tensor, t: int) -> tuple[float, float, float]:
 
 @claim(
     "D3",
-    "Posterior of a step back",
+    "Posterior of the forward process",
     equations=("eq-diffusion-posterior",),
     kinds="S E",
     tolerance=1e-10,
@@ -131,7 +131,7 @@ def mmse(data: Mixture, alpha_bar: Tensor) -> Tensor:
 
 @claim(
     "D9",
-    "The best variance of a step back",
+    "The optimal variance of a reverse step",
     equations=("eq-diffusion-best-variance", "eq-diffusion-variance-bounds"),
     kinds="E Q",
     tolerance=1e-9,
@@ -201,7 +201,7 @@ NARROW = {
 
 @claim(
     "D21",
-    "beta-tilde and beta enclose the best variance",
+    "The optimal variance lies between beta-tilde and beta",
     equations=(
         "eq-diffusion-linear-mmse",
         "eq-diffusion-beta-split",

@@ -23,7 +23,7 @@ CHAINS = [(1000, 1e-4, 0.02), (50, 2e-3, 0.4), (7, 0.1, 0.6)]
 
 @claim(
     "D1",
-    "Many steps of noise are one",
+    "Many forward steps are one",
     equations=(
         "eq-diffusion-step",
         "eq-diffusion-marginal",
@@ -87,7 +87,7 @@ def forward() -> float:
 
 @claim(
     "D6",
-    "The mean of a step back, from the noise",
+    "The mean of a reverse step, from the noise",
     equations=("eq-diffusion-clean", "eq-diffusion-mean"),
     kinds="S E",
     tolerance=1e-10,
@@ -148,7 +148,7 @@ def reparametrised() -> float:
 
 @claim(
     "D7",
-    "What a network may predict",
+    "Prediction parameterizations",
     equations=("eq-diffusion-v", "eq-diffusion-score", "eq-diffusion-losses"),
     kinds="S E",
     tolerance=1e-8,

@@ -151,7 +151,7 @@ def expectation(P: Tensor, Q: Tensor) -> Tensor:
 
 @claim(
     "D18b",
-    "Kernel Inception distance without bias",
+    "Unbiased kernel inception distance",
     equations=("eq-diffusion-kid", "eq-diffusion-mirrored"),
     kinds="E I",
     tolerance=1e-10,

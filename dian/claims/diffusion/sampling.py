@@ -226,7 +226,7 @@ def interpolation() -> float:
 
 @claim(
     "D12a",
-    "A family with the same marginals",
+    "DDIM keeps the marginals",
     equations=("eq-diffusion-ddim", "eq-diffusion-ddim-variance"),
     kinds="E I",
     tolerance=1e-10,
@@ -360,7 +360,7 @@ def clipped_noise(sampling, schedule, x_t: Tensor) -> float:
 
 @claim(
     "D12b",
-    "What few steps cost",
+    "The cost of few DDIM steps",
     equations=("eq-diffusion-ddim-oracle",),
     kinds="E",
     tolerance=1e-10,
@@ -404,7 +404,7 @@ def few_steps() -> float:
 
 @claim(
     "D14a",
-    "The whole walk on Gaussian data",
+    "A sampling run on Gaussian data",
     equations=("eq-diffusion-unit-oracle", "eq-diffusion-mean-oracle"),
     kinds="E",
     tolerance=1e-10,
@@ -496,7 +496,7 @@ def grid_moments(sampling, schedule, data, variance: str) -> tuple[float, float]
 
 @claim(
     "D14b",
-    "What a step costs on a mixture",
+    "The error of a sampler on a mixture",
     equations=("eq-diffusion-grid",),
     kinds="Q M",
     tolerance=1e-6,

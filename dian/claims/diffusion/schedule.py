@@ -59,7 +59,7 @@ CHAINS_TOO_SHORT = [(500, 1e-4, 0.02), (300, 1e-4, 0.02), (100, 1e-4, 0.02)]
 
 @claim(
     "D15",
-    "What is left of the image at the end",
+    "The signal left at the end",
     equations=("eq-diffusion-left",),
     kinds="E",
     tolerance=1e-10,

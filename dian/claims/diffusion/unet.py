@@ -123,7 +123,7 @@ def convolutions(network: nn.Module, x: Tensor, e: Tensor) -> Tensor:
 
 @claim(
     "D17",
-    "The network is what its formulas say",
+    "The U-Net computes its formulas",
     equations=("eq-unet-block", "eq-unet-step"),
     kinds="I E",
     tolerance=1e-10,
@@ -168,7 +168,7 @@ def network() -> float:
 
 @claim(
     "D17b",
-    "Classes and blocks of pixels in the network",
+    "Class embedding and patches of the U-Net",
     equations=("eq-diffusion-class-embedding",),
     kinds="I",
     tolerance=1e-10,
