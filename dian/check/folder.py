@@ -15,7 +15,16 @@ from dian.check.report import FAILED, UNCHECKED, Report
 from dian.check.runner import SECONDS, check_in_process
 from dian.errors import DianError
 
-COLUMNS = ("submission", "kind", "verdict", "failed", "mistake", "conventions", "seconds")
+COLUMNS = (
+    "submission",
+    "kind",
+    "verdict",
+    "failed",
+    "mistake",
+    "conventions",
+    "notes",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Row:
             "; ".join(failed),
             joint.join(report.mistakes) or report.fault,
             "; ".join(report.conventions.values()),
+            "; ".join(report.notes),
             f"{report.seconds:.1f}",
         )
 
@@ -66,12 +76,25 @@ def check_folder(
     for path, source in sources.items():
         name = str(path.relative_to(folder))
         for kind, function in _wanted(source, kinds):
-            yield Row(name, kind, _checked(path, source, kind, function, seconds))
+            report = _checked(path, kind, function, seconds)
+            if restored := _restored(sources):
+                names = ", ".join(str(p.relative_to(folder)) for p in restored)
+                report.notes.append(f"deletes or changes {names}, restored")
+            yield Row(name, kind, report)
+
+
+def _restored(sources: dict[Path, str]) -> list[Path]:
+    """Write back the files that a submission deleted or changed."""
+    lost = [path for path, source in sources.items() if _read(path) != source]
+    for path in lost:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sources[path].encode("utf-8"))
+    return lost
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text("utf-8", errors="replace")
+        return path.read_bytes().decode("utf-8", errors="replace")
     except OSError:
         return ""
 
@@ -94,20 +117,11 @@ def _defined(source: str) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, kinds)}
 
 
-def _checked(
-    path: Path, source: str, kind: str, function: str, seconds: float
-) -> Report:
+def _checked(path: Path, kind: str, function: str, seconds: float) -> Report:
     if not kind:
         said = "defines no function with the name of a kind"
         return Report("", path.name, UNCHECKED, fault=said)
-    if not path.exists():
-        said = "the file is gone: a submission deleted it"
-        return Report(kind, function, UNCHECKED, fault=said)
-    report = check_in_process(kind, f"{path}:{function}", seconds=seconds)
-    if not path.exists():
-        path.write_text(source, "utf-8")
-        report.notes.append("deletes its own file, which was restored")
-    return report
+    return check_in_process(kind, f"{path}:{function}", seconds=seconds)
 
 
 def print_csv(rows: Iterator[Row]) -> None:

@@ -47,11 +47,7 @@ def find(kind: str) -> Contract:
     if kind not in KINDS:
         raise DianError(f"no kind {kind!r}; {did_you_mean(kind, KINDS)}")
     module = importlib.import_module(f"dian.check.kinds.{KINDS[kind]}")
-    contract = getattr(module, _name(kind))()
-    assert contract.kind == kind
-    return contract
-
-
-def _name(kind: str) -> str:
-    """Return the name of the function that makes a contract."""
-    return kind.replace("-", "_") + ("_" if kind == "rnn-backward" else "")
+    # Some kinds have the name of the function that they check.
+    name = kind.replace("-", "_")
+    make = getattr(module, f"{name}_", None) or getattr(module, name)
+    return make()
