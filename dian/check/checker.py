@@ -31,7 +31,7 @@ NOT_COMPARABLE = {"signature", "raises", "module", "import"}
 """Faults after which nothing is known about what the function computes."""
 
 
-def check(kind: str, function: Callable, *, arrays: str = "auto") -> Report:
+def check(kind: str, function: Any, *, arrays: str = "auto") -> Report:
     """Check a function against the report: what holds, and which mistake it makes.
 
     Parameters
@@ -63,7 +63,7 @@ def check(kind: str, function: Callable, *, arrays: str = "auto") -> Report:
 class Checker:
     """One check, step by step."""
 
-    def __init__(self, kind: str, function: Callable, arrays: str = "auto"):
+    def __init__(self, kind: str, function: Any, arrays: str = "auto"):
         require_one_of("arrays", arrays, ARRAYS)
         self.kind, self.function, self.arrays = kind, function, arrays
         self.contract: Contract = find(kind)
@@ -87,15 +87,20 @@ class Checker:
         self.result.fault, self.result.details = str(fault), fault.details
 
     def _run(self) -> None:
-        function = _as_function(self.contract, self.function)
+        function, form = _as_function(self.contract, self.function), ""
+        if self.contract.adapt is not None:
+            function, form = self.contract.adapt(function)
         self.subject, choice, worst = self._conventions(function)
         named = None
         if choice is None or worst > EXACT:
-            named = self._diagnose(self.observed, choice is not None)
+            observed = [p for p in self.observed if choice in (None, p[0])]
+            named = self._diagnose(observed, choice is not None)
             choice = named.choice if named else choice or self._nearest()
         self.choice = choice
         self.result.conventions = {
-            c.name: o.name for c, o in choice if len(c.options) > 1
+            **({"form": form} if form else {}),
+            **self.result.conventions,
+            **{c.name: o.name for c, o in choice},
         }
         self._lines()
         self._behaviour()
@@ -106,6 +111,7 @@ class Checker:
             named = self._pairs()
         self._tell(named, failed)
         self._ambiguous()
+        self._narrow()
         self.result.notes += self.subject.notes
 
     # Conventions
@@ -195,10 +201,11 @@ class Checker:
     def _nearest(self) -> Choice:
         """Return the choice under which most cases come out right."""
 
-        def score(pair: tuple[Choice, Observed]) -> tuple[int, float]:
+        def score(pair: tuple[Choice, Observed]) -> tuple[int, int, float]:
             apart = [residual(out, self.right[i]) for i, out in pair[1].items()]
+            faults = sum(out is None for out in pair[1].values())
             wrong = sum(x > SINGLE for x in apart)
-            return wrong, sum(min(x, 10.0) for x in apart)
+            return wrong, faults, sum(min(x, 10.0) for x in apart)
 
         return min(self.observed, key=score)[0]
 
@@ -214,6 +221,23 @@ class Checker:
             )
             self.subject.notes[said] = None
             return
+
+    def _narrow(self) -> None:
+        """Note if the function runs on the axes of the report, and is wrong there."""
+        layouts = [(c, o) for c, o in self.choice if c.layout and o != c.options[0]]
+        for convention, option in layouts:
+            usual = tuple(
+                (c, c.options[0] if c == convention else o) for c, o in self.choice
+            )
+            function = self._under(usual)
+            try:
+                found = function(**self.cases[-1].arguments)
+            except (Fault, Skipped):
+                continue
+            if [x.shape for x in found] == [x.shape for x in self.right[-1][: len(found)]]:
+                name = convention.options[0].name
+                said = f"right for {option.name} alone: it runs for {name}, and is wrong"
+                self.subject.notes[said] = None
 
     # Mistakes
 
@@ -261,6 +285,9 @@ class Checker:
             return Line(SKIPPED, one.title, one.claim, None, f"no {skipped}")
         except Fault as fault:
             return Line(_bad(one), one.title, one.claim, None, str(fault))
+        except (ValueError, TypeError, RuntimeError, IndexError):
+            said = "the shapes of the outputs do not fit"
+            return Line(_bad(one), one.title, one.claim, None, said)
         mark = PASSED if found <= limit else _bad(one)
         return Line(mark, one.title, one.claim, found)
 
@@ -294,7 +321,7 @@ class Checker:
     def _behaviour(self) -> None:
         """Look for randomness, and for state that is kept between calls."""
         function = self._under(self.choice)
-        for case in self.cases:
+        for case in reversed(self.cases):
             try:
                 found = function(**case.arguments)
             except (Skipped, Fault):

@@ -129,6 +129,8 @@ class Contract:
     mistakes: tuple[Mistake, ...] = ()
     module: Callable[[Any], Callable] | None = None
     """Makes a function of a ``torch.nn.Module`` class, if the kind allows one."""
+    adapt: Callable[[Callable], tuple[Callable, str]] | None = None
+    """Turns other forms of the function into the expected one, and names the form."""
     notes: tuple[str, ...] = field(default=())
     """What else a reader must know."""
 

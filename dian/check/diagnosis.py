@@ -150,6 +150,8 @@ def diagnose(
     right = expected(kind)
     best: Diagnosis | None = None
     for choice, outputs in observed:
+        if not any(outputs.values()):
+            continue  # it raises, and so does some mutant
         hits = []
         for known in known_mistakes(kind):
             if _distance(_only(right, outputs), known.computed) <= 10 * limit:
@@ -157,9 +159,10 @@ def diagnose(
             apart = _distance(outputs, known.computed)
             if apart <= limit:
                 hits.append((apart, known))
-        if hits and (best is None or len(hits) > len(best.names)):
+        names = tuple(dict.fromkeys(known.what for _, known in hits))
+        if hits and (best is None or len(names) > len(best.names)):
             best = Diagnosis(
-                tuple(dict.fromkeys(known.what for _, known in hits)),
+                names,
                 tuple(dict.fromkeys(c for _, known in hits for c in known.claims)),
                 choice,
                 max(apart for apart, _ in hits),
