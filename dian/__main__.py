@@ -371,9 +371,7 @@ def check(
     find_kind(kind)
     if not json:
         print(f"checking {target} ...", file=sys.stderr, flush=True)
-    report = checking.check_in_process(
-        kind, target, arrays=arrays, seconds=time_limit
-    )
+    report = checking.check_in_process(kind, target, arrays=arrays, seconds=time_limit)
     print(to_json(report.as_dict(), indent=1) if json else report)
     if report.details and shown["traceback"]:
         print(report.details, file=sys.stderr)

@@ -5,7 +5,7 @@ functions differ, and the properties that hold for all of them. A wrong function
 compared with the library under each mutant of the claims.
 """
 
-from dian.check.checker import check
 from dian.check.cases import parametrize_with_checks
+from dian.check.checker import check
 
 __all__ = ["check", "parametrize_with_checks"]

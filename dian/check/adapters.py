@@ -1,10 +1,11 @@
-"""Call the reader's function: arguments by name, arrays, outputs, and what goes wrong."""
+"""Call the reader's function: arguments by name, arrays, outputs, and faults."""
 
 import contextlib
 import inspect
 import io
 import random
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,6 +55,7 @@ class Subject:
         self.contract, self.function = contract, function
         self.arrays, self.dtype = arrays, dtype
         self.names = _bind(contract, function)
+        self.needed = _without_default(function, self.names)
         self.notes: dict[str, None] = {}
         self.in_place = False
 
@@ -70,7 +72,11 @@ class Subject:
                 given[name] = _to_reader(value, self.arrays, self.dtype)
             elif not _is_default(self.contract, name, value, arguments):
                 raise Skipped(name)
-        given = {name: value for name, value in given.items() if value is not None}
+        given = {
+            name: value
+            for name, value in given.items()
+            if value is not None or name in self.needed
+        }
         before = _copied(given)
         found = self._called(given)
         if not (self.in_place or _same(before, given)):
@@ -119,7 +125,12 @@ def _guarded():
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  the reader's code may draw from it
     try:
-        with torch.random.fork_rng(devices=[]), np.errstate(all="ignore"):
+        with (
+            torch.random.fork_rng(devices=[]),
+            np.errstate(all="ignore"),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
             torch.default_generator.manual_seed(seed)
             yield
     finally:
@@ -149,9 +160,7 @@ def _bind(contract: Contract, function: Callable) -> dict[str, str | None]:
                 bound[argument.name] = p
                 break
     rest = [a.name for a in contract.arguments if a.name not in bound]
-    needed = [
-        p for p in parameters if p.default is p.empty and p not in bound.values()
-    ]
+    needed = [p for p in parameters if p.default is p.empty and p not in bound.values()]
     missing = [name for name in rest if name in contract.required]
     optional = [name for name in rest if name not in contract.required]
     free = [p for p in parameters if p not in bound.values() and p not in needed]
@@ -173,6 +182,20 @@ def _bind(contract: Contract, function: Callable) -> dict[str, str | None]:
     order = {p.name: i for i, p in enumerate(parameters)}
     pairs = sorted(bound.items(), key=lambda pair: order[pair[1].name])
     return {n: None if p.kind is p.POSITIONAL_ONLY else p.name for n, p in pairs}
+
+
+def _without_default(function: Callable, names: dict[str, str | None]) -> set[str]:
+    """Return the canonical arguments that must be passed, even if they are ``None``."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return set()
+    empty = inspect.Parameter.empty
+    return {
+        name
+        for name, own in names.items()
+        if own is not None and parameters[own].default is empty
+    }
 
 
 def _names(argument: Argument) -> set[str]:

@@ -95,6 +95,8 @@ class Checker:
         if choice is None or worst > EXACT:
             observed = [p for p in self.observed if choice in (None, p[0])]
             named = self._diagnose(observed, choice is not None)
+            if named is None and choice is None:
+                named = diagnosis.diagnose_pairs(self.kind, observed, self.limit)
             choice = named.choice if named else choice or self._nearest()
         self.choice = choice
         self.result.conventions = {
@@ -107,8 +109,6 @@ class Checker:
         failed = any(line.mark == FAILED for line in self.result.lines)
         if failed or self.result.fault:
             self.result.verdict = WRONG
-        if named is None and failed:
-            named = self._pairs()
         self._tell(named, failed)
         self._ambiguous()
         self._narrow()
@@ -140,7 +140,9 @@ class Checker:
                     self.fits.append((worst, choice))
             exact = [fit for fit in self.fits if fit[0] <= self.limit]
             if exact or self.fits:
-                worst, choice = exact[0] if exact else min(self.fits, key=lambda f: f[0])
+                worst, choice = (
+                    exact[0] if exact else min(self.fits, key=lambda f: f[0])
+                )
                 self._note_arrays(subject)
                 return subject, choice, 0.0 if exact else worst
             if any(any(out.values()) for _, out in self.observed):
@@ -157,7 +159,7 @@ class Checker:
             subject.notes["takes float32 only, so that residuals are larger"] = None
 
     def _worst(self, choice: Choice) -> float:
-        """Return the largest residual under a choice; stop at the first that is large."""
+        """Return the largest residual under a choice, or the first that is large."""
         function, worst, called = self._under(choice), 0.0, False
         for case, right in zip(self.cases, self.right, strict=True):
             try:
@@ -216,9 +218,8 @@ class Checker:
             names = [o.name for (c, o), (_, p) in pairs if o != p and not c.layout]
             if worst > self.limit or not names:
                 continue
-            said = (
-                f"also fits: {', '.join(names)}; no input that it takes tells them apart"
-            )
+            said = f"also fits: {', '.join(names)}; "
+                "no input that it takes tells them apart"
             self.subject.notes[said] = None
             return
 
@@ -234,9 +235,13 @@ class Checker:
                 found = function(**self.cases[-1].arguments)
             except (Fault, Skipped):
                 continue
-            if [x.shape for x in found] == [x.shape for x in self.right[-1][: len(found)]]:
+            if [x.shape for x in found] == [
+                x.shape for x in self.right[-1][: len(found)]
+            ]:
                 name = convention.options[0].name
-                said = f"right for {option.name} alone: it runs for {name}, and is wrong"
+                said = (
+                    f"right for {option.name} alone: it runs for {name}, and is wrong"
+                )
                 self.subject.notes[said] = None
 
     # Mistakes
@@ -246,10 +251,6 @@ class Checker:
         if named is None and not fits:
             named = diagnosis.diagnose(self.kind, observed, SINGLE)
         return named
-
-    def _pairs(self) -> Diagnosis | None:
-        mine = [pair for pair in self.observed if pair[0] == self.choice]
-        return diagnosis.diagnose_pairs(self.kind, mine, self.limit)
 
     def _tell(self, named: Diagnosis | None, failed: bool) -> None:
         if named is None:

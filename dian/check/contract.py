@@ -1,6 +1,6 @@
 """What the checker expects of a function: arguments, conventions and properties.
 
-All functions are compared in one form, the *canonical* one, which is that of the report.
+All functions are compared in one form, the *canonical* one, that of the report.
 An :class:`Option` of a convention wraps the reader's function, so that it takes and
 returns the canonical form whatever its own convention is.
 """

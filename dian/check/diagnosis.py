@@ -1,7 +1,7 @@
 """Which known mistake computes the same as a function that is wrong.
 
-The mistakes are the mutants of the claims: each is installed in the library for a moment,
-and our own function, with the mistake, is called on the cases of the contract.
+The mistakes are the mutants of the claims: each is installed in the library for a
+moment, and our own function with it is called on the cases of the contract.
 """
 
 import importlib
@@ -9,12 +9,12 @@ import inspect
 import itertools
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
-
 
 from dian.check.contract import Case, Choice, Contract, Function, Outputs
 from dian.check.registry import find
@@ -96,7 +96,9 @@ def compute(function: Function, cases: Sequence[Case]) -> tuple[Outputs | None, 
 
 def _attempt(function: Function, case: Case) -> Outputs | None:
     try:
-        found = function(**case.arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = function(**case.arguments)
     except Exception:  # a mutant may raise anything
         return None
     return tuple(x.detach().double().clone() for x in found)
@@ -190,7 +192,7 @@ def diagnose_pairs(
             computed = compute(contract.ours[0], cases)
         for choice, outputs in observed:
             apart = _distance(outputs, computed)
-            if apart <= limit:
+            if apart <= limit and any(outputs.values()):
                 claims = tuple(dict.fromkeys((*a.claims, *b.claims)))
                 return Diagnosis((a.what, b.what), claims, choice, apart, together=True)
     return None
@@ -273,5 +275,3 @@ def _runs(module: str, at: str, executed: set[tuple[str, str]]) -> bool:
         return True  # a table: whether it was read is not known
     file = inspect.getsourcefile(loaded)
     return any(f == file and (q == at or q.startswith(f"{at}.")) for f, q in executed)
-
-

@@ -7,7 +7,7 @@ RIGHT, WRONG, UNCHECKED = "right", "wrong", "not checkable"
 STATUS = {RIGHT: 0, WRONG: 1, UNCHECKED: 2}
 """The exit status of the command for each verdict."""
 
-PASSED, FAILED, WARNED, SKIPPED = "✓", "✗", "!", "–"
+PASSED, FAILED, WARNED, SKIPPED = "✓", "✗", "!", "-"
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def _end(process: subprocess.Popen) -> None:
 
 def load(module: str, name: str) -> Any:
     """Import the reader's function; the current folder comes first."""
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     loaded: Any = _from_file(module) if module.endswith(".py") else None
     loaded = loaded or importlib.import_module(module)
     for part in name.split("."):

@@ -12,7 +12,6 @@ from dian.claims.verify import installed, load_mutant
 CONVENTIONS = {
     # A claim of the report rejects them, or a mistake of the report's own list, and the
     # check accepts them, since right functions differ on it: it names the convention.
-    ("cross-entropy", "the loss is a sum"): "sum",
     ("clip", "as torch does, with 1e-6 added to the norm"): "as torch",
     ("confusion-matrix", "rows are what was predicted"): "rows are predicted classes",
     ("sinusoidal", "halves in place of neighbouring pairs"): "sines first",

@@ -137,8 +137,12 @@ def _hull(f: Function) -> float:
 def _permuted(f: Function) -> float:
     given = _draw(2, 1, 2, 4, 5, 3, 6)
     order = torch.tensor([3, 0, 4, 2, 1])
-    turned = {"Q": given["Q"], "K": given["K"][:, :, order], "V": given["V"][:, :, order]}
-    return relative(f(**turned)[0], f(**given)[0])
+    turned = {
+        "Q": given["Q"],
+        "K": given["K"][:, :, order],
+        "V": given["V"][:, :, order],
+    }
+    return relative(f(**{**given, **turned})[0], f(**given)[0])
 
 
 def _shifted(f: Function) -> float:
@@ -256,7 +260,8 @@ def attention() -> Contract:
         ),
         chapter="attention",
         pitfalls="gallery/3_attention/plot_8_how_attention_breaks",
-        ledger=("attention.dot_product", "attention.masks", "attention.score_statistics"),
+        ledger=("attention.dot_product", "attention.masks",
+                "attention.score_statistics"),
         mistakes=(
             Mistake("softmax over the heads", _mistaken(_scaled, _wrong_axis)),
             Mistake("the softmax overflows", _mistaken(_scaled, _no_maximum)),
@@ -291,7 +296,7 @@ def _backward(grad_O, Q, K, V, mask=None, P=None) -> Outputs:
 
 def _backward_case(words: str, sizes: tuple, mask: Tensor | None = None) -> Case:
     given = {**_draw(sum(sizes), *sizes), "mask": mask}
-    b, h, n, m, d, e = sizes
+    b, h, n, _, _, e = sizes
     (grad,) = normal(9, (b, h, n, e))
     P = scaled_dot_product_attention(given["Q"], given["K"], given["V"], mask=mask)[1]
     return Case(words, {"grad_O": grad, **given, "P": P})

@@ -1,5 +1,6 @@
 """Contract of multi-head attention."""
 
+import inspect
 import re
 from collections.abc import Callable
 
@@ -125,6 +126,12 @@ def _whole_width(X, projected, W_O, n_head, mask) -> Tensor:
     return merge_heads(_plain((Q / n_head**0.5, K, V), n_head, mask)) @ W_O
 
 
+def _count_of_heads(X, projected, W_O, n_head, mask) -> Tensor:
+    Q, K, V = projected
+    scale = (X.shape[-1] / n_head / n_head) ** 0.5
+    return merge_heads(_plain((Q * scale, K, V), n_head, mask)) @ W_O
+
+
 def _over_heads(X, projected, W_O, n_head, mask) -> Tensor:
     """Attend over the heads of one position: heads and positions are not exchanged."""
     Q, K, V = (x.unflatten(-1, (n_head, -1)) for x in projected)
@@ -155,7 +162,7 @@ PATTERNS = (
     ("W_Q", r"(^|[._])(w?_?q|q_?proj|query|to_q|w_?q|linear_?q|q_?linear|wq)([._]|$)"),
     ("W_K", r"(^|[._])(w?_?k|k_?proj|key|to_k|w_?k|linear_?k|k_?linear|wk)([._]|$)"),
     ("W_V", r"(^|[._])(w?_?v|v_?proj|value|to_v|w_?v|linear_?v|v_?linear|wv)([._]|$)"),
-    ("W_O", r"(^|[._])(w?_?o|o_?proj|out|out_?proj|to_out|w_?o|fc|wo|proj|output)([._]|$)"),
+    ("W_O", r"(^|[._])(w?_?o|o_?proj|out|out_?proj|to_out|fc|wo|proj|output)([._]|$)"),
 )  # fmt: skip
 
 
@@ -166,16 +173,19 @@ def module_as_function(module: type[nn.Module]) -> Callable:
     values, output; one of three times the size holds the first three. Biases are set to
     zero. A matrix of :class:`torch.nn.Linear` is transposed.
     """
+    named = _mask_name(module)
 
     def heads(X, W_Q, W_K, W_V, W_O, n_head, mask=None):
-        D = X.shape[-1]
-        layer = _made(module, D, n_head).to(X.dtype).eval()
-        _fill(layer, {"W_Q": W_Q, "W_K": W_K, "W_V": W_V, "W_O": W_O}, D)
-        options = {} if mask is None else {_mask_name(layer): mask}
+        layer = _made(module, X.shape[-1], n_head).to(X.dtype).eval()
+        _fill(layer, dict(zip(NAMES, (W_Q, W_K, W_V, W_O), strict=True)), X.shape[-1])
+        options = {} if mask is None else {named: mask}
         found = _forward(layer, X, options)
         return found[0] if isinstance(found, tuple) else found
 
-    return heads
+    def without_mask(X, W_Q, W_K, W_V, W_O, n_head):
+        return heads(X, W_Q, W_K, W_V, W_O, n_head)
+
+    return heads if named else without_mask
 
 
 def _made(module: type[nn.Module], D: int, n_head: int) -> nn.Module:
@@ -220,10 +230,11 @@ def _meant(name: str, left: dict[str, Tensor]) -> str:
     return next(iter(left))
 
 
-def _mask_name(layer: nn.Module) -> str:
-    names = layer.forward.__code__.co_varnames
-    known = [n for n in ("mask", "attn_mask", "attention_mask") if n in names]
-    return known[0] if known else "mask"
+def _mask_name(module: type[nn.Module]) -> str | None:
+    """Return the name of the parameter for a mask, if there is one."""
+    names = inspect.signature(module.forward).parameters
+    known = ("mask", "attn_mask", "attention_mask")
+    return next((name for name in known if name in names), None)
 
 
 def _forward(layer: nn.Module, X: Tensor, options: dict):
@@ -284,6 +295,8 @@ def multi_head() -> Contract:
             Mistake("one head of the whole width", _built(_one_head)),
             Mistake("divided by the root of the model dimension, not of a head's",
                     _built(_whole_width)),
+            Mistake("divided by the root of the number of heads",
+                    _built(_count_of_heads)),
             Mistake("attends over the heads of one position", _built(_over_heads)),
             Mistake("the input is added to the output", _built(_residual)),
             Mistake("one projection for all heads", _built(_shared)),

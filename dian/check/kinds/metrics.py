@@ -18,7 +18,6 @@ from dian.check.contract import (
     Option,
     Outputs,
     Property,
-    converting,
     returning,
 )
 from dian.claims.compare import relative
@@ -81,7 +80,9 @@ def _additive(f: Function) -> float:
 
 def _support(f: Function) -> float:
     given = _draw(4, 25, 3)
-    return relative(f(**given)[0].sum(1), given["target"].bincount(minlength=3).double())
+    return relative(
+        f(**given)[0].sum(1), given["target"].bincount(minlength=3).double()
+    )
 
 
 def confusion_matrix() -> Contract:
@@ -156,7 +157,9 @@ def _summary(C: Tensor) -> Outputs:
 
 def _present_only(found: Outputs, arguments: Any) -> Outputs:
     """Undo that classes which do not occur are left out of the means."""
-    C = sum(_matrix(*batch, arguments["num_classes"])[0] for batch in arguments["batches"])
+    C = sum(
+        _matrix(*batch, arguments["num_classes"])[0] for batch in arguments["batches"]
+    )
     occurs = ((C.sum(0) + C.sum(1)) > 0).sum()
     factor = occurs / arguments["num_classes"]
     return (found[0], *(x * factor for x in found[1:]))
@@ -175,7 +178,8 @@ def _order(f: Function) -> float:
     given = _batches(5, [7, 9, 4], 3).arguments
     target, preds = (torch.cat(x) for x in zip(*given["batches"], strict=True))
     order = target.argsort()
-    again = list(zip(target[order].split([7, 9, 4]), preds[order].split([7, 9, 4])))
+    parts = (x[order].split([7, 9, 4]) for x in (target, preds))
+    again = list(zip(*parts, strict=True))
     a, b = f(**given), f(batches=again, num_classes=3)
     return max(relative(x, y) for x, y in zip(a, b, strict=True))
 
@@ -306,7 +310,8 @@ def classification_metrics() -> Contract:
         ),
         properties=(
             Property("R15", "is computed from all items", (
-                _batches(1, [9], 3), _batches(2, [5, 7], 3), _batches(3, [20, 20, 3], 5),
+                _batches(1, [9], 3), _batches(2, [5, 7], 3),
+                _batches(3, [20, 20, 3], 5),
             )),
             Property("R15", "counts a class that does not occur as 0", (
                 _batches(4, [15, 9], 4, 2),)),

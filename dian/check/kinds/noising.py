@@ -19,7 +19,7 @@ from dian.check.contract import (
     converting,
     returning,
 )
-from dian.claims.compare import largest, normal, relative
+from dian.claims.compare import normal, relative
 from dian.diffusion.process import posterior as posterior_coefficients
 from dian.diffusion.process import q_sample as noised
 from dian.diffusion.process import training_loss

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from dian.attention.dot_product import scaled_dot_product_attention
 from dian.check.contract import (
     ANY,
     Argument,
@@ -15,7 +14,6 @@ from dian.check.contract import (
     Option,
     Outputs,
     Property,
-    converting,
     returning,
 )
 from dian.claims import Mutant
@@ -103,8 +101,10 @@ def _folded(axes: int):
                 found = function(x=flat(x), k=None if k is None else flat(k), **rest)
             else:
                 ks = [None] * batch.numel() if k is None else flat(k)
-                rows = [function(x=a, k=b, **rest) for a, b in zip(flat(x), ks)]
-                found = tuple(map(torch.stack, zip(*rows)))
+                rows = [
+                    function(x=a, k=b, **rest) for a, b in zip(flat(x), ks, strict=True)
+                ]
+                found = tuple(map(torch.stack, zip(*rows, strict=True)))
             return tuple(out.reshape(shape) for out in found)
 
         return wrapped
@@ -144,7 +144,6 @@ def _at_zero(f: Function) -> float:
     return relative(f(x=x, positions=torch.arange(5))[0][:, :, 0], x[:, :, 0])
 
 
-
 def _wrong_width(x, positions, base=BASE, k=None) -> Outputs:
     """Take the frequencies from the width of the model, three heads wide."""
     d = x.shape[-1]
@@ -176,6 +175,36 @@ def _exponent(x, positions, base=BASE, k=None) -> Outputs:
     return tuple(rope.rotate(y, omega, positions) for y in both)
 
 
+def _mixed_tables(x, positions, base=BASE, k=None) -> Outputs:
+    """Rotate neighbors, with a table of two equal halves."""
+
+    def rotated(y):
+        angles = positions.double()[:, None] * pe.frequencies(y.shape[-1], base)
+        cos, sin = (torch.cat([f(angles)] * 2, -1) for f in (torch.cos, torch.sin))
+        turned = torch.stack([-y[..., 1::2], y[..., ::2]], -1).flatten(-2)
+        return y * cos + turned * sin
+
+    return tuple(rotated(y) for y in ((x,) if k is None else (x, k)))
+
+
+def _rounded(angles_dtype=torch.float64, table_dtype=torch.float64):
+    """Round the frequencies and the angles, or the table, to fewer bits."""
+
+    def function(x, positions, base=BASE, k=None) -> Outputs:
+        omega = pe.frequencies(x.shape[-1], base).to(angles_dtype)
+        angles = (positions.to(angles_dtype)[:, None] * omega).double()
+        cos, sin = (f(angles).to(table_dtype).double() for f in (torch.cos, torch.sin))
+
+        def rotated(y):
+            a, b = y[..., ::2], y[..., 1::2]
+            pairs = torch.stack([a * cos - b * sin, a * sin + b * cos], -1)
+            return pairs.flatten(-2)
+
+        return tuple(rotated(y) for y in ((x,) if k is None else (x, k)))
+
+    return function
+
+
 def _base_ignored(x, positions, base=BASE, k=None) -> Outputs:
     return _rotated(rope.rotate)(x, positions, BASE, k)
 
@@ -204,7 +233,7 @@ def rotary() -> Contract:
         kind="rotary",
         title="Rotary embedding (RoPE)",
         arguments=(
-            Argument("x", "batch head n d", "queries or keys", ("q", "query", "xq", "t")),
+            Argument("x", "batch head n d", "queries or keys", ("q", "query", "xq")),
             Argument("positions", "n", "position of each vector, integers",
                      ("position_ids", "pos", "m"), counted),
             Argument("base", "float", "base of the frequencies", ("theta",), BASE),
@@ -251,6 +280,11 @@ def rotary() -> Contract:
             Mistake("only the queries are rotated", _only_queries),
             Mistake("rotated by the head in place of the position", _by_axis),
             Mistake("exponent i / d", _exponent),
+            Mistake("neighbors are rotated with the table of the halves",
+                    _mixed_tables),
+            Mistake("the angle is in float16", _rounded(torch.float16)),
+            Mistake("the table is in bfloat16", _rounded(table_dtype=torch.bfloat16)),
+            Mistake("the table is in float16", _rounded(table_dtype=torch.float16)),
             Mistake("the base that is given is not used", _base_ignored),
             Mistake("the positions that are given are not used", _positions_ignored),
         ),
@@ -286,18 +320,6 @@ def _from_halves(order):
     return returning(convert)
 
 
-def _from_last(function: Function) -> Function:
-    """Wrap a function whose exponent reaches 1: give it the base that makes up for it.
-
-    With i / (d/2 - 1) in place of 2i / d, the base theta^(1 - 2/d) gives the same.
-    """
-
-    def wrapped(positions, d, base=BASE) -> Outputs:
-        return function(positions=positions, d=d, base=base ** ((d - 2) / d))
-
-    return wrapped
-
-
 def _unit_norm(f: Function) -> float:
     (found, *_) = f(positions=torch.arange(9), d=10)
     return relative(found.square().sum(-1), torch.full((9,), 5.0).double())
@@ -309,11 +331,20 @@ def _offsets(f: Function) -> float:
     return relative(S[1:, 1:], S[:-1, :-1])
 
 
-def _odd_columns(positions, d, base=BASE) -> Outputs:
-    """Give the columns 2i + 1 the exponent (2i + 1) / d."""
-    columns = torch.arange(d, dtype=torch.float64)
-    angles = positions.double()[:, None] * base ** (-columns / d)
-    return (torch.where(columns % 2 == 0, angles.sin(), angles.cos()),)
+def _columns(scale: float):
+    """Give column j the exponent ``scale * j / d``."""
+
+    def function(positions, d, base=BASE) -> Outputs:
+        columns = torch.arange(d, dtype=torch.float64)
+        angles = positions.double()[:, None] * base ** (-scale * columns / d)
+        return (torch.where(columns % 2 == 0, angles.sin(), angles.cos()),)
+
+    return function
+
+
+def _divided(positions, d, base=BASE) -> Outputs:
+    angles = positions.double()[:, None] / pe.frequencies(d, base)
+    return (torch.stack([angles.sin(), angles.cos()], -1).flatten(-2),)
 
 
 def _twice(positions, d, base=BASE) -> Outputs:
@@ -335,7 +366,8 @@ def sinusoidal() -> Contract:
         title="Sinusoidal positional encoding",
         arguments=(
             Argument("positions", "n", "positions, integers; or their number",
-                     ("position", "pos", "n", "max_len", "seq_len", "length", "timesteps")),
+                     ("position", "pos", "n", "max_len", "seq_len", "length",
+                      "timesteps")),
             Argument("d", "int", "features, even",
                      ("d_model", "dim", "embedding_dim", "width")),
             Argument("base", "float", "base of the frequencies",
@@ -373,7 +405,9 @@ def sinusoidal() -> Contract:
         ledger=("positions.sinusoidal", "positions.rotary"),
         mutants=tuple(Mutant(m.what, m.at, m.old, m.new, pe) for m in bugs),
         mistakes=(
-            Mistake("each column has a frequency of its own", _odd_columns),
+            Mistake("each column has a frequency of its own", _columns(1.0)),
+            Mistake("column j has the exponent 2 j / d", _columns(2.0)),
+            Mistake("positions are divided by the frequencies", _divided),
             Mistake("the index of a pair is doubled twice", _twice),
             Mistake("the base that is given is not used",
                     lambda positions, d, base=BASE: _sinusoidal(positions, d)),
@@ -412,8 +446,10 @@ def _positive_future(found: Outputs, arguments) -> Outputs:
 def _by_key(found: Outputs, arguments) -> Outputs:
     """Take the difference of two rows: m_h n differs from -m_h (m - n) by a row."""
     bias = found[0].reshape(arguments["n_head"], -1, arguments["n"])
-    bias = bias - bias.diagonal(dim1=-2, dim2=-1)[..., None] if len(bias[0]) > 1 else (
-        bias - bias.mT
+    bias = (
+        bias - bias.diagonal(dim1=-2, dim2=-1)[..., None]
+        if len(bias[0]) > 1
+        else (bias - bias.mT)
     )
     return _positive_future((bias.expand(-1, arguments["n"], -1),), arguments)
 
@@ -453,7 +489,8 @@ def alibi() -> Contract:
         kind="alibi",
         title="ALiBi: a bias that is linear in the distance",
         arguments=(
-            Argument("n", "int", "number of positions", ("seq_len", "length", "max_len")),
+            Argument("n", "int", "number of positions",
+                     ("seq_len", "length", "max_len")),
             Argument("n_head", "int", "number of heads, a power of 2",
                      ("heads", "num_heads", "n_heads")),
         ),

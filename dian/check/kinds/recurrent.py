@@ -142,7 +142,9 @@ def module_as_function(module: type[nn.Module]) -> Callable:
             layer = module(d, h).to(X.dtype)
         except Exception as error:
             line = " ".join(str(error).split())[:120]
-            raise Fault("module", f"cannot be made as module({d}, {h}): {line}") from None
+            raise Fault(
+                "module", f"cannot be made as module({d}, {h}): {line}"
+            ) from None
         given = {(d, h): W_xh, (h, d): W_xh.T, (h,): b_h}
         with torch.no_grad():
             for name, parameter in layer.named_parameters():
@@ -359,7 +361,8 @@ def rnn_backward_() -> Contract:
         mistakes=(
             Mistake("the weights get the mean over the steps", _per_step),
             Mistake("the weights get the mean over the batch", _per_sequence),
-            Mistake("the gradients of a step overwrite those of the others", _last_step),
+            Mistake("the gradients of a step overwrite those of the others",
+                    _last_step),
             Mistake("the derivative of tanh is left out", _no_slope),
         ),
     )  # fmt: skip

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dian.check.contract import (
-    ANY,
     Argument,
     Case,
     Contract,
@@ -153,6 +152,7 @@ def _masked_logits(o, y, m):
 
 def cross_entropy() -> Contract:
     """Return the contract of the masked cross-entropy and its gradient."""
+
     def count(n, arguments):
         return n
 
@@ -212,7 +212,8 @@ def cross_entropy() -> Contract:
             Mistake("divided by the number of classes, too", _mistaken(_over_entries)),
             Mistake("no softmax at all", _mistaken(_logits_as_probabilities)),
             Mistake("1e-8 is added inside the logarithm", _mistaken(_clamped)),
-            Mistake("masked logits are set to zero, and count", _mistaken(_masked_logits)),
+            Mistake("masked logits are set to zero, and count",
+                    _mistaken(_masked_logits)),
         ),
     )  # fmt: skip
 
@@ -226,7 +227,6 @@ def _clip(gradients, max_norm) -> Outputs:
         p.grad = g.detach().clone()
     clip_by_norm(parameters, max_norm)
     return tuple(p.grad for p in parameters)
-
 
 
 def _into(make: Callable[[list[Tensor]], list], read: Callable[[Any], Tensor]):
