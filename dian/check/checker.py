@@ -218,8 +218,8 @@ class Checker:
             names = [o.name for (c, o), (_, p) in pairs if o != p and not c.layout]
             if worst > self.limit or not names:
                 continue
-            said = f"also fits: {', '.join(names)}; "
-                "no input that it takes tells them apart"
+            fits = f"also fits: {', '.join(names)}"
+            said = f"{fits}; no input that it takes tells them apart"
             self.subject.notes[said] = None
             return
 
