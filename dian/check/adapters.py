@@ -66,12 +66,10 @@ class Subject:
 
     def __call__(self, **arguments: Any) -> Outputs:
         """Call the function; raise a :class:`Fault` on whatever goes wrong."""
-        given = {}
-        for name, value in arguments.items():
-            if name in self.names:
-                given[name] = _to_reader(value, self.arrays, self.dtype)
-            elif not _is_default(self.contract, name, value, arguments):
-                raise Skipped(name)
+        given = {
+            name: _to_reader(value, self.arrays, self.dtype)
+            for name, value in arguments.items()
+        }
         given = {
             name: value
             for name, value in given.items()
@@ -87,6 +85,24 @@ class Subject:
         ):
             self.notes["returns float32 for arguments in float64"] = None
         return tuple(x.detach().to(torch.float64) for x in outputs)
+
+    def taken(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the canonical arguments that the function takes.
+
+        What it does not take must have the value that such a function has in mind;
+        otherwise the case is skipped.
+        """
+        taken = dict(arguments)
+        for argument in self.contract.arguments:
+            name = argument.name
+            if name in self.needed and argument.fill and taken.get(name) is None:
+                taken[name] = argument.fill(arguments)
+        for name, value in arguments.items():
+            if name not in self.names:
+                if not _is_default(self.contract, name, value, arguments):
+                    raise Skipped(name)
+                del taken[name]
+        return taken
 
     def write(self, gradients: list, max_norm: float) -> None:
         """Call a function that writes into the first of two arguments."""
@@ -149,7 +165,7 @@ def _bind(contract: Contract, function: Callable) -> dict[str, str | None]:
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):  # a builtin may not know its own signature
-        return dict.fromkeys(contract.required)
+        return dict.fromkeys(a.name for a in contract.arguments if a.default is not ANY)
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return dict.fromkeys(a.name for a in contract.arguments if a.default is not ANY)
     parameters = [p for p in parameters if p.kind is not p.VAR_KEYWORD]

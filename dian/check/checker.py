@@ -149,7 +149,8 @@ class Checker:
                 self._note_arrays(subject)
                 return subject, None, torch.inf
             del self.observed
-            first = first or next(iter(self.faults.values()))
+            none = Fault("signature", "takes too few of the arguments to be checked")
+            first = first or next(iter(self.faults.values()), none)
         raise first
 
     def _note_arrays(self, subject: Subject) -> None:
@@ -181,7 +182,8 @@ class Checker:
 
     def _under(self, choice: Choice) -> Function:
         self.subject.in_place = any(option.in_place for _, option in choice)
-        return _sealed(under(self.subject, choice))
+        function = _sealed(under(self.subject, choice))
+        return lambda **arguments: function(**self.subject.taken(arguments))
 
     @cached_property
     def observed(self) -> list[tuple[Choice, Observed]]:

@@ -37,6 +37,8 @@ class Argument:
     default: Any = REQUIRED
     """What holds if the function has no such parameter: a value, a function of the
     other arguments, or :data:`ANY`."""
+    fill: Callable[[Arguments], Any] | None = None
+    """Makes it where a function needs it and a case does not give it."""
 
     @property
     def required(self) -> bool:

@@ -294,6 +294,11 @@ def _backward(grad_O, Q, K, V, mask=None, P=None) -> Outputs:
     return found.Q, found.K, found.V
 
 
+def _weights(given: Any) -> Tensor:
+    inputs = (given[name] for name in ("Q", "K", "V"))
+    return scaled_dot_product_attention(*inputs, mask=given.get("mask"))[1]
+
+
 def _backward_case(words: str, sizes: tuple, mask: Tensor | None = None) -> Case:
     given = {**_draw(sum(sizes), *sizes), "mask": mask}
     b, h, n, _, _, e = sizes
@@ -371,7 +376,7 @@ def attention_backward_() -> Contract:
                      ("O_bar", "dO", "grad_output", "upstream", "dout", "do")),
             Q, K, V, MASK,
             Argument("P", "batch head n m", "the weights of the forward pass",
-                     ("weights", "attn", "A", "attn_weights"), ANY),
+                     ("weights", "attn", "A", "attn_weights"), ANY, fill=_weights),
         ),
         returns=tuple((n, s, f"gradient with respect to {n}") for n, s in outputs),
         ours=(_backward,),

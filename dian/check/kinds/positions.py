@@ -238,7 +238,7 @@ def rotary() -> Contract:
                      ("position_ids", "pos", "m"), counted),
             Argument("base", "float", "base of the frequencies", ("theta",), BASE),
             Argument("k", "batch head n d", "keys, rotated like x",
-                     ("key", "xk"), ANY),
+                     ("key", "xk"), ANY, fill=lambda given: given["x"]),
         ),
         returns=(("x", "batch head n d", "the rotated vectors"),
                  ("k", "batch head n d", "the rotated keys, if any were given")),

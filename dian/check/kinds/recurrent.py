@@ -54,8 +54,8 @@ def _transposed_weights(function: Function) -> Function:
 
 def _batch_first(function: Function) -> Function:
     def wrapped(X, **rest) -> Outputs:
-        first, *others = function(X=X.transpose(0, 1), **rest)
-        return (first.transpose(0, 1), *others)
+        (found, *_) = function(X=X.transpose(0, 1), **rest)
+        return (found.transpose(0, 1) if found.ndim == 3 else found,)
 
     return wrapped
 
@@ -66,7 +66,7 @@ def _one_sequence(function: Function) -> Function:
     def wrapped(X, H_0, **rest) -> Outputs:
         pairs = zip(X.unbind(1), H_0, strict=True)
         rows = [function(X=x, H_0=h, **rest)[0] for x, h in pairs]
-        return (torch.stack([row.reshape(len(X), -1) for row in rows], 1),)
+        return (torch.stack([row.reshape(-1, H_0.shape[-1]) for row in rows], 1),)
 
     return wrapped
 
@@ -330,6 +330,10 @@ def rnn_backward_() -> Contract:
                  ("H_0", "batch h", "gradient with respect to H_0")),
         ours=(_gradients,),
         conventions=(
+            Convention("order", (
+                Option("returns W_xh, W_hh, b_h, X, H_0"),
+                Option("returns X, W_xh, W_hh, b_h, H_0", returning(_input_first)),
+            )),
             Convention("axes", (
                 Option("(time, batch, d)"),
                 Option("(batch, time, d)", _grad_batch_first),
@@ -337,10 +341,6 @@ def rnn_backward_() -> Contract:
             Convention("weights", (
                 Option("W of shape (d, h)"),
                 Option("W of shape (h, d), as torch", _grad_transposed),
-            )),
-            Convention("order", (
-                Option("returns W_xh, W_hh, b_h, X, H_0"),
-                Option("returns X, W_xh, W_hh, b_h, H_0", returning(_input_first)),
             )),
         ),
         properties=(

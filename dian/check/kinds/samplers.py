@@ -267,6 +267,11 @@ def _ddim(model, x_T, betas, steps, eta=0.0, noise=None, clip=None) -> Outputs:
     return (ddim(schedule, denoiser, x_T, steps=steps, eta=eta, noise=z),)
 
 
+def _unused(given: Any) -> Tensor | None:
+    """Without eta, no noise is used."""
+    return None if given.get("eta") else given["noise"]
+
+
 def _spaced(model, x_T, betas, steps, eta=0.0, noise=None) -> Outputs:
     """Let our own code choose the timesteps, where they are those it would choose."""
     even = evenly_spaced_timesteps(len(betas), len(steps))
@@ -374,7 +379,7 @@ def ddim_sample() -> Contract:
                      "of x_T", ("timesteps", "seq", "tau", "taus")),
             Argument("eta", "float", "how much new noise", (), 0.0),
             Argument("noise", "T batch ...", "z of every timestep, of t = 1 first",
-                     ("z", "noises"), None),
+                     ("z", "noises"), _unused),
         ),
         returns=(("x_0", "batch ...", "the samples"),),
         ours=(_ddim, _spaced),
