@@ -4,14 +4,35 @@ from dian.check.contract import ANY, Argument, Contract
 from dian.check.registry import KINDS, find
 
 
+TASKS = {
+    "task-1": (
+        "A recurrent network",
+        "rnn rnn-backward cross-entropy clip confusion-matrix classification-metrics",
+    ),
+    "task-2": ("Positional encodings", "sinusoidal rotary"),
+    "task-3": ("Multi-head attention", "attention causal-mask multi-head"),
+    "task-4": (
+        "A diffusion model",
+        "noise-schedule q-sample posterior ddpm-loss ddpm-sample",
+    ),
+}
+"""The tasks of the study guide: title, and the kinds of the functions to write."""
+
+
 def template(kind: str) -> str:
     """Return a function to fill in, with shapes in its docstring.
+
+    The name of a task of the study guide, such as ``task-1``, gives all its functions.
 
     >>> print(template("clip"))
     def clip(gradients, max_norm):
         \"\"\"Gradient clipping by norm.
     ...
     """
+    if kind in TASKS:
+        title, kinds = TASKS[kind]
+        stubs = [f'"""{title}."""\n', *map(template, kinds.split())]
+        return "\n\n".join(stubs)
     contract = find(kind)
     taken = [a for a in contract.arguments if a.default is not ANY]
     names = ", ".join(a.name if a.required else f"{a.name}=None" for a in taken)
@@ -88,5 +109,23 @@ def _row(argument: Argument) -> str:
 
 
 def contracts_page() -> str:
-    """Return the descriptions of all contracts."""
-    return "\n".join(described(find(kind)) for kind in KINDS)
+    """Return the page of the site that describes all contracts and tasks."""
+    lines = [
+        "<!-- Written by `python scripts/write_contracts.py`; do not edit. -->",
+        "",
+        "# Contracts and templates",
+        "",
+        "Each kind of function that [`dian check`](check) knows, with its arguments,",
+        "the conventions that are recognized and the properties that are checked.",
+        "",
+        "## Templates for the four tasks",
+        "",
+        "The functions of each task of the {doc}`study guide <study>`, to be filled in.",
+        "`python -m dian check task-1 --template` prints the first.",
+        "",
+    ]
+    for task, (title, _) in TASKS.items():
+        lines += [f":::{{dropdown}} {task}: {title}", "```python"]
+        lines += [template(task).rstrip(), "```", ":::", ""]
+    lines += ["## Contracts", ""]
+    return "\n".join([*lines, *(described(find(kind)) for kind in KINDS)])

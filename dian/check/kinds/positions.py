@@ -205,6 +205,23 @@ def _rounded(angles_dtype=torch.float64, table_dtype=torch.float64):
     return function
 
 
+def _signed(*signs: int):
+    """Rotate pairs with these signs of the four products."""
+
+    def function(x, positions, base=BASE, k=None) -> Outputs:
+        angles = positions.double()[:, None] * pe.frequencies(x.shape[-1], base)
+        (cc, cs, sc, ss), cos, sin = signs, angles.cos(), angles.sin()
+
+        def rotated(y):
+            a, b = y[..., ::2], y[..., 1::2]
+            found = cc * a * cos + cs * b * sin, sc * a * sin + ss * b * cos
+            return torch.stack(found, -1).flatten(-2)
+
+        return tuple(rotated(y) for y in ((x,) if k is None else (x, k)))
+
+    return function
+
+
 def _base_ignored(x, positions, base=BASE, k=None) -> Outputs:
     return _rotated(rope.rotate)(x, positions, BASE, k)
 
@@ -280,6 +297,10 @@ def rotary() -> Contract:
             Mistake("only the queries are rotated", _only_queries),
             Mistake("rotated by the head in place of the position", _by_axis),
             Mistake("exponent i / d", _exponent),
+            Mistake("a reflection: the second feature of a pair has the wrong sign",
+                    _signed(1, -1, 1, -1)),
+            Mistake("no minus before the sine", _signed(1, 1, 1, 1)),
+            Mistake("a minus before both sines", _signed(1, -1, -1, 1)),
             Mistake("neighbors are rotated with the table of the halves",
                     _mixed_tables),
             Mistake("the angle is in float16", _rounded(torch.float16)),

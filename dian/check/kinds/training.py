@@ -47,6 +47,8 @@ def _reduced(reduce: Callable[[Tensor], Tensor]):
 def _each(found: Outputs, arguments: Any) -> Outputs:
     """Average losses that were returned one by one."""
     mask = arguments.get("mask")
+    if not found[0].ndim:
+        raise ValueError("one loss, not one for each position")
     each = found[0] if mask is None else found[0][mask]
     return (each.mean(), *found[1:])
 
@@ -150,6 +152,11 @@ def _masked_logits(o, y, m):
     return F.cross_entropy(o, y)
 
 
+def _sum_gradient(logits, target, mask=None) -> Outputs:
+    value, gradient = _cross_entropy(logits, target, mask)
+    return value, gradient * (target.numel() if mask is None else mask.sum())
+
+
 def cross_entropy() -> Contract:
     """Return the contract of the masked cross-entropy and its gradient."""
 
@@ -205,6 +212,7 @@ def cross_entropy() -> Contract:
         pitfalls="gallery/1_rnn/plot_8_how_it_breaks",
         ledger=("rnn.recurrence", "training.loop"),
         mistakes=(
+            Mistake("the gradient is that of a sum, the value a mean", _sum_gradient),
             Mistake("softmax is taken twice", _mistaken(_double_softmax)),
             Mistake("the mask is not used", _mistaken(_mask_ignored)),
             Mistake("in bits", _mistaken(_base_two)),
