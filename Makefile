@@ -54,16 +54,17 @@ ifeq ($(shell [ -d "$${TMPDIR:-/tmp}" ] && [ -w "$${TMPDIR:-/tmp}" ] && echo usa
 unexport TMPDIR
 endif
 
-.PHONY: help html pdf test test-slow test-site chromium check lint serve train verify audit \
-    bench bench-gpu data linkcheck lock clean FORCE \
+.PHONY: help html pdf test test-slow test-site chromium check lint serve train verify \
+    coverage certificate certificate-sample audit bench bench-gpu data linkcheck lock clean FORCE \
     html-alone pdf-alone test-alone test-slow-alone linkcheck-alone clean-alone
 
 # Matrices are small here, and scripts run side by side: threads would only get in each
 # other's way.
-html-alone pdf-alone test-alone test-slow-alone: export OMP_NUM_THREADS := 1
+html-alone pdf-alone test-alone test-slow-alone coverage certificate certificate-sample: \
+    export OMP_NUM_THREADS := 1
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 html: ## Verify, run the examples, and build the site
 	+@$(ALONE) $@-alone
@@ -138,6 +139,16 @@ train: $(ENVIRONMENT) ## Train a recorded run again: make train NAME=rnn-fashion
 
 verify: $(ENVIRONMENT) ## Check every claim, and that each check kills its mutants
 	$(PY) -m dian verify --mutants
+
+coverage: $(ENVIRONMENT) ## Check that something kills mutants of every function of a record
+	$(PY) scripts/get_data.py
+	$(PY) -m dian verify --coverage
+
+certificate: $(ENVIRONMENT) ## Make all generic mutants, and record what kills them
+	$(PY) -m dian.claims.certificate
+
+certificate-sample: $(ENVIRONMENT) ## Check a fixed sample of them against the record
+	$(PY) -m dian.claims.certificate --sample 100
 
 audit: $(ENVIRONMENT) ## Report whether each record and each gallery page is fresh
 	@status=0; $(PY) -m dian audit || status=1; \

@@ -281,8 +281,18 @@ def verify(
     mutants: _flag("mutants", "Run the mutants, too.") = False,
     json: _flag("json", "Print JSON.") = False,
     results: _path("File that keeps results: only what changed is checked.") = None,
+    coverage: _flag(
+        "coverage", "Instead, list the checks of every function that records run."
+    ) = False,
 ) -> None:
-    """Verify the claims of the report, and that each check can fail."""
+    """Verify the claims of the report, and that each check can fail.
+
+    With --coverage the arguments are names of records. A function is covered if a claim
+    or a test kills a mutant of it; the exit status is 0 if all are.
+    """
+    if coverage:
+        _cover(ids or [], json=json)
+        return
     if results and ids:
         raise DianError("--results keeps the results of all claims: name none of them")
     if results:
@@ -305,6 +315,30 @@ def verify(
         raise DianError(f"claims that do not hold: {', '.join(failed)}")
     if survived:
         raise DianError(f"mutants that survived: {', '.join(survived)}")
+
+
+def _cover(names: list[str], *, json: bool) -> None:
+    """Print which checks cover the functions of recorded runs."""
+    from dian.claims.coverage import coverage, require_covered  # it forks processes
+
+    found = coverage(names)
+    if json:
+        plain = {
+            record: {
+                name: {"claims": sorted(checks.claims), "tests": sorted(checks.tests)}
+                for name, checks in functions.items()
+            }
+            for record, functions in found.items()
+        }
+        print(to_json(plain, indent=1))
+    else:
+        for record, functions in found.items():
+            table = Table("function", "claims", "tests", title=record)
+            for name, checks in functions.items():
+                claims = " ".join(sorted(checks.claims)) or "-"
+                table.add_row(name, claims, str(len(checks.tests) or "-"))
+            Console().print(table)
+    require_covered(found)
 
 
 def _verify(names: Iterable[str], *, mutants: bool) -> list[dict]:

@@ -95,7 +95,8 @@ def _gaussian_diffusion(x, betas):
         channels = out_dim = x.shape[1]
         self_condition = random_or_learned_sinusoidal_cond = False
 
-    with mock.patch.object(ddp, "linear_beta_schedule", lambda _: betas.double()):
+    table = betas.double()
+    with mock.patch.object(ddp, "linear_beta_schedule", return_value=table):
         options = {"timesteps": len(betas), "beta_schedule": "linear"}
         found = ddp.GaussianDiffusion(Model(), image_size=(2, 2), **options)
     return found.double()
@@ -158,7 +159,7 @@ def sklearn_metrics(y_true, y_pred):
 LIBRARIES = (
     ("torch", "nn.RNN", "rnn", nn.RNN),
     ("torch", "nn.functional.cross_entropy", "cross-entropy",
-     lambda input, target: F.cross_entropy(input, target)),
+     lambda logits, target: F.cross_entropy(logits, target)),
     ("torch", "nn.utils.clip_grad_norm_", "clip", nn.utils.clip_grad_norm_),
     ("torch", "scaled_dot_product_attention", "attention",
      lambda query, key, value, attn_mask=None: F.scaled_dot_product_attention(
@@ -214,9 +215,9 @@ def main() -> None:
         "",
         "# Well-known libraries",
         "",
-        "Functions of other libraries, each checked with [`dian check`](check) through an",
-        "adapter of a few lines (`scripts/check_libraries.py`), with the conventions that",
-        "were recognized and what differs.",
+        "Functions of other libraries, each checked with [`dian check`](check)",
+        "through an adapter of a few lines (`scripts/check_libraries.py`), with the",
+        "conventions that were recognized and what differs.",
         "",
         "| Library | Function | Kind | Verdict | Conventions | Remarks |",
         "|---|---|---|---|---|---|",

@@ -20,16 +20,27 @@ import torch
 from torch import Tensor, nn
 
 import dian
-from dian.attention import blockwise, dot_product, multi_head, transformer
+from dian.attention import (
+    blockwise,
+    dot_product,
+    encoder_layer,
+    layer_norm,
+    multi_head,
+    transformer,
+)
 from dian.diffusion import (
     ema,
     feature_network,
     gaussian_mixture,
+    guidance,
+    learned_variance,
     likelihood,
     process,
+    sample_metrics,
     sampling,
     unet,
 )
+from dian.diffusion.posterior import optimal_variance
 from dian.diffusion.schedule import NoiseSchedule, linear_schedule
 from dian.positions import alibi, learned, rotary, sinusoidal
 from dian.rnn import gated, networks, recurrence
@@ -82,6 +93,23 @@ def projections(r):
     return multi_head.Projections(*W, *b)
 
 
+def normalized(r):
+    return layer_norm.Normalized(r(r.n, 5, 8), r.fraction(r.n, 5, 1))
+
+
+def attended(r):
+    of_heads = (r(r.n, 2, 5, 4) for _ in range(3))
+    return multi_head.Intermediates(
+        *of_heads, r(r.n, 2, 5, 5).softmax(-1), r(r.n, 5, 8)
+    )
+
+
+def encoder_weights(r):
+    feed_forward = r(8, 6) / 3, r(6), r(6, 8) / 3, r(8)
+    norms = (r(8) for _ in range(4))
+    return encoder_layer.EncoderLayerWeights(projections(r), *norms, *feed_forward)
+
+
 def mixture_at(r):
     return gaussian_mixture.ring(4), r(r.n, 2), r.fraction(r.n)
 
@@ -101,6 +129,14 @@ def probabilities(r):
 
 def zeros(x, t):
     return torch.zeros_like(x)
+
+
+def zeros_with_variance(x, t):
+    return torch.zeros_like(x), 0.5 * torch.ones_like(x)
+
+
+def negative_without_class(x, t, y):
+    return torch.where((y == 4)[:, None], -x, x)
 
 
 def clipped(*gradients):
@@ -187,14 +223,14 @@ EXAMPLES = {
         r.fraction(4, r.n, 5),
         r(5, 5),
     ),
-    "rnn.vanishing.gradient_terms": lambda r: (
+    "rnn.truncated.gradient_terms": lambda r: (
         r(r.n, 5),
         r.fraction(4, r.n, 5),
         r(5, r.n, 5),
         r(5, 5),
     ),
     "rnn.vanishing.lag_bounds": lambda r: (r.fraction(r.n, 5), r(5, 5), 1.0),
-    "rnn.vanishing.truncation_bound": lambda r: (
+    "rnn.truncated.truncation_bound": lambda r: (
         r(r.n, 5),
         r(6, r.n, 5),
         r(5, 5),
@@ -259,6 +295,37 @@ EXAMPLES = {
     ),
     "attention.dot_product.fused_attention": heads,
     "attention.dot_product.share_axes": heads,
+    "attention.encoder_layer.encoder_layer": lambda r: (
+        r(r.n, 5, 8),
+        encoder_weights(r),
+        2,
+    ),
+    "attention.encoder_layer.encoder_layer_backward": lambda r: (
+        r(r.n, 5, 8),
+        encoder_weights(r),
+        encoder_layer.EncoderIntermediates(
+            normalized(r),
+            r(r.n, 5, 8),
+            attended(r),
+            normalized(r),
+            r(r.n, 5, 8),
+            r(r.n, 5, 6),
+        ),
+    ),
+    "attention.language_model.next_token_pairs": lambda r: (
+        torch.arange(4 * r.n).view(r.n, 4),
+    ),
+    "attention.language_model.token_nll": lambda r: (
+        r(r.n, 3, 4),
+        r.classes(4)[:, None].expand(-1, 3),
+    ),
+    "attention.language_model.perplexity": lambda r: (r.fraction(r.n, 4),),
+    "attention.layer_norm.layer_norm": lambda r: (r(r.n, 5, 8), r(8), r(8)),
+    "attention.layer_norm.layer_norm_backward": lambda r: (
+        r(r.n, 5, 8),
+        r(8),
+        normalized(r),
+    ),
     "attention.masks.causal_mask": lambda r: (3, 5),
     "attention.masks.padding_mask": lambda r: (r.steps(), 9),
     "attention.multi_head.split_heads": lambda r: (r(r.n, 5, 8), 2),
@@ -319,6 +386,26 @@ EXAMPLES = {
         (r(r.n, 2), r.fraction(10), r.steps()),
     ),
     "diffusion.gaussian_mixture.posterior_x0": mixture_at,
+    "diffusion.guidance.drop_labels": lambda r: (r.classes(4), 0.5, 4, r.generator),
+    "diffusion.guidance.condition": lambda r: (
+        guidance.condition(negative_without_class, r.classes(4)),
+        (r(r.n, 3), r.steps()),
+    ),
+    "diffusion.guidance.guide": lambda r: (
+        guidance.guide(negative_without_class, r.classes(4), 4, 1.5),
+        (r(r.n, 3), r.steps()),
+    ),
+    "diffusion.learned_variance.interpolate_variance": lambda r: (
+        SCHEDULE,
+        r.steps(),
+        r(r.n, 3),
+    ),
+    "diffusion.learned_variance.hybrid_loss": lambda r: (
+        lambda x_0, t, epsilon: learned_variance.hybrid_loss(
+            SCHEDULE, zeros_with_variance, x_0, draws=(t, epsilon)
+        ),
+        images(r),
+    ),
     "diffusion.likelihood.gaussian_kl": lambda r: (
         r(r.n),
         r.fraction(r.n),
@@ -346,8 +433,12 @@ EXAMPLES = {
     "diffusion.pixels.unit": lambda r: (r.classes(4).byte(),),
     "diffusion.pixels.signed": lambda r: (r.classes(4).byte(),),
     "diffusion.pixels.to_bytes": lambda r: (r.fraction(r.n, 50),),
+    "diffusion.posterior.posterior": lambda r: (SCHEDULE,),
+    "diffusion.posterior.optimal_variance": lambda r: (
+        lambda mmse: optimal_variance(SCHEDULE, mmse.expand(11))[1:],
+        (r.fraction(1),),
+    ),
     "diffusion.process.q_sample": lambda r: (SCHEDULE, *images(r)),
-    "diffusion.process.posterior": lambda r: (SCHEDULE,),
     "diffusion.process.training_target": lambda r: (SCHEDULE, *images(r), "mu"),
     "diffusion.process.predict_x0": lambda r: (SCHEDULE, *images(r), "mu"),
     "diffusion.process.predict_epsilon": lambda r: (SCHEDULE, *images(r)),
@@ -366,12 +457,19 @@ EXAMPLES = {
     "diffusion.process.standard_normal": lambda r: (r(r.n, 3), r.generator),
     "diffusion.sample_metrics.frechet_distance": lambda r: (r(4 * r.n, 2), r(9, 2)),
     "diffusion.sample_metrics.mmd2_unbiased": lambda r: (r(r.n, 2), r(9, 2)),
+    "diffusion.sample_metrics.kernel_mean": lambda r: (r(r.n, 2), r(9, 2)),
     "diffusion.sample_metrics.nearest": lambda r: (r(r.n, 2), r(9, 2), 2),
     "diffusion.sample_metrics.in_manifold": lambda r: (r(r.n, 2), r(9, 2), 2),
     "diffusion.sample_metrics.precision_recall": lambda r: (
         r(3 * r.n, 2),
         r(3 * r.n, 2),
         2,
+    ),
+    "diffusion.sample_metrics.half_sample_errors": lambda r: (
+        lambda x: sample_metrics.half_sample_errors(
+            lambda half: x[half].square(), len(x), generator=r.generator
+        ),
+        (r(4 * r.n),),
     ),
     "diffusion.sampling.as_denoiser": lambda r: (
         lambda x, t: sampling.as_denoiser(zeros)(SCHEDULE, x, t),
@@ -400,6 +498,14 @@ EXAMPLES = {
         (r(r.n, 3), r(r.n, 3)),
     ),
     "diffusion.sampling.evenly_spaced_timesteps": lambda r: (1000, 4),
+    "diffusion.score.beta_at": lambda r: (r.fraction(r.n),),
+    "diffusion.score.alpha_bar_at": lambda r: (r.fraction(r.n),),
+    "diffusion.score.flow_velocity": lambda r: (
+        r.fraction(r.n, 1),
+        r(r.n, 3),
+        r(r.n, 3),
+    ),
+    "diffusion.score.ode_sample": lambda r: (SCHEDULE, zeros, r(r.n, 3)),
     "diffusion.schedule.make_schedule": lambda r: (r.fraction(10),),
     "diffusion.schedule.linear_schedule": lambda r: (10,),
     "diffusion.schedule.cosine_schedule": lambda r: (10,),
@@ -526,12 +632,17 @@ NOT_NUMERIC = {
     "check_shape": "a check",
     "check_prediction_type": "a check",
     "check_steps": "a check",
+    "check_labels": "a check",
     "rank": "processes",
     "world_size": "processes",
     "process_group": "processes",
     "broadcast_from_rank0": "processes",
     "shard_indices": "processes",
     "data_parallel": "processes",
+    "count_flops": "a measurement",
+    "saved_bytes": "a measurement",
+    "depends_on": "a measurement",
+    "sample_tokens": "draws from a network",
     "fit": "the loop has tests of its own",
     "Training": "the loop has tests of its own",
     "ResBlock": "a part of the U-Net",
@@ -550,6 +661,7 @@ RANDOM = {
 UNREAD = {
     *(name for name in EXAMPLES if name.startswith("rnn.initialization.")),
     "attention.blockwise.empty_state",
+    "attention.encoder_layer.encoder_layer_backward",  # of the forward biases
     "attention.multi_head.multi_head_backward",  # of the forward biases
     "diffusion.gaussian_mixture.noised",  # of the weights
     "diffusion.gaussian_mixture.optimal_denoiser",  # of the other timesteps

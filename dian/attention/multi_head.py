@@ -21,7 +21,12 @@ from dian.attention.dot_product import (
 from dian.attention.masks import causal_mask
 from dian.errors import require
 from dian.numerics import widened
+from dian.rnn.initialization import xavier_
 from dian.training.dropout import dropout_mask
+
+Rotate = Callable[[Tensor, int], Tensor]
+"""``rotate(x, offset)`` rotates queries or keys ``x`` of shape ``(batch, head, n,
+d_head)``, the first of which is at position ``offset``. A function or a module."""
 
 
 class Projections(NamedTuple):
@@ -100,6 +105,7 @@ def multi_head_attention(
     *,
     mask: Bool[Tensor, "*#shape #n #m"] | None = None,
     bias: Float[Tensor, "*#shape #n #m"] | None = None,
+    rotate: Rotate | None = None,
 ) -> tuple[Float[Tensor, "batch n D"], Intermediates]:
     r"""Attend with every head, then concatenate and project the results.
 
@@ -120,6 +126,8 @@ def multi_head_attention(
         Number of heads of the queries, and of keys and values (default: as many).
     mask, bias
         As in :meth:`MultiHeadAttention.forward`.
+    rotate
+        Rotates queries and keys, as in :class:`MultiHeadAttention`.
 
     Returns
     -------
@@ -137,6 +145,8 @@ def multi_head_attention(
     Q = split_heads(X_q @ weights.W_Q + weights.b_Q, n_head)
     K = split_heads(X_kv @ weights.W_K + weights.b_K, n_kv_head)
     V = split_heads(X_kv @ weights.W_V + weights.b_V, n_kv_head)
+    if rotate is not None:
+        Q, K = rotate(Q, 0), rotate(K, 0)
     heads, P = scaled_dot_product_attention(
         Q, repeat_kv(K, n_head), repeat_kv(V, n_head), mask=mask, bias=bias
     )
@@ -159,6 +169,8 @@ def multi_head_backward(
     X_kv: Float[Tensor, "batch m D"],
     weights: Projections,
     inner: Intermediates,
+    *,
+    rotate_back: Rotate | None = None,
 ) -> MultiHeadGradients:
     r"""Compute the gradients with respect to both sequences and the projections.
 
@@ -186,6 +198,9 @@ def multi_head_backward(
         As in :func:`multi_head_attention`.
     inner
         The intermediate results that it returned.
+    rotate_back
+        The transpose of its ``rotate``, which rotates by the negative angles: the
+        ``rotate`` of ``RotaryEmbedding(d_head, omega=-omega)``.
     """
     Q, K, V, P, C = inner
     n_head, n_kv_head = Q.shape[1], K.shape[1]
@@ -194,7 +209,10 @@ def multi_head_backward(
     back = attention_backward(C_bar, Q, repeat_kv(K, n_head), repeat_kv(V, n_head), P)
     # a head of keys or values gets the sum over the heads of queries that share it
     of_kv = (x.unflatten(1, (n_kv_head, -1)).sum(2) for x in (back.K, back.V))
-    Q_bar, K_bar, V_bar = map(merge_heads, (back.Q, *of_kv))
+    of_heads = [back.Q, *of_kv]
+    if rotate_back is not None:  # Q_bar = R^T Q_bar, K_bar = R^T K_bar
+        of_heads[:2] = (rotate_back(x, 0) for x in of_heads[:2])
+    Q_bar, K_bar, V_bar = map(merge_heads, of_heads)
 
     def rows(x: Tensor) -> Tensor:
         return x.flatten(0, 1)  # the sums below run over sequences and positions
@@ -226,10 +244,6 @@ class Cache(NamedTuple):
     K: Float[Tensor, "batch head_kv m d_head"]
     V: Float[Tensor, "batch head_kv m d_head"]
 
-
-Rotate = Callable[[Tensor, int], Tensor]
-"""``rotate(x, offset)`` rotates queries or keys ``x`` of shape ``(batch, head, n,
-d_head)``, the first of which is at position ``offset``. A function or a module."""
 
 AttentionFn = Callable[..., Tensor]
 """``attention_fn(Q, K, V, mask=mask, bias=bias)`` returns the output of each head."""
@@ -304,7 +318,7 @@ class MultiHeadAttention(nn.Module):
         widths = {"Q": d_model, "K": width_kv, "V": width_kv, "O": d_model}
         for name, width in widths.items():
             W = torch.empty(d_model, width)
-            nn.init.xavier_uniform_(W, generator=generator)
+            xavier_(W, generator=generator)
             setattr(self, f"W_{name}", nn.Parameter(W))
             setattr(self, f"b_{name}", nn.Parameter(torch.zeros(width)))
 

@@ -15,9 +15,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dian.attention.dot_product import attention
-from dian.attention.multi_head import AttentionFn, MultiHeadAttention
+from dian.attention.encoder_layer import EncoderLayerWeights
+from dian.attention.multi_head import AttentionFn, Cache, MultiHeadAttention
 from dian.errors import require
 from dian.numerics import at_least_float32
+from dian.rnn.initialization import xavier_
 
 Encode = Callable[[Tensor], Tensor]
 """``encode(X)`` returns ``X`` of shape ``(batch, n, D)`` plus a positional encoding."""
@@ -51,6 +53,8 @@ class EncoderLayer(nn.Module):
     Vaswani et al., 2017, arXiv:1706.03762, normalize after each residual connection
     (post-norm). Pre-norm trains without warm-up: Xiong et al., *On layer normalization
     in the transformer architecture*, 2020, arXiv:2002.04745.
+    :func:`dian.attention.encoder_layer.encoder_layer_backward` has the gradients by
+    hand.
     """
 
     def __init__(
@@ -70,6 +74,17 @@ class EncoderLayer(nn.Module):
         self.inner = linear(d_model, d_hidden, generator)
         self.outer = linear(d_hidden, d_model, generator)
 
+    @property
+    def weights(self) -> EncoderLayerWeights:
+        """The parameters in the form that :func:`.encoder_layer` takes."""
+        return EncoderLayerWeights(
+            self.attention.projections,
+            *(self.norm_1.weight, self.norm_1.bias),
+            *(self.norm_2.weight, self.norm_2.bias),
+            *(self.inner.weight.T, self.inner.bias),
+            *(self.outer.weight.T, self.outer.bias),
+        )
+
     def forward(
         self, X: Float[Tensor, "batch n D"], *, need_weights: bool = False, **options
     ):
@@ -80,9 +95,26 @@ class EncoderLayer(nn.Module):
         """
         found = self.attention(self.norm_1(X), need_weights=need_weights, **options)
         attended, weights = found if need_weights else (found, None)
-        Y = X + attended
-        Z = Y + self.outer(torch.relu(self.inner(self.norm_2(Y))))
+        Z = self._feed_forward(X + attended)
         return (Z, weights) if need_weights else Z
+
+    def decode(
+        self,
+        X: Float[Tensor, "batch n D"],
+        cache: Cache | None = None,
+        *,
+        bias: Float[Tensor, "*#shape #n #m"] | None = None,
+    ) -> tuple[Float[Tensor, "batch n D"], Cache]:
+        """Compute the next positions of a causal sequence.
+
+        The arguments and the cache are those of :meth:`.MultiHeadAttention.decode`.
+        """
+        attended, cache = self.attention.decode(self.norm_1(X), cache, bias=bias)
+        return self._feed_forward(X + attended), cache
+
+    def _feed_forward(self, Y: Tensor) -> Tensor:
+        """Add to each position what the feed-forward network computes."""
+        return Y + self.outer(torch.relu(self.inner(self.norm_2(Y))))
 
 
 class Encoder(nn.Module):
@@ -160,17 +192,52 @@ class Encoder(nn.Module):
         """Return the attention weights of each layer."""
         return self._layers(X, mask, need_weights=True)[1]
 
+    def decode(
+        self, X: Float[Tensor, "batch n D"], caches: list[Cache] | None = None
+    ) -> tuple[Float[Tensor, "batch n D"], list[Cache]]:
+        """Compute the next positions of a causal sequence from the cached ones.
+
+        Parameters
+        ----------
+        X
+            The new positions, often one.
+        caches
+            What this method returned for the positions before. Default: none.
+
+        Returns
+        -------
+        output
+            Equal to the new positions of the output for the whole sequence.
+        caches
+            For the next call; those that were given are not modified.
+        """
+        require(self.causal, "only a causal encoder can decode, got causal=False")
+        n_past, n = 0 if caches is None else caches[0].K.shape[2], X.shape[1]
+        if self.encode is not None:
+            # An encoding counts positions from 0, so zeros stand for those before.
+            past = X.new_zeros(len(X), n_past, X.shape[2])
+            X = self.encode(torch.cat([past, X], 1))[:, n_past:]
+        bias = self._bias(n, n_past + n, X)
+        new = []
+        for layer, cache in zip(
+            self.layers, caches or [None] * len(self.layers), strict=True
+        ):
+            X, cache = layer.decode(X, cache, bias=bias)
+            new.append(cache)
+        return self.norm(X), new
+
+    def _bias(self, n: int, m: int, X: Tensor) -> Tensor | None:
+        """Return the bias of the scores for the last n of m positions."""
+        if self.bias is None:
+            return None
+        return at_least_float32(self.bias(n, m).to(X.device))
+
     def _layers(self, X, mask, need_weights=False):
         """Return the features after all layers, and the attention weights of each."""
         if self.encode is not None:
             X = self.encode(X)
         n, weights = X.shape[1], []
-        bias = (
-            None
-            if self.bias is None
-            else at_least_float32(self.bias(n, n).to(X.device))
-        )
-        options = {"mask": mask, "bias": bias, "is_causal": self.causal}
+        options = {"mask": mask, "bias": self._bias(n, n, X), "is_causal": self.causal}
         for layer in self.layers:
             found = layer(X, need_weights=need_weights, **options)
             X, P = found if need_weights else (found, None)
@@ -280,6 +347,26 @@ class TokenTransformer(nn.Module):
         """Return the attention weights of each layer."""
         return self.encoder.attention_weights(self._embed(tokens), mask=mask)
 
+    def decode(
+        self, tokens: Int[Tensor, "batch n"], caches: list[Cache] | None = None
+    ) -> tuple[Float[Tensor, "batch n num_classes"], list[Cache]]:
+        """Return the logits at the next positions; see :meth:`.Encoder.decode`.
+
+        Examples
+        --------
+        One token at a time gives the same logits as all at once:
+
+        >>> model = TokenTransformer(5, 5, d_model=8, n_head=2, causal=True)
+        >>> tokens, caches, parts = torch.tensor([[1, 4, 2]]), None, []
+        >>> for token in tokens.split(1, 1):
+        ...     logits, caches = model.decode(token, caches)
+        ...     parts.append(logits)
+        >>> torch.allclose(torch.cat(parts, 1), model(tokens), atol=1e-5)
+        True
+        """
+        output, caches = self.encoder.decode(self._embed(tokens), caches)
+        return self.leave(output), caches
+
     def _embed(self, tokens: Tensor) -> Tensor:
         # A negative index counts from the end. (On a GPU the check would synchronize.)
         if not tokens.is_cuda and tokens.numel():
@@ -294,6 +381,6 @@ def linear(
     """Return a linear layer with Xavier-uniform weights from a generator, zero bias."""
     # nn.Linear would draw its initial weights from the global generator.
     layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
-    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    xavier_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
     return layer

@@ -3,7 +3,6 @@
 from dian.check.contract import ANY, Argument, Contract
 from dian.check.registry import KINDS, find
 
-
 TASKS = {
     "task-1": (
         "A recurrent network",
@@ -120,7 +119,7 @@ def contracts_page() -> str:
         "",
         "## Templates for the four tasks",
         "",
-        "The functions of each task of the {doc}`study guide <study>`, to be filled in.",
+        "The functions of each task of the {doc}`study guide <study>`, to fill in.",
         "`python -m dian check task-1 --template` prints the first.",
         "",
     ]

@@ -1,9 +1,14 @@
 """The claims of the report, and how each is checked.
 
-A claim covers one or more numbered equations. Its check computes them in two ways, from
-the code that the report runs and from an independent source, and returns the largest
-difference. Each claim lists mutants: copies of the code, or of the check's own formula,
-with one mistake that the check must detect. So every claim can be seen to fail.
+A claim covers one or more numbered equations. Its check computes them in two ways, with
+the functions of the library and with an independent implementation, and returns the
+largest difference. The inputs are small, so a check reduces the block sizes of the
+library until several blocks run, and uses the options and functions that the recorded
+runs use. The two sides share no formula, no constant and no random draw.
+
+Each claim lists mutants: copies of the code, or of the check's own formula, with one
+mistake that the check must detect. So every claim can be seen to fail. The tolerance is
+at most a tenth of the effect of the weakest mutant.
 
 There is one module for each subject; :mod:`dian.claims.verify` runs them.
 """

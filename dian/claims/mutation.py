@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dian.errors import DianError
 from dian.runs.code_hash import is_docstring
 
-Place = tuple[ast.AST, str, int]
-"""A node, the name of one of its fields, and an index in it."""
+Node = ast.AST | list[ast.stmt]
+Place = tuple[ast.AST, str, int | None]
+"""A node, the name of one of its fields, and an index in it if the field is a list."""
 
 
 def mutate(source: str, at: str, old: str, new: str) -> str:
@@ -52,6 +53,17 @@ def mutate(source: str, at: str, old: str, new: str) -> str:
         raise DianError(f"{at!r} contains {old!r} {len(places)} times, expected once")
     _put(replacement, *places[0], length=len(wanted))
     return ast.unparse(tree)
+
+
+def put(new: Node, place: Place) -> Node:
+    """Put a node in a place, and return the one that was there."""
+    parent, field, index = place
+    value = getattr(parent, field)
+    if index is None:
+        setattr(parent, field, new)
+        return value
+    old, value[index] = value[index], new
+    return old
 
 
 def _parse(code: str) -> ast.Module:

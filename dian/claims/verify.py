@@ -1,5 +1,6 @@
 """Run the checks of the claims, and the mutants that they must kill."""
 
+import functools
 import importlib
 import inspect
 import json
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType, NoneType
 from typing import Any
 
 import torch
@@ -109,7 +110,7 @@ def find(names: Iterable[str]) -> list[Claim]:
     for name in names:
         numbered = re.fullmatch(r"\(?(\d+(?:\.\d+)?)\)?", name)
         label = _label(numbered[1]) if numbered else name
-        if label.startswith("def-"):
+        if label.startswith("def-") and label not in by_name:
             raise DianError(f"equation {label} is a definition, which needs no claim")
         titled = [c for c in known.values() if label.lower() in c.title.lower()]
         if label not in by_name and not titled:
@@ -256,22 +257,28 @@ def load_mutant(name: str, *mutants: Mutant) -> ModuleType:
     >>> len(load_mutant("dian.runs.files", weak).sha256(b""))
     32
     """
-    original = importlib.import_module(name)
-    source, what = inspect.getsource(original), " and ".join(m.what for m in mutants)
+    source = inspect.getsource(importlib.import_module(name))
+    what = " and ".join(mutant.what for mutant in mutants)
     try:
         for mutant in mutants:
             source = mutate(source, mutant.at, mutant.old, mutant.new)
     except DianError as error:
         raise DianError(f"mutant {what!r} of {name}: {error}") from None
-    copy = ModuleType(name)
-    copy.__file__ = original.__file__
-    copy.__package__ = original.__package__
     try:
-        exec(compile(source, f"<mutant of {name}>", "exec"), vars(copy))
+        return load_copy(name, compile(source, f"<mutant of {name}>", "exec"))
     except Exception as error:  # a mutant may be any code
         raise DianError(
             f"mutant {what!r} of {name} cannot be loaded: {_one_line(error)}"
         ) from None
+
+
+def load_copy(name: str, code: CodeType) -> ModuleType:
+    """Run other code as a second copy of a module, which :func:`installed` takes."""
+    original = importlib.import_module(name)
+    copy = ModuleType(name)
+    copy.__file__ = original.__file__
+    copy.__package__ = original.__package__
+    exec(code, vars(copy))
     return copy
 
 
@@ -301,36 +308,100 @@ def installed(mutant: ModuleType) -> Iterator[None]:
     """
     original = importlib.import_module(mutant.__name__)
     ours, theirs = _functions(original), _functions(mutant)
-    before = {name: function.__code__ for name, function in ours.items()}
+    before = {name: _state(function) for name, function in ours.items()}
     constants = dict(vars(original))
+    tables = {
+        name: dict(value)
+        for name, value in constants.items()
+        if isinstance(value, dict) and name[:2] != "__"
+    }
     try:
         for name in ours.keys() & theirs.keys():
             if len(ours[name].__closure__ or ()) != len(theirs[name].__closure__ or ()):
-                raise DianError(f"the mutant of {name} needs another closure (super?)")
-            ours[name].__code__ = theirs[name].__code__
+                what = name[0]
+                raise DianError(f"the mutant of {what} needs another closure (super?)")
+            _set_state(ours[name], _merged(before[name], _state(theirs[name])))
         for name, value in vars(mutant).items():
-            if not (name[:2] == "__" or callable(value) or inspect.ismodule(value)):
+            if name[:2] == "__" or callable(value) or inspect.ismodule(value):
+                continue
+            if value is constants.get(name):
+                continue  # imported from another module
+            if name in tables and isinstance(value, dict):
+                _refill(constants[name], value)  # other modules may have imported it
+            else:
                 setattr(original, name, value)
         yield
     finally:
-        for name, code in before.items():
-            ours[name].__code__ = code
+        for name, state in before.items():
+            _set_state(ours[name], state)
         vars(original).update(constants)
+        for name, table in tables.items():
+            _refill(constants[name], table)
 
 
-def _functions(module: ModuleType) -> dict[str, FunctionType]:
-    """Find every function that a module defines, methods included, by its name."""
+State = tuple[CodeType, tuple | None, dict | None]
+"""What a function computes: its code, and the defaults of its parameters."""
+
+
+def _state(function: FunctionType) -> State:
+    return function.__code__, function.__defaults__, function.__kwdefaults__
+
+
+def _set_state(function: FunctionType, state: State) -> None:
+    function.__code__, function.__defaults__, function.__kwdefaults__ = state
+
+
+def _merged(ours: State, theirs: State) -> State:
+    """Return the state of a mutant, but keep defaults that are objects.
+
+    Those of the mutant are instances of its own copies of the classes.
+    """
+    plain = (bool, int, float, str, NoneType)
+    code, defaults, named = theirs
+    if defaults and ours[1] and len(defaults) == len(ours[1]):
+        pairs = zip(ours[1], defaults, strict=True)
+        defaults = tuple(new if isinstance(new, plain) else old for old, new in pairs)
+    if named and ours[2]:
+        rest = {k: ours[2].get(k, v) for k, v in named.items()}
+        named = {k: v if isinstance(v, plain) else rest[k] for k, v in named.items()}
+    return code, defaults, named
+
+
+def _refill(table: dict, content: dict) -> None:
+    table.clear()
+    table.update(content)
+
+
+def _functions(module: ModuleType) -> dict[tuple[str, str], FunctionType]:
+    """Find every function that a module defines, methods and properties included.
+
+    The key is its name, and the name of its code. The second differs for a wrapper that
+    a decorator made: it is found as well, so that mutants of the decorator run.
+    """
     found = {}
     for owner in [module, *filter(inspect.isclass, vars(module).values())]:
         if owner is not module and owner.__module__ != module.__name__:
             continue
         for value in vars(owner).values():
-            function = inspect.unwrap(getattr(value, "__func__", value))
-            if getattr(function, "__module__", None) != module.__name__:
-                continue
-            if isinstance(function, FunctionType):
-                found[function.__qualname__] = function
+            for function in _layers(value):
+                if function.__module__ == module.__name__:
+                    key = function.__qualname__, function.__code__.co_qualname
+                    found[key] = function
     return found
+
+
+def _layers(value: Any) -> Iterator[FunctionType]:
+    """Yield the functions that a decorated function, method or property consists of."""
+    if isinstance(value, property):
+        yield from _layers(value.fget)  # a setter has the same name
+        return
+    if isinstance(value, functools.cached_property):
+        value = value.func
+    value = getattr(value, "__func__", value)
+    while value is not None:
+        if isinstance(value, FunctionType):
+            yield value
+        value = getattr(value, "__wrapped__", None)
 
 
 def _one_line(error: Exception) -> str:

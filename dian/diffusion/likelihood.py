@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from dian.diffusion.posterior import posterior
 from dian.diffusion.process import (
     Model,
     check_images,
     check_prediction_type,
-    posterior,
     q_sample,
     standard_normal,
 )

@@ -1,4 +1,4 @@
-r"""The forward process, its posterior, and what a network predicts about it.
+r"""The forward process, and what a network predicts about it.
 
 A *model* is any callable ``model(x_t, t)`` that returns a tensor of the shape of
 ``x_t``. Its prediction type, one of :data:`PREDICTION_TYPES`, says what it estimates:
@@ -11,7 +11,7 @@ A *model* is any callable ``model(x_t, t)`` that returns a tensor of the shape o
     the velocity :math:`v = \sqrt{\bar\alpha_t}\, \epsilon - \sqrt{1 - \bar\alpha_t}\,
     x_0`;
 ``"mu"``
-    the mean :math:`\tilde\mu_t` of the :func:`posterior`;
+    the mean :math:`\tilde\mu_t` of the posterior, see :mod:`dian.diffusion.posterior`;
 ``"score"``
     :math:`\nabla \log q(x_t \mid x_0) = -\epsilon / \sqrt{1 - \bar\alpha_t}`.
 
@@ -25,12 +25,12 @@ or an ``int`` for all of them.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
+from dian.diffusion.posterior import posterior
 from dian.diffusion.schedule import Images, NoiseSchedule, Steps, at_step
 from dian.errors import require, require_one_of
 from dian.numerics import at_least_float32, widened
@@ -78,50 +78,6 @@ def q_sample(schedule: NoiseSchedule, x_0: Images, t: Steps, epsilon: Images) ->
     check_shape("epsilon must be", epsilon, x_0)
     signal, noise = signal_and_noise(schedule, t, x_0)
     return signal * x_0 + noise * epsilon
-
-
-class Posterior(NamedTuple):
-    r"""The distribution of :math:`x_{t-1}` given :math:`x_t` and :math:`x_0`.
-
-    :math:`q(x_{t-1} \mid x_t, x_0) = \mathcal N(c_0 x_0 + c_1 x_t, \tilde\beta_t I)`.
-    Index 0 holds NaN.
-    """
-
-    c_0: Float64[Tensor, "n"]
-    c_1: Float64[Tensor, "n"]
-    beta_tilde: Float64[Tensor, "n"]
-
-
-def posterior(schedule: NoiseSchedule) -> Posterior:
-    r"""Return the coefficients of the mean and the variance of the posterior.
-
-    .. math::
-
-        \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0
-        + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t, \qquad
-        \tilde\beta_t = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t .
-
-    Notes
-    -----
-    Equations 6 and 7 of Ho et al., 2020, arXiv:2006.11239.
-
-    Examples
-    --------
-    Given the clean image, the last reverse step is deterministic:
-
-    >>> from dian.diffusion.schedule import linear_schedule
-    >>> posterior(linear_schedule()).beta_tilde[1].item()
-    0.0
-    """
-    beta, alpha, alpha_bar = schedule
-    before = alpha_bar.roll(1)
-    before[0] = torch.nan
-    noise = 1 - alpha_bar
-    return Posterior(
-        c_0=before.sqrt() * beta / noise,
-        c_1=alpha.sqrt() * (1 - before) / noise,
-        beta_tilde=(1 - before) / noise * beta,
-    )
 
 
 @widened
@@ -298,6 +254,10 @@ def training_loss(
     -----
     arXiv:2006.11239. The paper sums over the entries of an image, this takes their
     mean: a model that predicts zero noise has a loss of 1.
+
+    At :math:`t = 1` the squared error takes the place of :math:`L_0` of the variational
+    bound: the likelihood of a byte is approximated by the Gaussian density times the
+    width of its bin, without the open bins at both ends of the range.
 
     Examples
     --------

@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from dian.diffusion.posterior import posterior
 from dian.diffusion.process import (
     Model,
     check_images,
     check_prediction_type,
     check_shape,
-    posterior,
     predict_epsilon,
     predict_x0,
     q_sample,
@@ -133,7 +133,7 @@ def reverse_mean(
         - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\, \epsilon \Big)
 
     For the noise in :math:`x_t` this is the mean :math:`\tilde\mu_t` of the
-    :func:`dian.diffusion.process.posterior`, for a prediction the mean of
+    :func:`dian.diffusion.posterior.posterior`, for a prediction the mean of
     :math:`p_\theta(x_{t-1} \mid x_t)`. Equations 10 and 11 of Ho et al., 2020,
     arXiv:2006.11239.
 

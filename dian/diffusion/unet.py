@@ -1,10 +1,17 @@
-r"""The U-Net that predicts the noise, conditioned on the timestep.
+r"""The U-Net that predicts the noise, conditioned on the timestep and on a class.
 
 It is the network of Ho et al., *Denoising Diffusion Probabilistic Models*, 2020,
 arXiv:2006.11239, appendix B: residual blocks with GroupNorm and SiLU at decreasing and
 then at increasing resolution, a skip connection from each block on the way down to one
 on the way up, self-attention at one resolution and at the lowest one, and a timestep
 embedding that is added in every block.
+
+It has two options that the paper does not have. With ``num_classes``, an embedding of
+the class is added to that of the timestep; one more class, the *null class*, means that
+the class is not given (Ho and Salimans, *Classifier-Free Diffusion Guidance*, 2022,
+arXiv:2207.12598; see :mod:`dian.diffusion.guidance`). With ``patch_size`` above 1, the
+network computes on blocks of pixels (space-to-depth), each block a pixel with more
+channels: so the costly first level is smaller.
 
 Axis names: ``batch``, ``row`` and ``column`` as everywhere; ``c`` and the like are
 channels, ``e`` is the width of the timestep embedding.
@@ -13,13 +20,13 @@ channels, ``e`` is the width of the timestep embedding.
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle, silu
 
 from dian.attention.dot_product import fused_attention, scaled_dot_product_attention
 from dian.diffusion.schedule import Steps, as_steps, check_steps
-from dian.errors import require, require_one_of
+from dian.errors import kind, require, require_one_of, require_whole
 from dian.positions.sinusoidal import sinusoidal_encoding
 from dian.training.dropout import dropout_mask
 
@@ -42,12 +49,20 @@ class UNetConfig:
     """Number of groups of GroupNorm."""
     dropout: float = 0.0
     """Dropout rate in each residual block."""
+    num_classes: int | None = None
+    """Number of classes; None for a network that is not conditioned on a class."""
+    patch_size: int = 1
+    """Rows and columns of the blocks of pixels that become one pixel."""
 
 
 PRESETS = {
     "cifar10": UNetConfig(channels=3, dropout=0.1),
     "base": UNetConfig(width=48, multipliers=(1, 2, 3), groups=16),
     "small": UNetConfig(width=16, multipliers=(1, 2, 4), blocks=1, groups=8),
+    "wide": UNetConfig(width=32, multipliers=(1, 2, 2), blocks=1, groups=8),
+    "patches": UNetConfig(
+        width=64, multipliers=(1, 2), blocks=2, groups=16, patch_size=2
+    ),
     "tiny": UNetConfig(width=8, multipliers=(1, 2), blocks=1, groups=4),
 }
 """Configurations by name, as in the settings of the recorded runs.
@@ -71,11 +86,17 @@ class UNet(nn.Module):
     **changes
         Fields of the configuration to replace.
 
+    Attributes
+    ----------
+    null_class
+        The label that means "no class", ``num_classes``; None without classes.
+
     Notes
     -----
     Initialization as in the authors' code: Xavier-uniform, but 0 in the last layer of
     each residual branch and of the network. So the initial prediction is 0, with a loss
-    of 1 per dimension if the target is standard normal noise.
+    of 1 per dimension if the target is standard normal noise. The class embedding is
+    drawn from a normal distribution with standard deviation 0.02.
 
     Timesteps count from 1 here and from 0 in that code, so :math:`t - 1` is embedded.
     Its frequencies fall from 1 to 1/10000 inclusive, where those of
@@ -95,6 +116,14 @@ class UNet(nn.Module):
 
     >>> f"{sum(p.numel() for p in UNet('cifar10').parameters()):,}"
     '35,746,307'
+
+    One network with ten classes, called with and without a class:
+
+    >>> network, x_t = UNet("tiny", num_classes=10), torch.ones(3, 1, 28, 28)
+    >>> network(x_t, 500, torch.tensor([0, 9, network.null_class])).shape
+    torch.Size([3, 1, 28, 28])
+    >>> network(x_t, 500).shape
+    torch.Size([3, 1, 28, 28])
     """
 
     def __init__(
@@ -110,8 +139,11 @@ class UNet(nn.Module):
         config = replace(config, **changes)
         fits = config.width >= 4 and config.width % 2 == 0
         require(fits, f"width must be even and 4 or more, got {config.width}")
+        require_whole("patch_size", config.patch_size, 1)
+        if config.num_classes is not None:
+            require_whole("num_classes", config.num_classes, 1)
         super().__init__()
-        self.config = config
+        self.config, self.null_class = config, config.num_classes
         # On "meta": torch would draw initial weights from the global generator.
         with torch.device("meta"):
             self._build(generator)
@@ -121,13 +153,16 @@ class UNet(nn.Module):
     def _build(self, generator: torch.Generator | None) -> None:
         config, e = self.config, 4 * self.config.width
         widths = [config.width * m for m in config.multipliers]
+        c_image = config.channels * config.patch_size**2
 
         def block(c_in: int, c_out: int, attention: bool) -> ResBlock:
             return ResBlock(c_in, c_out, e, config, attention, generator)
 
         self.time_1 = nn.Linear(config.width, e)
         self.time_2 = nn.Linear(e, e)
-        self.first = nn.Conv2d(config.channels, widths[0], 3, padding=1)
+        if config.num_classes is not None:
+            self.label = nn.Embedding(config.num_classes + 1, e)
+        self.first = nn.Conv2d(c_image, widths[0], 3, padding=1)
         skips = [widths[0]]  # channels of each skip connection
         self.down = nn.ModuleList()
         for level, c in enumerate(widths):
@@ -146,7 +181,7 @@ class UNet(nn.Module):
             if level > 0:
                 self.up.append(Upsample(c))
         self.norm = nn.GroupNorm(config.groups, c, eps=1e-6)
-        self.last = nn.Conv2d(c, config.channels, 3, padding=1)
+        self.last = nn.Conv2d(c, c_image, 3, padding=1)
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -157,6 +192,8 @@ class UNet(nn.Module):
             elif isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
                 nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02, generator=generator)
         last = [self.last]
         last += [m.conv_2 for m in self.modules() if isinstance(m, ResBlock)]
         last += [m.W_O for m in self.modules() if isinstance(m, AttentionBlock)]
@@ -164,21 +201,22 @@ class UNet(nn.Module):
             nn.init.zeros_(layer.weight)
 
     def forward(
-        self, x_t: Float[Tensor, "batch c row column"], t: Steps
+        self,
+        x_t: Float[Tensor, "batch c row column"],
+        t: Steps,
+        y: Int[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch c row column"]:
-        """Return the prediction for images at timestep ``t``, from 1 on."""
-        c, n = self.config.channels, 2 ** (len(self.config.multipliers) - 1)
-        fits = x_t.ndim == 4 and x_t.shape[1] == c
-        require(
-            fits and not any(size % n for size in x_t.shape[2:]),
-            f"x_t must be (batch, {c}, row, column), rows and columns multiples of "
-            f"{n}, got {tuple(x_t.shape)}",
-        )
+        """Return the prediction for images at timestep ``t``, from 1 on.
+
+        ``y`` holds the class of each image, or :attr:`null_class`; without it no class
+        is given.
+        """
+        self._check_images(x_t)
         check_steps(t, x_t, first=1)
         t, w = as_steps(t, x_t), self.config.width
         e = sinusoidal_encoding(t - 1, w, 10_000 ** (w / (w - 2)), x_t.dtype)
-        e = silu(self.time_2(silu(self.time_1(e))))
-        skips = [self.first(x_t)]
+        e = silu(self._add_class(self.time_2(silu(self.time_1(e))), y))
+        skips = [self.first(pixel_unshuffle(x_t, self.config.patch_size))]
         for layer in self.down:
             skips.append(layer(skips[-1], e))
         h = skips[-1]
@@ -188,7 +226,47 @@ class UNet(nn.Module):
             if isinstance(layer, ResBlock):
                 h = torch.cat([h, skips.pop()], 1)
             h = layer(h, e)
-        return self.last(silu(self.norm(h)))
+        h = self.last(silu(self.norm(h)))
+        return pixel_shuffle(h, self.config.patch_size)
+
+    def _add_class(
+        self, e: Float[Tensor, "batch e"], y: Int[Tensor, "batch"] | None
+    ) -> Float[Tensor, "batch e"]:
+        if self.null_class is None:
+            require(y is None, "y must be None: the network was built without classes")
+            return e
+        if y is None:
+            y = torch.full(e.shape[:1], self.null_class, device=e.device)
+        check_labels(y, len(e), self.null_class)
+        return e + self.label(y.long())
+
+    def _check_images(self, x_t: Tensor) -> None:
+        c, p = self.config.channels, self.config.patch_size
+        n = p * 2 ** (len(self.config.multipliers) - 1)
+        fits = x_t.ndim == 4 and x_t.shape[1] == c
+        require(
+            fits and not any(size % n for size in x_t.shape[2:]),
+            f"x_t must be (batch, {c}, row, column), rows and columns multiples of "
+            f"{n}, got {tuple(x_t.shape)}",
+        )
+
+
+def check_labels(y: Tensor, n: int, null_class: int) -> None:
+    """Check that there is one class for each image, or the null class.
+
+    The range is checked as in :func:`dian.diffusion.schedule.check_steps`.
+    """
+    require(
+        y.dtype in (torch.int64, torch.int32) and y.shape == (n,),
+        f"y must be {n} integers in a row, one for each image, got {kind(y)}",
+    )
+    if not y.is_cpu or not n or torch.compiler.is_compiling():
+        return
+    low, high = (label.item() for label in y.aminmax())
+    require(
+        low >= 0 and high <= null_class,
+        f"y must be from 0 to {null_class}, the null class, got {low} to {high}",
+    )
 
 
 class ResBlock(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dian.errors import require, require_one_of, require_whole
 from dian.numerics import all_finite
+from dian.rnn.initialization import xavier_
 from dian.rnn.recurrence import RNN, output_forward
 from dian.training.dropout import dropout_mask
 
@@ -158,7 +159,7 @@ class RNNClassifier(nn.Module):
         width = 2 * hidden_size if bidirectional else hidden_size
         self.W_hq = nn.Parameter(torch.empty(width, num_classes))
         self.b_q = nn.Parameter(torch.zeros(num_classes))
-        nn.init.xavier_uniform_(self.W_hq, generator=generator)
+        xavier_(self.W_hq, generator=generator)
 
     def forward(
         self, x: Float[Tensor, "batch time feature"], lengths: Lengths = None

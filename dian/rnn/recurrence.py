@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from dian.errors import kind, require, require_one_of
 from dian.numerics import apply, backward_of, widened
-from dian.rnn.initialization import INITS
+from dian.rnn.initialization import INITS, xavier_
 
 
 class Activation(NamedTuple):
@@ -150,13 +150,14 @@ def rnn_backward(
     r"""Backpropagate through time.
 
     A state :math:`H_t` affects the loss directly, through the output of its step, and
-    through the next state. Let :math:`G_t` be the direct part, and let
-    :math:`\Gamma_t = \partial L / \partial H_t` and
-    :math:`\delta_t = \partial L / \partial A_t`, with :math:`\delta_{T+1} = 0`. Then
+    through the next state. Let :math:`\bar H_t` be the direct part of its gradient,
+    which is :math:`G_t W_{hq}^\top` before an output layer. With
+    :math:`\Gamma_t = \partial L / \partial H_t`,
+    :math:`\delta_t = \partial L / \partial A_t` and :math:`\delta_{T+1} = 0`,
 
     .. math::
 
-        \Gamma_t = G_t + \delta_{t+1} W_{hh}^\top, \qquad
+        \Gamma_t = \bar H_t + \delta_{t+1} W_{hh}^\top, \qquad
         \delta_t = \Gamma_t \odot \varphi'(A_t), \qquad t = T, \dots, 1 .
 
     The derivative is a function of the state: :math:`1 - H_t \odot H_t` for tanh,
@@ -165,7 +166,8 @@ def rnn_backward(
     Parameters
     ----------
     grad_states
-        :math:`G_1, \dots, G_T`; ``None`` means zero (only the last state is read).
+        :math:`\bar H_1, \dots, \bar H_T`; ``None`` means zero (only the last state is
+        read).
     grad_last_state
         A further gradient with respect to :math:`H_T`, for example from the chunk of
         the sequence that follows. ``None`` means zero.
@@ -212,7 +214,7 @@ def rnn_backward(
         # phi'(A_t) of several steps, to be multiplied by Gamma_t in place
         delta = derivative(H[1:][part])
         for t, delta_t in reversed(list(enumerate(delta.unbind(), part.start))):
-            # Gamma_t = G_t + delta_{t+1} W_hh^T
+            # Gamma_t = direct gradient + delta_{t+1} W_hh^T
             if grad_states is not None:
                 Gamma += grad_states[t]
             # delta_t = Gamma_t * phi'(A_t)
@@ -387,9 +389,8 @@ def rnn(
 class RNN(nn.Module):
     r"""One recurrent layer: the parameters of :func:`rnn`.
 
-    The input weights are initialized Xavier-uniform,
-    :math:`U(-a, a)` with :math:`a = \sqrt{6 / (n_{in} + n_{out})}` (Glorot and Bengio,
-    2010), and so are the recurrent weights unless ``init`` is given; the bias is zero.
+    The input weights are initialized by :func:`~dian.rnn.initialization.xavier_`, and
+    so are the recurrent weights unless ``init`` is given; the bias is zero.
 
     Parameters
     ----------
@@ -422,7 +423,7 @@ class RNN(nn.Module):
         hidden_size: int,
         *,
         activation: str = "tanh",
-        init: Callable[..., object] = nn.init.xavier_uniform_,
+        init: Callable[..., object] = xavier_,
         learnable_h0: bool = False,
         generator: torch.Generator | None = None,
     ):
@@ -439,7 +440,7 @@ class RNN(nn.Module):
         self.W_hh = nn.Parameter(torch.empty(hidden_size, hidden_size))
         self.b_h = nn.Parameter(torch.zeros(hidden_size))
         self.h_0 = nn.Parameter(torch.zeros(hidden_size)) if learnable_h0 else None
-        nn.init.xavier_uniform_(self.W_xh, generator=generator)
+        xavier_(self.W_xh, generator=generator)
         init(self.W_hh, generator=generator)
 
     def forward(

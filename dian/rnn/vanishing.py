@@ -1,4 +1,4 @@
-r"""Vanishing gradients: Jacobians between states, their bounds, and truncated BPTT.
+r"""Vanishing gradients: Jacobians between states, and how fast they decay.
 
 Axis names: ``time``, ``batch`` and ``h`` as in :mod:`dian.rnn.recurrence`; ``lag``
 counts steps back from the last state, 0 to :math:`T`. The argument ``derivatives``
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dian.errors import require, require_whole
+from dian.errors import require
 from dian.numerics import all_finite, widened
 
 
@@ -77,47 +77,6 @@ def gradient_by_lag(
 
 
 @widened
-def gradient_terms(
-    grad_last_state: Float[Tensor, "batch h"],
-    derivatives: Float[Tensor, "time batch h"],
-    H: Float[Tensor, "time+1 batch h"],
-    W_hh: Float[Tensor, "h h"],
-) -> Float[Tensor, "time h h"]:
-    r"""Split the gradient with respect to the recurrent weights into a term per step.
-
-    .. math::
-
-        \frac{\partial \ell_T}{\partial W_{hh}} =
-        \sum_{k=1}^{T} H_{k-1}^\top \delta_k, \qquad
-        \delta_k = \frac{\partial \ell_T}{\partial H_k} \odot \varphi'(A_k) .
-
-    Backpropagation truncated after :math:`K` steps keeps the last :math:`K` terms,
-    ``terms[-K:].sum(0)``. The sum of the other terms is its bias.
-
-    Parameters
-    ----------
-    grad_last_state, derivatives, W_hh
-        As above; the loss reads only the last state.
-    H
-        The states as returned by :func:`dian.rnn.recurrence.rnn_forward`.
-
-    Returns
-    -------
-    terms
-        ``terms[k-1]`` is the term of step :math:`k`.
-
-    Examples
-    --------
-    >>> H, derivatives = torch.ones(3, 1, 1), torch.full((2, 1, 1), 0.5)
-    >>> gradient_terms(torch.ones(1, 1), derivatives, H, torch.ones(1, 1)).flatten()
-    tensor([0.2500, 0.5000])
-    """
-    Gamma = gradient_by_lag(grad_last_state, derivatives, W_hh)[:-1].flip(0)
-    delta = Gamma * derivatives
-    return H[:-1].transpose(1, 2) @ delta
-
-
-@widened
 def lag_bounds(
     derivatives: Float[Tensor, "time h"], W_hh: Float[Tensor, "h h"], max_slope: float
 ) -> tuple[Float[Tensor, "lag"], Float[Tensor, "lag"]]:
@@ -155,46 +114,6 @@ def lag_bounds(
 
 
 @widened
-def truncation_bound(
-    grad_last_state: Float[Tensor, "batch h"],
-    H: Float[Tensor, "lag batch h"],
-    W_hh: Float[Tensor, "h h"],
-    K: int,
-    max_slope: float,
-) -> Float[Tensor, ""]:
-    r"""Bound the bias of the gradient of ``W_hh`` truncated after ``K`` steps.
-
-    .. math::
-
-        \lVert \text{bias} \rVert_F \le \sum_{k=1}^{T-K} (\gamma \sigma)^{T-k}\, \gamma
-        \sum_n \Big\lVert \frac{\partial \ell}{\partial h_{T, n}} \Big\rVert\,
-        \lVert h_{k-1, n} \rVert
-
-    Parameters
-    ----------
-    grad_last_state, H, W_hh
-        As in :func:`gradient_terms`.
-    K
-        Number of backward steps.
-    max_slope
-        :math:`\gamma`, the supremum of the derivative of the activation.
-
-    Examples
-    --------
-    >>> H, W_hh = torch.ones(4, 1, 1), torch.full((1, 1), 0.5)
-    >>> truncation_bound(torch.ones(1, 1), H, W_hh, K=2, max_slope=1.0)
-    tensor(0.2500)
-    """
-    n_time = len(H) - 1
-    require_whole("K", K, 0, n_time)
-    require(all_finite(W_hh), "W_hh must be finite")
-    sigma = torch.linalg.matrix_norm(W_hh, 2)
-    k = torch.arange(1, n_time - K + 1)
-    sizes = (grad_last_state.norm(dim=-1) * H[k - 1].norm(dim=-1)).sum(-1)
-    return ((max_slope * sigma) ** (n_time - k).to(sizes) * max_slope * sizes).sum()
-
-
-@widened
 def gradient_variance_factor(
     derivatives: Float[Tensor, "*batch h"], W_hh: Float[Tensor, "h h"]
 ) -> Float[Tensor, ""]:
@@ -214,10 +133,14 @@ def gradient_variance_factor(
 
     Notes
     -----
-    Exact for the mean over random weights that are independent of the derivatives and
-    of the gradient. One large random matrix is close to this mean; the identity is not.
-    Schoenholz et al., *Deep information propagation*, 2017, arXiv:1611.01232,
-    equation 8.
+    For one backward step this is the mean over random weights with independent entries
+    of mean zero, which must also be independent of the derivatives and of the gradient.
+    For several steps it is an approximation, because every step uses the same matrix:
+    the gradient then depends on ``W_hh``. Mean-field theory neglects this dependence
+    ("gradient independence"), which is justified for wide networks; it also assumes
+    that the mean squared derivative is the same at every step. A large random matrix
+    comes close, the identity matrix does not. Schoenholz et al., *Deep information
+    propagation*, 2017, arXiv:1611.01232.
 
     Examples
     --------

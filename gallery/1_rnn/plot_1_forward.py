@@ -14,7 +14,7 @@ recall of uncorrelated inputs adds up to no more than one input for each unit.
 
 **Source.** The network is that of Elman, *Finding structure in time*, 1990; the measure
 of memory that of Jaeger, *Short term memory in echo state networks*, GMD Report 152,
-2001. **Cost.** Seconds on a CPU, no download.
+2002. **Cost.** Seconds on a CPU, no download.
 """
 
 # %%

@@ -61,7 +61,7 @@ from dian import data
 from dian.figures import plots
 from dian.rnn import initialization
 from dian.rnn.recurrence import ACTIVATIONS, rnn_backward, rnn_forward
-from dian.rnn.vanishing import gradient_terms
+from dian.rnn.truncated import gradient_terms
 from dian.training.loss import cross_entropy_backward
 
 T, n, d, h, q = 7, 5, 3, 11, 2

@@ -6,14 +6,15 @@ How fast the gradient vanishes, and why tanh does not prevent it
 back, and what decides that? Does tanh, with a derivative of up to 1 where the logistic
 function has 1/4, keep it from vanishing?
 
-**Answer.** With random weights it changes by the factor :math:`\sqrt\chi` a step:
-:math:`\chi` is the mean square of the derivatives that are met, times the squares of
-the weights of one unit, summed. So tanh does **not** prevent vanishing: with an
-orthogonal :math:`W_{hh}` and inputs of variance 1 a factor of more than :math:`10^7` is
-lost in 40 steps. Nor is it better than the logistic function by anything but units: a
-logistic network with a :math:`W_{hh}` four times as large *is* the tanh network. The
-norm of :math:`W_{hh}` gives an upper bound only; where it is above 1, the gradient may
-still vanish, and where all eigenvalues are below 1, it may still grow for a while.
+**Answer.** With random weights each step changes it by a factor of about
+:math:`\sqrt\chi`: :math:`\chi` is the mean squared derivative times the sum of the
+squared weights of a unit. So tanh does **not** prevent vanishing: with an orthogonal
+:math:`W_{hh}` and inputs of variance 1 a factor of more than :math:`10^7` is lost in 40
+steps. Every tanh network equals a logistic one in other units, with the recurrent
+weights four times and the input weights twice as large and the bias, initial state and
+output layer adapted; only gradient descent depends on the units. The norm of
+:math:`W_{hh}` gives an upper bound only; where it is above 1, the gradient may still
+vanish, and where all eigenvalues are below 1, it may still grow for a while.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013 (arXiv:1211.5063), section 2.1, for the bound; Schoenholz, Gilmer,
@@ -150,8 +151,13 @@ plt.show()
 #
 # A law
 # -----
-# What a gradient meets is an average. If the weights are random and independent of the
-# derivatives and of the gradient, one step back multiplies its mean square by
+# Typical gradients behave like an average. Let the entries of :math:`W_{hh}` be
+# independent with mean zero and variance :math:`\sigma_w^2 / h`, and independent of the
+# derivatives and of the gradient. Entry :math:`j` of :math:`(\Gamma \odot \varphi')
+# W_{hh}^\top` is then a sum of uncorrelated terms of mean zero, whose variances add up,
+# so that *one* backward step multiplies the mean squared gradient by exactly
+# :math:`\chi`, provided that the squared derivatives are not correlated with the
+# squared entries of the gradient. If the same holds at every step,
 #
 # .. math::
 #    :label: eq-growth-law
@@ -161,11 +167,15 @@ plt.show()
 #    \chi = \sigma_w^2\, \mathbb E\big[\varphi'(a)^2\big], \qquad
 #    \sigma_w^2 = \lVert W_{hh} \rVert_F^2 / h,
 #
-# where :math:`\Gamma_t` is the gradient by :math:`h_t`.
-# Indeed entry :math:`j` of :math:`(\Gamma \odot \varphi') W_{hh}^\top` is a sum of
-# independent terms of mean zero, whose variances add up. To test it we fit a line to
-# the logarithm of the length, for three matrices of each kind, and compare its rate
-# with :math:`\tfrac12 \ln \chi`.
+# where :math:`\Gamma_t` is the gradient with respect to :math:`h_t`. For :math:`k \ge
+# 2` this is an approximation and not exact for any finite width, because all steps use
+# the *same* matrix: after the first step the gradient depends on it. Mean-field theory
+# replaces it by an independent copy at every step ("gradient independence"), which is
+# justified for wide networks. The law also assumes that the mean squared derivative is
+# the same at every step. An orthogonal matrix, whose entries are not independent, does
+# not satisfy the assumptions. Whether the law describes these networks is therefore a
+# question for measurement: we fit a line to the logarithm of the length, for three
+# matrices of each kind, and compare its rate with :math:`\tfrac12 \ln \chi`.
 
 fills = {
     "uniform": initialization.uniform_,
@@ -305,10 +315,14 @@ Interactive(
 #    b_h = \tfrac12 c + \tfrac14 \mathbf 1^\top V .
 #
 # The derivative is four times smaller and the matrix four times larger: every Jacobian
-# is the same, and with it how the gradient by the states changes from step to step.
-# (The gradients by the weights are in other units, too, so that plain descent takes
-# other steps.) "The derivative of tanh is larger" compares two networks that got the
-# same *numbers* for weights, in different units.
+# is the same, and with it how the gradient with respect to the states changes from step
+# to step. The initial state is :math:`s_0 = (1 + h_0) / 2`, which is :math:`\tfrac12`
+# for :math:`h_0 = 0`, and the output layer reads :math:`h = 2s - 1`. "The derivative of
+# tanh is larger" compares two networks that got the same *numbers* for weights, in
+# different units. Training does depend on the units: the gradients with respect to the
+# weights are scaled, so that gradient descent takes other steps, and inputs and states
+# with a mean near zero are better conditioned (LeCun et al., *Efficient BackProp*,
+# 1998).
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)

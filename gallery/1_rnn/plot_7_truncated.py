@@ -33,7 +33,7 @@ from matplotlib.patches import Rectangle
 from dian import data
 from dian.rnn import initialization
 from dian.rnn.recurrence import ACTIVATIONS, rnn, rnn_backward, rnn_forward
-from dian.rnn.vanishing import gradient_terms, truncation_bound
+from dian.rnn.truncated import gradient_terms, truncation_bound
 from dian.training.loss import cross_entropy, cross_entropy_backward
 
 train = data.sample("train")

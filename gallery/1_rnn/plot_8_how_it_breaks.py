@@ -7,7 +7,8 @@ if it does not, what does?
 
 **Answer.** Mostly it does not. Of nine networks with one planted bug each, one stops
 because its gradient is not finite, one learns nothing, and two learn less than they
-could; the other five end with a loss as low as that of the right one. A comparison with
+could; the mean loss of each of the other five ends within 0.1 nats of that of the right
+one, which three seeds on 1,000 images cannot tell apart. A comparison with
 a second computation of the same thing rejects every bug: it misses what is allowed by a
 factor of more than a million, or stops with an error.
 
@@ -34,7 +35,7 @@ import torch
 from dian import data
 from dian.claims import Mutant
 from dian.claims import verify as verifier
-from dian.claims.rnn import recurrence, vanishing
+from dian.claims.rnn import recurrence, truncated
 from dian.claims.training import clipping, metrics
 from dian.rnn.networks import RNNClassifier, as_sequence
 from dian.training import loop
@@ -67,14 +68,14 @@ in_the_layer = [(recurrence.bptt, slope_of_A)]
 in_the_layer += [(check, planted(check, what)) for check, what in of_the_checks]
 each_tensor = planted(clipping.by_norm, "each tensor is clipped for itself")
 masked = planted(recurrence.cross_entropy, "divided by all positions, masked or not")
-carried = planted(vanishing.truncated, "the state is carried without detaching it")
+carried = planted(truncated.kept_terms, "the state is carried without detaching it")
 averaged = planted(metrics.batches, "the whole set is averaged over its batches, too")
 
 bugs = [
     *in_the_layer,
     (clipping.by_norm, each_tensor),
     (recurrence.cross_entropy, masked),
-    (vanishing.truncated, carried),
+    (truncated.kept_terms, carried),
     (metrics.batches, averaged),
 ]
 print(f"{'bug':52} check  apart    allowed")
@@ -356,7 +357,10 @@ for d in (28, 784):
 # %%
 # Limits
 # ------
-# Short trainings of a small network on a small sample: on all the data, some of the
-# five may come apart from the right curve. To say so one would need the right curve.
+# These are short training runs of a small network on a small sample, with three seeds.
+# The margins in the assertions (0.1 nats for the five, 0.15 nats for the two that learn
+# less) were chosen after the results were known, so the page illustrates what can
+# happen and does not estimate how often. On all the data, some of the five may differ
+# visibly from the right curve; but in practice there is no right curve to compare with.
 # And a check that rejects all bugs on a list has not been seen to reject those that
 # nobody thought of.

@@ -95,8 +95,9 @@ assert torch.allclose(found, slow, rtol=0, atol=1e-10)
 #    \cos k\omega_i & \sin k\omega_i \\ -\sin k\omega_i & \cos k\omega_i
 #    \end{pmatrix}, \qquad M_k^\top M_k = I .
 #
-# One matrix moves every position by :math:`k`. It is the transpose of the one by which
-# rotary embedding turns a query (:doc:`/gallery/2_positions/plot_3_rotary`).
+# One matrix moves every position by :math:`k`. It is the transpose of the matrix by
+# which rotary embedding rotates a query (:doc:`/gallery/2_positions/plot_3_rotary`). As
+# all rotations in this report, it acts on column vectors.
 
 k, omega = 5, frequencies(d)
 M = rotation_matrix(torch.tensor(k), omega).mT
@@ -187,7 +188,8 @@ assert 0 < rises[0] < 63
 # it also rises.
 #
 # **"So attention sees relative positions."** It would, if it took the product of the
-# encodings. It takes that of queries and keys,
+# encodings. But it takes the product of queries and keys. With words and encodings as
+# row vectors again, this is
 #
 # .. math::
 #    :label: eq-absolute-logits

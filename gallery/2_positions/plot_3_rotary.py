@@ -32,7 +32,9 @@ download.
 #    \big( \tilde k\, e^{jn\omega} \big)^* \Big]
 #    = \operatorname{Re} \Big[ \tilde q\, \tilde k^*\, e^{j(m - n)\omega} \Big] .
 #
-# The conjugate turns the key's angle round, and the two angles become one.
+# The conjugate reverses the angle of the key, so that only the difference of the two
+# angles remains. In two dimensions rotations are the only maps with this property: see
+# :eq:`eq-rotary-solution` of the chapter, where the assumptions are listed.
 
 import cmath
 import math

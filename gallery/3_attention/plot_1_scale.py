@@ -163,10 +163,13 @@ assert np.ptp(results[True], axis=0).max() < 0.02
 #
 #    H(p) \approx \Big(\ln n + \frac{s^2}{2}\Big) - s^2 = \ln n - \frac{s^2}{2} .
 #
-# With :math:`s^2 = 1`, all but half a nat of the choice is still open. The formula
-# would reach zero at :math:`s^2 = 2 \ln n`. Before that it must fail, since the sums
-# are then ruled by the largest of the scores, near :math:`s \sqrt{2 \ln n}`, and are
-# not close to any mean.
+# With :math:`s^2 = 1`, the entropy is only half a nat below its maximum. The formula
+# reaches zero at :math:`s^2 = 2 \ln n`. As the number of keys grows, the entropy
+# divided by :math:`\ln n` follows the formula up to that point (this is the
+# random-energy model of Derrida, 1981). For a finite number of keys the formula fails
+# before, because the entropy of finite scores is positive and cannot reach zero. At
+# that point and beyond, a few scores near the largest one, :math:`s \sqrt{2 \ln n}`,
+# dominate the sums, which are then no longer close to their means.
 
 spreads = np.linspace(0, 6, 25)
 fig, ax = plt.subplots(figsize=(6.6, 3.8), layout="constrained")

@@ -101,16 +101,21 @@ assert apart(by_heads, Y) < 1e-12
 #
 # The first says what is read, the second where: the scores are
 # :math:`x_i W_Q^{(h)} W_K^{(h)\top} x_j^\top`, a bilinear form in the rows. So only the
-# products matter, and there is freedom: an invertible :math:`d_h \times d_h` matrix
-# :math:`A` may come between queries and keys, and heads may stand in any order, if the
-# rows of :math:`W_O` go with them.
+# products matter, and different weights give the same layer. Invertible
+# :math:`d_h \times d_h` matrices may be inserted between queries and keys (:math:`A`)
+# and between values and output (:math:`B`), and the heads may be permuted together with
+# their rows of :math:`W_O`. Each of these changes leaves :math:`Y` as it is:
 #
 # .. math::
 #    :label: eq-head-freedom
 #
-#    W_Q^{(h)} \to W_Q^{(h)} A, \quad W_K^{(h)} \to W_K^{(h)} A^{-\top} : \quad
-#    \text{the same } Y; \qquad
-#    (h, W_O^{(h)}) \to (\pi(h), W_O^{(\pi(h))}) : \quad \text{the same } Y .
+#    \bigl(W_Q^{(h)}, W_K^{(h)}\bigr) &\to
+#    \bigl(W_Q^{(h)} A, W_K^{(h)} A^{-\top}\bigr), \\
+#    \bigl(W_V^{(h)}, W_O^{(h)}\bigr) &\to
+#    \bigl(W_V^{(h)} B, B^{-1} W_O^{(h)}\bigr), \\
+#    \text{head } h &\to \text{head } \pi(h) .
+#
+# (The biases of queries, keys and values change like the columns of their matrices.)
 #
 # Nor do all biases matter. One of the keys adds :math:`q_i \cdot b_K`, the same for all
 # keys of a query, and the softmax does not see it. One of the values passes through the
@@ -123,8 +128,10 @@ assert apart(by_heads, Y) < 1e-12
 #    Y(b_V) = Y(0) + \mathbf 1\, b_V W_O, \qquad
 #    \bar b_V = \bar b_O\, W_O^\top .
 #
-# (The first does not hold if positions turn the keys, the second not for a query that
-# may read nothing.)
+# The first equation does not hold if the keys are rotated by their positions. The
+# second and third need weights that sum to one: they hold neither for a fully masked
+# query nor with dropout of the weights, since the rows of :math:`P \odot Z` do not sum
+# to one.
 
 ranks = []
 for h in range(H):
@@ -137,6 +144,7 @@ print("ranks of what is read, and of where:", ranks, f"of {D}")
 order = torch.arange(D).view(H, d_h)[[2, 0, 1]].flatten()
 A = normal(d_h, d_h)
 left, right = torch.block_diag(*H * [A]), torch.block_diag(*H * [A.inverse().T])
+B = left  # any other invertible matrices would do
 same = {
     "heads in another order": weights._replace(
         **{name: getattr(weights, name)[..., order] for name in weights._fields[:3]},
@@ -149,6 +157,9 @@ same = {
         b_Q=weights.b_Q @ left,
         W_K=weights.W_K @ right,
         b_K=weights.b_K @ right,
+    ),
+    "B between values and output": weights._replace(
+        W_V=weights.W_V @ B, b_V=weights.b_V @ B, W_O=B.inverse() @ weights.W_O
     ),
     "no bias of the keys": weights._replace(b_K=torch.zeros(D).double()),
     "no bias of the values": weights._replace(

@@ -1,16 +1,16 @@
 r"""
-Adding noise, and what is left at the end
-=========================================
+The forward process, and the signal left at the end
+===================================================
 
-**Question.** A diffusion model destroys an image in many small steps and starts its
-samples from pure noise. Is there really nothing left of the image after the last step?
+**Question.** A diffusion model destroys an image in many small steps, and samples start
+from pure noise. Is nothing of the image left after the last step?
 
-**Answer.** That depends on the schedule. A thousand steps from :math:`\beta_1 =
+**Answer.** It depends on the schedule. A thousand steps from :math:`\beta_1 =
 10^{-4}` to :math:`\beta_T = 0.02` leave 0.6 % of the amplitude. Half as many steps
-*with the same two ends*, which is a frequent choice, leave 8 %: an image whose mean
-square is 1 then stands out of the noise by two standard deviations, and the mean
-brightness of an image can be guessed from what should be noise. With both ends doubled,
-500 steps are as good as 1,000.
+*with the same two ends*, a common choice, leave 8 %: an image whose mean square is 1 is
+then two standard deviations away from the noise, and the mean brightness of an image
+can be predicted from :math:`x_T`, which should be noise. With both ends doubled, 500
+steps are as good as 1,000.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239); the cosine schedule is that of Nichol and Dhariwal, *Improved
@@ -19,12 +19,12 @@ on a CPU, no download.
 """
 
 # %%
-# One step at a time, and all at once
-# -----------------------------------
-# Pixels are scaled from bytes to :math:`[-1, 1]`, so that an image has about the size
-# of the noise. A step, equation :eq:`eq-diffusion-step` of the chapter, shrinks the
-# image a little and adds as much noise as makes up for it. Equation
-# :eq:`eq-diffusion-marginal` says that :math:`t` steps are one.
+# Step by step, and directly
+# --------------------------
+# Pixels are scaled from bytes to :math:`[-1, 1]`, so that an image is about as large as
+# the noise. A step, equation :eq:`eq-diffusion-step` of the chapter, shrinks the image
+# slightly and adds noise that restores its variance. By equation
+# :eq:`eq-diffusion-marginal`, :math:`t` steps are equivalent to a single one.
 
 import math
 
@@ -44,28 +44,28 @@ images = test.signed().double()
 schedule = linear_schedule()
 x_0 = images[0]
 
-# A thousand steps, each with its own noise, in the order of the definition. The sums of
-# what they add up to are kept beside the image: signal and noise apart.
+# A thousand steps, each with its own noise, as in the definition. Signal and noise are
+# also accumulated separately.
 signal, noise = x_0, torch.zeros_like(x_0)
-walk = {0: x_0}
 for t in range(1, 1001):
     z = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
     signal = schedule.alpha[t].sqrt() * signal
     noise = schedule.alpha[t].sqrt() * noise + schedule.beta[t].sqrt() * z
-    walk[t] = signal + noise
 
 all_at_once = schedule.alpha_bar[-1].sqrt() * x_0
 print(f"signal after 1000 steps: {(signal - all_at_once).abs().max():.1e} apart")
 print(
-    f"variance of the noise: {noise.var():.3f}, told {1 - schedule.alpha_bar[-1]:.3f}"
+    f"variance of the noise: {noise.var():.3f}, "
+    f"formula {1 - schedule.alpha_bar[-1]:.3f}"
 )
 
 assert (signal - all_at_once).abs().max() < 1e-14
 assert abs(noise.var() - 1) < 5 * math.sqrt(2 / 784)
 
 # %%
-# The two schedules on the same image with the same noise. The linear one is done early:
-# what it shows after half of its steps, the cosine one shows much later.
+# The linear schedule and the cosine schedule :eq:`eq-diffusion-cosine`, applied to the
+# same image with the same noise. The linear schedule destroys the image early: the
+# cosine schedule reaches the same noise level many timesteps later.
 
 shown = [0, 100, 250, 500, 750, 1000]
 epsilon = torch.randn(x_0.shape, generator=generator, dtype=torch.float64)
@@ -83,12 +83,12 @@ plt.show()
 assert schedule.alpha_bar[500] < 0.1 < 0.4 < cosine_schedule().alpha_bar[500]
 
 # %%
-# Go through the steps of the linear schedule yourself, with five images. Values outside
-# :math:`[-1, 1]` are cut off for the eye.
+# Move through the timesteps of the linear schedule yourself, with five images. Values
+# outside :math:`[-1, 1]` are clamped for display.
 
 Interactive(
     "noising",
-    "Test images with the noise of one step; it is the same noise at every step.",
+    "Test images at one timestep, with the same noise at every timestep.",
     images=to_bytes(images[:5]).flatten(1).tolist(),
     side=28,
     alphaBar=[round(x, 7) for x in schedule.alpha_bar.tolist()],
@@ -97,9 +97,10 @@ Interactive(
 # %%
 # The signal-to-noise ratio
 # -------------------------
-# A schedule is told completely by how the ratio :eq:`eq-diffusion-snr` falls. Three
-# chains with the linear rule: the one of the paper, the one with half of the steps and
-# the same ends, and the one with half of the steps and both ends doubled.
+# A schedule is determined by its signal-to-noise ratio :eq:`eq-diffusion-snr` as a
+# function of the timestep. We compare three chains with the linear schedule: that of
+# the paper, one with half of the steps and the same ends, and one with half of the
+# steps and both ends doubled; and the cosine schedule.
 
 chains = {
     "T = 1000, to 0.02": linear_schedule(1000, 1e-4, 0.02),
@@ -113,7 +114,7 @@ for (name, tables), style in zip(chains.items(), ("-", "--", ":", "-."), strict=
     left.plot(time[1:], signal_to_noise(tables)[1:], style, label=name)
     right.plot(time, tables.alpha_bar.sqrt(), style, label=name)
 left.set(xlabel="t / T", ylabel="signal-to-noise ratio", yscale="log", ylim=(1e-9, 1e5))
-right.set(xlabel="t / T", ylabel="what is left of the amplitude", ylim=(0, 1))
+right.set(xlabel="t / T", ylabel="remaining amplitude", ylim=(0, 1))
 left.legend(fontsize=8)
 plt.show()
 
@@ -125,26 +126,26 @@ assert abs(short.alpha_bar[-1].sqrt() - 0.08) < 5e-4
 assert doubled.alpha_bar[-1] < long.alpha_bar[-1]
 
 # %%
-# What is left
-# ------------
-# Samples start from :math:`\mathcal N(0, I)`, while images end at :math:`\mathcal
-# N(\sqrt{\bar\alpha_T}\, x_0, (1 - \bar\alpha_T) I)`. How far apart these are is the
-# first term of the bound on the likelihood, for each pixel
+# The remaining signal
+# --------------------
+# Samples start from :math:`\mathcal N(0, I)`, while noisy images at :math:`T` follow
+# :math:`\mathcal N(\sqrt{\bar\alpha_T}\, x_0, (1 - \bar\alpha_T) I)`. The divergence
+# between the two is the first term of the variational bound, for each pixel
 #
 # .. math::
 #    :label: eq-diffusion-left
 #
 #    L_T = \tfrac12 \big( \bar\alpha_T\, x_0^2 - \bar\alpha_T
-#    - \ln(1 - \bar\alpha_T) \big) ,
+#    - \ln(1 - \bar\alpha_T) \big) .
 #
-# and how far the image stands out of the noise is
+# In the direction of the image itself, the mean of :math:`x_T` is
 # :math:`\sqrt{\bar\alpha_T}\, \lVert x_0 \rVert / \sqrt{1 - \bar\alpha_T}` standard
-# deviations, along the image itself.
+# deviations away from zero.
 
 table = [(1000, 1e-4, 0.02), (500, 1e-4, 0.02), (500, 2e-4, 0.04)]
 table += [(300, 1e-4, 0.02), (100, 1e-4, 0.02)]
 one = torch.ones(1, 784, dtype=torch.float64)  # an image whose mean square is 1
-print("   T  beta_1  beta_T  amplitude  nats a pixel  nats  standard deviations")
+print("   T  beta_1  beta_T  amplitude  nats / pixel  nats  standard deviations")
 out = {}
 for T, first, last in table:
     tables = linear_schedule(T, first, last)
@@ -163,9 +164,9 @@ assert abs(out[1000, 0.02][0] - 0.016) < 5e-4
 assert abs(out[1000, 0.02][1] - 0.18) < 5e-3
 
 # %%
-# Can one see it? The mean of all pixels of :math:`x_T` is an average of 784 draws of
-# noise, so its deviation is only :math:`1/28`. Below, it is set against the mean of the
-# clean image, over the 500 test images of the sample.
+# Does it matter? The mean over all pixels of :math:`x_T` averages 784 independent draws
+# of noise, so its standard deviation is only :math:`1/28`. The figure compares it with
+# the mean of the clean image, for the 500 test images of the bundled sample.
 
 measured = {}
 fig, axes = plt.subplots(1, 3, figsize=(8.4, 3), layout="constrained", sharey=True)
@@ -188,13 +189,13 @@ assert abs(measured["T = 1000, to 0.02"]) < 5 / math.sqrt(500)
 assert abs(measured["T = 500, both ends doubled"]) < 5 / math.sqrt(500)
 
 # %%
-# On the chain in the middle the mean of :math:`x_T` still tells how bright the image
-# is, and real noise, whose mean is zero, tells something false. How much that moves the
-# samples of a perfect network can be calculated exactly: see
+# On the chain in the middle, the mean of :math:`x_T` still carries the brightness of
+# the image, whereas the mean of real noise is zero and therefore misleads the network.
+# The effect on the samples of an optimal denoiser can be computed exactly: see
 # :doc:`/gallery/4_diffusion/plot_4_sampler_oracles`.
 #
 # Limits
 # ------
-# A little that is left does not harm by itself; it harms when samples start as if
-# nothing were. And a ratio that is small enough at the end says nothing about whether
-# the steps between are spread well: that is measured on trained networks only.
+# A remaining signal is not harmful in itself; it is harmful because samples start as if
+# there were none. And a small signal-to-noise ratio at the end says nothing about how
+# well the steps in between are spaced: that can only be measured on trained networks.

@@ -2,17 +2,17 @@ r"""
 The variational bound, term by term
 ===================================
 
-**Question.** A diffusion model is trained on a bound of its log-likelihood. How does
-the squared error of a predicted noise come out of that bound, and how do we know that
-every term of it is right?
+**Question.** A diffusion model is trained on a bound on its negative log-likelihood.
+How does the squared error of a predicted noise follow from this bound, and how do we
+know that every term of it is right?
 
-**Answer.** The bound is a sum of divergences between Gaussians. Each is a squared error
-times a weight that depends on the step alone, plus a constant. With Gaussian data and
-the exact way back the bound has to be equal to the entropy of the data and the cost of
-the start, and it is, to 13 digits; two planted mistakes break the equality, and so does
-a variance that is not the exact one. The loss that is used in practice leaves the
-weights out: that of the first step is a hundred times the least, which is met at a
-third of the chain; from there on they rise again.
+**Answer.** The bound is a sum of KL divergences between Gaussians. Each is a squared
+error times a weight that depends on the timestep alone, plus a constant. For Gaussian
+data and the exact reverse process, the bound equals the entropy of the data plus the
+divergence at the start; the library agrees to 13 digits, and two mutants and a variance
+that is not the exact one break the equality. The simple loss drops the weights. The
+largest, at the first timestep, is more than a hundred times the smallest, which is that
+of a timestep in the first half of the chain; after it the weights increase again.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), equations 3 to 14; Sohl-Dickstein et al., *Deep Unsupervised
@@ -23,10 +23,11 @@ Seconds on a CPU, no download.
 # %%
 # From the likelihood to a sum
 # ----------------------------
-# The model starts from :math:`p(x_T) = \mathcal N(0, I)` and walks back by
-# :math:`p_\theta(x_{t-1} \mid x_t)`. Its likelihood is an integral over all walks that
-# end at :math:`x_0`. Write it as a mean over the walks of the known process :math:`q`,
-# and take the logarithm under the mean, which can only lower it (Jensen):
+# The model starts from :math:`p(x_T) = \mathcal N(0, I)` and applies the reverse
+# transitions :math:`p_\theta(x_{t-1} \mid x_t)`. Its likelihood integrates over all
+# trajectories that end at :math:`x_0`. Write the integral as an expectation over
+# trajectories of the forward process :math:`q`, and move the logarithm inside the
+# expectation, which can only lower it (Jensen's inequality):
 #
 # .. math::
 #
@@ -35,18 +36,18 @@ Seconds on a CPU, no download.
 #    \le \mathbb E_q \Big[ -\ln p(x_T) - \sum_{t=1}^{T}
 #    \ln \frac{p_\theta(x_{t-1} \mid x_t)}{q(x_t \mid x_{t-1})} \Big] .
 #
-# The two in the fraction run in opposite directions. Since the process has no memory,
-# :math:`q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x_0)`, and by Bayes' rule for
-# :math:`t \ge 2`
+# The two densities in the fraction run in opposite directions. Because the forward
+# process is a Markov chain, :math:`q(x_t \mid x_{t-1}) = q(x_t \mid x_{t-1}, x_0)`, and
+# by Bayes' rule for :math:`t \ge 2`
 #
 # .. math::
 #
 #    q(x_t \mid x_{t-1}) = q(x_{t-1} \mid x_t, x_0)\,
 #    \frac{q(x_t \mid x_0)}{q(x_{t-1} \mid x_0)} .
 #
-# The last factors cancel from step to step, but for the two at the ends, and what is
-# left is equation :eq:`eq-diffusion-bound` of the chapter: a term :math:`L_T` for the
-# start, one divergence :math:`L_{t-1}` for each step, and the decoder :math:`L_0`.
+# The last fractions cancel between neighboring timesteps, except at the two ends. This
+# leaves equation :eq:`eq-diffusion-bound` of the chapter: a term :math:`L_T` for the
+# start, one divergence :math:`L_{t-1}` for each timestep, and the decoder :math:`L_0`.
 #
 # One divergence
 # --------------
@@ -58,11 +59,11 @@ Seconds on a CPU, no download.
 #    D\big(\mathcal N(\mu_1, s_1^2) \,\Vert\, \mathcal N(\mu_2, s_2^2)\big) = \frac12
 #    \Big[ \ln\frac{s_2^2}{s_1^2} - 1 + \frac{s_1^2 + (\mu_1 - \mu_2)^2}{s_2^2} \Big] .
 #
-# Here :math:`s_1^2 = \tilde\beta_t` and :math:`s_2^2 = \sigma_t^2` are known numbers:
-# only the means can be learnt. A distance of means is a distance of what they are made
-# of, so the squared error of the noise has a weight, equation
-# :eq:`eq-diffusion-weight`. For :math:`\sigma_t^2 = \tilde\beta_t` it is, by the
-# definition of :math:`\tilde\beta_t`,
+# Here :math:`s_1^2 = \tilde\beta_t` and :math:`s_2^2 = \sigma_t^2` are known numbers,
+# so that only the mean is learned. Both means are linear in the noise, so the squared
+# difference of the means is a squared error of the noise times a weight, equation
+# :eq:`eq-diffusion-weight`. For :math:`\sigma_t^2 = \tilde\beta_t` the definition of
+# :math:`\tilde\beta_t` gives
 #
 # .. math::
 #    :label: eq-diffusion-weight-snr
@@ -78,7 +79,7 @@ import torch
 
 from dian.diffusion.gaussian_mixture import gaussian, optimal_denoiser, posterior_x0
 from dian.diffusion.likelihood import bound_term, bound_weight, log_density, prior_term
-from dian.diffusion.process import posterior
+from dian.diffusion.posterior import optimal_variance
 from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import NoiseSchedule, linear_schedule, signal_to_noise
 
@@ -99,9 +100,12 @@ ax.plot(
 )
 ax.axhline(1, color="gray", linestyle=":", label="$L_{simple}$")
 ax.set(
-    xlabel="step t", ylabel="weight of the squared error", xscale="log", yscale="log"
+    xlabel="timestep t",
+    ylabel="weight of the squared error",
+    xscale="log",
+    yscale="log",
 )
-ax.set_title("What the bound asks for, and what is used")
+ax.set_title("Weights of the bound and of the simple loss")
 ax.legend()
 plt.show()
 
@@ -117,20 +121,23 @@ assert weight[1] / weight[lowest:].max() > 45
 assert weight[1] / weight[lowest] > 100
 
 # %%
-# The weights fall from 0.5 to a hundredth of that at step 349, and then rise again to
-# twice as much: it is often said that they fall with :math:`t`, and it is not so. The
-# loss :math:`L_{simple}` has a 1 at every step. Compared with the bound, it takes
-# attention from the first steps, where the image is almost clean.
+# The weight falls from 0.5 to a hundredth of that at :math:`t = 349`, and then rises
+# again to twice as much, so it is not a decreasing function of :math:`t`. The loss
+# :math:`L_{simple}` has a weight of 1 at every timestep. Compared with the bound, it
+# reduces the influence of the first timesteps, where the image is almost clean. The
+# chapter explains by equation :eq:`eq-diffusion-elbo-view` what a change of the weights
+# means for the likelihood.
 #
 # An oracle
 # ---------
-# How could one find a wrong term? A bound is an inequality, and a wrong one may still
-# hold. But if the data are :math:`\mathcal N(m, s^2)`, the way back is known exactly:
-# each :math:`q(x_{t-1} \mid x_t)` is a Gaussian, its mean is that of the best
-# predictor and its variance is :math:`\sigma_t^2 = \tilde\beta_t + c_0^2
-# \operatorname{Var}(x_0 \mid x_t)`, where :math:`c_0` is the factor of :math:`x_0` in
-# :eq:`eq-diffusion-posterior`. Then the inequality of Jensen loses nothing but the
-# start, and all terms together are
+# How could we find a wrong term? The bound is an inequality, which a wrong term may
+# satisfy as well. But if the data are :math:`\mathcal N(m, s^2)`, the reverse process
+# is known exactly: each :math:`q(x_{t-1} \mid x_t)` is a Gaussian, its mean is that of
+# the optimal denoiser, and its variance is
+# :math:`\sigma_t^{*2} = \tilde\beta_t + c_0^2 \operatorname{Var}(x_0 \mid x_t)`, where
+# :math:`c_0` is the factor of :math:`x_0` in :eq:`eq-diffusion-posterior`. Then
+# Jensen's inequality loses nothing but the mismatch at the start, and all terms
+# together are
 #
 # .. math::
 #    :label: eq-diffusion-bound-exact
@@ -139,8 +146,8 @@ assert weight[1] / weight[lowest] > 100
 #    = \tfrac12 \ln(2 \pi e\, s^2)
 #    + D\big(q(x_T) \,\Vert\, \mathcal N(0, 1)\big) .
 #
-# The expectation runs over the image and the noise. Every term is a polynomial of the
-# second degree in both, so four nodes of Gauss's quadrature give it exactly.
+# The expectation is over the image and the noise. Every term is a polynomial of degree
+# two in both, so Gauss–Hermite quadrature with four nodes computes it exactly.
 
 
 def gauss_hermite(n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -151,13 +158,10 @@ def gauss_hermite(n: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def exact_variance(schedule: NoiseSchedule, m: float, s2: float) -> torch.Tensor:
-    """Return the variance of the step before when x_t is known."""
-    c_0, _, beta_tilde = posterior(schedule)
-    nothing = torch.zeros(len(c_0), 1).double()
-    return (
-        beta_tilde
-        + c_0**2 * posterior_x0(gaussian(m, s2), nothing, schedule.alpha_bar)[1]
-    )
+    """Return the variance of x_{t-1} given x_t; that of x_0 depends on t alone."""
+    nothing = torch.zeros(schedule.T + 1, 1).double()
+    left = posterior_x0(gaussian(m, s2), nothing, schedule.alpha_bar).variance
+    return optimal_variance(schedule, left)
 
 
 def terms(schedule, m, s2, variance, model=None, t_shown=lambda t: t) -> torch.Tensor:
@@ -177,26 +181,28 @@ def terms(schedule, m, s2, variance, model=None, t_shown=lambda t: t) -> torch.T
 
 
 def expected(schedule: NoiseSchedule, m: float, s2: float) -> float:
-    """Return the entropy of the data, and what the start costs."""
+    """Return the entropy of the data plus the divergence at the start."""
     v = schedule.alpha_bar[-1].item() * (s2 - 1) + 1
     start = 0.5 * (v + schedule.alpha_bar[-1].item() * m**2 - 1 - math.log(v))
     return 0.5 * math.log(2 * math.pi * math.e * s2) + start
 
 
 short = linear_schedule(50, 1e-4, 0.2)
-print("data             entropy + start   all terms        apart")
+print("data             entropy + start   all terms        difference")
 for m, s2 in [(0.0, 1.0), (0.4, 0.09), (-0.7, 0.5)]:
     found = terms(short, m, s2, exact_variance(short, m, s2)).sum().item()
-    told = expected(short, m, s2)
-    print(f"N({m:4}, {s2:4})    {told:.12f}   {found:.12f}   {abs(found - told):.0e}")
-    assert abs(found - told) < 1e-13
+    sought = expected(short, m, s2)
+    off = abs(found - sought)
+    print(f"N({m:4}, {s2:4})    {sought:.12f}   {found:.12f}   {off:.0e}")
+    assert off < 1e-13
 
 # %%
-# Would it be noticed?
-# --------------------
-# Two mistakes, each in one place, and a choice. The first asks the network about the
-# step before; the second forgets the last term. The third is no mistake: the authors
-# use this variance. But the oracle wants the exact one.
+# Does it detect mistakes?
+# ------------------------
+# Two mutants, each with one mistake, and a different choice. The first calls the
+# network with the timestep before; the second omits the last term. The third is not a
+# mistake: it is the variance that the authors use. But the oracle requires the exact
+# one.
 
 m, s2 = 0.4, 0.09
 exact = partial(terms, short, m, s2)
@@ -212,12 +218,12 @@ for what, total in wrong.items():
 assert wrong["beta in place of the exact variance"] > expected(short, m, s2)
 
 # %%
-# Where the nats go
-# -----------------
-# The long chain, on data with the deviation 0.3. With the exact variance the terms
-# add up to the entropy and the cost of the start; with a fixed one they exceed that.
-# The choice :math:`\beta_t` is exact for data of variance 1, and
-# :math:`\tilde\beta_t` for a single point.
+# The size of the terms
+# ---------------------
+# The chain with :math:`T = 1000`, on data with a standard deviation of 0.3. With the
+# exact variance the terms add up to the entropy and the divergence at the start; with a
+# fixed one the sum is larger. The choice :math:`\beta_t` is exact for data of variance
+# 1, and :math:`\tilde\beta_t` for a single point.
 
 choices = {
     "exact": exact_variance(schedule, m, s2),
@@ -230,7 +236,7 @@ for (name, choice), style in zip(choices.items(), ("-", "--", ":"), strict=True)
     found = terms(schedule, m, s2, choice)
     totals[name] = found.sum().item()
     ax.plot(steps[1:], found[2:-1], style, label=f"variance {name}")
-ax.set(xlabel="step t", ylabel="$L_{t-1}$ (nats)", xscale="log", yscale="log")
+ax.set(xlabel="timestep t", ylabel="$L_{t-1}$ (nats)", xscale="log", yscale="log")
 ax.set_title("The terms of the bound on Gaussian data")
 ax.legend()
 plt.show()
@@ -249,6 +255,7 @@ assert abs(unit - expected(schedule, 0.0, 1.0)) < 1e-12
 # %%
 # Limits
 # ------
-# The equality needs data for which the exact way back is Gaussian. For any other data
-# the bound is above the entropy even with the best network, since a step back of a
-# finite size is not Gaussian then; the more steps, the less.
+# The equality holds for data whose exact reverse process is Gaussian. For any other
+# data the bound is above the entropy even with the optimal denoiser, because a reverse
+# step of finite size is not Gaussian then; the difference decreases with the number of
+# steps.

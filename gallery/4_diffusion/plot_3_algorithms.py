@@ -1,16 +1,16 @@
 r"""
-Two algorithms, and a network that can be told how far it is from perfect
-=========================================================================
+Training and sampling, and the distance from the optimal denoiser
+=================================================================
 
 **Question.** Training and sampling of a diffusion model are six lines each. What does a
-network learn from them, and how good is it, if the best possible prediction is known?
+network learn from them, and how good is it, compared with the optimal prediction?
 
-**Answer.** It learns the mean of all noises that can have led to what it sees, and not
-the noise. On a ring of eight Gaussians that mean has a closed form. A network of 11,202
-weights, trained here in seconds, comes close to it; it is worst at the first steps,
-where the field is finest. Its loss stays above a floor that nothing can
-beat, by exactly the mean square of its distance from the best. Its samples fall on all
-eight Gaussians, and so do those of the exact prediction, only closer.
+**Answer.** It learns the conditional mean of the noise given what it sees, and not the
+noise itself. On a ring of eight Gaussians this mean has a closed form. A network with
+11,202 weights, trained here in seconds, comes close to it; it is worst at the first
+timesteps, where the field has the finest structure. Its loss exceeds the irreducible
+loss by exactly its mean squared distance from the optimum. Its samples cover all eight
+Gaussians, and so do those of the optimal denoiser, which are closer to the data.
 
 **Source.** Algorithms 1 and 2 of Ho, Jain and Abbeel, *Denoising Diffusion
 Probabilistic Models*, 2020 (arXiv:2006.11239). **Cost.** Seconds on a CPU, no
@@ -20,19 +20,19 @@ download.
 # %%
 # Algorithm 1: training
 # ---------------------
-# An image, a step and a noise are drawn; the network sees the noisy image and the step,
-# and is to name the noise.
+# Draw an image, a timestep and noise. The network is given the noisy image and the
+# timestep, and predicts the noise.
 #
 # 1. Repeat:
 # 2. draw :math:`x_0` from the data,
-# 3. :math:`t` evenly from :math:`1, \dots, T`,
+# 3. :math:`t` uniformly from :math:`1, \dots, T`,
 # 4. and :math:`\epsilon \sim \mathcal N(0, I)`;
-# 5. take a step of gradient descent on :math:`\lVert \epsilon - \epsilon_\theta(
+# 5. take a gradient descent step on :math:`\lVert \epsilon - \epsilon_\theta(
 #    \sqrt{\bar\alpha_t}\, x_0 + \sqrt{1 - \bar\alpha_t}\; \epsilon,\ t) \rVert^2`;
-# 6. until it has converged.
+# 6. until converged.
 #
-# This is what the function of the library does, without its head. Its comments have the
-# numbers of the lines; lines 1, 2 and 6, and the step of line 5, are the caller's.
+# The body of the library's function follows. Its comments have the numbers of the
+# lines; lines 1, 2 and 6, and the gradient step of line 5, are left to the caller.
 
 import inspect
 
@@ -56,7 +56,7 @@ from dian.positions.sinusoidal import sinusoidal_encoding
 
 
 def show(function) -> None:
-    """Print what a function does, without its head and its docstring."""
+    """Print the body of a function, without its docstring."""
     source = inspect.getsource(inspect.unwrap(function))
     print(inspect.cleandoc(source.split('"""')[2]))
 
@@ -66,8 +66,8 @@ show(training_loss)
 # %%
 # Algorithm 2: sampling
 # ---------------------
-# From pure noise, step by step: what the network takes for noise is taken out in part,
-# and a little fresh noise goes in, except at the last step.
+# Start from pure noise. Each step removes a part of the predicted noise, and adds a
+# little new noise, except at the last step.
 #
 # 1. Draw :math:`x_T \sim \mathcal N(0, I)`.
 # 2. For :math:`t = T, \dots, 1`:
@@ -81,12 +81,12 @@ show(training_loss)
 show(ddpm_sample)
 
 # %%
-# The data, and what there is to learn
-# ------------------------------------
-# Eight round Gaussians on a circle. After :math:`t` steps of noise each is a Gaussian
-# still, with mean :math:`\sqrt{\bar\alpha_t}\, m_k` and variance
+# The data and the optimal prediction
+# -----------------------------------
+# The data are eight isotropic Gaussians on a circle. After :math:`t` steps of noise
+# each is still a Gaussian, with mean :math:`\sqrt{\bar\alpha_t}\, m_k` and variance
 # :math:`v_k = \bar\alpha_t s_k^2 + 1 - \bar\alpha_t`, so the density of :math:`x_t` and
-# its slope can be written down,
+# its score have closed forms,
 #
 # .. math::
 #    :label: eq-diffusion-mixture-score
@@ -95,10 +95,9 @@ show(ddpm_sample)
 #    \qquad r_k(x) = \frac{w_k\, \mathcal N(x; \sqrt{\bar\alpha_t}\, m_k, v_k I)}
 #    {\sum_j w_j\, \mathcal N(x; \sqrt{\bar\alpha_t}\, m_j, v_j I)} .
 #
-# A squared error is least for the conditional mean. The noise that leads from
-# :math:`x_0` to :math:`x` is linear in :math:`x_0`, and averaged over all :math:`x_0`
-# that :math:`x` can have come from, it is the slope of the log-density, up to a
-# factor:
+# The conditional mean minimizes the mean squared error. The noise that leads from
+# :math:`x_0` to :math:`x` is linear in :math:`x_0`, and its average over all
+# :math:`x_0` from which :math:`x` may have come is the score, up to a factor:
 #
 # .. math::
 #    :label: eq-diffusion-best-epsilon
@@ -106,8 +105,8 @@ show(ddpm_sample)
 #    \epsilon^*(x, t) = \mathbb E[\epsilon \mid x_t = x]
 #    = -\sqrt{1 - \bar\alpha_t}\; \nabla \ln q_t(x) .
 #
-# So the network learns a vector field that points, at every level of noise, towards
-# where the data are dense. For the clean image this is Tweedie's formula,
+# So the network learns a vector field whose negative points, at every noise level,
+# towards regions of high density. For the clean image this is Tweedie's formula,
 #
 # .. math::
 #    :label: eq-diffusion-tweedie
@@ -131,24 +130,24 @@ for ax, t in zip(axes, (3, 15, 60), strict=True):
     ax.plot(*x_t.T.numpy(), ".", markersize=2, alpha=0.5)
     ax.quiver(*grid.T.numpy(), *field.T.numpy(), color="black", width=0.004)
     ax.set(title=f"t = {t}", aspect="equal", xlim=(-1.9, 1.9), ylim=(-1.9, 1.9))
-    told = posterior_x0(data, grid, a).mean
+    optimal = posterior_x0(data, grid, a).mean
     slope = score(data, grid, a)
     by_tweedie = (grid + (1 - a[:, None]) * slope) / a[:, None].sqrt()
-    assert (told - by_tweedie).abs().max() < 1e-9
-fig.suptitle(r"Noisy data, and the field $-\epsilon^*$ that points out of the noise")
+    assert (optimal - by_tweedie).abs().max() < 1e-9
+fig.suptitle(r"Noisy data, and the field $-\epsilon^*$, which points to the data")
 plt.show()
 
 # %%
 # Training
 # --------
-# Three hidden layers. The step enters through the sinusoidal code of the chapter on
-# positions, the point also through a few sines and cosines, without which so small a
-# network is slow to learn anything fine. Each step of training takes the gradient of
-# Algorithm 1.
+# The network has three hidden layers. The timestep enters through the sinusoidal
+# encoding of the chapter on positions. The point also enters through a few sines and
+# cosines, without which so small a network learns fine structure slowly. Each training
+# step takes the gradient of Algorithm 1.
 
 
 class Network(nn.Module):
-    """Predicts the noise from a point and its step."""
+    """Predict the noise from a point and its timestep."""
 
     def __init__(self, width: int = 64, code: int = 32):
         super().__init__()
@@ -164,7 +163,7 @@ class Network(nn.Module):
         )
 
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Return the noise that is to be expected."""
+        """Return the predicted noise."""
         half, whole = torch.pi / 2 * x, torch.pi * x
         waves = [x, half.sin(), half.cos(), whole.sin(), whole.cos()]
         code = sinusoidal_encoding(t, self.code)
@@ -196,18 +195,20 @@ print(
 assert n_weight == 11_202
 
 # %%
-# The floor
-# ---------
-# The noise cannot be known, only its mean. What is left, for each coordinate, is
+# The irreducible loss
+# --------------------
+# The noise cannot be predicted exactly, only its conditional mean. The remaining loss
+# for each coordinate is
 #
 # .. math::
 #    :label: eq-diffusion-floor
 #
 #    \min_\theta \frac1d\, \mathbb E \lVert \epsilon - \epsilon_\theta \rVert^2
-#    = 1 - (1 - \bar\alpha_t)\, \frac1d\, \mathbb E \lVert \nabla \ln q_t(x_t) \rVert^2,
+#    = 1 - (1 - \bar\alpha_t)\, \frac1d\, \mathbb E \lVert \nabla \ln q_t(x_t) \rVert^2.
 #
-# and since the error of the best prediction is uncorrelated with everything that can be
-# computed from :math:`x_t`, any other network loses as much more as it is off:
+# The error of the optimal prediction is uncorrelated with every function of
+# :math:`x_t`. Therefore the loss of any other network is larger by its mean squared
+# distance from the optimum:
 #
 # .. math::
 #    :label: eq-diffusion-excess
@@ -226,10 +227,10 @@ for t in shown:
     epsilon = torch.randn(n, d, generator=generator)
     x_t = q_sample(schedule, x_0, t, epsilon)
     with torch.no_grad():
-        told = model(x_t, steps)
+        predicted = model(x_t, steps)
     ideal = best(x_t, steps)
-    loss, least = ((epsilon - y).square().mean(1) for y in (told, ideal))
-    distance = (told - ideal).square().mean(1)
+    loss, least = ((epsilon - y).square().mean(1) for y in (predicted, ideal))
+    distance = (predicted - ideal).square().mean(1)
     z = torch.randn(10 * n, d, generator=generator).double()
     wide = q_sample(schedule, draw(data, 10 * n, generator), t, z)
     slope = score(data, wide, schedule.alpha_bar[t].expand(10 * n))
@@ -241,18 +242,23 @@ for t in shown:
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
 left.plot(shown, reached, label="the network")
-left.plot(shown, floor, "k--", label="the floor")
+left.plot(shown, floor, "k--", label="irreducible loss")
 left.axhline(1, color="gray", linestyle=":", label="predicts zero")
-left.set(xlabel="step t", ylabel="squared error a coordinate", ylim=(0, 1.1))
+left.set(xlabel="timestep t", ylabel="MSE per coordinate", ylim=(0, 1.1))
 left.legend()
-right.errorbar(shown, excess, yerr=2 * np.array(error), fmt=".", label="loss - floor")
-right.plot(shown, off, label="distance from the best, squared")
-right.set(xlabel="step t", ylabel="a coordinate")
+right.errorbar(
+    shown, excess, yerr=2 * np.array(error), fmt=".", label="loss - irreducible loss"
+)
+right.plot(shown, off, label="squared distance from the optimum")
+right.set(xlabel="timestep t", ylabel="MSE per coordinate")
 right.legend()
 plt.show()
 
-print(f"mean over the steps: loss {np.mean(reached):.4f}, floor {np.mean(floor):.4f}")
-print(f"distance from the best, squared: {np.mean(off):.4f}, at most {np.max(off):.4f}")
+print(
+    f"mean over timesteps: loss {np.mean(reached):.4f}, irreducible "
+    f"{np.mean(floor):.4f}"
+)
+print(f"squared distance: mean {np.mean(off):.4f}, largest {np.max(off):.4f}")
 assert np.all(np.abs(np.array(excess) - off) < 5 * np.array(error))
 assert np.mean(off) < 0.02
 assert np.argmax(off) < 5
@@ -263,13 +269,14 @@ assert np.mean(reached) > np.mean(floor)
 # %%
 # Sampling
 # --------
-# Algorithm 2 with the network, and with the best prediction in its place, with
-# :math:`\sigma_t^2 = \beta_t` and without clipping: these are no images.
+# Algorithm 2 with the network and with the optimal denoiser, with
+# :math:`\sigma_t^2 = \beta_t`. The predicted :math:`\hat x_0` is not clipped, because
+# these data are not images.
 
 n = 2000
 x_T = torch.randn(n, d, generator=torch.Generator().manual_seed(1))
 drawn = {"data": draw(data, n, generator).float()}
-for name, predict in [("network", model), ("best prediction", best)]:
+for name, predict in [("network", model), ("optimal denoiser", best)]:
     drawn[name] = ddpm_sample(
         schedule,
         Denoiser(predict, clip=None),
@@ -284,23 +291,23 @@ for ax, (name, points) in zip(axes, drawn.items(), strict=True):
     ax.set(title=name, aspect="equal", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
     distance = torch.cdist(points.double(), data.mean)
     within = distance.min(1).values < 3 * data.variance[0].sqrt()
-    share = distance.argmin(1).bincount(minlength=8) / n
+    fraction = distance.argmin(1).bincount(minlength=8) / n
     near[name] = within.double().mean().item()
     print(
-        f"{name:16} near a centre {near[name]:.3f}; shares {share.min():.3f} to "
-        f"{share.max():.3f}"
+        f"{name:16} near a center {near[name]:.3f}; fraction at each from "
+        f"{fraction.min():.3f} to {fraction.max():.3f}"
     )
-    assert share.min() > 0.08
-    assert share.max() < 0.17
+    assert fraction.min() > 0.08
+    assert fraction.max() < 0.17
 plt.show()
 
 assert near["network"] > 0.9
-assert near["network"] < near["best prediction"]
-assert near["best prediction"] > 0.97
+assert near["network"] < near["optimal denoiser"]
+assert near["optimal denoiser"] > 0.97
 
 # %%
 # Limits
 # ------
-# In two dimensions a small network can come close to the best one everywhere. For
-# images neither the best prediction nor the floor is known, and one has to measure
-# differently: by likelihood and by distances between sets of samples.
+# In two dimensions a small network can come close to the optimum everywhere. For images
+# neither the optimal prediction nor the irreducible loss is known, and models have to
+# be evaluated in other ways: by likelihood, and by distances between sets of samples.

@@ -1,18 +1,18 @@
 r"""
-A sampler on data whose answer is known
-=======================================
+A sampler on data with a known answer
+=====================================
 
-**Question.** A wrong sampler still makes pictures. How can one know that a sampler is
-right, to the last digit and without looking?
+**Question.** A wrong sampler still generates pictures. How can we know that a sampler
+is right, to floating-point accuracy and without looking at samples?
 
-**Answer.** Give it Gaussian data and the best prediction for them. The whole walk is
-then an affine map of its start and of each draw of noise, and zeros and unit vectors
-in their place read off every coefficient. On unit data the variance that comes out
-must be exactly :math:`1 - \beta_1`; a single point must be hit from everywhere; a
-shift is short by a factor that the end of the schedule tells. All eight planted bugs
-are seen, the smallest by 0.0001, for which one would otherwise need five billion
-samples. A right sampler is still not exact on other data: that is what the steps cost,
-and few steps of DDIM cost much.
+**Answer.** Use Gaussian data and the optimal denoiser for them. A complete sampling run
+is then an affine map of its start and of each draw of noise, and zeros and unit vectors
+read off every coefficient. For standard normal data the variance of the samples must be
+exactly :math:`1 - \beta_1`; a single point must be reached from everywhere; the mean of
+other data is off by a factor that follows from the last signal-to-noise ratio. All
+eight mutants are detected, the smallest by 0.0001, for which random samples would need
+five billion draws. On other data even a right sampler is not exact: the page computes
+the cost of the steps, and that of few steps of DDIM.
 
 **Source.** Calculated here for the samplers of Ho, Jain and Abbeel, *Denoising
 Diffusion Probabilistic Models*, 2020 (arXiv:2006.11239), and of Song, Meng and Ermon,
@@ -23,12 +23,12 @@ CPU, no download.
 # %%
 # The affine oracle
 # -----------------
-# For data :math:`\mathcal N(m, s^2)` the best prediction is linear in :math:`x_t`, so
-# each step of Algorithm 2 is a number times :math:`x_t` plus a number plus
+# For data :math:`\mathcal N(m, s^2)` the optimal denoiser is linear in :math:`x_t`.
+# Each step of Algorithm 2 is therefore a multiple of :math:`x_t` plus a constant plus
 # :math:`\sigma_t z_t`, and all steps together are
-# :math:`x_0 = b + a\, x_T + \sum_t c_t\, z_t`. One batch of :math:`T + 2` walks tells
-# all of these: the first walk gets zeros everywhere, the second starts from 1, and each
-# of the others gets a single 1 as the noise of one step.
+# :math:`x_0 = b + a\, x_T + \sum_t c_t\, z_t`. One batch of :math:`T + 2` trajectories
+# yields all coefficients: the first gets zeros everywhere, the second starts from 1,
+# and each of the others gets a single 1 as the noise of one step.
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -53,7 +53,7 @@ T, beta_1 = 50, 1e-4  # short: on a long chain an index that is off by one chang
 schedule = linear_schedule(T, beta_1, 0.2)
 
 
-def affine(walk: Callable) -> tuple[float, float, torch.Tensor]:
+def affine(sample: Callable) -> tuple[float, float, torch.Tensor]:
     """Return b, a and all c_t of a sampler."""
     x_T = torch.zeros(T + 2, 1, dtype=torch.float64)
     x_T[1] = 1
@@ -63,39 +63,39 @@ def affine(walk: Callable) -> tuple[float, float, torch.Tensor]:
         z[t + 1] = 1
         return z
 
-    b, a, *c = walk(x_T, noise)[:, 0]
+    b, a, *c = sample(x_T, noise)[:, 0]
     return b.item(), (a - b).item(), torch.stack(c) - b
 
 
-def walk_on(data: Mixture, variance: str = "beta") -> Callable:
-    """Algorithm 2 with the best prediction for some data."""
+def sampler(data: Mixture, variance: str = "beta") -> Callable:
+    """Return Algorithm 2 with the optimal denoiser of some data."""
     denoiser = Denoiser(optimal_denoiser(data, schedule.alpha_bar), clip=None)
 
-    def walk(x_T, noise):
+    def sample(x_T, noise):
         return ddpm_sample(schedule, denoiser, x_T, variance=variance, noise=noise)
 
-    return walk
+    return sample
 
 
 # %%
-# **Unit data.** For :math:`\mathcal N(0, 1)` the best prediction is :math:`\sqrt{1 -
-# \bar\alpha_t}\, x_t`, and the mean of a step is :math:`\sqrt{\alpha_t}\, x_t`. With
-# :math:`\sigma_t^2 = \beta_t` the variance stays 1 at every step but the last, which
-# adds no noise:
+# **Standard normal data.** For :math:`\mathcal N(0, 1)` the optimal prediction is
+# :math:`\sqrt{1 - \bar\alpha_t}\, x_t`, and the mean of a step is
+# :math:`\sqrt{\alpha_t}\, x_t`. With :math:`\sigma_t^2 = \beta_t` the variance stays 1
+# at every step except the last, which adds no noise:
 #
 # .. math::
 #    :label: eq-diffusion-unit-oracle
 #
 #    \mathbb E[x_0] = 0, \qquad \operatorname{Var}(x_0) = \alpha_1 = 1 - \beta_1 .
 #
-# **A point.** If all data are one point :math:`m`, the predicted image is :math:`m`
-# whatever is seen, and the last step returns it.
+# **A point.** If all data are one point :math:`m`, the predicted image is :math:`m` for
+# every input, and the last step returns it.
 #
-# **A shift.** Samples start at :math:`\mathcal N(0, 1)`, while the data end with the
-# mean :math:`\sqrt{\bar\alpha_T}\, m`. With :math:`v_t = \bar\alpha_t s^2 + 1 -
-# \bar\alpha_t` a step multiplies whatever the mean is off by :math:`\sqrt{\alpha_t}\,
-# v_{t-1} / v_t`. The product of these is :math:`\sqrt{\bar\alpha_T}\, s^2 / v_T`, and
-# what is left at the end is
+# **Other Gaussians.** Samples start at :math:`\mathcal N(0, 1)`, while the mean of the
+# noisy data at :math:`T` is :math:`\sqrt{\bar\alpha_T}\, m`. With
+# :math:`v_t = \bar\alpha_t s^2 + 1 - \bar\alpha_t`, each step multiplies the error of
+# the mean by :math:`\sqrt{\alpha_t}\, v_{t-1} / v_t`. The product of these factors is
+# :math:`\sqrt{\bar\alpha_T}\, s^2 / v_T`, so the error that remains at the end is
 #
 # .. math::
 #    :label: eq-diffusion-mean-oracle
@@ -103,13 +103,13 @@ def walk_on(data: Mixture, variance: str = "beta") -> Callable:
 #    \mathbb E[x_0] - m = - m\, \frac{s^2 \operatorname{SNR}(T)}
 #    {1 + s^2 \operatorname{SNR}(T)} .
 
-b, a, c = affine(walk_on(gaussian(0.0, 1.0)))
-print(f"unit data: mean {b:.1e}, variance {a**2 + (c**2).sum():.15f}")
+b, a, c = affine(sampler(gaussian(0.0, 1.0)))
+print(f"standard normal: mean {b:.1e}, variance {a**2 + (c**2).sum():.15f}")
 assert abs(b) < 1e-14
 assert abs(a**2 + (c**2).sum() - (1 - beta_1)) < 1e-13
 
 for variance in ("beta", "beta_tilde"):
-    b, a, c = affine(walk_on(gaussian(0.3, 0.0), variance=variance))
+    b, a, c = affine(sampler(gaussian(0.3, 0.0), variance=variance))
     print(
         f"a point, {variance}: {b:.15f}, by the start {a:.0e}, by noise {c.max():.0e}"
     )
@@ -117,21 +117,21 @@ for variance in ("beta", "beta_tilde"):
 
 snr = signal_to_noise(schedule)[-1].item()
 for m, s2 in [(0.4, 0.09), (-0.7, 0.5)]:
-    b, _, _ = affine(walk_on(gaussian(m, s2)))
-    told = -m * s2 * snr / (1 + s2 * snr)
-    print(f"N({m}, {s2}): mean off by {b - m:+.12f}, told {told:+.12f}")
-    assert abs(b - m - told) < 1e-13
+    b, _, _ = affine(sampler(gaussian(m, s2)))
+    formula = -m * s2 * snr / (1 + s2 * snr)
+    print(f"N({m}, {s2}): mean off by {b - m:+.12f}, formula {formula:+.12f}")
+    assert abs(b - m - formula) < 1e-13
 
 # %%
-# The coefficients themselves tell how a sampler forgets. On unit data the start is gone
-# by the time the walk ends, and the early noise with it; three quarters of the result
-# are noise of the second half of the walk.
+# The coefficients also show how the sampler forgets. On standard normal data nothing of
+# the start is left at the end, and little of the early noise; three quarters of the
+# variance of a sample are noise of the second half of the steps.
 
-_, a, c = affine(walk_on(gaussian(0.0, 1.0)))
+_, a, c = affine(sampler(gaussian(0.0, 1.0)))
 fig, ax = plt.subplots(figsize=(6.6, 3.2), layout="constrained")
 ax.bar(range(1, T + 1), (c**2).numpy(), label="noise of step t")
-ax.plot(T + 1, a**2, "ko", label="the start")
-ax.set(xlabel="step t", ylabel="share of the variance of $x_0$")
+ax.plot(T + 1, a**2, "ko", label="$x_T$")
+ax.set(xlabel="timestep t", ylabel="fraction of the variance of $x_0$")
 ax.set_title("Where the variance of a sample comes from")
 ax.legend()
 plt.show()
@@ -141,11 +141,12 @@ assert a**2 < 0.01
 assert 0.7 < (c[:25] ** 2).sum() < 0.8
 
 # %%
-# The bugs
-# --------
-# Each replaces one expression in the source of the sampler. Beside the deviation of the
-# variance on unit data stands what happens to a point, and how many samples one would
-# have to draw to see as much by five standard errors.
+# Mutants
+# -------
+# Each replaces one expression in the source of the sampler. The table shows the error
+# of the variance on standard normal data, the result for a point, and the number of
+# random samples that would be needed to detect the error of the variance by five
+# standard errors.
 
 planted = {mutant.what: mutant for mutant in checks.gaussian_oracle.claim.mutants}
 listed = [
@@ -159,13 +160,13 @@ listed = [
     "noise at the last step too",
 ]
 off, blind, nothing = {}, [], []
-print(f"{'bug':42} unit data  a point   samples needed")
+print(f"{'mutant':42} variance   a point   samples needed")
 for what in listed:
     wrong = verifier.load_mutant("dian.diffusion.sampling", planted[what])
     with verifier.installed(wrong):
-        _, a, c = affine(walk_on(gaussian(0.0, 1.0)))
+        _, a, c = affine(sampler(gaussian(0.0, 1.0)))
         off[what] = (a**2 + (c**2).sum() - (1 - beta_1)).item()
-        b, a, c = affine(walk_on(gaussian(0.3, 0.0)))
+        b, a, c = affine(sampler(gaussian(0.3, 0.0)))
     point = b - 0.3, (a**2 + (c**2).sum()).item()
     needed = 2 * (5 / off[what]) ** 2
     if abs(point[0]) < 1e-12 and point[1] < 1e-20:
@@ -185,15 +186,15 @@ assert abs(off[smallest] - beta_1) < 1e-12
 assert abs(2 * (5 / off[smallest]) ** 2 / 5e9 - 1) < 1e-6
 
 # %%
-# Three of the eight are not seen by a point at all, and the first gives no number
-# there: at the last step it asks about the clean point, which is 0/0. So both kinds of
-# data are needed. And the length of the chain matters: the error of an index that is
-# off by one falls as :math:`1/T`, to little more than a hundredth on the chain of the
-# paper. Bugs are planted on short chains.
+# A point does not detect three of the eight, and gives no number for the first: in the
+# last step that mutant asks for the score of the clean point, which is 0/0. Therefore
+# both kinds of data are needed. The length of the chain matters, too: the error of an
+# index that is off by one decreases as :math:`1/T`, to little more than a hundredth on
+# the chain of the paper. Mutants should run on short chains.
 
 
 def variance_on(chain) -> float:
-    """Run unit data through a chain, and return how far the variance is off."""
+    """Return the error of the variance for standard normal data."""
     model = optimal_denoiser(gaussian(0.0, 1.0), chain.alpha_bar)
     n = chain.T + 2
     x_T = torch.eye(n, 1, dtype=torch.float64)  # a 1 at the start, and 0
@@ -217,11 +218,12 @@ assert all(1.8 < early / late < 2.2 for early, late in pairwise(errors))
 assert errors[-1] * 400 / 1000 < 0.012
 
 # %%
-# What the steps cost
-# -------------------
-# Right is not exact. On a mixture the exact way back is no Gaussian, and the start is
-# not where the data end. How much this matters can be calculated without drawing: the
-# density of :math:`x_t` is carried from step to step on a grid,
+# The error of right samplers
+# ---------------------------
+# A right sampler is not exact. For a mixture, the exact reverse process is not
+# Gaussian, and the start is not the distribution of :math:`x_T`. The resulting error
+# can be computed without random draws, by propagating the density of :math:`x_t`
+# through all steps on a grid:
 #
 # .. math::
 #    :label: eq-diffusion-grid
@@ -249,9 +251,10 @@ assert abs(found[500][1] - true_variance) < abs(found[100][1] - true_variance) /
 # %%
 # Few steps
 # ---------
-# DDIM without noise turns :math:`x_t` step by step. With :math:`\cos\phi_t =
-# \sqrt{\bar\alpha_t}`, a step on unit data multiplies by the cosine of the angle
-# between its ends, so from :math:`\tau_n = T` down to :math:`\tau_0 = 0`
+# For standard normal data, a step of DDIM without noise multiplies :math:`x_t` by a
+# number. With :math:`\cos\phi_t = \sqrt{\bar\alpha_t}`, it is the cosine of the angle
+# between the two ends of the step. From :math:`\tau_n = T` down to :math:`\tau_0 = 0`,
+# therefore,
 #
 # .. math::
 #    :label: eq-diffusion-ddim-oracle
@@ -259,37 +262,37 @@ assert abs(found[500][1] - true_variance) < abs(found[100][1] - true_variance) /
 #    \operatorname{Var}(x_0) = \prod_{i=1}^{n}
 #    \cos^2(\phi_{\tau_i} - \phi_{\tau_{i-1}}) .
 #
-# Ten steps lose almost a third of the variance: samples are too alike.
+# Ten steps lose almost a third of the variance: the samples have too little variety.
 
 long = linear_schedule()
 angle = long.alpha_bar.sqrt().acos()
 unit = Denoiser(optimal_denoiser(gaussian(0.0, 1.0), long.alpha_bar), clip=None)
 one = torch.ones(1, 1, dtype=torch.float64)
 counts = [5, 10, 20, 50, 100, 200, 500, 1000]
-measured, told = [], []
+measured, formula = [], []
 for n in counts:
     steps = evenly_spaced_timesteps(1000, n)
     out = ddim_sample(long, unit, one, steps=steps)
     measured.append(out.item() ** 2)
-    told.append(angle[[0, *steps]].diff().cos().prod().item() ** 2)
+    formula.append(angle[[0, *steps]].diff().cos().prod().item() ** 2)
 
 fig, ax = plt.subplots(figsize=(6.6, 3.4), layout="constrained")
 ax.plot(counts, measured, "o", label="the sampler")
-ax.plot(counts, told, "-", label="product of squared cosines")
+ax.plot(counts, formula, "-", label="product of squared cosines")
 ax.axhline(1, color="gray", linestyle=":", label="the data")
 ax.set(xlabel="steps of DDIM", ylabel="variance of the samples", xscale="log")
 ax.legend()
 plt.show()
 
 print({n: round(value, 5) for n, value in zip(counts, measured, strict=True)})
-assert np.allclose(measured, told, rtol=0, atol=1e-12)
+assert np.allclose(measured, formula, rtol=0, atol=1e-12)
 assert abs(measured[counts.index(10)] - 0.68785) < 5e-6
 assert abs(measured[-1] - 0.99625) < 5e-6
 
 # %%
 # Limits
 # ------
-# An oracle on Gaussian data tests the sampler and the schedule, not the network, and
-# not the clipping of the predicted image, which is not affine. For that the two forms
-# of the mean are compared with a loop over plain numbers, in claim D8b of
-# :doc:`/verification`.
+# An oracle on Gaussian data tests the sampler and the schedule. It tests neither the
+# network nor the clipping of the predicted image, which is not affine: for the
+# clipping, claim D8b of :doc:`/verification` compares all predictions with a loop over
+# plain numbers.

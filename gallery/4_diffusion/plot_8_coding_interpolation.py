@@ -1,21 +1,20 @@
 r"""
-What a diffusion model is worth as a code, and what lies between two images
-===========================================================================
+The bound as a code length, and interpolation between images
+============================================================
 
-**Question.** The bound on the likelihood is the length of a code: step after step, a
-receiver who has the model is sent what is missing. How much is known after each step,
-for how many bits? And what does a walk back make of a mixture of two noisy images?
+**Question.** The variational bound is the ideal length of a code that sends an image
+timestep by timestep. How much is known after each timestep, and for how many bits? And
+what does the reverse process make of a mixture of two noisy images?
 
-**Answer.** If the way back is exact, the bits that were sent are the information that
-:math:`x_t` holds about the image, and the error of the best guess at each step falls
-with them: for Gaussian data the points lie on Shannon's curve, which no code can beat.
-The slope of the information by the signal-to-noise ratio is half the error, for any
-data. The first bit takes most of the error away, and a trained network spends less than
-a hundredth of its bits on half of the error of an image. Half-way between two images, a
-walk back from little noise may end in the gap between them; from more noise it ends at
-an image of the data that lies between; from the last step it ends anywhere. And mixing
-two noisy images takes out up to half of the variance of their noise, unless they share
-it.
+**Answer.** With the exact reverse process, the bits sent before :math:`x_t` is known
+are the information that :math:`x_t` has about the image, plus the divergence of
+:math:`q(x_T)` from the prior, which a good schedule makes negligible. For Gaussian data
+rate and distortion lie on Shannon's curve. For any data, the derivative of the
+information with respect to the signal-to-noise ratio is half the mean squared error.
+The first bit removes most of the error; a trained network spends less than a hundredth
+of its bits on half of the error. Halfway between two images, reverse processes that
+start at a small :math:`t` may end in the gap between them, those from a larger one end
+at images of the data that lie between, and those from :math:`T` end anywhere.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), sections 4.3 and 4.4; Guo, Shamai and Verdú, *Mutual information
@@ -27,28 +26,35 @@ Seconds on a CPU, no download.
 # Progressive coding
 # ------------------
 # Sender and receiver share the model. The sender transmits :math:`x_T`, then
-# :math:`x_{T-1}` and so on, each by a code whose length is the divergence of what the
-# sender knows from what the receiver expects: that is :math:`L_T`, and then
-# :math:`L_{t-1}` for each step. After :math:`x_t` has arrived, the receiver's best
-# guess is :math:`\hat x_0`. With the exact way back the sums are informations,
+# :math:`x_{T-1}` and so on. The ideal length of the code for each of them is the
+# divergence of the distribution that the sender knows from the one that the receiver
+# expects: :math:`L_T`, and then :math:`L_{t-1}` for each timestep. Ho et al. assume a
+# procedure that reaches this length, such as minimal random coding. No such code is
+# built here or there, and the known ones need some more bits at every step; the lengths
+# below are lower limits. After :math:`x_t` has arrived, the best estimate of the
+# receiver is :math:`\hat x_0`. With the exact reverse process the lengths are mutual
+# informations,
 #
 # .. math::
 #    :label: eq-diffusion-rate
 #
 #    \sum_{s=t+1}^{T} L_{s-1} = I(x_0; x_t) - I(x_0; x_T), \qquad
-#    I = \tfrac12 \ln\big(1 + s^2 \operatorname{SNR}(t)\big)
-#    \ \text{ for data } \mathcal N(m, s^2),
+#    L_T = I(x_0; x_T) + D\big(q(x_T) \,\Vert\, \mathcal N(0, I)\big),
 #
-# and the error of the best guess is
-# :math:`\mathrm{MMSE} = s^2 / (1 + s^2 \operatorname{SNR}(t))`, so that
+# so that :math:`I(x_0; x_t)` and one divergence are sent in all. For data
+# :math:`\mathcal N(m, s^2)` the information is
+# :math:`I = \tfrac12 \ln\big(1 + s^2 \operatorname{SNR}(t)\big)`, the mean squared
+# error of the best estimate is
+# :math:`\mathrm{MMSE} = s^2 / (1 + s^2 \operatorname{SNR}(t))`, and therefore
 #
 # .. math::
 #    :label: eq-diffusion-shannon
 #
-#    I = \tfrac12 \ln \frac{s^2}{\mathrm{MMSE}} ,
+#    I = \tfrac12 \ln \frac{s^2}{\mathrm{MMSE}} .
 #
-# which is the least rate at which a Gaussian can be sent with this error. Here is the
-# library's estimate of the bound on draws, against that curve.
+# This is the rate-distortion function of a Gaussian: no code reaches this error with
+# fewer bits. The following compares the library's estimate of the bound, on random
+# draws, with that curve.
 
 import math
 
@@ -67,7 +73,8 @@ from dian.diffusion.gaussian_mixture import (
     ring,
 )
 from dian.diffusion.likelihood import log_density, rate_distortion, variational_bound
-from dian.diffusion.process import posterior, q_sample, standard_normal
+from dian.diffusion.posterior import optimal_variance
+from dian.diffusion.process import q_sample, standard_normal
 from dian.diffusion.sampling import Denoiser, ddpm_sample, interpolate
 from dian.diffusion.schedule import linear_schedule, signal_to_noise
 from dian.figures import plots
@@ -77,7 +84,6 @@ T, s2 = 100, 0.25
 schedule = linear_schedule(T, 0.1 / T, 20 / T)
 data = gaussian(0.0, s2)
 generator = torch.Generator().manual_seed(0)
-c_0, _, beta_tilde = posterior(schedule)
 unknown = posterior_x0(
     data, torch.zeros(T + 1, 1).double(), schedule.alpha_bar
 ).variance
@@ -85,7 +91,7 @@ bound = variational_bound(
     schedule,
     Denoiser(optimal_denoiser(data, schedule.alpha_bar), clip=None),
     draw(data, 20_000, generator),
-    variance=beta_tilde + c_0**2 * unknown,
+    variance=optimal_variance(schedule, unknown),
     decoder=log_density,
     generator=generator,
 )
@@ -93,7 +99,7 @@ rate, distortion = rate_distortion(bound, d=1)
 
 snr = signal_to_noise(schedule)[1:]
 shannon = 0.5 * torch.log2(s2 / distortion[1:] ** 2)
-told = 0.5 * torch.log2(1 + s2 * snr)
+information = 0.5 * torch.log2(1 + s2 * snr)
 sent = rate[1:]
 
 error = np.linspace(0.02, math.sqrt(s2), 100)
@@ -101,12 +107,12 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained"
 left.plot(
     0.5 * np.log2(s2 / error**2), error, "k-", linewidth=1, label="Shannon's curve"
 )
-left.plot(sent, distortion[1:], "o", fillstyle="none", label="the chain, step by step")
-left.set(xlabel="bits that were sent", ylabel="error of the best guess", ylim=(0, None))
+left.plot(sent, distortion[1:], "o", fillstyle="none", label="after each timestep")
+left.set(xlabel="bits sent", ylabel="RMSE of the best estimate", ylim=(0, None))
 left.legend()
-right.plot(range(1, T + 1), sent, label="bits that were sent")
-right.plot(range(1, T + 1), distortion[1:], "--", label="error of the best guess")
-right.set(xlabel="the steps down to t have arrived")
+right.plot(range(1, T + 1), sent, label="bits sent")
+right.plot(range(1, T + 1), distortion[1:], "--", label="RMSE of the best estimate")
+right.set(xlabel="timestep t of the last message")
 right.invert_xaxis()
 right.legend()
 plt.show()
@@ -114,9 +120,9 @@ plt.show()
 # %%
 # .. live::
 
-print(f"bits at step 1: sent {sent[0]:.3f}, told {told[0]:.3f}")
+print(f"bits at t = 1: sent {sent[0]:.3f}, information {information[0]:.3f}")
 print(f"from Shannon's curve: {(sent - shannon).abs().max():.3f} bits at most")
-assert (sent - told).abs().max() < 0.03
+assert (sent - information).abs().max() < 0.03
 assert (sent - shannon).abs().max() < 0.05
 mmse = s2 / (1 + s2 * snr)
 assert (distortion[1:] ** 2 / mmse - 1).abs().max() < 0.05
@@ -124,8 +130,9 @@ assert (distortion[1:] ** 2 / mmse - 1).abs().max() < 0.05
 # %%
 # Any data
 # --------
-# For data that are not Gaussian there is no such formula, but one law holds for all:
-# the information grows with the signal-to-noise ratio by half the error,
+# For other data there is no such formula, but one law holds for all (I-MMSE): the
+# derivative of the information with respect to the signal-to-noise ratio is half the
+# mean squared error,
 #
 # .. math::
 #    :label: eq-diffusion-immse
@@ -133,8 +140,8 @@ assert (distortion[1:] ** 2 / mmse - 1).abs().max() < 0.05
 #    \frac{\mathrm d I(x_0; x_t)}{\mathrm d \operatorname{SNR}}
 #    = \tfrac12\, \mathrm{MMSE} .
 #
-# For two Gaussians on a line both sides are integrals over one dimension, here sums
-# over a fine grid.
+# For a mixture of two Gaussians on a line both sides are integrals over one dimension,
+# which are computed here as sums over a fine grid.
 
 tensors = ([0.3, 0.7], [[-0.6], [0.5]], [0.005, 0.01])
 two = Mixture(*(torch.tensor(x, dtype=torch.float64) for x in tensors))
@@ -143,7 +150,7 @@ grid = torch.arange(-7, 7, h, dtype=torch.float64)[:, None]
 
 
 def information(snr: float) -> float:
-    """Return I(x_0; x_t) in nats: the entropy of x_t less that of its noise."""
+    """Return I(x_0; x_t) in nats: the entropy of x_t minus that of its noise."""
     a = torch.tensor(snr / (1 + snr)).double()
     log_q = log_parts(two, grid, a.expand(len(grid))).logsumexp(-1)
     noise = 0.5 * math.log(2 * math.pi * math.e / (1 + snr))
@@ -151,7 +158,7 @@ def information(snr: float) -> float:
 
 
 def least_error(snr: float) -> float:
-    """Return the mean squared error of the best guess."""
+    """Return the mean squared error of the best estimate."""
     a = torch.full((len(grid),), snr / (1 + snr)).double()
     q = log_parts(two, grid, a).logsumexp(-1).exp()
     return (q * posterior_x0(two, grid, a).variance).sum().item() * h
@@ -169,8 +176,8 @@ variance = moments(two)[1].item()
 gauss = 0.5 * np.log(1 + variance * ratios)
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.4), layout="constrained")
-left.plot(ratios, slopes, "o", fillstyle="none", label="slope of the information")
-left.plot(ratios, errors / 2, label="half the error")
+left.plot(ratios, slopes, "o", fillstyle="none", label="derivative of the information")
+left.plot(ratios, errors / 2, label="half the MMSE")
 left.set(xlabel="signal-to-noise ratio", xscale="log", yscale="log")
 left.legend()
 right.plot(nats / math.log(2), np.sqrt(errors), label="two Gaussians")
@@ -180,8 +187,8 @@ right.plot(
     "--",
     label="one of the same variance",
 )
-right.axvline(0.8813, color="gray", linestyle=":", label="which of the two")
-right.set(xlabel="bits", ylabel="error of the best guess", ylim=(0, None))
+right.axvline(0.8813, color="gray", linestyle=":", label="entropy of the component")
+right.set(xlabel="bits", ylabel="RMSE of the best estimate", ylim=(0, None))
 right.legend()
 plt.show()
 
@@ -190,7 +197,9 @@ plt.show()
 
 which = -(0.3 * math.log2(0.3) + 0.7 * math.log2(0.7))
 at_once = np.interp(which, nats / math.log(2), np.sqrt(errors))
-print(f"which of the two: {which:.4f} bits; error {at_once:.3f} of {variance**0.5:.3f}")
+print(
+    f"component: {which:.4f} bits; RMSE {at_once:.3f}, at the start {variance**0.5:.3f}"
+)
 assert np.allclose(slopes, errors / 2, rtol=1e-4)
 assert abs(which - 0.8813) < 5e-5
 assert np.all(np.diff(errors) < 0)
@@ -198,18 +207,28 @@ assert at_once < 0.35 * math.sqrt(variance)
 assert np.all(nats < gauss)
 
 # %%
-# The first bit says which of the two Gaussians it is, and takes two thirds of the error
-# away; all others refine. So it is with images: what is sent first is their plan.
+# The first bit says which of the two components it is, and removes two thirds of the
+# error; all others refine. The same holds for images: their coarse structure is sent
+# first.
 #
 # Between two images
 # ------------------
-# Take two points of different Gaussians on a
-# ring, noise both to step :math:`t`, mix them half and half, and walk back. If their
-# noises are independent, the mixture has noise of variance :math:`\big((1-\lambda)^2 +
-# \lambda^2\big)(1 - \bar\alpha_t)`: half of what the model expects, for :math:`\lambda
-# = 1/2`. If they share one noise, it has all of it:
-# :func:`dian.diffusion.sampling.interpolate` does that. The walks are not clipped, and
-# :math:`\sigma_t^2 = \beta_t`.
+# To interpolate, add the noise of timestep :math:`t` to both images, mix them, and run
+# the reverse process from there. If both get the same noise
+# :math:`\epsilon`, the mixture is again an image with the noise of timestep :math:`t`,
+#
+# .. math::
+#    :label: eq-diffusion-interpolation
+#
+#    (1 - \lambda)\, x_t + \lambda\, y_t
+#    = \sqrt{\bar\alpha_t}\, \big( (1 - \lambda)\, x_0 + \lambda\, y_0 \big)
+#    + \sqrt{1 - \bar\alpha_t}\; \epsilon .
+#
+# :func:`dian.diffusion.sampling.interpolate` does that. With independent noises the
+# mixture would have noise of variance :math:`\big((1-\lambda)^2 + \lambda^2\big)
+# (1 - \bar\alpha_t)`: for :math:`\lambda = 1/2` half of the variance that the model
+# expects. Below, the images are two points of different Gaussians on a ring, without
+# clipping and with :math:`\sigma_t^2 = \beta_t`.
 
 eight = ring(8, radius=0.8, variance=0.005)
 denoiser = Denoiser(optimal_denoiser(eight, schedule.alpha_bar), clip=None)
@@ -219,7 +238,7 @@ epsilon = torch.randn(2, n, 2, generator=generator, dtype=torch.float64)
 
 
 def halfway(t: int, shared: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mix two noisy points, and return the mixture and what a walk makes of it."""
+    """Mix two noisy points, and return the mixture and the sample from it."""
     x = q_sample(schedule, one, t, epsilon[0])
     y = q_sample(schedule, other, t, epsilon[0 if shared else 1])
     mixed = 0.5 * x + 0.5 * y
@@ -228,7 +247,7 @@ def halfway(t: int, shared: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def landed(points: torch.Tensor) -> tuple[float, float]:
-    """Return the shares in the data, and on the Gaussian between the two."""
+    """Return the fractions near the data, and on the Gaussian between the two."""
     distance, nearest = torch.cdist(points, eight.mean).min(1)
     inside = distance < 3 * eight.variance[0].sqrt()
     return inside.double().mean().item(), (nearest == 1).double().mean().item()
@@ -250,7 +269,7 @@ for ax, t in zip(axes, shown, strict=True):
     ax.plot(*points.T.numpy(), ".", markersize=2)
     ax.plot(*eight.mean[[0, 2]].T.numpy(), "kx")
     ax.set(title=f"from t = {t}", aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
-fig.suptitle("Half-way between the crosses, with one noise for both")
+fig.suptitle("Halfway between the crosses, with the same noise for both")
 plt.show()
 
 # %%
@@ -271,20 +290,19 @@ assert ends[5, True][1] > 0.6 > ends[10, True][1] > 0.3
 assert abs(ends[100, True][1] - 1 / 8) < 5 * (7 / 64 / n) ** 0.5
 
 # %%
-# From step 1 more than a fifth of the walks end in the gap; from step 5 most walks end
-# on the Gaussian that lies between the two; from step 10 they spread over the
-# neighbours as well; and from the last step they end anywhere, and nothing is left of
-# either point. Two noises in place of one leave less noise in the mixture, as if the
-# walk back had begun at a smaller step.
+# From :math:`t = 1` more than a fifth of the samples end in the gap. From :math:`t = 5`
+# most end on the Gaussian between the two, from :math:`t = 10` they spread over its
+# neighbors as well, and from :math:`T` they end anywhere, since nothing is left of
+# either point. With two independent noises the mixture has too little noise, as if the
+# reverse process had started at a smaller :math:`t`.
 #
 # A trained network
 # -----------------
 # The network of :ref:`sphx_glr_gallery_4_diffusion_plot_5_samples.py` on
-# :result:`ddpm-fashion-mnist-small/settings/bound_images` test images, the predicted
-# image clipped and :math:`\sigma_t^2 = \beta_t`: the rate is what has been sent when
-# :math:`x_t` is known, in bits per pixel; the distortion is the root of the mean
-# squared error of the image that the network has in mind then, :math:`\hat x_0`, in
-# grey values from 0 to 255.
+# :result:`ddpm-fashion-mnist-small/settings/bound_images` test images, with clipping
+# and :math:`\sigma_t^2 = \beta_t`. The rate is the ideal length of all messages up to
+# :math:`x_t`, in bits per pixel. The distortion is the root mean squared error of the
+# predicted image :math:`\hat x_0`, in gray values from 0 to 255.
 
 record = load("ddpm-fashion-mnist-small")
 rate = record.arrays["rate"][0]
@@ -292,7 +310,7 @@ distortion = 127.5 * record.arrays["distortion"][0]
 
 fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
 ax.plot(rate, distortion)
-ax.set(xlabel="rate (bits per pixel)", ylabel="distortion (grey values)")
+ax.set(xlabel="rate (bits per pixel)", ylabel="distortion (gray values)")
 plt.show()
 
 # %%
@@ -301,19 +319,20 @@ plt.show()
 halved = rate[distortion < distortion.max() / 2].min()
 close = rate[distortion < 5].min()
 print(f"all: {rate[0]:.2f} bits per pixel; half of the error is gone at {halved:.4f}")
-print(f"an error of 5 grey values is reached at {close:.2f}")
+print(f"an error of 5 gray values is reached at {close:.2f}")
 assert (np.diff(rate) <= 0).all()
 assert halved < rate[0] / 100
 assert close < rate[0] / 4
 
 # %%
-# Half of the error is gone after less than a hundredth of the bits, and less than a
-# quarter of them leave an error of five grey values of 255: most of what is sent
-# describes what one hardly sees.
+# Half of the error is removed by less than a hundredth of the bits, and less than a
+# quarter of them leaves an error of five gray values of 255: most bits describe details
+# that are hardly visible.
 #
-# Two test images, at the left and the right end, get the same noise, as much as step
-# 500 has, and are mixed in nine proportions; the walk back makes an image of each
-# mixture, with the same noise again, clipped and with :math:`\sigma_t^2 = \beta_t`.
+# Two test images, at the left and at the right, get the same noise of half the chain,
+# timestep 500, and are mixed in nine proportions. The reverse process generates an
+# image from each mixture, with the same noise again, with clipping and
+# :math:`\sigma_t^2 = \beta_t`.
 
 between, ends = (record.arrays[key][0] for key in ("between", "between/ends"))
 rows = [
@@ -330,5 +349,6 @@ plt.show()
 #
 # Limits
 # ------
-# The way back of a trained network is not exact, so its code is longer than the
-# information, and its guesses are worse than the best.
+# The reverse process of a trained network is not exact, so its code is longer than the
+# information, and its estimates are worse than the best ones. And the lengths are
+# ideal: an actual code needs more.

@@ -97,6 +97,29 @@ def test_a_causal_encoder_does_not_attend_to_later_positions(X, generator, name)
     assert not torch.equal(before[:, -1], after[:, -1])
 
 
+@pytest.mark.parametrize("name", ENCODINGS)
+@pytest.mark.parametrize("n_kv_head", [1, HEADS])
+def test_decoding_equals_one_pass(X, generator, name, n_kv_head):
+    options = encoding(name, D, HEADS, n_position=N, generator=generator)
+    model = Encoder(
+        D, HEADS, LAYERS, causal=True, n_kv_head=n_kv_head, generator=generator,
+        **options,
+    ).double()  # fmt: skip
+    caches, parts = None, []
+    for part in X.split([3, 1, 3], 1):
+        output, caches = model.decode(part, caches)
+        parts.append(output)
+    torch.testing.assert_close(torch.cat(parts, 1), model(X), **EXACT)
+    assert [cache.K.shape for cache in caches] == [
+        (BATCH, n_kv_head, N, D // HEADS)
+    ] * LAYERS
+
+
+def test_only_a_causal_encoder_decodes(X):
+    with pytest.raises(ValueError, match="only a causal encoder can decode"):
+        Encoder(D, HEADS, LAYERS).double().decode(X)
+
+
 def test_a_learned_encoding_is_trained_and_saved(generator):
     options = encoding("learned", D, HEADS, n_position=N, generator=generator)
     model = Encoder(D, HEADS, LAYERS, **options)
@@ -152,6 +175,15 @@ def test_initial_weights_come_from_the_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
     for a, b in zip(*(m.parameters() for m in models), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_default_size_is_that_of_the_recorded_runs():
+    model = TokenTransformer(11, 7)
+    assert model.vectors.shape == (11, 64)
+    assert len(model.encoder.layers) == 2
+    for layer in model.encoder.layers:
+        assert layer.attention.n_head == 4
+        assert layer.inner.weight.shape == (256, 64)
 
 
 def test_padded_tokens_get_no_weight(generator):

@@ -1,72 +1,81 @@
 """Figures are read as well on a dark page as on a white one."""
 
-import io
-
 import numpy as np
 import pytest
 from built import HTML, MODES, page_names
 from PIL import Image
 from test_interactive import PAGES
 
-# Where a picture is drawn on nothing, the card under it shows through.
-CARDS = """() => [...document.querySelectorAll("main img")].map(e => {
-  const style = getComputedStyle(e);
-  return { address: e.src, card: style.backgroundColor, filter: style.filter };
-})"""
+# The images that a page shows, in its present mode.
+SHOWN = """() => [...document.querySelectorAll("main img")]
+  .filter(e => e.getClientRects().length)
+  .map(e => ({ address: e.src, filter: getComputedStyle(e).filter,
+    ground: getComputedStyle(e).backgroundColor }))"""
+FIGURE = "sphx_glr_plot_"
 
 
-@pytest.fixture(scope="module")
-def pictures(browser, origin):
-    """All pictures of the site as a dark page shows them, by address."""
-    context = browser.new_context(color_scheme="dark")
-    tab, found = context.new_page(), {}
+@pytest.fixture(scope="module", params=MODES)
+def shown(request, browser, origin):
+    """The mode, and all images that the site shows in it, by address."""
+    mode, found = request.param, {}
+    context = browser.new_context(color_scheme=mode)
+    tab = context.new_page()
     for name in page_names():
         if "<img" not in (HTML / name).read_text("utf-8"):
             continue
         tab.goto(f"{origin}/{name}", wait_until="domcontentloaded")
-        tab.wait_for_function("document.documentElement.dataset.theme === 'dark'")
-        for one in tab.evaluate(CARDS):
+        tab.wait_for_function(f"document.documentElement.dataset.theme === '{mode}'")
+        for one in tab.evaluate(SHOWN):
             found[one["address"].removeprefix(f"{origin}/")] = one
     context.close()
-    return found
+    return mode, found
 
 
-def test_on_a_dark_page_a_figure_lies_on_a_white_card_and_keeps_its_colours(pictures):
-    assert len(pictures) > 50
-    assert {one["card"] for one in pictures.values()} == {"rgb(255, 255, 255)"}
-    assert {one["filter"] for one in pictures.values()} == {"none"}
+def is_figure(address: str) -> bool:
+    return FIGURE in address and "_thumb" not in address
 
 
-def test_every_figure_is_drawn_on_white(pictures):
+def test_each_mode_shows_its_form_of_every_figure(shown):
+    mode, images = shown
+    figures = {address for address in images if is_figure(address)}
+    assert len(figures) > 50
+    assert {"_dark." in address for address in figures} == {mode == "dark"}
+    assert {one["filter"] for one in images.values()} == {"none"}
+
+
+def test_a_figure_has_the_ground_of_its_mode_and_something_on_it(shown):
+    mode, images = shown
     told = []
-    for address in sorted(pictures):
-        if address.startswith("_static/"):
-            continue  # a sign of the theme
+    for address in sorted(filter(is_figure, images)):
         with Image.open(HTML / address) as picture:
-            white = Image.new("RGBA", picture.size, "white")
-            white.alpha_composite(picture.convert("RGBA"))
-        pixels = np.asarray(white.convert("L"))
+            pixels = np.asarray(picture.convert("L")).astype(int)
         edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-        # its ground is white, and something dark stands on it
-        if np.median(edge) < 250 or pixels.min() > 118:
+        ground, furthest = (250, 118) if mode == "light" else (30, 150)
+        if mode == "light":
+            good = np.median(edge) >= ground and pixels.min() <= furthest
+        else:
+            good = np.median(edge) <= ground and pixels.max() >= furthest
+        if not good:
             told.append(address)
     assert not told
 
 
+def test_other_images_lie_on_white_on_a_dark_page(shown):
+    mode, images = shown
+    others = [one for address, one in images.items() if not is_figure(address)]
+    if mode == "dark":
+        assert {one["ground"] for one in others} == {"rgb(255, 255, 255)"}
+
+
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
-def test_a_figure_looks_the_same_on_both(opened, origin, page):
-    shots = []
-    for mode in MODES:
-        with opened(mode) as tab:
-            tab.goto(f"{origin}/{page}")
-            picture = tab.locator("main img[class*='sphx-glr']").first
-            picture.scroll_into_view_if_needed()
-            tab.wait_for_function("e => e.complete", arg=picture.element_handle())
-            shot = Image.open(io.BytesIO(picture.screenshot())).convert("RGB")
-            # without the corners, which are round, and the rim of the card
-            box = (20, 20, shot.width - 20, shot.height - 20)
-            shots.append(np.asarray(shot.crop(box).resize((160, 90)), dtype=float))
-    assert np.abs(shots[0] - shots[1]).mean() < 2
+def test_each_figure_offers_its_svg_file(opened, origin, page):
+    with opened() as tab:
+        tab.goto(f"{origin}/{page}")
+        links = tab.locator("main a.figure-svg")
+        assert links.count() == tab.locator("main img.only-light").count() > 0
+        for link in links.all():
+            file = HTML / "_images" / link.get_attribute("href").rpartition("/")[2]
+            assert file.read_text("utf-8").rstrip().endswith("</svg>")
 
 
 # The contrast of what a figure draws with the page behind it (WCAG 2, 1.4.11).

@@ -77,14 +77,6 @@ def table_in_bfloat16(x, positions):
     return x * cos + rotate_half(x) * sin
 
 
-@reported("rotary", "mlfoundations/open_lm/issues/4",
-          "rotated by the head in place of the position")  # fmt: skip
-def along_the_heads(q):
-    heads = torch.arange(q.shape[1])
-    angles = torch.cat([angles_of(q, heads)] * 2, -1)[:, None]
-    return q * angles.cos() + rotate_half(q) * angles.sin()
-
-
 def encoding(n, d, exponents, base=10_000):
     PE = np.arange(n)[:, None] * base ** -np.asarray(exponents(np.arange(d)), float)
     PE[:, ::2], PE[:, 1::2] = np.sin(PE[:, ::2]), np.cos(PE[:, 1::2])

@@ -58,3 +58,20 @@ def test_images_do_not_mix_and_chance_is_the_generators(generator):
     alone = torch.cat([network.features(image) for image in images.split(1)])
     torch.testing.assert_close(network.features(images), alone)
     assert torch.equal(network(images), again(images))
+
+
+def test_initial_weights_keep_the_variance_and_biases_are_zero(generator):
+    """He et al.: variance 2 / fan-in, which a ReLU halves again."""
+    network = ConvNet(300, 200, SIZE, generator)
+    for layer in (*network.convolutions, network.gather, network.read):
+        weight = layer.weight.detach()
+        fan_in = weight[0].numel()
+        ratio = weight.var() * fan_in / 2
+        assert abs(ratio - 1) < 6 * (2 / weight.numel()) ** 0.5
+        assert not layer.bias.any()
+    for norm in network.norms:
+        assert torch.equal(norm.weight, torch.ones_like(norm.weight))
+        assert not norm.bias.any()
+        assert norm.num_groups == 8
+    strides = [conv.stride for conv in network.convolutions]
+    assert strides == [(1, 1), (2, 2), (1, 1), (2, 2)]

@@ -20,7 +20,8 @@ from dian.diffusion.likelihood import (
     variational_bound,
 )
 from dian.diffusion.pixels import signed
-from dian.diffusion.process import posterior, q_sample
+from dian.diffusion.posterior import posterior
+from dian.diffusion.process import q_sample
 from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import linear_schedule
 

@@ -10,7 +10,9 @@ from sklearn.neighbors import NearestNeighbors
 from dian.diffusion import sample_metrics
 from dian.diffusion.sample_metrics import (
     frechet_distance,
+    half_sample_errors,
     in_manifold,
+    kernel_mean,
     mmd2_unbiased,
     nearest,
     precision_recall,
@@ -93,6 +95,59 @@ def test_kernel_distance_has_no_bias(generator):
     assert found.min() < 0
 
 
+def test_kernel_means_of_blocks_equal_scikit_learn(sets, chunks):
+    X, Y = (Z.numpy() for Z in sets)
+    K = polynomial_kernel(X, Y, degree=3, gamma=1 / D, coef0=1)
+    assert kernel_mean(X, Y).item() == pytest.approx(K.mean(), rel=1e-10)
+    # One item of each set is enough between two sets, and not within one.
+    one = polynomial_kernel(X[:1], Y[:1], degree=3, gamma=1 / D, coef0=1)
+    assert kernel_mean(X[:1], Y[:1]).item() == pytest.approx(one.item())
+
+
+def test_the_error_from_halves_is_that_of_independent_samples(generator):
+    """For statistics that are no means: the spread over many sets of samples."""
+    n, data = 40, torch.randn(300, D, generator=generator, dtype=torch.float64)
+
+    def statistic(X):
+        return torch.stack([frechet_distance(X, data), mmd2_unbiased(X, data)])
+
+    points = torch.randn(60, n, D, generator=generator, dtype=torch.float64) + 0.5
+    spread = torch.stack([statistic(X) for X in points]).std(0)
+    errors = [
+        half_sample_errors(
+            lambda half, X=X: statistic(X[half]), n, draws=50, generator=generator
+        )
+        for X in points[:10]
+    ]
+    ratio = torch.stack(errors).square().mean(0).sqrt() / spread
+    assert (ratio > 0.8).all()
+    assert (ratio < 1.5).all()  # at n / 2, a term of higher order counts twice
+
+
+def test_halves_have_no_copies_and_the_generator_decides(generator):
+    seen = []
+
+    def statistic(x_half, y_half):
+        seen.append((sorted(x_half.tolist()), sorted(y_half.tolist())))
+        return float(x_half.sum())
+
+    found = half_sample_errors(statistic, 9, 20, draws=30, generator=generator)
+    for x_half, y_half in seen:
+        assert len(set(x_half)) == 4
+        assert len(set(y_half)) == 10
+        assert set(x_half) <= set(range(9))
+        assert set(y_half) <= set(range(20))
+    assert len({tuple(x_half) for x_half, _ in seen}) > 10
+    again = torch.Generator().manual_seed(0)
+    assert half_sample_errors(statistic, 9, 20, draws=30, generator=again) == found
+    seen.clear()
+    half_sample_errors(statistic, 9, 20)
+    assert len(seen) == 100
+    message = "draws must be a whole number, at least 2, got 1"
+    with pytest.raises(ValueError, match=message):
+        half_sample_errors(statistic, 9, 20, draws=1)
+
+
 def test_neighbors_equal_scikit_learn(sets, chunks):
     X, Y = sets
     distance, index = nearest(X, Y, 5)
@@ -161,6 +216,8 @@ X, Y, ONE = torch.zeros(11, D), torch.ones(13, D), torch.ones(1, D)
         (in_manifold, (X, Y, 0), "k must be a whole number, 1 to 12, got 0"),
         (in_manifold, (X, Y, 13), "k must be a whole number, 1 to 12, got 13"),
         (in_manifold, (X[0], Y), r"\(items, features\), .* got \(7,\) and"),
+        (kernel_mean, (ONE,), r"2 items or more, .* got \(1, 7\) and \(1, 7\)"),
+        (half_sample_errors, (len, 3), "items must be a whole number, at least 4, got"),
         (precision_recall, (X, Y), "expected as many samples as data, 13, got 11"),
     ],
 )

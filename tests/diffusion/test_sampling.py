@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from dian.diffusion import gaussian_mixture
+from dian.diffusion.posterior import posterior
 from dian.diffusion.process import (
-    posterior,
     predict_x0,
     q_sample,
     standard_normal,
@@ -266,6 +266,17 @@ def test_evenly_spaced_timesteps_end_at_T():
         assert steps == sorted(set(steps))
 
 
+def test_the_smallest_arguments_are_accepted(x_T):
+    assert evenly_spaced_timesteps(1, 1) == [1]
+    shortest = linear_schedule(1, 0.5, 0.5)
+    denoiser = Denoiser(lambda x, t: 0 * x + 0.5, "x_0")
+    for schedule, start in [(shortest, None), (SCHEDULE, 1)]:
+        found = ddpm_sample(schedule, denoiser, x_T, start=start)
+        torch.testing.assert_close(found, torch.full_like(x_T, 0.5))
+    nothing = torch.zeros(T + 1, dtype=torch.float64)
+    assert torch.equal(reverse_variance(SCHEDULE, nothing), nothing)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_an_interpolation_is_a_sample_from_the_mixture(x_T, generator, weight):
     """Of two images with the same noise; at both ends, from one of them."""
@@ -294,6 +305,7 @@ def returns(*shape):
     [
         (lambda: Denoiser(network, "eps"), "v, mu, score, got 'eps'"),
         (lambda: Denoiser(network, clip=-1.0), "clip must be above 0, or None, got"),
+        (lambda: Denoiser(network, clip=0.0), "clip must be above 0, or None, got"),
         (lambda: Denoiser(network)(SCHEDULE, X, 0), "t must be from 1 to 11, got 0"),
         # twice the channels, as a model that learns its variance; or one for all
         (lambda: ddpm_sample(SCHEDULE, returns(5, 2, 3, 7), X),
@@ -313,7 +325,7 @@ def returns(*shape):
         (lambda: ddim_sample(SCHEDULE, network, X, steps=["2"]), "must be integers"),
         (lambda: ddim_sample(SCHEDULE, network, X, steps=torch.tensor([2, 5])),
          "steps must be integers increasing from 1 to 11, got tensor"),
-        (lambda: ddim_sample(SCHEDULE, network, X, steps=2, eta=3.0), "eta must lie"),
+        (lambda: ddim_sample(SCHEDULE, network, X, steps=2, eta=1.25), "eta must lie"),
         (lambda: interpolate(SCHEDULE, network, X, X, t=0), "from 1 to 11, got 0"),
         (lambda: interpolate(SCHEDULE, network, X, X, t=12), "to 11, got 12 to 12"),
         (lambda: reverse_mean(SCHEDULE, X, 0, X), "from 1 to 11, got 0 to 0"),

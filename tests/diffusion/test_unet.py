@@ -78,7 +78,14 @@ def test_gradients_too_and_other_configurations(generator):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("small", 649_329), ("base", 5_621_281), ("tiny", 44_969)]
+    ("name", "parameters"),
+    [
+        ("small", 649_329),
+        ("wide", 1_112_801),
+        ("patches", 3_993_476),
+        ("base", 5_621_281),
+        ("tiny", 44_969),
+    ],
 )
 def test_presets(name, parameters, generator):
     network = UNet(name, generator=generator)
@@ -90,8 +97,9 @@ def test_presets(name, parameters, generator):
     x = torch.randn(2, 1, 28, 28, generator=generator)
     with torch.no_grad():
         assert network(x, torch.tensor([1, 1000])).shape == x.shape
-    lowest = 28 // 2 ** (len(network.config.multipliers) - 1)
-    assert set(where) == {14, lowest}
+    first = 28 // network.config.patch_size
+    lowest = first // 2 ** (len(network.config.multipliers) - 1)
+    assert set(where) == {first // 2, lowest}
 
 
 def test_a_configuration_and_its_changes():
@@ -168,7 +176,53 @@ def test_dropout_is_for_training_and_from_its_generator(x, generator):
     assert torch.equal(network(x, 3), plain(x, 3))
 
 
-TINY = UNet("tiny")
+def test_without_classes_and_patches_nothing_changed(x):
+    """The same weights in a network with classes, one of which has no effect."""
+    plain = UNet(SMALL, generator=torch.Generator().manual_seed(1))
+    nn.init.normal_(plain.last.weight, std=0.2)
+    classes = UNet(SMALL, num_classes=4)
+    weights = plain.state_dict()
+    nothing = torch.zeros(5, 4 * SMALL.width)
+    classes.load_state_dict(weights | {"label.weight": nothing})
+    y = torch.arange(BATCH) % 5
+    assert torch.equal(classes(x, 3, y), plain(x, 3))
+    assert torch.equal(classes(x, 3), plain(x, 3))
+
+
+def test_each_image_has_its_class_and_none_is_the_null_class(x, generator):
+    network = UNet(SMALL, num_classes=4, generator=generator)
+    assert network.null_class == 4
+    assert network.label.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.2, generator=generator)
+    y = torch.tensor([0, 1, 2, 3, 4, 4, 0])
+    whole = network(x, 9, y)
+    for i, label in enumerate(y):
+        alone = network(x[i : i + 1], 9, label[None])
+        torch.testing.assert_close(whole[i : i + 1], alone)
+        other = network(x[i : i + 1], 9, (label[None] + 1) % 5)
+        assert (alone - other).abs().max() > 0.01
+    torch.testing.assert_close(network(x, 9), network(x, 9, torch.full_like(y, 4)))
+    assert torch.equal(network(x, 9, y.int()), whole)
+
+
+def test_a_patch_is_a_pixel_with_more_channels(x, generator):
+    """The network on blocks is one without blocks, on rearranged images."""
+    patches = UNet(SMALL, patch_size=2, width=24, generator=generator)
+    wide = UNet(SMALL, channels=20, width=24)
+    for parameter in patches.parameters():
+        nn.init.normal_(parameter, std=0.2, generator=generator)
+    wide.load_state_dict(patches.state_dict())
+    x = torch.randn(BATCH, 5, 2 * ROW, 2 * COLUMN, generator=generator)
+    blocks = x.unflatten(2, (ROW, 2)).unflatten(4, (COLUMN, 2))
+    blocks = blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    found = patches(x, 3).unflatten(2, (ROW, 2)).unflatten(4, (COLUMN, 2))
+    found = found.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
+    torch.testing.assert_close(found, wide(blocks, 3))
+
+
+TINY, CLASSES = UNet("tiny"), UNet("tiny", num_classes=3)
+PATCHES = UNet("tiny", patch_size=2)
 X, SIZES = torch.zeros(2, 1, 28, 28), r"x_t must be \(batch, 1, row, column\), "
 
 
@@ -184,6 +238,14 @@ X, SIZES = torch.zeros(2, 1, 28, 28), r"x_t must be \(batch, 1, row, column\), "
         (lambda: TINY(X, torch.tensor([5, 0])), "t must be from 1 .*, got 0 to 5"),
         (lambda: TINY(X, torch.tensor([0.5, 1])), r"got torch\.float32 \(2,\)"),
         (lambda: TINY(X, 0), "t must be from 1 to inf, got 0 to 0"),
+        (lambda: TINY(X, 5, torch.tensor([0, 1])), "y must be None: the network"),
+        (lambda: CLASSES(X, 5, torch.tensor([0, 4])), "from 0 to 3, .* got 0 to 4"),
+        (lambda: CLASSES(X, 5, torch.tensor([-1, 0])), "y must be from 0 .* got -1"),
+        (lambda: CLASSES(X, 5, torch.tensor([1])), r"2 integers in a row, .* \(1,\)"),
+        (lambda: CLASSES(X, 5, torch.tensor([0.5, 1])), "y must be 2 integers in a r"),
+        (lambda: PATCHES(X[:, :, 2:], 5), r"multiples of 4, got \(2, 1, 26, 28\)"),
+        (lambda: UNet("tiny", num_classes=0), "num_classes must be a whole number"),
+        (lambda: UNet("tiny", patch_size=0), "patch_size must be a whole number"),
         (lambda: UNet("large"), "must be one of cifar10, base, .* got 'large'"),
         (lambda: UNet("tiny", width=7), "width must be even and 4 or more, got 7"),
         (lambda: UNet("tiny", width=2), "width must be even and 4 or more, got 2"),

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from dian.diffusion.pixels import signed
+from dian.diffusion.pixels import signed, to_bytes, unit
 from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import linear_schedule
 from dian.diffusion.unet import UNet
 from dian.errors import DianError
-from dian.experiments.diffusion import ddpm, evaluation
+from dian.experiments.diffusion import ddpm, evaluation, guided
 from dian.experiments.diffusion.evaluation import Evaluator
 from dian.experiments.diffusion.samplers import (
     Sampler,
@@ -29,6 +29,14 @@ TINY = replace(
     ddpm.smoke_settings(ddpm.BASE, evaluation.read(True))[0],
     network="tiny",
     precision="float32",
+)
+CONDITIONAL = replace(
+    ddpm.smoke_settings(ddpm.CONDITIONAL, evaluation.read(True))[0],
+    network="tiny",
+    guidance="0 2",
+    precision="float32",
+    held_out=4,
+    batch_size=3,
 )
 
 
@@ -90,9 +98,10 @@ class Interruption(Exception):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_interrupted_run_ends_with_the_same_bits(few, tmp_path, precision):
-    """Order, flips, noise and steps, and the average of the weights."""
-    settings = replace(TINY, precision=precision, variants=False, ddim="")
+@pytest.mark.parametrize("kind", [TINY, CONDITIONAL], ids=["plain", "conditional"])
+def test_an_interrupted_run_ends_with_the_same_bits(few, tmp_path, kind, precision):
+    """Order, flips, noise, labels and steps, and the average of the weights."""
+    settings = replace(kind, precision=precision, variants=False, ddim="")
     whole = ddpm.run(settings, few, Job())
     checkpoint = Checkpoint(tmp_path / "seed-0.checkpoint", {"seed": 0}, interval_s=0.0)
 
@@ -158,12 +167,81 @@ def test_each_ablation_changes_one_thing_and_runs(few, family, choice, outcome):
     assert (found.losses == outcome.losses) == (not changed)
 
 
+def test_a_network_with_classes_learns_with_and_without_them(few):
+    """The last images are held out; the test images have no part in it."""
+    plain = replace(CONDITIONAL, label_dropout=1.0)
+    found, other = ddpm.run(CONDITIONAL, few, Job()), ddpm.run(plain, few, Job())
+    assert len(found.losses) == 2 * math.ceil(7 / 3)
+    without_test = few._replace(test=few.test[:0])
+    again = ddpm.run(CONDITIONAL, without_test, Job())
+    assert again.losses == found.losses
+    assert again.metrics == found.metrics
+    for outcome in (found, other):
+        table = outcome.weights["label.weight"]
+        assert table.shape == (11, UNet("tiny").config.width * 4)
+        for w in ("0", "2"):
+            for key in ("frechet", "precision", "recall", "accuracy"):
+                assert math.isfinite(outcome.metrics[f"guided-{w}/{key}"])
+            assert outcome.arrays[f"guided-{w}/samples"].shape == (6, 28, 28)
+        assert outcome.metrics["real/frechet"] < outcome.metrics["guided-0/frechet"]
+        assert outcome.arrays["progress/epoch"].tolist() == [1, 2]
+        assert outcome.arrays["progress/frechet"].isfinite().all()
+    # All labels are dropped: only the embedding of the null class is trained.
+    start = UNet("tiny", num_classes=10, generator=torch.Generator().manual_seed(0))
+    kept = start.label.weight.half()
+    assert torch.equal(other.weights["label.weight"][:10], kept[:10])
+    assert not torch.equal(other.weights["label.weight"][10], kept[10])
+    seen = few.train.labels[:7].unique()
+    assert not torch.equal(found.weights["label.weight"][seen], kept[seen])
+
+
+def test_a_sample_is_of_its_class_and_of_the_same_noise_at_every_weight():
+    """With a model whose image is the class, whatever the noise."""
+    schedule = linear_schedule(T=4, beta_start=0.1, beta_end=0.9)
+
+    def model(x_t, t, y):
+        shade = torch.where(y == 10, 0.0, y / 10 - 0.5)
+        return shade[:, None, None, None].expand_as(x_t)
+
+    sampler = Sampler(schedule, Denoiser(model, "x_0"), 3, 0, CPU, torch.float32)
+    labels = torch.tensor([4, 0, 9, 9, 1, 2, 7])
+    for w in (0.0, 1.0):
+        found = guided.sample_classes(sampler, model, labels, w, steps=2)
+        shade = (labels / 10 - 0.5) * (1 + w)
+        expected = to_bytes(shade)[:, None, None].expand(7, 28, 28)
+        assert torch.equal(found, expected)
+
+
+def test_the_accuracy_is_that_of_the_classifier(few):
+    judge = Evaluator(few, CPU, torch.float32)
+    images = judge.train
+    with torch.no_grad():
+        labels = judge.network(unit(images)).argmax(1)
+    assert guided.accuracy(judge, images, labels) == 1
+    labels[:3] = (labels[:3] + 1) % 10
+    assert guided.accuracy(judge, images, labels) == 1 - 3 / len(images)
+
+
+def test_the_candidates_differ_in_the_network_and_its_epochs_alone():
+    main = asdict(NAMES["ddpm-conditional-small"])
+    for network, epochs in ddpm.TRIALS.items():
+        trial = asdict(NAMES[f"ddpm-conditional-trial-{network}"])
+        changed = {key: trial[key] for key in main if trial[key] != main[key]}
+        changed.setdefault("network", main["network"])
+        assert changed.pop("network") == network
+        assert changed.pop("epochs") == epochs
+        assert changed.pop("held_out") == 10_000
+        evaluated = {"samples", "others", "bound_images", "guidance"}
+        assert changed.keys() == evaluated  # less
+
+
 def test_a_dry_run_is_smaller_and_nothing_else():
     for experiment in ddpm.EXPERIMENTS:
         full, quick = asdict(experiment.settings), asdict(experiment.quick)
         changed = {key for key in full if full[key] != quick[key]}
         small = "network epochs batch_size warm_up T beta_1 beta_T ddim ema samples"
-        assert changed <= {*small.split(), "others", "bound_images"}
+        small += " others bound_images progress held_out"
+        assert changed <= {*small.split()}
         assert quick["samples"] < full["samples"]
 
 

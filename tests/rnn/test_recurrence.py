@@ -231,25 +231,6 @@ def test_ten_steps_of_descent_are_those_of_torch(activation):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
-def test_a_detached_state_lets_no_gradient_cross_the_boundary(inputs):
-    """Truncated backpropagation: each chunk by itself, from the carried state."""
-    X, W_xh, W_hh, b_h, H_0 = inputs
-    whole = rnn_forward(*inputs)
-    leaf, state, cut = W_hh.clone().requires_grad_(), H_0, 3
-    expected = torch.zeros_like(W_hh)
-    for chunk, start in zip(X.split(cut), range(0, TIME, cut), strict=True):
-        states, last = rnn(chunk, W_xh, leaf, b_h, state)
-        expected_states = whole[start + 1 : start + 1 + len(chunk)]
-        torch.testing.assert_close(states.detach(), expected_states, **EXACT)
-        states.square().sum().backward()
-        state = last.detach()
-        again = W_hh.clone().requires_grad_()
-        part = differentiable(chunk, W_xh, again, b_h, whole[start])
-        part.square().sum().backward()
-        expected += again.grad
-    torch.testing.assert_close(leaf.grad, expected, rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize("cut", [1, 3, TIME - 1])
 def test_a_cut_sequence_gives_the_whole_gradient(generator, inputs, cut):
     X, W_xh, W_hh, b_h, H_0 = inputs

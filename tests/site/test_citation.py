@@ -25,7 +25,10 @@ ALLOWED = {
 # What has neither: proceedings that give no DOI, and a file of a repository.
 WITHOUT = {
     "glorot2010understanding": "https://proceedings.mlr.press/",
+    "gretton2012kernel": "https://jmlr.org/papers/",
     "zalando2017readme": "https://github.com/zalandoresearch/fashion-mnist",
+    "bengio2003neural": "https://www.jmlr.org/",
+    "jozefowicz2015empirical": "https://proceedings.mlr.press/",
 }
 
 

@@ -111,7 +111,7 @@ def test_a_script_that_needs_more_than_is_installed_fails(tool, installed, tmp_p
     assert f"import of {tool} halted" in run(script, installed, tmp_path).stderr
 
 
-def test_verify_needs_only_what_is_installed_but_for_one_claim(installed, tmp_path):
+def test_verify_needs_only_what_is_installed_but_for_two_claims(installed, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "dian", "verify", "metrics"],
         cwd=tmp_path,
@@ -120,6 +120,7 @@ def test_verify_needs_only_what_is_installed_but_for_one_claim(installed, tmp_pa
         text=True,
     )
     assert done.returncode == 1
-    told = "R15 (scikit-learn is not installed: pip install scikit-learn)"
+    reason = "scikit-learn is not installed: pip install scikit-learn"
+    told = ", ".join(f"{claim} ({reason})" for claim in ("R15", "R21"))
     assert done.stderr.strip() == f"dian: claims that do not hold: {told}"
     assert "1 claims hold" in done.stdout

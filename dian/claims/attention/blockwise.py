@@ -37,6 +37,20 @@ from dian.claims.compare import holds, largest, normal, relative, worst
                "range(0, n_key, block)", "range(0, n_key - block + 1, block)"),
         Mutant("the backward pass without the term D", "blockwise_backward",
                "(O_bar @ V_b.mT - D)", "(O_bar @ V_b.mT)"),
+        Mutant("the gradient of the bias is not summed over the queries",
+               "blockwise_backward",
+               "own += S_bar.sum_to_size(own.shape)",
+               "own += S_bar[..., :1, :].sum_to_size(own[..., :1, :].shape)"),
+        Mutant("a bias shared by the keys gets the gradient of the last block",
+               "blockwise_backward",
+               "own += S_bar.sum_to_size(own.shape)",
+               "own.copy_(S_bar.sum_to_size(own.shape))"),
+        Mutant("a block takes the bias of the first", "_scores",
+               "bias.expand(whole)[..., keys]",
+               "bias.expand(whole)[..., :keys.stop - keys.start]"),
+        Mutant("a block takes the mask of the first", "_scores",
+               "mask.expand(whole)[..., keys]",
+               "mask.expand(whole)[..., :keys.stop - keys.start]"),
         Mutant("the gradient of the queries is that of the last block",
                "blockwise_backward",
                "Q_bar += S_bar @ (scale * K_b)", "Q_bar = S_bar @ (scale * K_b)"),
@@ -71,8 +85,24 @@ def online() -> float:
                 # the rounding errors of scores of 10,000 are 10,000 times as large
                 worst(gradients[:3], back[:3]) / size,
             ]
+            if b is not None:
+                residuals.append(relative(gradients.B, back[3]) / size)
     residuals += differentiable(Q, K, V, mask, bias, O_bar)
+    residuals += broadcast(Q, K, V, bias, O_bar)
     return largest([*residuals, merging()])
+
+
+def broadcast(Q, K, V, bias, O_bar) -> list[float]:
+    """Compare the gradients of inputs and biases that are broadcast."""
+    every, residuals = torch.ones(Q.shape[-2], N_KEY, dtype=torch.bool), []
+    ones = torch.ones(*Q.shape[:-1], N_KEY, dtype=Q.dtype)
+    for part in (bias[:, :1], bias[:1, :, :1], bias[:, :, :1], bias[0]):
+        inputs, options = (Q, K[:1], V[:, :1]), {"bias": part, "block": 3}
+        found = blockwise.blockwise_attention(*inputs, **options)
+        back = blockwise.blockwise_backward(O_bar, *inputs, found, **options)
+        expected = by_autograd(*inputs, every, part, ones, O_bar)
+        residuals.append(worst(back, expected))
+    return residuals
 
 
 def differentiable(Q, K, V, mask, bias, O_bar) -> list[float]:

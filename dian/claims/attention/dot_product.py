@@ -5,6 +5,7 @@ so that a swapped axis cannot pass.
 """
 
 import math
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -76,6 +77,20 @@ def by_loops(Q, K, V, mask=None, bias=None) -> Tensor:
         Mutant("keys are averaged, not values", "scaled_dot_product_attention",
                "(P if dropout_mask is None else P * dropout_mask) @ V",
                "(P if dropout_mask is None else P * dropout_mask) @ K"),
+        Mutant("the kernel of torch gets no mask if there is a bias", "fused_attention",
+               "bias if mask is None else torch.where(mask, bias, -torch.inf)", "bias"),
+        Mutant("the kernel of torch gets no bias", "fused_attention",
+               "bias if mask is None else torch.where(mask, bias, -torch.inf)",
+               "mask"),
+        Mutant("the function that trains ignores the bias", "_plain",
+               "scaled_dot_product_attention(Q, K, V, mask=mask, bias=bias)",
+               "scaled_dot_product_attention(Q, K, V, mask=mask)"),
+        Mutant("the function that trains ignores the mask", "_plain",
+               "scaled_dot_product_attention(Q, K, V, mask=mask, bias=bias)",
+               "scaled_dot_product_attention(Q, K, V, bias=bias)"),
+        Mutant("the first sequence in place of a broadcast one", "share_axes",
+               "x.expand(*batch, *x.shape[-2:])",
+               "x[:1].expand(*batch, *x.shape[-2:])"),
     ),
 )  # fmt: skip
 def plain() -> float:
@@ -92,6 +107,10 @@ def plain() -> float:
             expected = F.scaled_dot_product_attention(Q, K, V, added)
         inside = [None if x is None else x.expand_as(P)[1, 2] for x in (m, b)]
         looped = by_loops(Q[1, 2], K[1, 2], V[1, 2], *inside)
+        # the functions of the layers: with our own backward pass, and torch's kernels
+        options = {"mask": m, "bias": b}
+        layers = [dot_product.attention, dot_product.fused_attention]
+        residuals += [relative(f(Q, K, V, **options), expected) for f in layers]
         residuals += [
             relative(output, expected),
             relative(output[1, 2], looped),
@@ -104,21 +123,26 @@ def plain() -> float:
     inside = (output <= V.amax(-2, keepdim=True)) & (output >= V.amin(-2, keepdim=True))
     output, _ = dot_product.scaled_dot_product_attention(0 * Q, K, V)
     mean = V.mean(-2, keepdim=True).expand_as(output)
-    options = {"mask": mask, "bias": bias}
-    fused = dot_product.fused_attention(Q, K, V, **options)
-    plain, _ = dot_product.scaled_dot_product_attention(Q, K, V, **options)
-    pairs = [(output, mean), (fused, plain)]
-    residuals += [relative(a, b) for a, b in pairs]
+    residuals.append(relative(output, mean))
+    # Leading axes are broadcast.
+    output, _ = dot_product.scaled_dot_product_attention(Q[:1], K[:, :1], V)
+    looped = by_loops(Q[0, 2], K[1, 0], V[1, 2])
+    residuals.append(relative(output[1, 2], looped))
     return largest([*residuals, holds(bool(inside.all()))])
 
 
-def by_autograd(Q, K, V, mask, bias, Z, O_bar) -> list[Tensor]:
-    """Return Q_bar, K_bar, V_bar and B_bar by autograd of an independent formula."""
+def by_autograd(Q, K, V, mask, bias, Z, O_bar, G=None) -> list[Tensor]:
+    """Return Q_bar, K_bar, V_bar and B_bar by autograd of an independent formula.
+
+    The loss is sum (O_bar O), and sum (G P) is added to it.
+    """
     leaves = [x.clone().requires_grad_() for x in (Q, K, V, bias)]
     S = torch.einsum("...id,...jd->...ij", *leaves[:2]) / Q.shape[-1] ** 0.5 + leaves[3]
     S = torch.where(mask, S, -torch.inf)
     P = (S - S.logsumexp(-1, keepdim=True)).exp()
-    return list(torch.autograd.grad((P * Z) @ leaves[2], leaves, O_bar))
+    loss = (O_bar * ((P * Z) @ leaves[2])).sum()
+    loss = loss if G is None else loss + (G * P).sum()
+    return list(torch.autograd.grad(loss, leaves))
 
 
 def central_differences(f, x: Tensor, h: float = 1e-5) -> Tensor:
@@ -146,7 +170,7 @@ def central_differences(f, x: Tensor, h: float = 1e-5) -> Tensor:
     tolerance=1e-8,
     source="Dao et al., FlashAttention, 2022, arXiv:2205.14135, appendix B.2",
     assumptions="the last identity holds for keys without rotary embedding",
-    subjects=(dot_product,),
+    subjects=(dot_product, dropout),
     mutants=(
         Mutant("the scores without the term D", "attention_backward",
                "S_bar = softmax_backward(P, P_bar)", "S_bar = P * P_bar"),
@@ -165,17 +189,35 @@ def central_differences(f, x: Tensor, h: float = 1e-5) -> Tensor:
                "_Attention.backward",
                "S_bar.sum_to_size(bias.shape)",
                "S_bar.sum_to_size(bias.shape) / len(S_bar)"),
+        Mutant("queries and keys are exchanged where no bias needs a gradient",
+               "_Attention.backward",
+               "of_chunk[:3]", "(of_chunk[1], of_chunk[0], of_chunk[2])"),
+        Mutant("every chunk is the first", "_chunks",
+               "slice(i, i + max(1, n))", "slice(0, max(1, n))"),
+        Mutant("the chunks after the first are left out", "_chunks",
+               "range(0, len(P), max(1, n))", "range(0, 1, max(1, n))"),
+        Mutant("the direct gradient of the weights is lost in chunks",
+               "_Attention.backward",
+               "None if G is None else _one_batch_axis(G)[chunk]", "None"),
+        Mutant("dropout does not divide by the share that is kept", "dropout_mask",
+               "kept.to(like) / (1 - rate)", "kept.to(like)", module=dropout),
+        Mutant("dropout divides by the share that is dropped", "dropout_mask",
+               "kept.to(like) / (1 - rate)", "kept.to(like) / rate", module=dropout),
+        Mutant("what should be kept is dropped", "dropout_mask",
+               "torch.rand(like.shape, generator=generator, device=device) >= rate",
+               "torch.rand(like.shape, generator=generator, device=device) < rate",
+               module=dropout),
     ),
 )  # fmt: skip
 def backward() -> float:
     """Equals autograd with masks, bias and dropout, and central differences."""
     (Q, K, V), mask, bias = example()
     (O_bar,) = normal(1, (BATCH, HEADS, N_QUERY, D_VALUE))
-    generator = torch.Generator().manual_seed(0)
-    like = torch.empty(BATCH, HEADS, N_QUERY, N_KEY, dtype=torch.float64)
     every, none = torch.ones_like(mask), torch.zeros_like(bias)
-    ones, dropped = torch.ones_like(like), dropout.dropout_mask(like, 0.4, generator)
-    residuals = []
+    ones = torch.ones(BATCH, HEADS, N_QUERY, N_KEY, dtype=torch.float64)
+    dropped = pattern(ones.shape, 0.4)
+    found = dropout.dropout_mask(ones, 0.4, torch.Generator().manual_seed(0))
+    residuals = [relative(found, dropped)]
     for m, b, Z in (
         (every, none, ones),
         (mask, bias, ones),
@@ -196,8 +238,58 @@ def backward() -> float:
             relative(found.S.sum(-1), torch.zeros_like(D[0])),
             relative(found.K.sum(-2), torch.zeros_like(K[..., 0, :])),
         ]
+    # The gradient of a broadcast input is summed over the axes of the broadcast.
+    shared = K[:1], V[:, :1]
+    _, P = dot_product.scaled_dot_product_attention(Q, *shared)
+    found = dot_product.attention_backward(O_bar, Q, *shared, P)
+    expected = by_autograd(Q, *shared, every, none, ones, O_bar)
+    residuals.append(1e2 * worst(found[:3], expected[:3]))
     residuals.append(1e2 * differentiable(Q, K, V, mask, bias, O_bar))
+    residuals.append(1e2 * in_chunks())
     return largest([*residuals, without_autograd(Q, K, V, mask, bias, O_bar)])
+
+
+def pattern(shape: torch.Size, rate: float) -> Tensor:
+    """Draw factors of dropout entry by entry: 0, or one over the share that is kept."""
+    drawn = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    kept = [1 / (1 - rate) if u >= rate else 0.0 for u in drawn.flatten().tolist()]
+    return torch.tensor(kept, dtype=torch.float64).view(shape)
+
+
+def in_chunks() -> float:
+    """Compare the branch of ``attention`` that trains the recorded networks.
+
+    No bias needs a gradient there, and heads go through the backward pass in chunks:
+    here one by one, four and the remaining two, and all six. It is self-attention, so
+    queries and keys have one shape and could be exchanged.
+    """
+    n, lead = N_KEY, (BATCH, HEADS)
+    *inputs, bias, O_bar, G = normal(
+        3, (*lead, n, D_KEY), (*lead, n, D_KEY), (*lead, n, D_VALUE),
+        (HEADS, n, n), (*lead, n, D_VALUE), (*lead, n, n),
+    )  # fmt: skip
+    past = torch.ones(n, n, dtype=torch.bool).tril()
+    ones, residuals = torch.ones_like(G), []
+    for m, b in ((None, None), (past, None), (None, bias), (past, bias)):
+        every = torch.ones_like(past) if m is None else m
+        added = torch.zeros_like(bias) if b is None else b
+        for of_output, of_weights in ((O_bar, None), (O_bar, G), (None, G)):
+            given = 0 * O_bar if of_output is None else of_output
+            expected = by_autograd(*inputs, every, added, ones, given, of_weights)
+            for size in (1, 4 * n * n + 1, dot_product.SCORES_PER_CHUNK):
+                leaves = [x.clone().requires_grad_() for x in inputs]
+                with mock.patch.object(dot_product, "SCORES_PER_CHUNK", size):
+                    outputs = dot_product.attention(
+                        *leaves, mask=m, bias=b, need_weights=True
+                    )
+                    pairs = zip(outputs, (of_output, of_weights), strict=True)
+                    wanted = [(x, g) for x, g in pairs if g is not None]
+                    found = torch.autograd.grad(
+                        [x for x, _ in wanted], leaves, [g for _, g in wanted],
+                        materialize_grads=True,
+                    )  # fmt: skip
+                residuals.append(worst(found, expected[:3]))
+    return largest(residuals)
 
 
 def differentiable(Q, K, V, mask, bias, O_bar) -> float:
@@ -279,13 +371,19 @@ def fully_masked() -> float:
         output, P = dot_product.scaled_dot_product_attention(q, k, v, mask=without)
         back = dot_product.attention_backward(o_bar, q, k, v, P)
         leaves = [x.clone().requires_grad_() for x in (q, k, v)]
-        ours, _ = dot_product.scaled_dot_product_attention(*leaves, mask=without)
-        auto = torch.autograd.grad(ours, leaves, o_bar)
-        zeros = [x[:, :, 2] for x in (output, P, back.Q, auto[0])]
-        residuals += [x.abs().max().item() for x in zeros]
-        residuals += [
-            holds(bool(x.isfinite().all())) for x in (output, P, *back, *auto)
-        ]
+        routes = (
+            dot_product.scaled_dot_product_attention(*leaves, mask=without)[0],
+            dot_product.attention(*leaves, mask=without),
+            dot_product.fused_attention(*leaves, mask=without),
+        )
+        checked = [output, P, *back]
+        zeros = [output, P, back.Q]
+        for found in routes:
+            auto = torch.autograd.grad(found, leaves, o_bar)
+            checked += [found, *auto]
+            zeros += [found, auto[0]]
+        residuals += [x[:, :, 2].abs().max().item() for x in zeros]
+        residuals += [holds(bool(x.isfinite().all())) for x in checked]
     # The same as without that query; and torch returns the same.
     q = Q[:, :, others]
     output, P = dot_product.scaled_dot_product_attention(

@@ -23,7 +23,7 @@ from dian.claims.compare import holds, largest, relative
     tolerance=0.0,
     source=VASWANI + ", section 3.2.3",
     assumptions="what is masked is finite",
-    subjects=(dot_product,),
+    subjects=(dot_product, masks),
     mutants=(
         Mutant("the mask is inverted", "scaled_dot_product_attention",
                "S.masked_fill(~mask, torch.finfo(S.dtype).min)",
@@ -49,6 +49,8 @@ from dian.claims.compare import holds, largest, relative
                "(positions < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-2)",
                "(positions < lengths.unsqueeze(-1)).unsqueeze(-2).unsqueeze(-1)",
                module=masks, raises="RuntimeError"),
+        Mutant("the kernel of torch adds the mask as a bias", "fused_attention",
+               "added = mask", "added = None if mask is None else mask.to(Q)"),
         Mutant("NaN is accepted", "check_inputs",
                "require(all_finite(given), message)", "pass"),
     ),
@@ -79,10 +81,17 @@ def masks_act_exactly() -> float:
     def through(x):
         return dot_product.scaled_dot_product_attention(x, x, x, mask=causal)[0]
 
-    J = torch.autograd.functional.jacobian(through, x)  # i, c, j, e
-    J = J.abs().amax((1, 3))
+    def trained(x):
+        return dot_product.attention(x[None], x[None], x[None], mask=causal)[0]
+
+    def fused(x):
+        return dot_product.fused_attention(x, x, x, mask=causal)
+
     future = torch.ones(N_KEY, N_KEY, dtype=torch.bool).triu(1)
-    residuals += [J[future].max().item(), holds(bool((J[~future] > 0).all()))]
+    for route in (through, trained, fused):
+        J = torch.autograd.functional.jacobian(route, x)  # i, c, j, e
+        J = J.abs().amax((1, 3))
+        residuals += [J[future].max().item(), holds(bool((J[~future] > 0).all()))]
     # The last two of seven queries with all keys, as in decoding with a cache.
     last, _ = dot_product.scaled_dot_product_attention(
         x[-2:], x, x, mask=masks.causal_mask(2, N_KEY)

@@ -1,11 +1,15 @@
 """Multi-head attention: forward and backward pass, structure, and decoding."""
 
+import math
+from unittest import mock
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dian.attention import multi_head
+from dian.attention import dot_product, multi_head
 from dian.claims import Mutant, claim
+from dian.claims.attention.dot_product import pattern
 from dian.claims.compare import holds, largest, normal, relative, worst
 from dian.positions import rotary
 
@@ -35,8 +39,13 @@ def padding() -> Tensor:
     return (torch.arange(M) < lengths[:, None])[:, None, None]
 
 
-def one_by_one(X_q, X_kv, weights, n_head, n_kv_head=None, mask=None) -> Tensor:
-    """Sum over the heads, each with its slices of the projections: no reshaping."""
+def one_by_one(
+    X_q, X_kv, weights, n_head, n_kv_head=None, mask=None, bias=None, Z=None
+) -> Tensor:
+    """Sum over the heads, each with its slices of the projections: no reshaping.
+
+    ``Z`` are the factors of dropout.
+    """
     group, Y = n_head // (n_kv_head or n_head), weights.b_O
     for h in range(n_head):
         own = slice(h * D_HEAD, (h + 1) * D_HEAD)
@@ -46,9 +55,13 @@ def one_by_one(X_q, X_kv, weights, n_head, n_kv_head=None, mask=None) -> Tensor:
         K = X_kv @ weights.W_K[:, shared] + weights.b_K[shared]
         V = X_kv @ weights.W_V[:, shared] + weights.b_V[shared]
         S = torch.einsum("bid,bjd->bij", Q, K) / D_HEAD**0.5
+        if bias is not None:
+            S = S + bias[h]
         if mask is not None:
             S = S.masked_fill(~mask[:, 0], -torch.inf)
-        Y = Y + S.softmax(-1) @ V @ weights.W_O[own]
+        P = S.softmax(-1)
+        P = P if Z is None else P * Z[:, h]
+        Y = Y + P @ V @ weights.W_O[own]
     return Y
 
 
@@ -110,6 +123,35 @@ def of_torch(weights) -> nn.MultiheadAttention:
                "X.repeat(1, n_head // X.shape[1], 1, 1)"),
         Mutant("dropout in evaluation", "MultiHeadAttention._attend",
                "self.training and self.dropout > 0", "self.dropout > 0"),
+        Mutant("no dropout in training", "MultiHeadAttention._attend",
+               "self.training and self.dropout > 0", "False"),
+        Mutant("the layer ignores the bias", "MultiHeadAttention._attend",
+               "{'mask': mask, 'bias': bias}", "{'mask': mask, 'bias': None}"),
+        Mutant("a causal layer ignores the padding", "MultiHeadAttention._attend",
+               "past if mask is None else mask & past", "past"),
+        Mutant("the layer is never causal", "MultiHeadAttention._attend",
+               "is_causal", "False"),
+        Mutant("the layer takes its values from the keys",
+               "MultiHeadAttention._project",
+               "_affine(source, self.W_V, self.b_V)",
+               "_affine(source, self.W_K, self.b_V)"),
+        Mutant("the layer reads its own sequence alone", "MultiHeadAttention.forward",
+               "X if memory is None else memory", "X", raises="ValueError"),
+        Mutant("the layer adds no biases", "_affine",
+               "torch.addmm(b, X.flatten(0, -2), W)", "(X.flatten(0, -2) @ W)"),
+        Mutant("the matrices of torch are not transposed",
+               "MultiHeadAttention.from_torch",
+               "(x.T for x in (*W.chunk(3), layer.out_proj.weight))",
+               "(x for x in (*W.chunk(3), layer.out_proj.weight))"),
+        Mutant("normal initial weights of a larger variance",
+               "MultiHeadAttention.__init__",
+               "xavier_(W, generator=generator)",
+               "nn.init.normal_(W, std=2 * len(W) ** -0.5, generator=generator)"),
+        Mutant("initial weights scaled by the inputs alone",
+               "MultiHeadAttention.__init__",
+               "xavier_(W, generator=generator)",
+               "nn.init.uniform_(W, -(3 / len(W)) ** 0.5, (3 / len(W)) ** 0.5, "
+               "generator=generator)"),
     ),
 )  # fmt: skip
 def heads() -> float:
@@ -142,7 +184,66 @@ def heads() -> float:
     for _ in range(2):
         output, seen = layer(X_q, X_kv, mask=mask, need_weights=True)
         pairs += [(output, theirs), (seen, P)]
-    return largest([*residuals, *(relative(a, b) for a, b in pairs)])
+    residuals += [relative(a, b) for a, b in pairs]
+    return largest([*residuals, in_training(weights), initial_weights()])
+
+
+def in_training(weights) -> float:
+    """Compare the layer as it is trained, with all its options, and its gradients.
+
+    Self- and cross-attention, causal with padding and a bias, by our own backward pass
+    in several chunks and by the kernels of torch, with and without dropout.
+    """
+    _, X, _ = inputs()
+    (bias, memory, Y_bar) = normal(6, (HEADS, M, M), (BATCH, M, D), (BATCH, M, D))
+    past = padding() & torch.ones(M, M, dtype=torch.bool).tril()
+    Z, residuals = pattern((BATCH, HEADS, M, M), 0.25), []
+    for attention_fn in (dot_product.attention, dot_product.fused_attention):
+        layer = multi_head.MultiHeadAttention(D, HEADS, attention_fn=attention_fn)
+        layer = layer.double()
+        layer.load_state_dict(weights._asdict())
+        for source, rate in ((None, 0.0), (memory, 0.0), (None, 0.25)):
+            layer.dropout, layer.generator = rate, torch.Generator().manual_seed(0)
+            options = {"mask": padding(), "bias": bias, "is_causal": True}
+            found = layer(X, source, **options)
+            own = multi_head.Projections(*layer.projections)
+            expected = one_by_one(
+                X, X if source is None else source, own, HEADS, mask=past, bias=bias,
+                Z=Z if rate else None,
+            )  # fmt: skip
+            leaves = list(layer.projections)
+            with mock.patch.object(dot_product, "SCORES_PER_CHUNK", 4 * M * M):
+                pair = [
+                    torch.autograd.grad(x, leaves, Y_bar, materialize_grads=True)
+                    for x in (found, expected)
+                ]
+            residuals += [relative(found, expected), worst(*pair)]
+    return largest(residuals)
+
+
+def initial_weights() -> float:
+    """Xavier-uniform: the bound and the variance of each matrix; zero biases."""
+    generator = torch.Generator().manual_seed(0)
+    width, n_head, n_kv_head = 60, 6, 2
+    layer = multi_head.MultiHeadAttention(
+        width, n_head, n_kv_head=n_kv_head, generator=generator
+    )
+    statements = []
+    for name, W in layer.projections._asdict().items():
+        if name[0] == "b":
+            statements.append(not W.any())
+            continue
+        n_out = width * n_kv_head // n_head if name in ("W_K", "W_V") else width
+        bound = math.sqrt(6 / (width + n_out))
+        squares = W.double().square()
+        error = squares.std() / W.numel() ** 0.5
+        statements += [
+            W.shape == (width, n_out),
+            0.98 * bound < W.abs().max() <= bound * (1 + 1e-6),
+            abs(squares.mean() - bound**2 / 3) < 5 * error,
+            abs(W.mean()) < 5 * bound / math.sqrt(3 * W.numel()),
+        ]
+    return holds(all(map(bool, statements)))
 
 
 def shared_heads() -> float:
@@ -173,7 +274,7 @@ def shared_heads() -> float:
     tolerance=1e-10,
     source=VASWANI,
     assumptions="the key bias has no effect only without rotary embedding; the value "
-    "bias only shifts the output if no query is fully masked",
+    "bias only shifts the output if no query is fully masked and no weight is dropped",
     subjects=(multi_head,),
     mutants=(
         Mutant("each head uses all features of the values", "structure",
@@ -190,6 +291,16 @@ def shared_heads() -> float:
                "A.inverse().T", "A.inverse()", module=__name__),
         Mutant("the output matrix keeps its order", "structure",
                "weights.W_O[order]", "weights.W_O", module=__name__),
+        Mutant("the values with a matrix, the outputs without its inverse",
+               "structure",
+               "A_all.inverse() @ weights.W_O", "weights.W_O", module=__name__),
+        Mutant("the gradient of the key bias through a single position",
+               "multi_head_backward",
+               "rows(K_bar).sum(0)", "rows(K_bar)[0]"),
+        Mutant("dropout leaves the sums of the weights alone",
+               "MultiHeadAttention._attend",
+               "Z = dropout_mask(like, self.dropout, self.generator)",
+               "Z = torch.ones_like(like)"),
     ),
 )  # fmt: skip
 def structure() -> float:
@@ -218,6 +329,7 @@ def structure() -> float:
         other, _ = multi_head.multi_head_attention(X_q, X_kv, moved, HEADS)
         residuals.append(relative(other, Y + shift))
     residuals.append(holds(rotated_gradient(weights, X_q, Y_bar) > 1e-3))
+    residuals += with_dropout(weights, X_q, Y_bar)
 
     order = torch.tensor([2, 0, 1])[:, None] * D_HEAD + torch.arange(D_HEAD)
     order = order.flatten()
@@ -231,10 +343,27 @@ def structure() -> float:
         W_Q=weights.W_Q @ A_all, b_Q=weights.b_Q @ A_all,
         W_K=weights.W_K @ B_all, b_K=weights.b_K @ B_all,
     )  # fmt: skip
-    for same in (another, changed):
+    remixed = weights._replace(
+        W_V=weights.W_V @ A_all, b_V=weights.b_V @ A_all,
+        W_O=A_all.inverse() @ weights.W_O,
+    )  # fmt: skip
+    for same in (another, changed, remixed):
         other, _ = multi_head.multi_head_attention(X_q, X_kv, same, HEADS)
         residuals.append(relative(other, Y))
     return largest(residuals)
+
+
+def with_dropout(weights, X: Tensor, Y_bar: Tensor) -> list[float]:
+    """Of the two biases, dropout spares the key bias: rows no longer sum to one."""
+    outputs = []
+    for factor in (1, 2):
+        layer = multi_head.MultiHeadAttention(D, HEADS, dropout=0.5).double()
+        layer.load_state_dict(weights._replace(b_V=factor * weights.b_V)._asdict())
+        layer.generator = torch.Generator().manual_seed(0)
+        outputs.append(layer(X))
+    (gradient,) = torch.autograd.grad(outputs[1], layer.b_K, Y_bar)
+    apart = (outputs[1] - outputs[0] - weights.b_V @ weights.W_O).abs().max()
+    return [relative(gradient, torch.zeros_like(gradient)), holds(bool(apart > 0.1))]
 
 
 def rotated_gradient(weights, X: Tensor, Y_bar: Tensor) -> float:
@@ -402,10 +531,14 @@ def cached() -> float:
     (bias,) = normal(4, (HEADS, N, N))
     residuals = []
     for n_kv_head in (HEADS, 1):
-        for rotation in (None, rotate):
+        for rotation, attention_fn in (
+            (None, dot_product.attention),
+            (rotate, dot_product.fused_attention),
+            (rotate, dot_product.attention),
+        ):
             layer = multi_head.MultiHeadAttention(
                 D, HEADS, n_kv_head=n_kv_head, rotate=rotation,
-                generator=torch.Generator().manual_seed(0),
+                attention_fn=attention_fn, generator=torch.Generator().manual_seed(0),
             ).double()  # fmt: skip
             past = torch.ones(N, N, dtype=torch.bool).tril()
             whole = by_hand(layer, X, past, bias)

@@ -4,6 +4,7 @@ Integrals over one dimension are sums over a fine grid, which for smooth densiti
 vanish at both ends are accurate to nearly all digits.
 """
 
+import cmath
 import math
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import complex_step, holds, largest, normal, relative
-from dian.diffusion import gaussian_mixture, process
+from dian.diffusion import gaussian_mixture
 from dian.diffusion import schedule as noise_schedule
 
 HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
@@ -107,6 +108,7 @@ def best_prediction() -> float:
         x = math.sqrt(a) * points
         residuals += [
             relative(gaussian_mixture.score(data, x, a_t), slope),
+            *unflattened(data, x, a_t, slope),
             relative(
                 gaussian_mixture.optimal_epsilon(data, x, a_t),
                 -math.sqrt(1 - a) * slope,
@@ -136,6 +138,23 @@ def best_prediction() -> float:
     return largest(residuals)
 
 
+def unflattened(data, x: Tensor, a_t: Tensor, slope: Tensor) -> list[float]:
+    """The same with one batch axis more, and without any."""
+    a, noise = a_t[0], (1 - a_t[0]).sqrt()
+    mean = (x + noise**2 * slope) / a.sqrt()
+    model = gaussian_mixture.optimal_denoiser(data, torch.stack([a, a]))
+    t = torch.ones(len(x), dtype=torch.int64)
+    return [
+        relative(gaussian_mixture.score(data, x[None], a_t[None])[0], slope),
+        relative(gaussian_mixture.score(data, x[0], a), slope[0]),
+        relative(gaussian_mixture.optimal_epsilon(data, x[0], a), -noise * slope[0]),
+        relative(gaussian_mixture.posterior_x0(data, x[None], a_t[None]).mean[0], mean),
+        relative(gaussian_mixture.posterior_x0(data, x[0], a).mean, mean[0]),
+        relative(model(x, t), -noise * slope),
+        holds(model(x.float(), t).dtype == torch.float32),
+    ]
+
+
 @claim(
     "D13b",
     "The floor under the loss",
@@ -155,6 +174,11 @@ def best_prediction() -> float:
         Mutant("the spread of the means is not in the covariance", "moments",
                "spread + (w @ s2) * torch.eye(len(mean)).to(m)",
                "0 * spread + (w @ s2) * torch.eye(len(mean)).to(m)"),
+        Mutant("the ring is twice as far around", "ring",
+               "torch.arange(n, dtype=torch.float64) * 2",
+               "torch.arange(n, dtype=torch.float64) * 4"),
+        Mutant("the mean in place of the deviation from it", "moments",
+               "(w[:, None] * (m - mean)).T @ (m - mean)", "(w[:, None] * m).T @ m"),
         Mutant("the floor without its one", "floor",
                "1 - (1 - a) * square", "(1 - a) * square", module=__name__),
     ),
@@ -171,8 +195,8 @@ def floor() -> float:
     residuals += [
         holds(bool(abs(x_0.mean() - mean) < 5 * (covariance / n).sqrt())),
         holds(bool(abs(x_0.var() / covariance - 1) < 5 * (2 / n) ** 0.5)),
-        abs(mean - 0.17),
-        abs(covariance - 0.2881),
+        *moments_by_sums(line, mean, covariance, x, h),
+        *on_a_circle(),
     ]
     for t in STEPS:
         a_t = schedule.alpha_bar[t]
@@ -199,81 +223,31 @@ def floor() -> float:
     return largest(residuals)
 
 
-@claim(
-    "D9",
-    "The best variance of a step back",
-    equations=("eq-diffusion-best-variance", "eq-diffusion-variance-bounds"),
-    kinds="E Q",
-    tolerance=1e-9,
-    source=f"{HO}, section 3.2; Bao et al., Analytic-DPM, 2022, arXiv:2201.06503",
-    assumptions="for the bounds: the variance of the data is at most 1 a coordinate",
-    subjects=(gaussian_mixture, process),
-    mutants=(
-        Mutant("the variance of x_0 is not reduced by what is seen", "posterior_x0",
-               "mixture.variance * (1 - alpha_bar[..., None]) / v",
-               "mixture.variance.expand_as(v)"),
-        Mutant("what lies between the parts is lost", "posterior_x0",
-               "(variance_k + between)", "variance_k"),
-        Mutant("the factor of the image is not squared", "best_variance",
-               "c_0**2 * left", "c_0 * left", module=__name__),
-        Mutant("beta in place of beta-tilde", "posterior",
-               "(1 - before) / noise * beta", "beta", module=process),
-    ),
-)  # fmt: skip
-def best_variance() -> float:
-    """beta-tilde for a point mass, beta for N(0, I), above beta for wide data."""
-    residuals = []
-    for T, first, last in [(1000, 1e-4, 0.02), (50, 2e-3, 0.4)]:
-        schedule = noise_schedule.linear_schedule(T, first, last)
-        c_0, _, beta_tilde = (table[1:] for table in process.posterior(schedule))
-        beta, alpha, a = (table[1:] for table in schedule)
-        x = torch.zeros(T, 2, dtype=torch.float64)
-        for m, s2 in [(0.3, 0.0), (0.0, 1.0), (0.2, 0.3), (0.0, 9.0)]:
-            left = gaussian_mixture.posterior_x0(
-                gaussian_mixture.gaussian(m, s2, d=2), x, a
-            ).variance
-            star = beta_tilde + c_0**2 * left
-            # the variance of x_{t-1} given x_t, of two Gaussians that are known
-            before = schedule.alpha_bar[:-1] * (s2 - 1) + 1
-            exact = before * beta / (alpha * before + beta)
-            residuals += [
-                relative(star, exact),
-                holds(bool((star >= beta_tilde - 1e-15).all())),
-                holds(bool((star <= beta + 1e-15).all()) == (s2 <= 1)),
-            ]
-            if s2 in (0, 1):
-                residuals.append(relative(star, beta_tilde if s2 == 0 else beta))
-        if T == 1000:
-            residuals.append(holds(bool(abs((star / beta).max() - 1.00498) < 5e-6)))
-        residuals += by_grid(gaussian_mixture, schedule, T // 5)
-    return largest(residuals)
+def moments_by_sums(data, mean, covariance, x: Tensor, h: float) -> list[float]:
+    """Mean and variance of data on a line from their density."""
+    density = sum(
+        w * normal_density(x[:, 0], m, s2)
+        for w, [m], s2 in zip(*(table.tolist() for table in data), strict=True)
+    )
+    first = (density * x[:, 0]).sum() * h
+    second = (density * (x[:, 0] - first) ** 2).sum() * h
+    return [abs(mean[0] - first), abs(covariance[0, 0] - second)]
 
 
-def by_grid(gaussian_mixture, schedule, t: int) -> list[float]:
-    """The mean variance of x_{t-1} given x_t, for two Gaussians, by sums."""
-    line, h = two(gaussian_mixture), 0.01
-    grid = torch.arange(-5, 5, h, dtype=torch.float64)
-    a_before, a = schedule.alpha_bar[t - 1].item(), schedule.alpha_bar[t].item()
-    beta = schedule.beta[t].item()
-    w, m, s2 = line
-    q_before = sum(
-        w[k]
-        * normal_density(grid, a_before**0.5 * m[k], a_before * s2[k] + 1 - a_before)
-        for k in range(2)
-    )
-    joint = normal_density(grid[:, None], (1 - beta) ** 0.5 * grid, beta) * q_before
-    q = joint.sum(1)
-    mean = joint @ grid / q
-    spread = (joint * (grid - mean[:, None]) ** 2).sum(1)
-    expected = spread.sum() * h * h
-    alpha_bar = schedule.alpha_bar[t].expand(len(grid))
-    unseen = (
-        (
-            gaussian_mixture.posterior_x0(line, grid[:, None], alpha_bar).variance * q
-        ).sum()
-        * h
-        * h
-    )
-    c_0 = a_before**0.5 * beta / (1 - a)
-    tilde = (1 - a_before) / (1 - a) * beta
-    return [abs(tilde + c_0**2 * unseen - expected).item() / expected.item()]
+def on_a_circle() -> list[float]:
+    """The centers of a ring are roots of one, with a covariance of radius^2 / 2."""
+    n, radius, s2 = 5, 0.7, 0.02
+    ring = gaussian_mixture.ring(n, radius, s2)
+    roots = [radius * cmath.exp(2j * math.pi * k / n) for k in range(n)]
+    roots = torch.view_as_real(torch.tensor(roots, dtype=torch.complex128))
+    mean, covariance = gaussian_mixture.moments(ring)
+    round_ = (radius**2 / 2 + s2) * torch.eye(2, dtype=torch.float64)
+    far = gaussian_mixture.gaussian(0.5, 2.0, d=3)
+    return [
+        relative(ring.mean, roots),
+        mean.abs().max(),
+        relative(covariance, round_),
+        relative(far.mean, 0 * far.mean + 0.5),
+        abs(far.variance - 2),
+        holds(far.mean.shape == (1, 3)),
+    ]

@@ -24,6 +24,8 @@ from dian.diffusion import schedule as noise_schedule
         Mutant("cut off instead of rounded", "to_bytes",
                "((x.clamp(-1, 1) + 1) * 127.5).round()",
                "(x.clamp(-1, 1) + 1) * 127.5"),
+        Mutant("the ends are 256 apart", "unit", "pixels / 255", "pixels / 256"),
+        Mutant("a factor of 128", "to_bytes", "127.5", "128"),
         Mutant("wraps around where it should be cut off", "to_bytes",
                "x.clamp(-1, 1) + 1", "x + 1"),
     ),
@@ -33,7 +35,7 @@ def scaling() -> float:
     every = torch.arange(256, dtype=torch.uint8)
     scaled = pixels.signed(every)
     outside = pixels.to_bytes(torch.tensor([-3.0, -1.01, 1.01, 3.0]))
-    nudged = pixels.to_bytes(scaled + 0.9 / 255)
+    nudged = [pixels.to_bytes(scaled + part / 255) for part in (-0.9, 0.9)]
     generator = torch.Generator().manual_seed(0)
     loss = process.training_loss(
         noise_schedule.linear_schedule(),
@@ -45,7 +47,8 @@ def scaling() -> float:
         [
             (scaled.double() - (2 * every.double() / 255 - 1)).abs().max(),
             holds(torch.equal(pixels.to_bytes(scaled), every)),
-            holds(torch.equal(nudged, every)),
+            *(holds(torch.equal(part, every)) for part in nudged),
+            (pixels.unit(every).double() - every.double() / 255).abs().max(),
             holds(outside.tolist() == [0, 0, 255, 255]),
             holds(bool(abs(loss.item() - 1) < 5 * (2 / 256_000) ** 0.5)),
         ]

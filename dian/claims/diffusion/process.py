@@ -1,7 +1,8 @@
 r"""Chapter 4: denoising diffusion.
 
 Every statement is checked at every timestep of long and short schedules: an index that
-is off by one changes little at T = 1000, and much at T = 7.
+is off by one changes little at T = 1000, and much at T = 7. The second side knows
+:math:`\beta_1` and :math:`\beta_T` alone, and computes step by step.
 """
 
 import math
@@ -12,27 +13,12 @@ from torch import Tensor
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, normal, relative
-from dian.diffusion import process
+from dian.claims.diffusion.by_hand import evenly, posterior_mean, recursion
+from dian.diffusion import likelihood, process, sampling
 from dian.diffusion import schedule as noise_schedule
 
 HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
 CHAINS = [(1000, 1e-4, 0.02), (50, 2e-3, 0.4), (7, 0.1, 0.6)]
-
-
-def evenly(T: int, first: float, last: float) -> Tensor:
-    """0, then beta_1 to beta_T on a straight line."""
-    steps = torch.arange(T, dtype=torch.float64)
-    beta = first + (last - first) * steps / (T - 1)
-    return torch.cat([beta.new_zeros(1), beta])
-
-
-def recursion(beta: Tensor) -> tuple[Tensor, ...]:
-    """Factor and variance of x_t given x_0, step by step, never in one product."""
-    factor, variance = [1.0], [0.0]
-    for b in beta[1:].tolist():
-        factor.append(factor[-1] * (1 - b) ** 0.5)
-        variance.append((1 - b) * variance[-1] + b)
-    return torch.tensor([factor, variance], dtype=beta.dtype).unbind()
 
 
 @claim(
@@ -59,6 +45,11 @@ def recursion(beta: Tensor) -> tuple[Tensor, ...]:
         Mutant("the step before", "at_step",
                "table.to(x.device)[t]", "table.to(x.device)[t - 1]",
                module=noise_schedule),
+        Mutant("the step before, for an int", "at_step",
+               "return table[t].item()", "return table[max(t - 1, 0)].item()",
+               module=noise_schedule),
+        Mutant("signal and noise are exchanged", "q_sample",
+               "signal * x_0 + noise * epsilon", "noise * x_0 + signal * epsilon"),
         Mutant("variance in place of deviation in the induction", "forward",
                "a * v + 1 - a", "a * v + sympy.sqrt(1 - a)", module=__name__),
     ),
@@ -71,68 +62,26 @@ def forward() -> float:
     residuals = [holds(bool(induction))]
     for T, first, last in CHAINS:
         schedule = noise_schedule.linear_schedule(T, first, last)
-        factor, variance = recursion(evenly(T, first, last))
+        beta = evenly(T, first, last)
+        factor, variance = recursion(beta)
         t = torch.arange(T + 1)
         x_0, epsilon = normal(T, (T + 1, 2), (T + 1, 2))
         found = process.q_sample(schedule, x_0, t, epsilon)
         expected = factor[:, None] * x_0 + variance.sqrt()[:, None] * epsilon
-        residuals.append(relative(found, expected))
+        residuals += [
+            relative(found, expected),
+            relative(schedule.beta, beta),
+            relative(schedule.alpha, 1 - beta),
+        ]
+        for s in (0, 1, T // 2, T):  # one timestep for all images
+            found = process.q_sample(schedule, x_0, s, epsilon)
+            expected = factor[s] * x_0 + variance[s].sqrt() * epsilon
+            residuals.append(relative(found, expected))
         # and from any step s on: the same recursion, begun at s
         for s in (1, T // 3, T - 1):
-            onward, spread = recursion(
-                torch.cat([variance[:1], schedule.beta[s + 1 :]])
-            )
+            onward, spread = recursion(torch.cat([variance[:1], beta[s + 1 :]]))
             a = schedule.alpha_bar[s:] / schedule.alpha_bar[s]
             residuals += [relative(a.sqrt(), onward), relative(1 - a, spread)]
-    return largest(residuals)
-
-
-@claim(
-    "D3",
-    "Posterior of a step back",
-    equations=("eq-diffusion-posterior",),
-    kinds="S E",
-    tolerance=1e-10,
-    source=f"{HO}, equations 6 and 7",
-    assumptions="the noise of each step is independent and Gaussian",
-    subjects=(process,),
-    mutants=(
-        Mutant("alpha-bar of this step in the mean", "posterior",
-               "before.sqrt() * beta", "alpha_bar.sqrt() * beta"),
-        Mutant("the root of alpha is lost", "posterior",
-               "alpha.sqrt() * (1 - before)", "alpha * (1 - before)"),
-        Mutant("beta in place of beta-tilde", "posterior",
-               "(1 - before) / noise * beta", "beta"),
-        Mutant("the square is completed with the wrong sign", "posterior",
-               "a / b + 1 / v", "a / b - 1 / v", module=__name__),
-    ),
-)  # fmt: skip
-def posterior() -> float:
-    """Completing the square, by symbols and at every step; and what follows from it."""
-    a, a_bar, b, v = sympy.symbols("alpha abar beta v", positive=True)
-    # q(x_t | x_{t-1}) q(x_{t-1} | x_0) in x_{t-1}: precisions add up
-    precision = a / b + 1 / v
-    exact = {a: 1 - b, v: 1 - a_bar}
-    tilde = (1 - a_bar) / (1 - a_bar * (1 - b)) * b
-    symbolic = sympy.simplify((1 / precision).subs(exact) - tilde) == 0
-    residuals = [holds(bool(symbolic))]
-    for T, first, last in CHAINS:
-        schedule = noise_schedule.linear_schedule(T, first, last)
-        c_0, c_1, beta_tilde = (x[1:] for x in process.posterior(schedule))
-        beta, alpha, alpha_bar = (x[1:] for x in schedule)
-        before = schedule.alpha_bar[:-1]
-        # Bayes with numbers; the first step has a prior without width, so from t = 2.
-        total = alpha[1:] / beta[1:] + 1 / (1 - before[1:])
-        residuals += [
-            relative(beta_tilde[1:], 1 / total),
-            relative(c_0[1:], before[1:].sqrt() / (1 - before[1:]) / total),
-            relative(c_1[1:], alpha[1:].sqrt() / beta[1:] / total),
-            # the mean of x_{t-1}, and its variance, come out right
-            relative(c_0 + c_1 * alpha_bar.sqrt(), before.sqrt()),
-            relative(c_1**2 * (1 - alpha_bar) + beta_tilde, 1 - before),
-            beta_tilde[0].abs(),
-            holds(bool((beta_tilde <= beta).all())),
-        ]
     return largest(residuals)
 
 
@@ -143,7 +92,7 @@ def posterior() -> float:
     kinds="S E",
     tolerance=1e-10,
     source=f"{HO}, equations 10 and 15",
-    subjects=(process,),
+    subjects=(process, sampling),
     mutants=(
         Mutant("the image is divided by alpha-bar", "predict_x0",
                "(x_t - noise * epsilon) / signal",
@@ -152,6 +101,15 @@ def posterior() -> float:
                "(x_t - noise * epsilon) / signal", "(x_t - epsilon) / signal"),
         Mutant("another step's noise is taken out", "predict_epsilon",
                "signal * x_0", "x_0"),
+        Mutant("the root of alpha is lost", "reverse_mean",
+               "(x_t - beta / noise * epsilon) / alpha**0.5",
+               "(x_t - beta / noise * epsilon) / alpha", module=sampling),
+        Mutant("the noise is added", "reverse_mean",
+               "x_t - beta / noise * epsilon", "x_t + beta / noise * epsilon",
+               module=sampling),
+        Mutant("the root under the noise is lost", "reverse_mean",
+               "beta / noise * epsilon", "beta / noise**2 * epsilon",
+               module=sampling),
         Mutant("the root of 1 - alpha-bar is lost", "reparametrised",
                "b / sympy.sqrt(1 - a_bar) * e", "b / (1 - a_bar) * e", module=__name__),
     ),
@@ -167,20 +125,24 @@ def reparametrised() -> float:
     residuals = [holds(sympy.simplify(c_0 * x_0 + c_1 * x - mean) == 0)]
     for T, first, last in CHAINS:
         schedule = noise_schedule.linear_schedule(T, first, last)
+        beta = evenly(T, first, last)
+        factor, variance = recursion(beta)
         t = torch.arange(1, T + 1)
         x_0, epsilon = normal(T, (T, 2), (T, 2))
-        x_t = process.q_sample(schedule, x_0, t, epsilon)
-        beta, alpha, alpha_bar = (table[t, None] for table in schedule)
-        c_0, c_1, _ = (table[t, None] for table in process.posterior(schedule))
-        back = process.predict_x0(schedule, x_t, t, epsilon)
+        x_t = factor[t, None] * x_0 + variance[t, None].sqrt() * epsilon
+        mean = posterior_mean(beta, t, x_0, x_t)
         residuals += [
-            relative(back, x_0),
+            relative(process.predict_x0(schedule, x_t, t, epsilon), x_0),
             relative(process.predict_epsilon(schedule, x_t, t, x_0), epsilon),
-            relative(
-                c_0 * back + c_1 * x_t,
-                (x_t - beta / (1 - alpha_bar).sqrt() * epsilon) / alpha.sqrt(),
-            ),
+            relative(sampling.reverse_mean(schedule, x_t, t, epsilon), mean),
         ]
+        for s in (1, 2, T):  # one timestep for all images, as the samplers ask
+            clean, noisy, noise = (x[s - 1 : s] for x in (x_0, x_t, epsilon))
+            mean = posterior_mean(beta, torch.tensor([s]), clean, noisy)
+            residuals += [
+                relative(sampling.reverse_mean(schedule, noisy, s, noise), mean),
+                relative(process.predict_x0(schedule, noisy, s, noise), clean),
+            ]
     return largest(residuals)
 
 
@@ -206,6 +168,9 @@ def reparametrised() -> float:
         Mutant("the mean of the step back without x_t", "training_target",
                "at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_t",
                "at_step(c_0, t, x_0) * x_0 + at_step(c_1, t, x_0) * x_0"),
+        Mutant("the mean is not multiplied by the root of alpha", "predict_x0",
+               "(x_t - root * prediction) * noise / beta",
+               "(x_t - prediction) * noise / beta"),
         Mutant("the loss of v is that of epsilon", "targets",
                "1 + snr", "snr", module=__name__),
     ),
@@ -215,39 +180,41 @@ def targets() -> float:
     residuals = []
     for T, first, last in CHAINS:
         schedule = noise_schedule.linear_schedule(T, first, last)
+        beta = evenly(T, first, last)
         t = torch.arange(1, T + 1)
         x_0, epsilon, wrong = normal(T, (T, 2), (T, 2), (T, 2))
-        x_t = process.q_sample(schedule, x_0, t, epsilon)
-        snr = noise_schedule.signal_to_noise(schedule)[t, None]
-        beta, alpha, alpha_bar = (table[t, None] for table in schedule)
-        c_0 = process.posterior(schedule).c_0[t, None]
-        true = {
-            name: process.training_target(schedule, x_0, t, epsilon, name)
-            for name in process.PREDICTION_TYPES
+        factor, variance = (x[t, None] for x in recursion(beta))
+        x_t = factor * x_0 + variance.sqrt() * epsilon
+        snr = factor**2 / variance
+        before = recursion(beta)[0][t - 1, None]
+        expected = {
+            "epsilon": epsilon,
+            "x_0": x_0,
+            "v": factor * epsilon - variance.sqrt() * x_0,
+            "mu": posterior_mean(beta, t, x_0, x_t),
+            "score": -(x_t - factor * x_0) / variance,
         }
         # The error of each, if the error of the corresponding image is `wrong`.
         square = {
             "epsilon": snr,
             "x_0": 1,
             "v": 1 + snr,
-            "mu": c_0**2,
-            "score": snr / (1 - alpha_bar),
+            "mu": (before * beta[t, None] / variance) ** 2,
+            "score": snr / variance,
         }
-        for name, y in true.items():
-            back = process.predict_x0(schedule, x_t, t, y, name)
-            noise = process.predict_epsilon(schedule, x_t, t, x_0 + wrong)
-            off = process.training_target(schedule, x_0 + wrong, t, noise, name) - y
+        off_noise = (x_t - factor * (x_0 + wrong)) / variance.sqrt()
+        for name in process.PREDICTION_TYPES:
+            y = process.training_target(schedule, x_0, t, epsilon, name)
+            off = process.training_target(schedule, x_0 + wrong, t, off_noise, name) - y
             residuals += [
-                relative(back, x_0),
+                relative(y, expected[name]),
+                relative(process.predict_x0(schedule, x_t, t, y, name), x_0),
                 (off**2 / (square[name] * wrong**2) - 1).abs().max(),
             ]
-        v = alpha_bar.sqrt() * epsilon - (1 - alpha_bar).sqrt() * x_0
-        score = -(x_t - alpha_bar.sqrt() * x_0) / (1 - alpha_bar)
+        v, score, alpha = expected["v"], expected["score"], 1 - beta[t, None]
         residuals += [
-            relative(true["v"], v),
-            relative((1 - alpha_bar).sqrt() * x_t + alpha_bar.sqrt() * v, epsilon),
-            relative((1 - alpha_bar) * true["score"], (1 - alpha_bar) * score),
-            relative(true["mu"], (x_t + beta * true["score"]) / alpha.sqrt()),
+            relative(variance.sqrt() * x_t + factor * v, epsilon),
+            relative(expected["mu"], (x_t + beta[t, None] * score) / alpha.sqrt()),
         ]
     return largest(residuals)
 
@@ -256,10 +223,10 @@ def targets() -> float:
     "D8a",
     "Algorithm 1",
     equations=("eq-diffusion-training",),
-    kinds="I M",
+    kinds="I G M",
     tolerance=1e-10,
     source=f"{HO}, Algorithm 1 and equation 14",
-    subjects=(process,),
+    subjects=(process, likelihood),
     mutants=(
         Mutant("step 0 is drawn, and T is not", "draw_training_noise",
                "torch.randint(1, T + 1, x_0.shape[:1], generator=generator, "
@@ -278,18 +245,41 @@ def targets() -> float:
                "model(q_sample(schedule, x_0, t, epsilon), t)", "model(x_0, t)"),
         Mutant("the absolute error", "training_loss",
                "error.square().flatten(1)", "error.abs().flatten(1)"),
+        Mutant("a sum over the entries", "training_loss",
+               "error.square().flatten(1).mean(1)", "error.square().flatten(1).sum(1)"),
         Mutant("one step for the whole batch", "draw_training_noise",
                "torch.randint(1, T + 1, x_0.shape[:1], generator=generator, "
                "device=place)",
                "torch.randint(1, T + 1, x_0.shape[:1], generator=generator, "
                "device=place)[:1].expand(len(x_0))"),
+        Mutant("the prediction type is ignored", "training_loss",
+               "training_target(schedule, clean, t, epsilon, prediction_type)",
+               "training_target(schedule, clean, t, epsilon)"),
+        Mutant("the weight of the step before", "training_loss",
+               "at_step(weight, t, loss)", "at_step(weight, t - 1, loss)"),
+        Mutant("the weight is ignored", "training_loss",
+               "loss if weight is None else at_step(weight, t, loss) * loss", "loss"),
+        Mutant("draws that are given are ignored", "training_loss",
+               "draws or draw_training_noise(schedule, x_0, generator)",
+               "draw_training_noise(schedule, x_0, generator)"),
+        Mutant("half of the gradient is cut", "training_loss",
+               "error.square()", "error * error.detach()"),
+        Mutant("the bound's weight of epsilon for every type", "bound_weight",
+               "torch.ones_like(beta)",
+               "beta**2 / (alpha * (1 - alpha_bar))", module=likelihood),
     ),
 )  # fmt: skip
 def algorithm_1() -> float:
-    """The loss, computed again from the inputs of the model; timesteps and noise."""
-    T, n, d = 7, 7000, 3
-    schedule = noise_schedule.linear_schedule(T, 0.1, 0.6)
-    factor, variance = recursion(evenly(T, 0.1, 0.6))
+    """Loss and gradient of every type and weight, computed again; t and epsilon."""
+    beta = evenly(7, 0.1, 0.6)
+    return largest([*drawn_by_generator(beta), *draws_given(beta)])
+
+
+def drawn_by_generator(beta: Tensor) -> list[float]:
+    """Timesteps and noise, seen from the inputs of the model."""
+    T, n, d = len(beta) - 1, 7000, 3
+    schedule = noise_schedule.linear_schedule(T, beta[1].item(), beta[-1].item())
+    factor, variance = recursion(beta)
     shown = []
 
     def model(x_t: Tensor, t: Tensor) -> Tensor:
@@ -305,13 +295,58 @@ def algorithm_1() -> float:
     counts = t.bincount(minlength=T + 1)
     spread = math.sqrt(n / T * (1 - 1 / T))  # the standard error of each count
     entries = n * d
-    return largest(
-        [
-            relative(found, expected),
-            holds(bool(counts[0] == 0 and len(counts) == T + 1)),
-            holds(bool(((counts[1:] - n / T).abs() < 5 * spread).all())),
-            holds(bool(abs(epsilon.mean()) < 5 / entries**0.5)),
-            holds(bool(abs(epsilon.var() - 1) < 5 * (2 / entries) ** 0.5)),
-            holds(bool(abs((epsilon**4).mean() - 3) < 5 * (96 / entries) ** 0.5)),
-        ]
-    )
+    return [
+        relative(found, expected),
+        holds(bool(counts[0] == 0 and len(counts) == T + 1)),
+        holds(bool(((counts[1:] - n / T).abs() < 5 * spread).all())),
+        holds(bool(abs(epsilon.mean()) < 5 / entries**0.5)),
+        holds(bool(abs(epsilon.var() - 1) < 5 * (2 / entries) ** 0.5)),
+        holds(bool(abs((epsilon**4).mean() - 3) < 5 * (96 / entries) ** 0.5)),
+    ]
+
+
+def draws_given(beta: Tensor) -> list[float]:
+    """As the recorded runs call it: every type, without weights and with both kinds."""
+    T, d = len(beta) - 1, 6
+    schedule = noise_schedule.linear_schedule(T, beta[1].item(), beta[-1].item())
+    factor, variance = recursion(beta)
+    t = torch.tensor([*range(T, 0, -1), *range(1, T + 1)])
+    x_0, epsilon = normal(2, (2 * T, 1, 2, 3), (2 * T, 1, 2, 3))
+    a, v = (x[t].view(-1, 1, 1, 1) for x in (factor, variance))
+    x_t = a * x_0 + v.sqrt() * epsilon
+    weights = {  # half of the squared error of the mean over beta_t
+        "epsilon": beta / (2 * (1 - beta) * variance),
+        "mu": 1 / (2 * beta),
+    }
+    target = {
+        "epsilon": epsilon,
+        "x_0": x_0,
+        "v": a * epsilon - v.sqrt() * x_0,
+        "mu": posterior_mean(beta, t, x_0, x_t),
+        "score": -epsilon / v.sqrt(),
+    }
+    scale = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    guess = torch.sin(x_t) * t.view(-1, 1, 1, 1)
+    residuals = []
+    for name, y in target.items():
+        error = y - 0.7 * guess
+        tables = [(None, 1 + 0 * beta), (2 + torch.arange(T + 1.0).double() ** 2,) * 2]
+        if name in weights:
+            tables.append((likelihood.bound_weight(schedule, name), weights[name]))
+        for given, weight in tables:
+            loss = process.training_loss(
+                schedule,
+                lambda x, at: scale * torch.sin(x) * at.view(-1, 1, 1, 1),
+                x_0,
+                prediction_type=name,
+                weight=given,
+                draws=(t, epsilon),
+            )
+            [slope] = torch.autograd.grad(loss.mean(), scale)
+            expected = weight[t] * (error**2).flatten(1).sum(1) / d
+            by_scale = weight[t] * (-2 * error * guess).flatten(1).sum(1) / d
+            residuals += [
+                relative(loss.detach(), expected),
+                relative(slope, by_scale.mean()),
+            ]
+    return residuals

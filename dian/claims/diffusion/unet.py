@@ -1,4 +1,4 @@
-r"""Chapter 4: the U-Net, and the EMA of its weights.
+r"""Chapter 4: the U-Net.
 
 The network is computed a second time from its formulas alone: a convolution is a sum
 over nine shifted images, GroupNorm divides by a standard deviation computed here, and
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, normal, relative
-from dian.diffusion import ema, unet
+from dian.diffusion import unet
 
 HO = "Ho et al., Denoising Diffusion Probabilistic Models, 2020, arXiv:2006.11239"
 SHAPE = {"channels": 2, "width": 6, "multipliers": (1, 2), "blocks": 1, "groups": 3}
@@ -96,6 +96,11 @@ def by_hand(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
     e = encoded(t, SHAPE["width"])
     for layer in (network.time_1, network.time_2):
         e = swish(e @ layer.weight.T + layer.bias)
+    return convolutions(network, x, e)
+
+
+def convolutions(network: nn.Module, x: Tensor, e: Tensor) -> Tensor:
+    """All of the network but the embedding of the timestep."""
     one, shrink, two = network.down
     a = convolved(x, network.first)
     b = block(a, e, one)
@@ -162,40 +167,60 @@ def network() -> float:
 
 
 @claim(
-    "D16b",
-    "The average of the weights",
-    equations=("eq-ema", "eq-ema-constant"),
-    kinds="E",
-    tolerance=1e-12,
-    source=f"{HO}, appendix B",
-    subjects=(ema,),
+    "D17b",
+    "Classes and blocks of pixels in the network",
+    equations=("eq-diffusion-class-embedding",),
+    kinds="I",
+    tolerance=1e-10,
+    source="Ho and Salimans, Classifier-Free Diffusion Guidance, 2022, "
+    "arXiv:2207.12598, for the null class",
+    assumptions="no dropout, as in sampling",
+    subjects=(unet,),
     mutants=(
-        Mutant("the past and the present change places", "ema_update",
-               "torch._foreach_lerp(list(theta_bar), theta, 1 - decay)",
-               "torch._foreach_lerp(list(theta_bar), theta, decay)"),
-        Mutant("the weights as they are", "ema_update",
-               "torch._foreach_lerp(list(theta_bar), theta, 1 - decay)", "theta"),
-        Mutant("it begins with zero", "EMA.__init__",
-               "p.detach().clone()", "0 * p.detach()"),
-        Mutant("it is the parameters themselves", "EMA.__init__",
-               "p.detach().clone()", "p.detach()"),
+        Mutant("the class is ignored", "UNet._add_class",
+               "e + self.label(y.long())", "e + 0 * self.label(y.long())"),
+        Mutant("without a class it is the first one", "UNet._add_class",
+               "torch.full(e.shape[:1], self.null_class, device=e.device)",
+               "torch.zeros(e.shape[:1], dtype=torch.int64)"),
+        Mutant("the null class is the last class", "UNet.__init__",
+               "config, config.num_classes", "config, config.num_classes - 1",
+               raises="ValueError"),
+        Mutant("the class after the activation", "UNet.forward",
+               "silu(self._add_class(self.time_2(silu(self.time_1(e))), y))",
+               "self._add_class(silu(self.time_2(silu(self.time_1(e)))), y)"),
+        Mutant("the blocks are transposed", "UNet.forward",
+               "pixel_unshuffle(x_t, self.config.patch_size)",
+               "pixel_unshuffle(x_t.mT, self.config.patch_size).mT"),
+        Mutant("transposed on the way back", "UNet.forward",
+               "pixel_shuffle(h, self.config.patch_size)",
+               "pixel_shuffle(h.mT, self.config.patch_size).mT"),
     ),
 )  # fmt: skip
-def average() -> float:
-    """From 0 on a constant 1; and as a sum over all steps, weights changed in place."""
-    decay, n = 0.9, 37
-    kept = ema.EMA([("w", torch.zeros(3, dtype=torch.float64))], decay)
-    constant = []
-    for step in range(1, n + 1):
-        kept.update([("w", torch.ones(3, dtype=torch.float64))])
-        constant.append((kept.average["w"] - (1 - decay**step)).abs().max())
-    (steps,) = normal(0, (n + 1, 5))
-    weights = steps[0].clone()
-    kept = ema.EMA([("w", weights)], decay)
-    for step in steps[1:]:
-        weights.copy_(step)
-        kept.update([("w", weights)])
-    expected = decay**n * steps[0]
-    for k in range(1, n + 1):
-        expected = expected + (1 - decay) * decay ** (n - k) * steps[k]
-    return largest([*constant, relative(kept.average["w"], expected)])
+def classes_and_patches() -> float:
+    """By hand, with classes, the null class and none; blocks by slices."""
+    options = SHAPE | {"num_classes": 3, "patch_size": 2}
+    made = unet.UNet(unet.UNetConfig(**options)).double()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=generator)
+    (x,) = normal(0, (BATCH, SHAPE["channels"], 2 * ROW, 2 * COLUMN))
+    t, y = torch.tensor([1, 2, 50, 999, 1000]), torch.tensor([2, 0, 3, 1, 0])
+    blocks = [
+        x[:, c, i::2, j::2]
+        for c in range(SHAPE["channels"])
+        for i in range(2)
+        for j in range(2)
+    ]
+    time = encoded(t, SHAPE["width"])
+    time = swish(time @ made.time_1.weight.T + made.time_1.bias)
+    time = time @ made.time_2.weight.T + made.time_2.bias
+    with torch.no_grad():
+        e = swish(time + made.label.weight[y])
+        small = convolutions(made, torch.stack(blocks, 1), e)
+        expected = torch.zeros_like(x)
+        for n, part in enumerate(small.unbind(1)):
+            c, i, j = n // 4, n // 2 % 2, n % 2
+            expected[:, c, i::2, j::2] = part
+        # without classes, every image is as the one of the null class
+        alike = relative(made(x[2:3], t[2:3]), expected[2:3])
+        return largest([relative(made(x, t, y), expected), alike])

@@ -6,8 +6,10 @@ are distinct. Formulas are written pair by pair, with the complex numbers of Pyt
 
 import cmath
 import math
+from unittest import mock
 
 import mpmath
+import sympy
 import torch
 from torch import Tensor
 
@@ -71,6 +73,29 @@ def complex_pairs(row: list[float]) -> list[complex]:
         Mutant("a width that does not fit goes through", "_table",
                "x.ndim >= 2 and x.shape[-1] == d", "x.ndim >= 2",
                raises="RuntimeError"),
+        Mutant("all sequences have the positions of the first", "_table",
+               "positions.view(*axes, *[1] * (x.ndim - 3), n)",
+               "positions[:1].view(1, *[1] * (x.ndim - 3), n)"),
+        Mutant("no offset if positions are given", "_table",
+               "positions.to(x.device).double() + offset",
+               "positions.to(x.device).double()"),
+        Mutant("no scale if positions are given", "_table",
+               "scale * f(angles)", "f(angles)"),
+        Mutant("no scale of consecutive positions", "_table",
+               "table if scale == 1 else scale * table", "table"),
+        Mutant("the layer forgets its layout", "RotaryEmbedding._rotated",
+               "self.layout", "'interleaved'"),
+        Mutant("keys use the table of fewer queries", "RotaryEmbedding._rotated",
+               "table is None or table[0].shape[-2] != x.shape[-2]", "table is None",
+               raises="RuntimeError"),
+        Mutant("the result is not written where it should be", "_rotate",
+               "out.copy_(rotated)", "rotated"),
+        Mutant("compiled code turns the wrong way", "_rotate_interleaved",
+               "[a * cos - b * sin, a * sin + b * cos]",
+               "[a * cos + b * sin, b * cos - a * sin]"),
+        Mutant("features are copied from another place", "_rotate_interleaved",
+               "x.clone(memory_format=torch.contiguous_format)",
+               "x.flip(-2).clone(memory_format=torch.contiguous_format)"),
     ),
 )  # fmt: skip
 def forms() -> float:
@@ -104,7 +129,86 @@ def forms() -> float:
         except ValueError:
             refused.append(width)
     residuals.append(holds(mixed.abs().max() > 0.1 and len(refused) == 2))
-    return largest(residuals)
+    return largest([*residuals, *routes(), *layers()])
+
+
+def by_complex(x: Tensor, positions: Tensor, omega: Tensor) -> Tensor:
+    """Rotate one pair at a time; the positions have all leading axes of ``x``."""
+    rotated = []
+    rows, places = x.reshape(-1, D).tolist(), positions.flatten().tolist()
+    for row, m in zip(rows, places, strict=True):
+        for z, w in zip(complex_pairs(row), omega.tolist(), strict=True):
+            z *= cmath.exp(1j * m * w)
+            rotated += [z.real, z.imag]
+    return torch.tensor(rotated, dtype=torch.float64).view(x.shape)
+
+
+def routes() -> list[float]:
+    """Compare what the layout in memory, positions, types and a compiler select."""
+    batch, head = 2, 3
+    (wide,), omega = normal(1, (batch, N, head * D + 1)), omegas()
+    of_batch = torch.tensor([[3, 1, 4, 1, 5, 9, 2], [6, -5, 3, 5, 8, 0, 7]])
+    every = torch.arange(head)[None, :, None] + 0.5 * of_batch[:, None]
+    residuals = []
+    for begin in (0, 1):  # from 1 on, the features cannot be read as complex numbers
+        x = wide[..., begin : begin + head * D].unflatten(-1, (head, D)).transpose(1, 2)
+        for positions in (torch.arange(N) - 4, of_batch, every):
+            whole = (
+                positions.view(*positions.shape[:-1], *[1] * (3 - positions.ndim), N)
+                if positions.ndim > 1
+                else positions
+            )
+            expected = by_complex(x, (whole + 2).expand(x.shape[:-1]), omega)
+            found = rotary.rotate(x, omega, positions, offset=2)
+            residuals.append(relative(found, expected))
+        expected = by_complex(x, torch.arange(2, N + 2).expand(x.shape[:-1]), omega)
+        outputs = [rotary.rotate(x, omega, offset=2)]
+        kept = x.clone()
+        rotary.rotate(kept, omega, offset=2, out=kept)
+        apart = torch.zeros(batch, head, N, D + 1, dtype=torch.float64)[..., begin:]
+        apart = apart[..., :D]
+        rotary.rotate(x, omega, offset=2, out=apart)
+        with mock.patch("torch.compiler.is_compiling", return_value=True):
+            outputs.append(rotary.rotate(x, omega, offset=2))
+        outputs += [kept, apart]
+        residuals += [relative(found, expected) for found in outputs]
+        for dtype, unit in ((torch.float32, 2**-23), (torch.bfloat16, 2**-7)):
+            small = rotary.rotate(x.to(dtype), omega, offset=2)
+            exact = by_complex(
+                x.to(dtype).double(), torch.arange(2, N + 2).expand(x.shape[:-1]), omega
+            )
+            right = relative(small.double(), exact) < 2 * unit
+            residuals.append(holds(small.dtype == dtype and right))
+    return residuals
+
+
+def layers() -> list[float]:
+    """Compare the layer with its options, for queries and keys of two lengths."""
+    head, scale = 3, 1.25
+    (q, k), omega = normal(2, (1, head, 4, D), (1, 1, N, D)), omegas()
+    order, residuals = rotary.half_split_order(D), []
+    ids = torch.tensor([[2, 7, 1, 8]])
+    for factor in (1.0, scale):
+        options = {"omega": omega, "attention_factor": factor}
+        pair = rotary.RotaryEmbedding(D, **options)(q, k, offset=5)
+        half = rotary.RotaryEmbedding(D, layout="half", **options)
+        halves = half(q[..., order], k[..., order], offset=5)
+        before = rotary.RotaryEmbedding(D, seq_dim=1, **options)
+        moved = before(q.transpose(1, 2), k.transpose(1, 2), offset=5)
+        given = rotary.RotaryEmbedding(D, **options).rotate(q, position_ids=ids)
+        at = ids[:, None].expand(q.shape[:-1])
+        residuals.append(relative(given, factor * by_complex(q, at, omega)))
+        for x, a, b, c in zip((q, k), pair, halves, moved, strict=True):
+            places = torch.arange(5, 5 + x.shape[-2]).expand(x.shape[:-1])
+            expected = factor * by_complex(x, places, omega)
+            residuals += [
+                relative(a, expected),
+                relative(b, expected[..., order]),
+                relative(c, expected.transpose(1, 2)),
+            ]
+    usual = rotary.RotaryEmbedding(D).rotate(q)
+    places = torch.arange(4).expand(q.shape[:-1])
+    return [*residuals, relative(usual, by_complex(q, places, omega))]
 
 
 @claim(
@@ -299,7 +403,8 @@ def decay() -> float:
     kinds="E I",
     tolerance=0.0,
     source="Higham, Accuracy and stability of numerical algorithms, 2002, section 2.2",
-    assumptions="the frequencies are those of a base of 10000",
+    assumptions="the base is 10000, and a power in float32 is within one unit in the "
+    "last place. The residual is by how much a bound is exceeded",
     subjects=(rotary, sinusoidal),
     mutants=(
         Mutant("angles in float32", "_angles",
@@ -310,8 +415,20 @@ def decay() -> float:
                "positions.double()", "positions.bfloat16()"),
         Mutant("frequencies in float32", "frequencies",
                "torch.float64", "torch.float32", module=sinusoidal),
-        Mutant("a bound that is too small", "precision",
-               "3 * p * 2**-24", "p * 2**-24 / 10", module=__name__),
+        Mutant("products of rotations in single precision",
+               "consecutive_rotation_factors",
+               "rotation_factors(each, omega, torch.complex128)",
+               "rotation_factors(each, omega)"),
+        Mutant("one rounding in place of three", "single_precision",
+               "3 * u * p", "u * p", module=__name__),
+        Mutant("a bound that nothing comes near", "single_precision",
+               "3 * u * p", "9 * u * p", module=__name__),
+        Mutant("the exponent is not rounded", "single_precision",
+               "(3 + y) * u * p * omega", "3 * u * p * omega", module=__name__),
+        Mutant("the power, the quotient and the exponent each rounded once",
+               "single_precision",
+               "(3 + y) * u * p * omega", "(1 + y / 2) * u * p * omega",
+               module=__name__),
         Mutant("bfloat16 separates integers up to 1024", "precision",
                "256 if dtype == torch.bfloat16 else 2048",
                "1024 if dtype == torch.bfloat16 else 2048", module=__name__),
@@ -330,18 +447,13 @@ def precision() -> float:
             )
             for f in (mpmath.cos, mpmath.sin)
         ]
-        true = torch.tensor(
-            [[float(a) for a in r] for r in angles], dtype=torch.float64
-        )
     table = rotary.rotation_factors(places, sinusoidal.frequencies(d), torch.complex64)
     for part, right in zip((table.real, table.imag), exact, strict=True):
         error = (part.double() - right).abs().max()
         residuals.append((error - 2**-25 * 1.01).clamp(min=0))  # half a unit below 1
         rounded = (part.bfloat16().double() - right).abs().max()
         residuals.append((rounded - 2**-9 * 1.01).clamp(min=0))
-    usual = places.float()[:, None] / 10_000 ** (torch.arange(0, d, 2) / d)
-    for p, error in zip(places.tolist(), (usual - true).abs().amax(1), strict=True):
-        residuals.append((error - 3 * p * 2**-24).clamp(min=0))
+    residuals += [from_offsets(), single_precision()]
     for dtype in (torch.bfloat16, torch.float16):
         last = 256 if dtype == torch.bfloat16 else 2048
         whole = torch.arange(last + 2).to(dtype)
@@ -350,3 +462,146 @@ def precision() -> float:
     too_far = torch.tensor(131_072.0).half()
     residuals.append(holds(bool(too_far.isinf() and too_far.cos().isnan())))
     return largest(residuals)
+
+
+def from_offsets() -> float:
+    """Compare tables of consecutive positions, as layers use them, far from 0."""
+    (offset, n), d, residuals = (999_983, 29), 10, []
+    table = rotary.consecutive_rotation_factors(n, sinusoidal.frequencies(d), offset)
+    with mpmath.workdps(40):
+        for m, row in enumerate(table.tolist()):
+            for i, found in enumerate(row):
+                angle = (offset + m) * mpmath.power(10_000, mpmath.mpf(-2 * i) / d)
+                exact = mpmath.cos(angle), mpmath.sin(angle)
+                apart = max(abs(found.real - exact[0]), abs(found.imag - exact[1]))
+                residuals.append(max(0.0, float(apart) - 2**-25 * 1.01))
+    return largest(residuals)
+
+
+def single_precision() -> float:
+    """Angles in float32 stay below both bounds, and reach more than half of each."""
+    u, residuals, reached = 2.0**-24, [], []
+    generator = torch.Generator().manual_seed(0)
+    far = torch.randint(3000, 2**20, (1000,), generator=generator)
+    p = torch.cat([torch.arange(1, 1000), far])[:, None].double()
+    for d in (2, 6, 34, 64, 128, 510, 1022):
+        y = torch.arange(0, d, 2).double() / d * math.log(10_000)
+        omega = torch.exp(-y)
+        usual = p.float() / 10_000 ** (torch.arange(0, d, 2) / d)
+        error = (usual.double() - p * omega).abs()
+        for bound in ((3 + y) * u * p * omega, (3 * u * p).expand_as(error)):
+            reached.append((error / bound).max())
+            residuals.append((error - bound).max().clamp(min=0))
+    each = torch.stack(reached).view(-1, 2).amax(0)
+    return largest([*residuals, holds(bool((each > 0.5).all()))])
+
+
+@claim(
+    "P16",
+    "Rotations solve the functional equation of relative scores",
+    equations=("eq-rotary-orthogonal", "eq-rotary-solution"),
+    kinds="S E",
+    tolerance=1e-10,
+    source=f"{SU}, section 3.4.1; the proof by inner products is our own",
+    assumptions="one map encodes queries and keys, position 0 changes nothing, and "
+    "positions 0 and 2 are encoded differently",
+    subjects=(rotary,),
+    mutants=(
+        Mutant("sine and cosine of two angles", "rotation_factors",
+               "angles.sin()", "(2 * angles).sin()"),
+        Mutant("angles grow with the square of the position", "_angles",
+               "positions.double()[..., None]", "positions.double()[..., None] ** 2"),
+        Mutant("features shrink with the position", "rotation_factors",
+               "torch.complex(angles.cos(), angles.sin())",
+               "torch.complex(angles.cos(), angles.sin()) * "
+               "0.99 ** positions[..., None]"),
+        Mutant("positions start at 1", "consecutive_rotation_factors",
+               "torch.arange(offset, offset + n, k, device=omega.device)",
+               "torch.arange(offset + 1, offset + n + 1, k, device=omega.device)"),
+        Mutant("a reflection before each rotation", "_rotate_interleaved",
+               "torch.mul(z, torch.complex(cos, sin), out=target)",
+               "torch.mul(z.conj(), torch.complex(cos, sin), out=target)"),
+        Mutant("the size of the features enters", "_rotate_interleaved",
+               "torch.mul(z, torch.complex(cos, sin), out=target)",
+               "torch.mul(z * z.abs(), torch.complex(cos, sin), out=target)"),
+        Mutant("all pairs turn alike", "_angles",
+               "omega.to(positions.device, torch.double)",
+               "omega[:1].to(positions.device, torch.double).expand(len(omega))"),
+        Mutant("positions without a sign", "_angles",
+               "positions.double()", "positions.abs().double()"),
+    ),
+)  # fmt: skip
+def functional_equation() -> float:
+    """Symbols for the steps of the proof; then the library is such a solution."""
+    omega, eye = omegas(), torch.eye(D, dtype=torch.float64)
+    (x,) = normal(3, (N, D))
+
+    def A(m: int) -> Tensor:
+        """Return the matrix of the library, from the images of the unit vectors."""
+        return rotary.rotate(eye[:, None], omega, offset=m)[:, 0].T
+
+    residuals = [steps_of_the_proof(), relative(A(0), eye)]
+    for m, n in ((1, 1), (5, 2), (3, 257), (-4, 1000)):
+        moved = rotary.rotate(x[:, None], omega, offset=m)[:, 0]
+        residuals += [
+            relative(moved, x @ A(m).T),
+            relative(A(m).T @ A(m), eye),
+            relative(A(m).T @ A(n), A(n - m)),
+        ]
+    residuals += [relative(A(m), torch.linalg.matrix_power(A(1), m)) for m in (2, 40)]
+    # The frequencies are the angles of the eigenvalues, in conjugate pairs.
+    angles = torch.linalg.eigvals(A(1)).angle().sort().values
+    residuals.append(relative(angles, torch.cat([-omega, omega]).sort().values))
+    return largest([*residuals, *without_assumptions()])
+
+
+def steps_of_the_proof() -> float:
+    """Linear, since inner products are kept; a rotation, or twice it is nothing."""
+    r, s, qq, qk, kk = sympy.symbols("r s qq qk kk", real=True)
+    coordinates = sympy.Matrix([[r, s], [1, 0], [0, 1]])  # of r q + s k, of q, of k
+    products = coordinates * sympy.Matrix([[qq, qk], [qk, kk]]) * coordinates.T
+    rest = sympy.Matrix([1, -r, -s])  # f(r q + s k) - r f(q) - s f(k)
+    linear = sympy.expand((rest.T * products * rest)[0]) == 0
+
+    a, b, c, e = entries = sympy.symbols("a b c e", real=True)
+    A = sympy.Matrix([[a, b], [c, e]])
+    orthogonal = list(A.T * A - sympy.eye(2))
+    rotations = sympy.groebner([*orthogonal, A.det() - 1], *entries)
+    others = sympy.groebner([*orthogonal, A.det() + 1], *entries)
+    either = sympy.groebner(orthogonal, *entries)
+    twice = list(A**2 - sympy.eye(2))
+    return holds(
+        linear
+        and all(rotations.contains(x) for x in (e - a, b + c, a**2 + c**2 - 1))
+        and all(others.contains(x) for x in twice)
+        and either.contains(sympy.expand((A.det() - 1) * (A.det() + 1)))
+    )
+
+
+def without_assumptions() -> list[float]:
+    """Two maps need not be orthogonal; and a reflection confuses positions 0 and 2."""
+    B, q, k, G = normal(4, (D, D), (D,), (D,), (D, D))
+    B, omega = B / 20, omegas()
+
+    def scores(of_query, of_key) -> Tensor:
+        places = ((2, 1), (5, 4), (9, 8))
+        return torch.stack([of_query(m) @ q @ (of_key(n) @ k) for m, n in places])
+
+    def same(x: Tensor) -> float:
+        return relative(x, x[:1].expand_as(x))
+
+    queries, keys = (lambda m, X=X: torch.matrix_exp(m * X) for X in (B, -B.T))
+    mirror = torch.diag(torch.tensor([1.0, -1.0] * (D // 2)).double())
+    power = torch.linalg.matrix_power
+
+    def changed(m: int) -> Tensor:
+        return rotary.rotation_matrix(torch.tensor(m), omega) @ G
+
+    return [
+        same(scores(queries, keys)),
+        holds(relative(queries(1).T @ queries(1), torch.eye(D).double()) > 0.1),
+        holds(same(scores(queries, queries)) > 0.1),
+        same(scores(lambda m: power(mirror, m), lambda n: power(mirror, n))),
+        relative(power(mirror, 2), torch.eye(D).double()),
+        same(scores(changed, changed)),  # a change of basis belongs to the projections
+    ]

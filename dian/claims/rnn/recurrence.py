@@ -4,7 +4,10 @@ Sizes are distinct primes, biases and start state are not zero, matrices are not
 symmetric and masks not uniform: a swapped axis or a lost term cannot pass by luck.
 """
 
+import functools
 import math
+from collections.abc import Callable
+from unittest.mock import patch
 
 import sympy
 import torch
@@ -50,6 +53,24 @@ def plain_states(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh) -> Tensor:
     return torch.stack(states[1:])
 
 
+def in_blocks(check: Callable[[], float]) -> Callable[[], float]:
+    """Run a check with one step in a block, with two, and with the whole sequence.
+
+    The library processes a sequence in blocks of steps. A sequence of a recorded run
+    has up to 98 of them; the small sequences of a check would fit into one.
+    """
+
+    @functools.wraps(check)
+    def checked() -> float:
+        residuals = []
+        for rows in (BATCH, 2 * BATCH, recurrence.ROWS):
+            with patch.object(recurrence, "ROWS", rows):
+                residuals.append(check())
+        return largest(residuals)
+
+    return checked
+
+
 @claim(
     "R1",
     "Forward pass",
@@ -67,23 +88,58 @@ def plain_states(X, W_xh, W_hh, b_h, H_0, phi=torch.tanh) -> Tensor:
         Mutant("logistic in place of tanh", "ACTIVATIONS",
                "torch.tanh_", "torch.sigmoid_"),
         Mutant("the start state is forgotten", "rnn_forward", "H[0] = H_0", "H[0] = 0"),
+        Mutant("the state restarts at each block of steps", "rnn_forward",
+               "rows = _rows(X[part])", "state, rows = H_0, _rows(X[part])"),
+        Mutant("each block reads the first inputs", "rnn_forward",
+               "rows = _rows(X[part])", "rows = _rows(X[:part.stop - part.start])"),
+        Mutant("the last block is left out when it is shorter", "_parts",
+               "range(0, n_time, n)", "range(0, n_time - n + 1, n)"),
+        Mutant("ReLU lets everything through", "ACTIVATIONS",
+               "torch.relu_", "torch.abs_"),
+        Mutant("tanh for the logistic function", "ACTIVATIONS",
+               "torch.sigmoid_", "torch.tanh_"),
+        Mutant("the output has no bias", "output_forward",
+               "H @ W_hq + b_q", "H @ W_hq"),
+        Mutant("the state after the end of a sequence", "state_at_end",
+               "lengths.long() - 1", "lengths.long() % len(states)"),
     ),
 )  # fmt: skip
+@in_blocks
 def forward() -> float:
-    """Our states are those of torch.nn.RNN, with its two biases adding up to ours."""
+    """Our states are those of torch.nn.RNN, with its two biases adding up to ours.
+
+    The activations that torch does not have are compared with a loop.
+    """
     (X, W_xh, W_hh, b_h, H_0, W_hq, b_q), _, _ = example()
-    peer, head = nn.RNN(D, H).double(), nn.Linear(H, Q).double()
-    weights = peer.state_dict()
-    weights["weight_ih_l0"], weights["weight_hh_l0"] = W_xh.T, W_hh.T
-    weights["bias_ih_l0"], weights["bias_hh_l0"] = b_h - 1, torch.ones(H)
-    peer.load_state_dict(weights)
+    network = X, W_xh, W_hh, b_h, H_0
+    head = nn.Linear(H, Q).double()
     head.load_state_dict({"weight": W_hq.T, "bias": b_q})
-    with torch.no_grad():
-        expected, _ = peer(X, H_0[None])
-        outputs = head(expected)
-    states = recurrence.rnn_forward(X, W_xh, W_hh, b_h, H_0)
-    found = recurrence.output_forward(states[1:], W_hq, b_q)
-    return worst([states[0], states[1:], found], [H_0, expected, outputs])
+    residuals = []
+    for activation, phi in PLAIN.items():
+        if activation in ("tanh", "relu"):
+            peer = nn.RNN(D, H, nonlinearity=activation).double()
+            weights = peer.state_dict()
+            weights["weight_ih_l0"], weights["weight_hh_l0"] = W_xh.T, W_hh.T
+            weights["bias_ih_l0"], weights["bias_hh_l0"] = b_h - 1, torch.ones(H)
+            peer.load_state_dict(weights)
+            expected = peer(X, H_0[None])[0].detach()
+        else:
+            expected = plain_states(*network, phi)
+        # images lie in memory with the batch first
+        swapped = X.transpose(0, 1).contiguous().transpose(0, 1)
+        for x in (X, swapped):
+            states = recurrence.rnn_forward(x, *network[1:], activation)
+            found = recurrence.output_forward(states[1:], W_hq, b_q)
+            outputs = head(expected).detach()
+            residuals.append(
+                worst([states[0], states[1:], found], [H_0, expected, outputs])
+            )
+        # sequences of different lengths, each with its own last state
+        lengths = torch.tensor([3, 7, 1, 2, 6])
+        last = torch.stack([expected[n - 1, i] for i, n in enumerate(lengths.tolist())])
+        found = recurrence.state_at_end(states[1:], lengths)
+        residuals.append(relative(found, last))
+    return largest(residuals)
 
 
 @claim(
@@ -128,6 +184,11 @@ def parameters() -> float:
                "return nll.sum() / (nll if mask is None else mask).numel()"),
         Mutant("summed over time, averaged over the batch", "cross_entropy",
                "return nll.mean()", "return nll.sum(0).mean()"),
+        Mutant("only what should be ignored counts", "_counted",
+               "target.long() != ignore_index", "target.long() == ignore_index",
+               raises="ValueError"),
+        Mutant("the mask is ignored where an index is given", "_counted",
+               "kept if mask is None else mask & kept", "kept"),
         Mutant("the largest logit is not put back", "cross_entropy",
                "torch.log(torch.exp(logits - shift).sum(-1)) + shift[..., 0]",
                "torch.log(torch.exp(logits - shift).sum(-1))"),
@@ -144,6 +205,13 @@ def cross_entropy() -> float:
         ignored = labels if m is None else labels.where(m, -100)
         expected = F.cross_entropy(logits.flatten(0, 1), ignored.flatten())
         residuals.append(relative(loss.cross_entropy(logits, labels, m), expected))
+        if m is not None:
+            found = loss.cross_entropy(logits, ignored, ignore_index=-100)
+            residuals.append(relative(found, expected))
+            found = loss.cross_entropy(logits, labels, m, ignore_index=1)
+            both = labels.where(m & (labels != 1), -100)
+            expected = F.cross_entropy(logits.flatten(0, 1), both.flatten())
+            residuals.append(relative(found, expected))
     # many-to-one is the same as never computing the other steps
     expected = loss.cross_entropy(logits[-1], labels[-1])
     residuals.append(relative(loss.cross_entropy(logits, labels, last), expected))
@@ -299,8 +367,32 @@ def by_autograd(tensors, labels, mask) -> list[Tensor]:
                "h_0.expand(X.shape[1], -1)", "h_0.detach().expand(X.shape[1], -1)"),
         Mutant("what the next chunk sends back is dropped", "rnn_backward",
                "Gamma += grad_last_state", "pass"),
+        Mutant("the blocks are walked from the first to the last", "rnn_backward",
+               "reversed(_parts(*X.shape[:2]))", "_parts(*X.shape[:2])"),
+        Mutant("nothing is carried from block to block", "rnn_backward",
+               "delta = derivative(H[1:][part])",
+               "delta, Gamma = derivative(H[1:][part]), Gamma * (part.stop == len(X))"),
+        Mutant("only the first block gives a gradient of W_hh", "rnn_backward",
+               "grad_W_hh.addmm_(H[:-1][part].flatten(0, 1).T, rows)",
+               "torch.mm(H[:-1][part].flatten(0, 1).T, rows, out=grad_W_hh)"),
+        Mutant("only the first block gives a gradient of W_xh", "rnn_backward",
+               "grad_W_xh.addmm_(_rows(X[part]).T, rows)",
+               "torch.mm(_rows(X[part]).T, rows, out=grad_W_xh)"),
+        Mutant("the gradient by the last state is doubled",
+               "_BackpropagationThroughTime.backward", "grad_last_state",
+               "None if grad_last_state is None else 2 * grad_last_state"),
+        Mutant("the gradient by all states is dropped",
+               "_BackpropagationThroughTime.backward", "grad_states", "None"),
+        Mutant("the last state is the one before",
+               "_BackpropagationThroughTime.forward", "H[-1].clone()", "H[-2].clone()"),
+        Mutant("second derivatives with the sign of the bias lost", "_plain",
+               "X_t @ W_xh + states[-1] @ W_hh + b_h",
+               "X_t @ W_xh + states[-1] @ W_hh - b_h"),
+        Mutant("second derivatives without the recurrence", "_plain",
+               "X_t @ W_xh + states[-1] @ W_hh + b_h", "X_t @ W_xh + H_0 @ W_hh + b_h"),
     ),
 )  # fmt: skip
+@in_blocks
 def bptt() -> float:
     """Seven gradients, three ways; and a sequence cut in two gives the same."""
     tensors, labels, mask = example()
@@ -342,6 +434,29 @@ def bptt() -> float:
     if learned is None:  # autograd's way to say zero
         learned = torch.zeros_like(layer.h_0)
     residuals.append(relative(learned, rows.sum(0)))
+    return largest([*residuals, through_autograd(tensors, G)])
+
+
+def through_autograd(tensors, G: Tensor) -> float:
+    """The function that networks call, read at all states, at the last, and at both.
+
+    Its gradients are compared, and the gradients of their squared length.
+    """
+    residuals = []
+    for of_states, of_last in ((1, 0), (0, 1), (1, 1)):
+        sides = []
+        for unroll in (recurrence.rnn, plain_states):
+            leaves = [x.clone().requires_grad_() for x in tensors[:5]]
+            states = unroll(*leaves)
+            states, last = states if isinstance(states, tuple) else (states, states[-1])
+            # a factor of 0 would send zeros back where autograd sends nothing
+            read = [(states * G).sum()] * of_states + [(last * G[2]).sum()] * of_last
+            gradients = torch.autograd.grad(sum(read), leaves, retain_graph=True)
+            graph = torch.autograd.grad(sum(read), leaves, create_graph=True)
+            second = torch.autograd.grad(sum(g.square().sum() for g in graph), leaves)
+            found = states, last, *gradients, *second
+            sides.append([x.detach() for x in found])
+        residuals.append(worst(*sides))
     return largest(residuals)
 
 
@@ -357,17 +472,40 @@ def parameters_of(layer) -> list[Tensor]:
     kinds="G E",
     tolerance=1e-10,
     source=WERBOS,
-    subjects=(recurrence, loss),
+    subjects=(recurrence, networks, loss),
     mutants=(
         Mutant("carried through the matrix that is not transposed", "rnn_backward",
                "torch.mm(delta_t, W_hh_T, out=Gamma)",
                "torch.mm(delta_t, W_hh, out=Gamma)"),
         Mutant("only the last step is differentiated", "rnn_backward",
                "torch.mm(delta_t, W_hh_T, out=Gamma)", "Gamma.zero_()"),
+        Mutant("the gradient by the last state is doubled",
+               "_BackpropagationThroughTime.backward",
+               "grad_last_state", "2 * grad_last_state"),
+        Mutant("the last state is the one before",
+               "_BackpropagationThroughTime.forward", "H[-1].clone()", "H[-2].clone()"),
+        Mutant("nothing is carried from block to block", "rnn_backward",
+               "delta = derivative(H[1:][part])",
+               "delta, Gamma = derivative(H[1:][part]), Gamma * (part.stop == len(X))"),
+        Mutant("the blocks are walked from the first to the last", "rnn_backward",
+               "reversed(_parts(*X.shape[:2]))", "_parts(*X.shape[:2])"),
+        Mutant("only the first block gives a gradient of W_hh", "rnn_backward",
+               "grad_W_hh.addmm_(H[:-1][part].flatten(0, 1).T, rows)",
+               "torch.mm(H[:-1][part].flatten(0, 1).T, rows, out=grad_W_hh)"),
+        Mutant("the mean of all states is read, not the last one",
+               "RNNClassifier.forward", "self.readout == 'last'",
+               "self.readout == 'mean'", module=networks),
+        Mutant("pixels are read column by column", "as_sequence",
+               "images.reshape(len(images), -1, d)",
+               "images.mT.reshape(len(images), -1, d)", module=networks),
     ),
 )  # fmt: skip
+@in_blocks
 def many_to_one() -> float:
-    """The short form equals autograd, and the long form with a mask on the rest."""
+    """The short form equals autograd, and the long form with a mask on the rest.
+
+    So does the classifier that was trained on images, row by row and pixel by pixel.
+    """
     tensors, labels, _ = example()
     last = torch.zeros_like(labels, dtype=torch.bool)
     last[-1] = True
@@ -382,5 +520,28 @@ def many_to_one() -> float:
         [
             worst(found, by_autograd(tensors, labels, last)),
             worst(found, by_hand(recurrence, loss, tensors, labels, last)),
+            *(trained(d, labels[-1]) for d in (D, 1)),
         ]
     )
+
+
+def trained(d: int, labels: Tensor) -> float:
+    """Gradients of a classifier of images as the runs compute them, by autograd."""
+    images, *values = normal(3, (BATCH, TIME, D), (d, H), (H, H), (H,), (H, Q), (Q,))
+    values[1] /= H**0.5
+    model = networks.RNNClassifier(d, H, Q).double()
+    names = ("rnn.W_xh", "rnn.W_hh", "rnn.b_h", "W_hq", "b_q")
+    model.load_state_dict(dict(zip(names, values, strict=True)))
+    ours = loss.cross_entropy(model(networks.as_sequence(images, d)), labels)
+    ours.backward()
+    found = [dict(model.named_parameters())[k].grad for k in model.state_dict()]
+
+    leaves = {k: v.clone().requires_grad_() for k, v in model.state_dict().items()}
+    steps = images.unbind(1) if d == D else images.flatten(1).T[..., None]
+    start = torch.zeros(BATCH, H, dtype=torch.float64)
+    recurrent = (leaves[f"rnn.{name}"] for name in ("W_xh", "W_hh", "b_h"))
+    last = plain_states(steps, *recurrent, start)[-1]
+    expected = F.cross_entropy(last @ leaves["W_hq"] + leaves["b_q"], labels)
+    expected.backward()
+    gradients = [leaf.grad for leaf in leaves.values()]
+    return worst([ours.detach(), *found], [expected.detach(), *gradients])

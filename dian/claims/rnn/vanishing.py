@@ -1,4 +1,4 @@
-r"""Chapter 1: how far back a gradient reaches, and what stopping it early costs.
+r"""Chapter 1: how far back a gradient reaches.
 
 Sizes and checks are as in :mod:`dian.claims.rnn.recurrence`. Statements about all
 activations are checked for all four; bounds over gains and inputs that make them tight
@@ -16,15 +16,20 @@ from torch.autograd.functional import jacobian as by_autograd
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, normal, relative
-from dian.claims.rnn.recurrence import BATCH, PLAIN, TIME, D, H, Q, plain_states
-from dian.rnn import initialization, recurrence, vanishing
-from dian.training import loss
+from dian.claims.rnn.recurrence import (
+    BATCH,
+    PLAIN,
+    TIME,
+    D,
+    H,
+    in_blocks,
+    plain_states,
+)
+from dian.rnn import initialization, recurrence, truncated, vanishing
 
 PASCANU = "Pascanu et al., On the difficulty of training recurrent neural networks, "
 PASCANU += "2013, arXiv:1211.5063"
 HOCHREITER = "Hochreiter, Untersuchungen zu dynamischen neuronalen Netzen, 1991"
-WILLIAMS = "Williams and Peng, An efficient gradient-based algorithm for on-line "
-WILLIAMS += "training of recurrent network trajectories, 1990"
 
 
 def unrolled(recurrence, activation: str, gain: float = 1.0, spread: float = 1.0):
@@ -44,7 +49,7 @@ def unrolled(recurrence, activation: str, gain: float = 1.0, spread: float = 1.0
     kinds="G E",
     tolerance=1e-10,
     source=f"{PASCANU}, equations 3 to 5",
-    subjects=(vanishing, recurrence),
+    subjects=(vanishing, truncated, recurrence),
     mutants=(
         Mutant("through the matrix that is not transposed", "jacobian",
                "W_hh.T @ product", "W_hh @ product"),
@@ -53,12 +58,15 @@ def unrolled(recurrence, activation: str, gain: float = 1.0, spread: float = 1.0
                "product @ (D_s[:, None] * W_hh.T)"),
         Mutant("the slope scales the columns", "jacobian", "D_s[:, None]", "D_s"),
         Mutant("H_t for H_{t-1}", "gradient_terms",
-               "H[:-1].transpose", "H[1:].transpose"),
+               "H[:-1].transpose", "H[1:].transpose", module=truncated),
         Mutant("the slope of the last factor is forgotten", "gradient_terms",
-               "delta = Gamma * derivatives", "delta = Gamma"),
+               "delta = Gamma * derivatives", "delta = Gamma", module=truncated),
         Mutant("one lag too far", "gradient_terms",
                "gradient_by_lag(grad_last_state, derivatives, W_hh)[:-1]",
-               "gradient_by_lag(grad_last_state, derivatives, W_hh)[1:]"),
+               "gradient_by_lag(grad_last_state, derivatives, W_hh)[1:]",
+               module=truncated),
+        Mutant("the gradient goes back through the matrix, not its transpose",
+               "gradient_by_lag", "W_hh.T", "W_hh"),
     ),
 )  # fmt: skip
 def jacobians() -> float:
@@ -82,7 +90,7 @@ def jacobians() -> float:
         residuals.append(relative(Gamma[-1, 0], E[0] @ whole))
         leaf = W_hh.clone().requires_grad_()
         (plain_states(X, W_xh, leaf, b_h, H_0, phi)[-1] * E).sum().backward()
-        terms = vanishing.gradient_terms(E, derivatives, states, W_hh)
+        terms = truncated.gradient_terms(E, derivatives, states, W_hh)
         residuals.append(relative(terms.sum(0), leaf.grad))
     return largest(residuals)
 
@@ -217,6 +225,10 @@ def linear() -> float:
                "_activation(activation).derivative", "_activation('tanh').derivative"),
         Mutant("half of the factor between tanh and logistic", "derivatives",
                "4 * slope.subs(a, 2 * a)", "2 * slope.subs(a, 2 * a)", module=__name__),
+        Mutant("the gradient of the inputs is that of another block", "rnn_backward",
+               "torch.mm(rows, W_xh.T, out=grad_X[part].flatten(0, 1))",
+               "torch.mm(rows, W_xh.T, out=grad_X[:len(rows) // X.shape[1]].flatten(0, "
+               "1))"),
     ),
 )  # fmt: skip
 def derivatives() -> float:
@@ -246,10 +258,20 @@ def derivatives() -> float:
         network, states, _ = unrolled(recurrence, activation)
         leaves = [x.clone().requires_grad_() for x in network]
         auto = torch.autograd.grad(plain_states(*leaves, phi), leaves, G)
-        X, W_xh, W_hh, *_ = network
-        hand = recurrence.rnn_backward(G, None, X, states, W_xh, W_hh, activation)
-        residuals += map(relative, hand, auto)
+        residuals.append(backward_in_blocks(G, network, states, activation, auto))
     return largest(residuals)
+
+
+def backward_in_blocks(G, network, states, activation: str, expected) -> float:
+    """Compare the gradients by hand with others, for each size of a block."""
+    X, W_xh, W_hh, *_ = network
+
+    @in_blocks
+    def compared() -> float:
+        hand = recurrence.rnn_backward(G, None, X, states, W_xh, W_hh, activation)
+        return largest(map(relative, hand, expected))
+
+    return compared()
 
 
 @claim(
@@ -298,10 +320,10 @@ STEPS, WIDTH, BACK = 60, 128, 40
     equations=("eq-growth-law",),
     kinds="M",
     tolerance=0.02,
-    source="Schoenholz et al., Deep information propagation, 2017, arXiv:1611.01232, "
-    "equation 8",
-    assumptions="a large random matrix, independent of the states; not the identity. "
-    "Tolerance: per step, of the mean over five matrices of width 128",
+    source="Schoenholz et al., Deep information propagation, 2017, arXiv:1611.01232",
+    assumptions="gradient independence: a large random matrix, as if drawn anew at "
+    "every step, and a stationary mean square of the slopes; not the identity. The "
+    "residual is a rate per step, of the mean over five matrices of width 128",
     subjects=(vanishing, initialization, recurrence),
     mutants=(
         Mutant("the slope is not squared", "gradient_variance_factor",
@@ -359,107 +381,3 @@ def decay(
     lag = torch.arange(BACK + 1).double() - BACK / 2
     law = vanishing.gradient_variance_factor(derivatives, W_hh).log() / 2
     return (lag @ size / lag.square().sum()).item(), law.item()
-
-
-@claim(
-    "R12",
-    "Truncated backpropagation through time",
-    equations=("eq-truncated", "eq-truncation-bias", "eq-truncated-chunks"),
-    kinds="G E H M",
-    tolerance=1e-10,
-    source=WILLIAMS,
-    assumptions="the bias falls with K if gamma sigma is below 1",
-    subjects=(vanishing, recurrence),
-    mutants=(
-        Mutant("the state is carried without detaching it", "chunks",
-               "state = last.detach()", "state = last", module=__name__,
-               raises="RuntimeError"),
-        Mutant("one step too many", "truncated",
-               "terms[-K:].sum(0)", "terms[-K - 1 :].sum(0)", module=__name__),
-        Mutant("H_t for H_{t-1}", "gradient_terms",
-               "H[:-1].transpose", "H[1:].transpose"),
-        Mutant("the bound is taken at another lag", "truncation_bound",
-               "(n_time - k)", "(n_time - k + K)"),
-        Mutant("the spectral radius in place of the norm", "truncation_bound",
-               "torch.linalg.matrix_norm(W_hh, 2)",
-               "torch.linalg.eigvals(W_hh).abs().max()"),
-        Mutant("every step sees the whole past", "chunks",
-               "start = (t - 1) // K * K", "start = 0", module=__name__),
-    ),
-)  # fmt: skip
-def truncated() -> float:
-    """A detached state keeps the last terms; the rest is the bias, and bounded."""
-    residuals = []
-    (E,) = normal(1, (BATCH, H))
-    for gain, K in product((0.2, 1.0), (1, 3, TIME)):
-        (X, W_xh, W_hh, b_h, _), states, derivatives = unrolled(
-            recurrence, "tanh", gain
-        )
-        leaf = W_hh.clone().requires_grad_()
-        late = plain_states(X[TIME - K :], W_xh, leaf, b_h, states[TIME - K])
-        (late[-1] * E).sum().backward()
-        terms = vanishing.gradient_terms(E, derivatives, states, W_hh)
-        kept = terms[-K:].sum(0)
-        residuals.append(relative(kept, leaf.grad))
-        bound = vanishing.truncation_bound(E, states, W_hh, K, 1.0)
-        residuals.append(excess((terms.sum(0) - kept).norm(), bound))
-    whole = recurrence.rnn_backward(None, E, X, states, W_xh, W_hh).W_hh
-    residuals.append(relative(terms.sum(0), whole))  # K = T
-    others = (reached_bound, chunks, constant_bias)
-    return largest([*residuals, *(other(vanishing, recurrence) for other in others)])
-
-
-def reached_bound(vanishing, recurrence, K: int = 2) -> float:
-    """Without input, a multiple of the identity reaches the bound; shear does not."""
-    E, H_0 = torch.ones(2, 1, 2, dtype=torch.float64)
-    zero = torch.zeros(TIME, 1, 2, dtype=torch.float64)
-    gaps = []
-    for W_hh in ([[0.7, 0.0], [0.0, 0.7]], [[0.5, 10.0], [0.0, 0.5]]):
-        W = torch.tensor(W_hh, dtype=torch.float64)
-        states = recurrence.rnn_forward(
-            zero, zero[0, [0, 0]], W, zero[0, 0], H_0, "identity"
-        )
-        terms = vanishing.gradient_terms(E, torch.ones_like(zero), states, W)
-        bias = terms[:-K].sum(0).norm()
-        gaps.append(bias / vanishing.truncation_bound(E, states, W, K, 1.0) - 1)
-    return largest([abs(gaps[0]), gaps[1].clamp(min=0)])
-
-
-def chunks(vanishing, recurrence) -> float:
-    """Carrying a detached state keeps the pairs of steps that share a chunk."""
-    K, (G,) = 3, normal(2, (TIME, BATCH, H))
-    (X, W_xh, W_hh, b_h, H_0), states, derivatives = unrolled(recurrence, "tanh")
-    leaf, state = W_hh.clone().requires_grad_(), H_0
-    for chunk, part in zip(X.split(K), G.split(K), strict=True):
-        H_chunk, last = recurrence.rnn(chunk, W_xh, leaf, b_h, state)
-        (H_chunk * part).sum().backward()
-        state = last.detach()
-    kept = torch.zeros_like(W_hh)
-    for t in range(1, TIME + 1):
-        start = (t - 1) // K * K
-        terms = vanishing.gradient_terms(
-            G[t - 1], derivatives[:t], states[: t + 1], W_hh
-        )
-        kept += terms[start:].sum(0)
-    return relative(leaf.grad, kept)
-
-
-def constant_bias(vanishing, recurrence, n: int = 32, size: int = 64) -> float:
-    """More data do not average the bias away: it is many standard errors from 0."""
-    X, W_xh, W_hh, b_h, W_hq = normal(
-        3, (TIME, n * size, D), (D, H), (H, H), (H,), (H, Q)
-    )
-    W_hh /= H**0.5
-    states = recurrence.rnn_forward(X, W_xh, W_hh, b_h, X.new_zeros(n * size, H))
-    derivatives = recurrence.ACTIVATIONS["tanh"].derivative(states[1:])
-    G = loss.softmax(states[-1] @ W_hq)
-    G[:, 0] -= 1  # all of one class
-    parts = zip(derivatives.split(size, 1), states.split(size, 1), strict=True)
-    biases = torch.stack(
-        [
-            vanishing.gradient_terms(E, D_, S, W_hh)[:-1].sum(0)
-            for E, (D_, S) in zip((G @ W_hq.T).split(size), parts, strict=True)
-        ]
-    )
-    errors = biases.std(0) / n**0.5
-    return holds(bool((biases.mean(0).abs() / errors).max() > 10))

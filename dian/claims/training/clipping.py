@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from dian.claims import Mutant, claim
 from dian.claims.compare import holds, largest, normal, relative
-from dian.training import clipping
+from dian.training import clipping, loop
 
 # Three tensors, as of a network: the norm is of all of them together.
 SHAPES = ((3, 11), (11, 11), (11,))
@@ -30,7 +30,7 @@ def clipped(clipping, gradient: Tensor, max_norm: float) -> Tensor:
     source="Pascanu et al., On the difficulty of training recurrent neural networks, "
     "2013, arXiv:1211.5063, algorithm 1",
     assumptions="the norm is over all parameters together",
-    subjects=(clipping,),
+    subjects=(clipping, loop),
     mutants=(
         Mutant("each tensor is clipped for itself", "clip_by_norm",
                "torch._foreach_mul_(gradients, max_norm / norm)",
@@ -46,10 +46,24 @@ def clipped(clipping, gradient: Tensor, max_norm: float) -> Tensor:
                "math.hypot(*norms)", "sum(norms)"),
         Mutant("the squared norm", "clip_by_norm",
                "max_norm / norm", "max_norm / norm**2"),
+        Mutant("the norm is returned as it is afterwards", "clip_by_norm",
+               "return norm", "return min(norm, max_norm)"),
+        Mutant("a training run does not clip", "Training._step",
+               "self.max_norm is not None", "False", module=loop),
+        Mutant("a training run clips at another norm", "Training._step",
+               "clip_by_norm(self.model.parameters(), self.max_norm)",
+               "clip_by_norm(self.model.parameters(), 2 * self.max_norm)", module=loop),
+        Mutant("a training run clips each tensor for itself", "Training._step",
+               "clip_by_norm(self.model.parameters(), self.max_norm)",
+               "max(clip_by_norm([p], self.max_norm) for p in "
+               "self.model.parameters())", module=loop),
     ),
 )  # fmt: skip
 def by_norm() -> float:
-    """Length, direction, twice is once, scale, and no two gradients move apart."""
+    """Length, direction, twice is once, scale, and no two gradients move apart.
+
+    Every recorded run clips in the training loop, and so does one step of it here.
+    """
     n = sum(torch.Size(shape).numel() for shape in SHAPES)
     directions = normal(0, *4 * [(n,)])
     residuals = [clipped(clipping, torch.zeros(n).double(), 1.0).norm()]
@@ -70,7 +84,35 @@ def by_norm() -> float:
                 holds(bool((c - d).norm() <= (g - other).norm() * (1 + 1e-12))),
                 holds(size > 0.9 or torch.equal(c, g)),
             ]
-    return largest([*residuals, peer()])
+    return largest([*residuals, in_a_training_run(directions), peer()])
+
+
+def in_a_training_run(gradients: list[Tensor]) -> float:
+    """One step of plain descent with a given gradient moves by the clipped gradient."""
+    residuals = []
+    for gradient in (*gradients, 1e-3 * gradients[0]):
+        model = nn.Module()
+        for i, shape in enumerate(SHAPES):
+            model.register_parameter(f"p{i}", nn.Parameter(torch.zeros(shape).double()))
+
+        def loss_fn(_, model=model, gradient=gradient):
+            flat = torch.cat([p.flatten() for p in model.parameters()])
+            return flat @ gradient
+
+        training = loop.Training(
+            model,
+            loss_fn,
+            (torch.zeros(1),),
+            optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
+            epochs=1,
+            max_norm=0.7,
+        )
+        (step,) = training
+        norm = gradient.square().sum().sqrt()
+        moved = torch.cat([p.detach().flatten() for p in model.parameters()])
+        residuals.append(relative(moved, -gradient * min(1.0, 0.7 / norm)))
+        residuals.append(abs((step.grad_norm or 0.0) / norm - 1))
+    return largest(residuals)
 
 
 def peer(max_norm: float = 1e-3) -> float:

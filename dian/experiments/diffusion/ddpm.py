@@ -4,17 +4,22 @@
 and their text does not mention is a setting here: warm-up and clipping of gradients.
 What changes the samples and not the training, clipping and the variance, is evaluated
 in each way with the same weights.
+
+The runs ``ddpm-conditional-...`` train a network that is also given the class of an
+image, with labels dropped at random: Ho and Salimans, *Classifier-Free Diffusion
+Guidance*, 2022, arXiv:2207.12598. The same weights sample with and without a class.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from dian.data import CHECKSUMS
+from dian.data import CHECKSUMS, CLASSES, Images
 from dian.diffusion.ema import EMA
+from dian.diffusion.guidance import condition, drop_labels
 from dian.diffusion.likelihood import bound_weight
 from dian.diffusion.process import Model, draw_training_noise, training_loss
 from dian.diffusion.sampling import Denoiser
@@ -27,6 +32,7 @@ from dian.experiments.diffusion.evaluation import (
     evaluate_all,
     read,
 )
+from dian.experiments.diffusion.guided import evaluate_guidance
 from dian.experiments.diffusion.samplers import SHOWN, Sampler
 from dian.runs.experiment import Experiment, Job, Outcome
 from dian.training.augmentation import random_horizontal_flip
@@ -44,6 +50,13 @@ class Settings:
     each other method ``others``, ``chunk`` of them at a time. The loss after an epoch
     is that of the first ``chunk`` test images, the bound that of the first
     ``bound_images``.
+
+    The last four are None in runs without classes: ``label_dropout`` is the fraction of
+    labels dropped in training, ``guidance`` lists the guidance weights with which
+    images are sampled after it. ``progress`` is how many samples are evaluated for each
+    of these, and for the Fréchet distance after 1, 2, 4, ... epochs. The last
+    ``held_out`` training images take the place of the test images: hyperparameters are
+    chosen by them.
     """
 
     network: str = "base"
@@ -70,6 +83,10 @@ class Settings:
     ddim: str = "10 20 50 100 200 500 1000"
     bound_images: int = 500
     chunk: int = 1000
+    label_dropout: float | None = None
+    guidance: str | None = None
+    progress: int | None = None
+    held_out: int | None = None
 
 
 class StatefulGenerator(torch.Generator):
@@ -104,8 +121,11 @@ class DiffusionModel:
         if settings.weighting == "bound":
             self.weight = bound_weight(self.schedule, settings.target)
 
-    def loss(self, model: Model, x_0: Tensor, t: Tensor, epsilon: Tensor) -> Tensor:
-        """Return the mean loss of some images."""
+    def loss(
+        self, model: Model, x_0: Tensor, t: Tensor, epsilon: Tensor, *y: Tensor
+    ) -> Tensor:
+        """Return the mean loss of some images; ``y`` are their classes, if given."""
+        model = condition(model, *y) if y else model
         options = {"prediction_type": self.settings.target, "weight": self.weight}
         draws = (t, epsilon)
         return training_loss(self.schedule, model, x_0, draws=draws, **options).mean()
@@ -136,16 +156,17 @@ class DiffusionModel:
         if compiled and kind == "cuda":
             network = torch.compile(network)
 
-        def model(x_t: Tensor, t: Tensor) -> Tensor:
+        def model(x_t: Tensor, t: Tensor, *y: Tensor) -> Tensor:
             with torch.autocast(kind, torch.bfloat16, enabled=mixed):
-                return network(x_t, t).to(x_t.dtype)
+                return network(x_t, t, *y).to(x_t.dtype)
 
         return model
 
 
 def build_unet(settings: Settings, generator: torch.Generator | None = None) -> UNet:
     """Build the network; its initial weights are the same on every device."""
-    return UNet(settings.network, generator=generator)
+    classes = {} if settings.label_dropout is None else {"num_classes": len(CLASSES)}
+    return UNet(settings.network, generator=generator, **classes)
 
 
 def run(settings: Settings, data: Data, job: Job) -> Outcome:
@@ -154,20 +175,20 @@ def run(settings: Settings, data: Data, job: Job) -> Outcome:
     noise = StatefulGenerator(job.device)
     noise.manual_seed(job.seed)
     model = DiffusionModel(settings, job, generator)
-    train, test = (
-        part.signed().unsqueeze(1).to(job.device, job.dtype)
-        for part in (data.train, data.test)
-    )
+    if n := settings.held_out:
+        data = data._replace(train=data.train[:-n], test=data.train[-n:])
+    train, test = (_tensors(part, settings, job) for part in (data.train, data.test))
+    evaluator = Evaluator(data, job.device, job.dtype)
     training = Training(
         model.network,
         lambda *batch: model.loss(model.raw, *batch),
-        (train,),
+        train,
         optimizer=OPTIMIZERS[settings.optimizer](
             model.network.parameters(),
             lr=settings.learning_rate,
             fused=job.device.type == "cuda",
         ),
-        schedule=warmup_schedule(settings, len(train)),
+        schedule=warmup_schedule(settings, len(data.train)),
         max_norm=settings.clip,
         batch_size=settings.batch_size,
         epochs=settings.epochs,
@@ -180,10 +201,19 @@ def run(settings: Settings, data: Data, job: Job) -> Outcome:
         model.ema.update(model.network.named_parameters())
         if step.epoch_loss is not None:
             outcome.series["train/loss"].append(step.epoch_loss)
-            _evaluate_epoch(model, test[: settings.chunk], step.epoch, outcome)
+            few = [part[: settings.chunk] for part in test]
+            _evaluate_epoch(model, few, step.epoch, evaluator, outcome)
     outcome.losses = training.losses
-    _evaluate(model, data, outcome)
+    _evaluate(model, evaluator, outcome)
     return outcome
+
+
+def _tensors(images: Images, settings: Settings, job: Job) -> tuple[Tensor, ...]:
+    """Return the images as the network takes them, and their classes if it does."""
+    x_0 = images.signed().unsqueeze(1).to(job.device, job.dtype)
+    if settings.label_dropout is None:
+        return (x_0,)
+    return x_0, images.labels.to(job.device)
 
 
 def _transform(
@@ -194,44 +224,61 @@ def _transform(
 ) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """Return what makes of images the arguments of the loss."""
 
-    def transform(x_0: Tensor) -> tuple[Tensor, ...]:
+    def transform(x_0: Tensor, *y: Tensor) -> tuple[Tensor, ...]:
         if settings.flips:
             x_0 = random_horizontal_flip(x_0[:, 0], generator)[:, None]
-        return x_0, *draw_training_noise(schedule, x_0, noise)
+        draws = draw_training_noise(schedule, x_0, noise)
+        rate, null_class = settings.label_dropout, len(CLASSES)
+        y = [drop_labels(labels, rate, null_class, generator) for labels in y]
+        return x_0, *draws, *y
 
     return transform
 
 
 @torch.no_grad()
 def _evaluate_epoch(
-    model: DiffusionModel, x_0: Tensor, epoch: int, outcome: Outcome
+    model: DiffusionModel,
+    test: Sequence[Tensor],
+    epoch: int,
+    evaluator: Evaluator,
+    outcome: Outcome,
 ) -> None:
     """Append the loss on some test images, and now and then samples."""
-    settings, job = model.settings, model.job
+    settings, job, (x_0, *y) = model.settings, model.job, test
     model.update_averaged()
     for key, network in (("test/loss", model.averaged), ("test/loss_raw", model.raw)):
         same = torch.Generator(job.device).manual_seed(job.seed)  # in each epoch
         draws = draw_training_noise(model.schedule, x_0, same)
-        outcome.series[key].append(model.loss(network, x_0, *draws).item())
-    if math.log2(epoch).is_integer() or epoch == settings.epochs:
-        seen = model.sampler().ddim(SHOWN, min(50, settings.T))[None].cpu()
-        before = outcome.arrays.get("progress", seen[:0])
-        outcome.arrays["progress"] = torch.cat([before, seen])
+        outcome.series[key].append(model.loss(network, x_0, *draws, *y).item())
+    if not (math.log2(epoch).is_integer() or epoch == settings.epochs):
+        return
+    n = settings.progress or SHOWN
+    images = model.sampler().ddim(n, min(50, settings.T))
+    seen = {"progress": images[:SHOWN][None].cpu()}
+    if settings.progress:
+        seen["progress/epoch"] = torch.tensor([epoch])
+        seen["progress/frechet"] = torch.tensor([evaluator(images)["frechet"]])
+    for key, rows in seen.items():
+        before = outcome.arrays.get(key, rows[:0])
+        outcome.arrays[key] = torch.cat([before, rows])
 
 
-def _evaluate(model: DiffusionModel, data: Data, outcome: Outcome) -> None:
+def _evaluate(model: DiffusionModel, evaluator: Evaluator, outcome: Outcome) -> None:
     """Add what is measured after training, and the averaged weights."""
-    job = model.job
+    job, settings = model.job, model.settings
     model.update_averaged()
-    metrics, arrays = evaluate_all(
-        model.sampler(),
-        model.raw,
-        model.exact,
-        Evaluator(data, job.device, job.dtype),
-        model.settings,
-    )
-    outcome.metrics = {key: row[-1] for key, row in outcome.series.items()} | metrics
-    outcome.arrays |= arrays
+    outcome.metrics = {key: row[-1] for key, row in outcome.series.items()}
+    results = [
+        evaluate_all(model.sampler(), model.raw, model.exact, evaluator, settings)
+    ]
+    if settings.guidance:
+        options = {"n": settings.progress, "steps": min(50, settings.T)}
+        options["weights"] = settings.guidance
+        sampler = model.sampler()
+        results.append(evaluate_guidance(sampler, model.averaged, evaluator, **options))
+    for metrics, arrays in results:
+        outcome.metrics |= metrics
+        outcome.arrays |= arrays
     # Half as many bytes; a replay, in float64, compares the weights as they are.
     kind = torch.float16 if job.dtype == torch.float32 else job.dtype
     outcome.weights = {k: w.to("cpu", kind) for k, w in model.ema.average.items()}
@@ -255,6 +302,8 @@ def smoke_settings(settings: Settings, data: Data) -> tuple[Settings, Data]:
     short = {"T": 5, "beta_1": 0.1, "beta_T": 0.9, "ddim": "2 5", "warm_up": 2}
     size = {"batch_size": 4, "epochs": 2, "samples": 8, "others": 6}
     size |= {"bound_images": 3, "chunk": 5}
+    if settings.label_dropout is not None:
+        size |= {"progress": 6, "held_out": settings.held_out and 4}
     return replace(settings, **short, **size), few
 
 
@@ -263,6 +312,8 @@ def _quick(settings: Settings) -> Settings:
     size = {"network": "tiny", "epochs": 2, "batch_size": 32, "warm_up": 10}
     short = {"T": 50, "beta_1": 2e-3, "beta_T": 0.4, "ddim": "5 10 50", "ema": 0.9}
     evaluated = {"samples": 20, "others": 10, "bound_images": 8}
+    if settings.label_dropout is not None:
+        evaluated |= {"progress": 20, "held_out": settings.held_out and 20}
     return replace(settings, **size, **short, **evaluated)
 
 
@@ -316,6 +367,30 @@ ABLATION_SMALL = replace(
     chunk=100,
 )
 
+# Evaluated at little cost: samples by Algorithm 2 and the bound are for a later run
+# that reads the recorded weights.
+CONDITIONAL = replace(
+    SMALL,
+    network="patches",
+    epochs=32,
+    flips=False,
+    samples=50,
+    others=50,
+    variants=False,
+    ddim="",
+    bound_images=16,
+    chunk=500,
+    label_dropout=0.1,
+    guidance="0 1",
+    progress=1000,
+)
+
+# Epochs of 50,000 images for each candidate network: about 30 minutes of one core.
+TRIALS = {"small": 7, "wide": 4, "patches": 5}
+TRIAL = replace(
+    CONDITIONAL, samples=32, others=32, bound_images=8, guidance="0", held_out=10_000
+)
+
 CHOICES = {
     "reference": {"variants": True},
     "epsilon-bound": {"weighting": "bound"},
@@ -329,6 +404,13 @@ CHOICES = {
 EXPERIMENTS_BY_NAME = {
     "ddpm-fashion-mnist-base": BASE,
     "ddpm-fashion-mnist-small": SMALL,
+    "ddpm-conditional-small": CONDITIONAL,
+    **{
+        f"ddpm-conditional-trial-{network}": replace(
+            TRIAL, network=network, epochs=epochs
+        )
+        for network, epochs in TRIALS.items()
+    },
     **{f"ddpm-ablation-{k}": replace(ABLATION, **v) for k, v in CHOICES.items()},
     **{
         f"ddpm-ablation-small-{k}": replace(ABLATION_SMALL, **v)

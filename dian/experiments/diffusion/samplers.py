@@ -27,7 +27,11 @@ class Sampler:
     dtype: torch.dtype
 
     def parts(self, n: int) -> Iterator[tuple[Tensor, torch.Generator]]:
-        """Draw the noise of ``n`` images in parts: the same for all ways to sample."""
+        """Draw the initial noise of ``n`` images in parts.
+
+        A sampler that adds noise draws it from the same generator. So the first part
+        starts from the same noise for all ways to sample, and later ones do not.
+        """
         generator = torch.Generator(self.device).manual_seed(self.seed)
         for begin in range(0, n, self.chunk):
             shape = min(self.chunk, n - begin), 1, 28, 28

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dian.errors import require_one_of
+from dian.rnn.initialization import xavier_
 from dian.rnn.networks import time_first
 from dian.rnn.recurrence import output_forward
 
@@ -53,7 +54,7 @@ class TorchClassifier(nn.Module):
         bound = hidden_size**-0.5
         for parameter in self.rnn.parameters():
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
-        nn.init.xavier_uniform_(self.W_hq, generator=generator)
+        xavier_(self.W_hq, generator=generator)
 
     def forward(
         self, x: Float[Tensor, "batch time feature"]

@@ -10,6 +10,7 @@ from importlib import import_module
 PARTS = (
     "records",
     "provenance",
+    "images",
     "equations",
     "claims",
     "gallery",
@@ -23,6 +24,7 @@ PARTS = (
     "incremental",
     "pdf",
     "benchmarks",
+    "certificate",
     "citation",
 )
 

@@ -1,8 +1,9 @@
 """Claims on the pages: a badge under each numbered equation, and the list of claims.
 
-The prefix of an equation's label states its kind: ``def-...`` is a definition; any
-other label must be verified by a claim of ``dian/claims``. The build fails if one is
-not, if a claim verifies an equation that is on no page, or if a claim does not hold.
+The prefix of an equation's label states its kind: ``def-...`` is a definition, which a
+claim may verify; any other label must be verified by a claim of ``dian/claims``. The
+build fails if one is not, if a claim verifies an equation that is on no page, or if a
+claim does not hold.
 """
 
 import json
@@ -206,7 +207,10 @@ def count_definitions(app: Sphinx, doctree: nodes.document, docname: str) -> Non
     """Replace the placeholder by the number."""
     for node in list(doctree.findall(definition_count)):
         labels = app.env.domains.math_domain.equations
-        number = sum(label.startswith(DEFINITION) for label in labels)
+        number = sum(
+            label.startswith(DEFINITION) and not claims_of(app.env, label)
+            for label in labels
+        )
         node.replace_self(nodes.Text(str(number)))
 
 
@@ -318,13 +322,13 @@ def _details(one: dict) -> list[str]:
         row(("Mutant", "Original code", "Mutated code", "Killed by")),
         row("---" for _ in range(4)),
         *(
-            row([m["what"], _code(m["old"]), _code(m["new"]), m["by"]])
+            row([m["what"], code_cell(m["old"]), code_cell(m["new"]), m["by"]])
             for m in one["mutants"]
         ),
     ]
 
 
-def _code(text: str) -> str:
+def code_cell(text: str) -> str:
     """Write code in a cell of a table; nothing in it may end the cell."""
     line = " ".join(text.split()).replace("|", r"\|")
     return f"`{line}`" if line else "nothing"

@@ -4,12 +4,8 @@ The directive ``provenance`` names a record; ``live`` states that the figure was
 computed while the page was built. A gallery page that loads a record needs one of them
 under every figure; on a page that loads none, ``live`` is added automatically. Several
 lines in a row become one that unfolds.
-
-The directive ``picture`` shows a figure of the gallery on another page, with its
-alternative text and its origin.
 """
 
-import re
 from itertools import takewhile
 from pathlib import Path
 
@@ -26,10 +22,6 @@ from dian_sphinx.records import depend_on, label, read
 
 log = logging.getLogger(__name__)
 LIVE = "Computed while this page was built."
-# In the pages that sphinx-gallery writes:
-FIGURE = re.compile(r"^ *\.\. image-sg:: (\S+)\n +:alt: (.*)\n", re.MULTILINE)
-NEXT_BLOCK = re.compile(r"^\.\. GENERATED FROM PYTHON SOURCE", re.MULTILINE)
-RECORD = re.compile(r"^\.\. provenance:: (\S+)$", re.MULTILINE)
 
 
 class Provenance(SphinxDirective):
@@ -188,76 +180,10 @@ def _loaded(app: Sphinx, doctree: nodes.document) -> set[str]:
     }
 
 
-class Picture(SphinxDirective):
-    """One figure of a page: ``gallery/1_rnn/plot_1_forward 2``, counted from 1."""
-
-    required_arguments = 2
-
-    def run(self) -> list[nodes.Node]:
-        """Return the picture and the line under it."""
-        docname, number = self.arguments[0], int(self.arguments[1])
-        page = Path(self.env.srcdir, docname).with_suffix(".rst")
-        self.env.note_dependency(str(page))
-        figures = figures_of(page.read_text("utf-8")) if page.is_file() else []
-        if not 1 <= number <= len(figures):
-            place = self.get_location()
-            log.warning("picture: no figure %s on %s", number, docname, location=place)
-            return []
-        uri, words, records = figures[number - 1]
-        image = nodes.image(uri=uri, alt=words, classes=["picture"], loading="lazy")
-        line = nodes.paragraph(classes=["provenance"])
-        line += nodes.Text("From the page ")
-        line += page_link(docname)
-        line += nodes.Text(": drawn from " if records else ", computed as it was built")
-        for i, name in enumerate(records):
-            line += [nodes.Text(", ")] if i else []
-            line += link_to(name, name)
-        line += nodes.Text(".")
-        self.set_source_info(image)
-        self.set_source_info(line)
-        return [image, line]
-
-
-def figures_of(page: str) -> list[tuple[str, str, list[str]]]:
-    r"""Find the figures of a page as sphinx-gallery wrote it.
-
-    Returns
-    -------
-    figures
-        Of each the address, the words, and the records that it is from.
-
-    Examples
-    --------
-    >>> page = ".. image-sg:: /x.png\n   :alt: a curve\n\n.. provenance:: a-run\n"
-    >>> figures_of(page)
-    [('/x.png', 'a curve', ['a-run'])]
-    """
-    figures = []
-    for match in FIGURE.finditer(page):
-        # The lines under a figure stand in the text that follows its block of code.
-        blocks = NEXT_BLOCK.split(page[match.end() :])
-        figures.append((match[1], match[2], RECORD.findall("".join(blocks[:2]))))
-    return figures
-
-
-def page_link(docname: str) -> addnodes.pending_xref:
-    """Link to a page under its title."""
-    return addnodes.pending_xref(
-        "",
-        nodes.inline("", docname),
-        refdomain="std",
-        reftype="doc",
-        reftarget=f"/{docname}",
-        refexplicit=False,
-        refwarn=True,
-    )
-
-
 def connect(app: Sphinx) -> None:
     """Register the directives and their check."""
     app.add_directive("provenance", Provenance)
     app.add_directive("live", Live)
-    app.add_directive("picture", Picture)
     app.add_node(
         folded,
         html=(visit_folded, depart_folded),

@@ -92,7 +92,7 @@ def _pages_with(app: Sphinx, name: str) -> Iterator[str]:
 def reread_lists(app: Sphinx, env, added, changed, removed) -> set[str]:
     """Read the pages that list, count or show runs again if one is new or gone."""
     old, env.recorded_names = getattr(env, "recorded_names", names()), names()
-    pages = {PAGE, "index", "benchmarks"} & env.found_docs
+    pages = {PAGE, "index", "benchmarks", "verification"} & env.found_docs
     return pages if old != env.recorded_names else set()
 
 
@@ -314,7 +314,7 @@ def _why_fresh(record: Record) -> str:
     if reasons:
         return f"no: {', '.join(reasons)}"
     if not record.content["replay"]:
-        return "yes: what was timed has not changed since"
+        return "yes: the code that was measured has not changed since"
     today = source_key(record.content["module"])
     if today == record.content["key"]["modules"]:
         return "yes: its code has not changed since"
