@@ -118,7 +118,7 @@ def known_mistakes(kind: str) -> tuple[Known, ...]:
     cases, right = cases_of(contract), expected(kind)
     found: list[Known] = []
     for mutant, claims in _mutants(contract):
-        with installed(load_mutant(_module(mutant), mutant)):
+        with installed(load_mutant(module_of(mutant), mutant)):
             for ours in contract.ours:
                 computed = compute(ours, cases)
                 if _differs(computed, right):
@@ -182,10 +182,10 @@ def diagnose_pairs(
     for a, b in itertools.combinations(single.values(), 2):
         if time.perf_counter() > end:
             return None
-        if _module(a.mutant) != _module(b.mutant):
+        if module_of(a.mutant) != module_of(b.mutant):
             continue
         try:
-            both = load_mutant(_module(a.mutant), a.mutant, b.mutant)
+            both = load_mutant(module_of(a.mutant), a.mutant, b.mutant)
         except DianError:
             continue  # the two change the same code
         with installed(both):
@@ -216,8 +216,9 @@ def _differs(a: Sequence[Outputs | None], b: Sequence[Outputs | None]) -> bool:
     return any(residual(x, y) > ROUNDING for x, y in zip(a, b, strict=True))
 
 
-def _module(mutant: Mutant) -> str:
-    module = mutant.module
+def module_of(mutant: Mutant, claim: Claim | None = None) -> str:
+    """Return the name of the module that a mutant changes."""
+    module = mutant.module or claim.subjects[0]
     return module if isinstance(module, str) else module.__name__
 
 
@@ -226,18 +227,17 @@ def _mutants(contract: Contract) -> list[tuple[Mutant, tuple[str, ...]]]:
 
     One that several claims share is returned once.
     """
-    executed = _executed(contract)
+    ran = executed(contract)
     found: dict[tuple, tuple[Mutant, list[str]]] = {}
     for claim, mutant in _ledger(contract):
-        module = mutant.module or claim.subjects[0]
-        name = module if isinstance(module, str) else module.__name__
-        if name.startswith("dian.claims") or not _runs(name, mutant.at, executed):
+        name = module_of(mutant, claim)
+        if name.startswith("dian.claims") or not runs(name, mutant.at, ran):
             continue
         key = (name, mutant.at, mutant.old, mutant.new)
         placed = Mutant(mutant.what, mutant.at, mutant.old, mutant.new, name)
         found.setdefault(key, (placed, []))[1].append(claim.id)
     for mutant in contract.mutants:
-        key = (_module(mutant), mutant.at, mutant.old, mutant.new)
+        key = (module_of(mutant), mutant.at, mutant.old, mutant.new)
         found.setdefault(key, (mutant, []))
     return [(mutant, tuple(ids)) for mutant, ids in found.values()]
 
@@ -250,7 +250,7 @@ def _ledger(contract: Contract) -> Iterator[tuple[Claim, Mutant]]:
                 yield from ((claim, mutant) for mutant in claim.mutants)
 
 
-def _executed(contract: Contract) -> set[tuple[str, str]]:
+def executed(contract: Contract) -> set[tuple[str, str]]:
     """Return the file and the qualified name of every function that ours call."""
     found: set[tuple[str, str]] = set()
 
@@ -268,10 +268,16 @@ def _executed(contract: Contract) -> set[tuple[str, str]]:
     return found
 
 
-def _runs(module: str, at: str, executed: set[tuple[str, str]]) -> bool:
+def runs(
+    module: str, at: str, executed: set[tuple[str, str]], *, tables: bool = True
+) -> bool:
+    """Return whether the code of a mutant is among what was executed.
+
+    Of a table it is not known whether it was read.
+    """
     loaded = importlib.import_module(module)
     part = at.split(".")[0]
     if "." not in at and not callable(getattr(loaded, part, None)):
-        return True  # a table: whether it was read is not known
+        return tables
     file = inspect.getsourcefile(loaded)
     return any(f == file and (q == at or q.startswith(f"{at}.")) for f, q in executed)

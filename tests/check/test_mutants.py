@@ -43,7 +43,7 @@ def planted(contract, known: diagnosis.Known) -> list[Callable]:
     """Return our functions with a mistake."""
     if known.mutant is None:
         return [m.function for m in contract.mistakes if m.what == known.what]
-    module = load_mutant(diagnosis._module(known.mutant), known.mutant)
+    module = load_mutant(diagnosis.module_of(known.mutant), known.mutant)
 
     def with_mistake(ours):
         def function(**arguments):

@@ -20,7 +20,7 @@ from dian.check.contract import (
     returning,
 )
 from dian.claims.compare import normal, relative
-from dian.diffusion.process import posterior as posterior_coefficients
+from dian.diffusion.posterior import posterior as posterior_coefficients
 from dian.diffusion.process import q_sample as noised
 from dian.diffusion.process import training_loss
 from dian.diffusion.sampling import reverse_mean
@@ -155,7 +155,7 @@ def q_sample() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_9_how_it_breaks",
-        ledger=("diffusion.process", "diffusion.schedule"),
+        ledger=("diffusion.process", "diffusion.posterior", "diffusion.schedule"),
         mistakes=(
             Mistake("the image is not under the root",
                     _mixed(lambda a: a, lambda a: (1 - a).sqrt())),
@@ -300,7 +300,7 @@ def posterior() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_9_how_it_breaks",
-        ledger=("diffusion.process", "diffusion.schedule", "diffusion.sampling",
+        ledger=("diffusion.process", "diffusion.posterior", "diffusion.schedule", "diffusion.sampling",
                 "diffusion.gaussian_mixture"),
         mistakes=(
             Mistake("the coefficients of image and x_t change places",
@@ -412,7 +412,7 @@ def ddpm_loss() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_9_how_it_breaks",
-        ledger=("diffusion.process", "diffusion.schedule"),
+        ledger=("diffusion.process", "diffusion.posterior", "diffusion.schedule"),
         mistakes=(
             Mistake("the target is the image", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, t), x))),
@@ -515,7 +515,7 @@ def noise_schedule() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_1_noising",
-        ledger=("diffusion.schedule", "diffusion.process"),
+        ledger=("diffusion.schedule", "diffusion.process", "diffusion.posterior"),
         mistakes=(
             Mistake("the roots are linear (Stable Diffusion's schedule)", _tables(
                 lambda u, T, a, b: (a**0.5 + (b**0.5 - a**0.5) * u) ** 2)),
