@@ -155,7 +155,8 @@ def q_sample() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_9_how_it_breaks",
-        ledger=("diffusion.process", "diffusion.posterior", "diffusion.schedule"),
+        ledger=("diffusion.process", "diffusion.posterior",
+                "diffusion.schedule"),
         mistakes=(
             Mistake("the image is not under the root",
                     _mixed(lambda a: a, lambda a: (1 - a).sqrt())),
@@ -300,7 +301,8 @@ def posterior() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_9_how_it_breaks",
-        ledger=("diffusion.process", "diffusion.posterior", "diffusion.schedule", "diffusion.sampling",
+        ledger=("diffusion.process", "diffusion.posterior",
+                "diffusion.schedule", "diffusion.sampling",
                 "diffusion.gaussian_mixture"),
         mistakes=(
             Mistake("the coefficients of image and x_t change places",
@@ -412,7 +414,8 @@ def ddpm_loss() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_9_how_it_breaks",
-        ledger=("diffusion.process", "diffusion.posterior", "diffusion.schedule"),
+        ledger=("diffusion.process", "diffusion.posterior",
+                "diffusion.schedule"),
         mistakes=(
             Mistake("the target is the image", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, t), x))),

@@ -368,6 +368,8 @@ def clip() -> Contract:
         pitfalls="gallery/1_rnn/plot_8_how_it_breaks",
         ledger=("training.clipping",),
         mistakes=(
+            Mistake("nothing is clipped",
+                    lambda gradients, max_norm: tuple(gradients)),
             Mistake("each value is clipped", _by_value),
             Mistake("scaled to the limit, also if the norm is smaller", _always),
             Mistake("divided by the norm, whatever the limit", _unit),
