@@ -397,7 +397,12 @@ def attention_backward_() -> Contract:
         ),
         chapter="attention",
         pitfalls="gallery/3_attention/plot_8_how_attention_breaks",
-        ledger=("attention.dot_product", "attention.softmax", "attention.masks"),
+        ledger=(
+            "attention.dot_product",
+            "attention.softmax",
+            "attention.masks",
+            "attention.score_statistics",
+        ),
         mistakes=(
             Mistake("the softmax is differentiated entry by entry: p (1 - p)",
                     _parts(_sigmoid_slope)),
@@ -487,7 +492,10 @@ def causal_mask_() -> Contract:
         ),
         chapter="attention",
         pitfalls="gallery/3_attention/plot_5_masks",
-        ledger=("attention.masks",),
+        ledger=(
+            "attention.masks",
+            "attention.language_model",
+        ),
         mistakes=(
             Mistake("a position attends to the next one, too",
                     lambda n, m=None: (torch.ones(n, m or n).tril(1).double(),)),

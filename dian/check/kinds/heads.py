@@ -289,7 +289,12 @@ def multi_head() -> Contract:
         ),
         chapter="attention",
         pitfalls="gallery/3_attention/plot_8_how_attention_breaks",
-        ledger=("attention.multi_head", "attention.dot_product", "attention.masks"),
+        ledger=(
+            "attention.multi_head",
+            "attention.dot_product",
+            "attention.masks",
+            "attention.score_statistics",
+        ),
         mistakes=(
             Mistake("the output projection is missing", _built(_no_output)),
             Mistake("one head of the whole width", _built(_one_head)),

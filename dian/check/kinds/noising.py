@@ -155,8 +155,12 @@ def q_sample() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_9_how_it_breaks",
-        ledger=("diffusion.process", "diffusion.posterior",
-                "diffusion.schedule"),
+        ledger=(
+            "diffusion.process",
+            "diffusion.posterior",
+            "diffusion.schedule",
+            "diffusion.score",
+        ),
         mistakes=(
             Mistake("the image is not under the root",
                     _mixed(lambda a: a, lambda a: (1 - a).sqrt())),
@@ -301,9 +305,15 @@ def posterior() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_9_how_it_breaks",
-        ledger=("diffusion.process", "diffusion.posterior",
-                "diffusion.schedule", "diffusion.sampling",
-                "diffusion.gaussian_mixture"),
+        ledger=(
+            "diffusion.process",
+            "diffusion.posterior",
+            "diffusion.schedule",
+            "diffusion.sampling",
+            "diffusion.gaussian_mixture",
+            "diffusion.score",
+            "diffusion.likelihood",
+        ),
         mistakes=(
             Mistake("the coefficients of image and x_t change places",
                     _coefficients(_swapped)),
@@ -414,8 +424,13 @@ def ddpm_loss() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_9_how_it_breaks",
-        ledger=("diffusion.process", "diffusion.posterior",
-                "diffusion.schedule"),
+        ledger=(
+            "diffusion.process",
+            "diffusion.posterior",
+            "diffusion.schedule",
+            "diffusion.score",
+            "diffusion.likelihood",
+        ),
         mistakes=(
             Mistake("the target is the image", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, t), x))),
@@ -518,7 +533,12 @@ def noise_schedule() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_1_noising",
-        ledger=("diffusion.schedule", "diffusion.process", "diffusion.posterior"),
+        ledger=(
+            "diffusion.schedule",
+            "diffusion.process",
+            "diffusion.posterior",
+            "diffusion.score",
+        ),
         mistakes=(
             Mistake("the roots are linear (Stable Diffusion's schedule)", _tables(
                 lambda u, T, a, b: (a**0.5 + (b**0.5 - a**0.5) * u) ** 2)),

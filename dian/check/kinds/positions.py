@@ -288,7 +288,11 @@ def rotary() -> Contract:
         ),
         chapter="positions",
         pitfalls="gallery/2_positions/plot_7_how_it_breaks",
-        ledger=("positions.rotary", "positions.sinusoidal"),
+        ledger=(
+            "positions.rotary",
+            "positions.sinusoidal",
+            "positions.registry",
+        ),
         mutants=tuple(
             Mutant(m.what, m.at, m.old, m.new, rope) for m in bugs
         ),
@@ -537,7 +541,11 @@ def alibi() -> Contract:
         ),
         chapter="positions",
         pitfalls="gallery/2_positions/plot_7_how_it_breaks",
-        ledger=("positions.alibi", "positions.sinusoidal"),
+        ledger=(
+            "positions.alibi",
+            "positions.sinusoidal",
+            "positions.registry",
+        ),
         mistakes=(
             Mistake("slopes start at 1", _one_less),
             Mistake("slopes are 2^-h for any number of heads", _not_scaled),

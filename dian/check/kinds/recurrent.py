@@ -207,7 +207,13 @@ def rnn() -> Contract:
         ),
         chapter="rnn",
         pitfalls="gallery/1_rnn/plot_8_how_it_breaks",
-        ledger=("rnn.recurrence", "rnn.vanishing", "rnn.networks"),
+        ledger=(
+            "rnn.recurrence",
+            "rnn.vanishing",
+            "rnn.networks",
+            "rnn.truncated",
+            "attention.complexity",
+        ),
         mistakes=(
             Mistake("nothing is carried from step to step", _no_recurrence),
             Mistake("ReLU in place of tanh", _outputs_of(torch.relu)),
@@ -357,7 +363,13 @@ def rnn_backward_() -> Contract:
         ),
         chapter="rnn",
         pitfalls="gallery/1_rnn/plot_8_how_it_breaks",
-        ledger=("rnn.recurrence", "rnn.vanishing", "rnn.networks"),
+        ledger=(
+            "rnn.recurrence",
+            "rnn.vanishing",
+            "rnn.networks",
+            "rnn.truncated",
+            "attention.complexity",
+        ),
         mistakes=(
             Mistake("the weights get the mean over the steps", _per_step),
             Mistake("the weights get the mean over the batch", _per_sequence),

@@ -233,8 +233,14 @@ def ddpm_sample() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_9_how_it_breaks",
-        ledger=("diffusion.sampling", "diffusion.process", "diffusion.posterior",
-                "diffusion.schedule"),
+        ledger=(
+            "diffusion.sampling",
+            "diffusion.process",
+            "diffusion.posterior",
+            "diffusion.schedule",
+            "diffusion.score",
+            "diffusion.guidance",
+        ),
         mistakes=(
             Mistake("the variance in place of the standard deviation",
                     _steps(_variance_for_deviation)),
@@ -410,8 +416,14 @@ def ddim_sample() -> Contract:
         ),
         chapter="diffusion",
         pitfalls="gallery/4_diffusion/plot_7_fast_sampling",
-        ledger=("diffusion.sampling", "diffusion.process", "diffusion.posterior",
-                "diffusion.schedule"),
+        ledger=(
+            "diffusion.sampling",
+            "diffusion.process",
+            "diffusion.posterior",
+            "diffusion.schedule",
+            "diffusion.score",
+            "diffusion.guidance",
+        ),
         mistakes=(
             Mistake("the new noise is not taken from the old", _walk(_not_taken)),
             Mistake("eta is not squared", _walk(_eta_once)),

@@ -366,7 +366,10 @@ def clip() -> Contract:
         ),
         chapter="rnn",
         pitfalls="gallery/1_rnn/plot_8_how_it_breaks",
-        ledger=("training.clipping",),
+        ledger=(
+            "training.clipping",
+            "training.optimizers",
+        ),
         mistakes=(
             Mistake("nothing is clipped",
                     lambda gradients, max_norm: tuple(gradients)),
