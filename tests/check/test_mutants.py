@@ -20,6 +20,7 @@ CONVENTIONS = {
     ("q-sample", "the schedule starts one step late"): "t from 0",
     ("q-sample", "the step after"): "t from 0",
     ("ddpm-loss", "the schedule starts one step late"): "t from 0",
+    ("ddpm-loss", "a sum over the entries"): "sum over an image",
     ("ddpm-sample", "the model is asked about the step before"): "t from 0",
     ("ddpm-sample", "beta-tilde where beta was asked for"): "variance beta-tilde",
 }
@@ -29,6 +30,7 @@ WARNED = {
     ("sinusoidal", "frequencies in float32"): "frequencies in float32",
     ("rotary", "frequencies in float32"): "frequencies in float32",
     ("rotary", "angles in float32"): "angles in float32",
+    ("rotary", "products of rotations in single precision"): "in single precision",
     ("noise-schedule", "a schedule in float32"): "a schedule in float32",
     ("attention", "the scores are set to minus a billion"): "minus a billion",
     ("attention-backward", "the scores are set to minus a billion"): "minus a billion",
@@ -36,6 +38,15 @@ WARNED = {
     # Right for fewer axes, where what was changed is never used.
     ("attention", "softmax over the heads"): "right for (n, d) alone",
     ("q-sample", "the step before"): "right for one timestep for all alone",
+}
+
+
+UNNAMED = {
+    # Rejected, but there is no output to recognize: memory that was never written, random
+    # numbers, and a division by zero.
+    "the last block is left out when it is shorter",
+    "draws that are given are ignored",
+    "the step before, for an int",
 }
 
 
@@ -92,4 +103,5 @@ def test_known_mistakes_are_rejected_and_named(kind):
             assert any(warned in note for note in report.notes), report
             continue
         assert not report.passed, f"{what}\n{report}"
-        assert what in report.mistakes, f"{what}\n{report}"
+        if what not in UNNAMED:
+            assert what in report.mistakes, f"{what}\n{report}"
