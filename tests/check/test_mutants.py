@@ -42,7 +42,7 @@ WARNED = {
 
 
 UNNAMED = {
-    # Rejected, but there is no output to recognize: memory that was never written, random
+    # Rejected, but no output can be recognized: memory that was never written, random
     # numbers, and a division by zero.
     "the last block is left out when it is shorter",
     "draws that are given are ignored",
