@@ -14,6 +14,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 import dian
+from dian.check import folder as submissions
+from dian.check import runner as checking
+from dian.check import template as templates
+from dian.check.registry import find as find_kind
 from dian.claims import cache
 from dian.claims import verify as verifier
 from dian.errors import DianError
@@ -368,6 +372,60 @@ def _print_claims(reports: list[dict]) -> None:
     if killed:
         tally += f", {sum(killed)} of {len(killed)} mutants were killed"
     print(tally)
+
+
+@app.command()
+def check(
+    kind: Annotated[str, typer.Argument(help="Kind of function; see --list.")] = "",
+    target: Annotated[
+        str, typer.Argument(help="MODULE:FUNCTION or FILE.py:FUNCTION.")
+    ] = "",
+    arrays: Annotated[
+        str, typer.Option(help="Arrays that it takes: auto, torch or numpy.")
+    ] = "auto",
+    json: _flag("json", "Print JSON.") = False,
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds after which the check is given up.")
+    ] = checking.SECONDS,
+    list_: _flag("list", "List the kinds.") = False,
+    template: _flag("template", "Print a stub to fill in.") = False,
+) -> None:
+    """Check your own implementation, and name the mistake that it makes.
+
+    The exit status is 0 if it is right, 1 if it is wrong and 2 if it cannot be checked.
+    """
+    if list_:
+        print(templates.listing())
+        return
+    if template:
+        print(templates.template(kind), end="")
+        return
+    if not (kind and target):
+        raise DianError("expected KIND and MODULE:FUNCTION; `--list` lists the kinds")
+    find_kind(kind)
+    if not json:
+        print(f"checking {target} ...", file=sys.stderr, flush=True)
+    report = checking.check_in_process(kind, target, arrays=arrays, seconds=time_limit)
+    print(to_json(report.as_dict(), indent=1) if json else report)
+    if report.details and shown["traceback"]:
+        print(report.details, file=sys.stderr)
+    raise typer.Exit(report.status)
+
+
+@app.command()
+def check_all(
+    folder: Annotated[Path, typer.Argument(help="Folder of submissions, one a file.")],
+    kinds: Annotated[
+        list[str] | None, typer.Argument(help="Kinds. Default: by function name.")
+    ] = None,
+    csv: _flag("csv", "Print CSV.") = False,
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds for each function.")
+    ] = checking.SECONDS,
+) -> None:
+    """Check every file of a folder, and print one row for each."""
+    rows = submissions.check_folder(folder, kinds or [], seconds=time_limit)
+    submissions.print_csv(rows) if csv else submissions.print_table(rows)
 
 
 def main() -> None:

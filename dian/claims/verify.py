@@ -232,8 +232,8 @@ def _why_not_finite(residual: float) -> str | None:
     return None if math.isfinite(residual) else f"the residual is {residual}"
 
 
-def load_mutant(name: str, mutant: Mutant) -> ModuleType:
-    """Load a second copy of a module, with one piece of code replaced.
+def load_mutant(name: str, *mutants: Mutant) -> ModuleType:
+    """Load a second copy of a module, with one piece of code replaced, or several.
 
     The syntax tree is compared, without docstrings: neither line breaks nor quotes,
     comments or redundant parentheses matter.
@@ -242,13 +242,13 @@ def load_mutant(name: str, mutant: Mutant) -> ModuleType:
     ----------
     name
         Of the module.
-    mutant
+    *mutants
         What to replace, and in which definition.
 
     Raises
     ------
     DianError
-        If the mutant does not fit the module, changes nothing, or cannot be loaded.
+        If a mutant does not fit the module, changes nothing, or cannot be loaded.
 
     Examples
     --------
@@ -258,15 +258,17 @@ def load_mutant(name: str, mutant: Mutant) -> ModuleType:
     32
     """
     source = inspect.getsource(importlib.import_module(name))
+    what = " and ".join(mutant.what for mutant in mutants)
     try:
-        source = mutate(source, mutant.at, mutant.old, mutant.new)
+        for mutant in mutants:
+            source = mutate(source, mutant.at, mutant.old, mutant.new)
     except DianError as error:
-        raise DianError(f"mutant {mutant.what!r} of {name}: {error}") from None
+        raise DianError(f"mutant {what!r} of {name}: {error}") from None
     try:
         return load_copy(name, compile(source, f"<mutant of {name}>", "exec"))
     except Exception as error:  # a mutant may be any code
         raise DianError(
-            f"mutant {mutant.what!r} of {name} cannot be loaded: {_one_line(error)}"
+            f"mutant {what!r} of {name} cannot be loaded: {_one_line(error)}"
         ) from None
 
 

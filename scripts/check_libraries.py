@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""Check functions of well-known libraries, and write the table docs/libraries.md.
+
+The libraries are those of the dependency group ``peers``.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dian.check import check
+from dian.check.report import FAILED, SKIPPED, WARNED, Report
+
+PAGE = Path(__file__).parents[1] / "docs/libraries.md"
+
+
+def llama(q, k, positions):
+    """Rotate as Llama does."""
+    from transformers.models.llama import modeling_llama as llama
+
+    d = q.shape[-1]
+    config = llama.LlamaConfig(hidden_size=d, num_attention_heads=1, head_dim=d)
+    cos, sin = llama.LlamaRotaryEmbedding(config)(q, positions[None])
+    return llama.apply_rotary_pos_emb(q, k, cos, sin)
+
+
+def roformer(q, k):
+    """Rotate as RoFormer does."""
+    from transformers.models.roformer import modeling_roformer as roformer
+
+    module = roformer.RoFormerSinusoidalPositionalEmbedding(64, q.shape[-1])
+    module.weight = nn.Parameter(module.create_weight(), requires_grad=False)
+    table = module(q.shape[:1] + q.shape[2:3])[None, None]
+    rotate = roformer.RoFormerSelfAttention.apply_rotary_position_embeddings
+    return rotate(table, q, k)
+
+
+def rotary_embedding_torch(x):
+    """Rotate as lucidrains' library does."""
+    from rotary_embedding_torch import RotaryEmbedding
+
+    return RotaryEmbedding(x.shape[-1]).rotate_queries_or_keys(x)
+
+
+def _scheduler(name: str, betas, **options):
+    import diffusers
+
+    return getattr(diffusers, name)(
+        len(betas), trained_betas=np.array(betas), **options
+    )
+
+
+def diffusers_add_noise(x_0, t, noise, betas):
+    """Add noise with the scheduler of diffusers."""
+    return _scheduler("DDPMScheduler", betas).add_noise(x_0, noise, t)
+
+
+def diffusers_ddpm(variance: str, clip: bool) -> Callable:
+    """Return ancestral sampling by diffusers."""
+
+    def sample(model, x, betas, noise):
+        options = {"variance_type": variance, "clip_sample": clip}
+        scheduler = _scheduler("DDPMScheduler", betas, **options)
+        place = "diffusers.schedulers.scheduling_ddpm.randn_tensor"
+        for t in reversed(range(len(betas))):
+            with mock.patch(place, lambda *_, t=t, **__: noise[t]):
+                x = scheduler.step(model(x, torch.tensor([t])), t, x).prev_sample
+        return x
+
+    return sample
+
+
+def diffusers_ddim(model, x, betas, timesteps, eta=0.0, noise=None):
+    """Sample with DDIM by diffusers."""
+    T, scheduler = len(betas), _scheduler("DDIMScheduler", betas, clip_sample=False)
+    for s, t in reversed(list(zip([-1, *timesteps], timesteps, strict=False))):
+        # The scheduler computes the previous timestep from the number of steps.
+        scheduler.num_inference_steps = T // (t - s)
+        z = None if noise is None or not eta else noise[t]
+        out = model(x, torch.tensor([t]))
+        x = scheduler.step(out, t, x, eta=eta, variance_noise=z).prev_sample
+    return x
+
+
+def _gaussian_diffusion(x, betas):
+    import denoising_diffusion_pytorch.denoising_diffusion_pytorch as ddp
+
+    class Model(nn.Module):
+        channels = out_dim = x.shape[1]
+        self_condition = random_or_learned_sinusoidal_cond = False
+
+    table = betas.double()
+    with mock.patch.object(ddp, "linear_beta_schedule", return_value=table):
+        options = {"timesteps": len(betas), "beta_schedule": "linear"}
+        found = ddp.GaussianDiffusion(Model(), image_size=(2, 2), **options)
+    return found.double()
+
+
+def ddp_q_sample(x_start, t, noise, betas):
+    """Add noise as denoising-diffusion-pytorch does."""
+    return _gaussian_diffusion(x_start, betas).q_sample(x_start, t, noise)
+
+
+def ddp_posterior(x_start, x_t, t, betas):
+    """Return mean and variance as denoising-diffusion-pytorch does."""
+    return _gaussian_diffusion(x_start, betas).q_posterior(x_start, x_t, t)[:2]
+
+
+class TorchMetrics:
+    """Macro metrics of torchmetrics."""
+
+    def __init__(self, num_classes):
+        from torchmetrics import classification as c
+
+        options = {"num_classes": num_classes}
+        self.metrics = [c.MulticlassAccuracy(**options, average="micro")]
+        for metric in (c.MulticlassPrecision, c.MulticlassRecall, c.MulticlassF1Score):
+            self.metrics.append(metric(**options, average="macro"))
+
+    def update(self, target, preds):
+        """Add a batch."""
+        for metric in self.metrics:
+            metric.update(preds, target)
+
+    def compute(self):
+        """Return the four metrics."""
+        return tuple(metric.compute() for metric in self.metrics)
+
+
+def torchmetrics_matrix(target, preds, num_classes):
+    """Count with torchmetrics."""
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+    return multiclass_confusion_matrix(preds, target, num_classes)
+
+
+def sklearn_matrix(y_true, y_pred, n_classes):
+    """Count with scikit-learn."""
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(y_true, y_pred, labels=range(n_classes))
+
+
+def sklearn_metrics(y_true, y_pred):
+    """Score with the defaults of scikit-learn."""
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    options = {"average": "macro", "zero_division": 0}
+    scores = precision_recall_fscore_support(y_true, y_pred, **options)
+    return accuracy_score(y_true, y_pred), *scores[:3]
+
+
+LIBRARIES = (
+    ("torch", "nn.RNN", "rnn", nn.RNN),
+    ("torch", "nn.functional.cross_entropy", "cross-entropy",
+     lambda logits, target: F.cross_entropy(logits, target)),
+    ("torch", "nn.utils.clip_grad_norm_", "clip", nn.utils.clip_grad_norm_),
+    ("torch", "scaled_dot_product_attention", "attention",
+     lambda query, key, value, attn_mask=None: F.scaled_dot_product_attention(
+         query, key, value, attn_mask)),
+    ("torch", "nn.MultiheadAttention", "multi-head", nn.MultiheadAttention),
+    ("torch", "nn.Transformer.generate_square_subsequent_mask", "causal-mask",
+     nn.Transformer.generate_square_subsequent_mask),
+    ("transformers", "apply_rotary_pos_emb (Llama)", "rotary", llama),
+    ("transformers", "apply_rotary_position_embeddings (RoFormer)", "rotary", roformer),
+    ("rotary-embedding-torch", "rotate_queries_or_keys", "rotary",
+     rotary_embedding_torch),
+    ("diffusers", "DDPMScheduler.add_noise", "q-sample", diffusers_add_noise),
+    ("diffusers", "DDPMScheduler.step, fixed_large", "ddpm-sample",
+     diffusers_ddpm("fixed_large", False)),
+    ("diffusers", "DDPMScheduler.step, fixed_small, clip_sample", "ddpm-sample",
+     diffusers_ddpm("fixed_small", True)),
+    ("diffusers", "DDIMScheduler.step", "ddim-sample", diffusers_ddim),
+    ("denoising-diffusion-pytorch", "q_sample", "q-sample", ddp_q_sample),
+    ("denoising-diffusion-pytorch", "q_posterior", "posterior", ddp_posterior),
+    ("torchmetrics", "multiclass_confusion_matrix", "confusion-matrix",
+     torchmetrics_matrix),
+    ("torchmetrics", "MulticlassF1Score and others", "classification-metrics",
+     TorchMetrics),
+    ("scikit-learn", "confusion_matrix", "confusion-matrix", sklearn_matrix),
+    ("scikit-learn", "precision_recall_fscore_support", "classification-metrics",
+     sklearn_metrics),
+)  # fmt: skip
+"""Library, function, kind, and the function or a small adapter."""
+
+
+def row(library: str, name: str, kind: str, report: Report) -> str:
+    """Return one row of the table."""
+    conventions = "; ".join(report.conventions.values())
+    remarks = [
+        f"{line.title}: {line.detail or f'residual {line.residual:.0e}'}"
+        for line in report.lines
+        if line.mark in (FAILED, WARNED)
+    ]
+    skipped = sum(line.mark == SKIPPED for line in report.lines)
+    remarks += [f"{skipped} properties not checked"] * bool(skipped)
+    remarks += report.mistakes + report.notes + [report.fault] * bool(report.fault)
+    said = "; ".join(remarks).replace("|", "\\|")
+    return (
+        f"| {library} {version(library).split('+')[0]} | `{name}` | `{kind}` "
+        f"| {report.verdict} | {conventions} | {said} |"
+    )
+
+
+def main() -> None:
+    """Write the page."""
+    lines = [
+        "<!-- Written by `python scripts/check_libraries.py`; do not edit. -->",
+        "",
+        "# Well-known libraries",
+        "",
+        "Functions of other libraries, each checked with [`dian check`](check)",
+        "through an adapter of a few lines (`scripts/check_libraries.py`), with the",
+        "conventions that were recognized and what differs.",
+        "",
+        "| Library | Function | Kind | Verdict | Conventions | Remarks |",
+        "|---|---|---|---|---|---|",
+    ]
+    for library, name, kind, function in LIBRARIES:
+        report = check(kind, function)
+        print(library, name, report.verdict, report.fault, flush=True)
+        lines.append(row(library, name, kind, report))
+    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
