@@ -55,7 +55,7 @@ def check(kind: str, function: Any, *, arrays: str = "auto") -> Report:
     ...     return [g * min(1, max_norm / g.norm()) for g in gradients]
     >>> report = check("clip", clip)
     >>> report.passed, report.mistakes
-    (False, ['each tensor is clipped for itself'])
+    (False, ['each tensor is clipped separately'])
     """
     return Checker(kind, function, arrays).report()
 

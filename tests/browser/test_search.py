@@ -95,8 +95,8 @@ def test_the_main_terms_find_their_page(find, page):
         for term, places in find(TERMS[page]).items()
     }
     # A chapter has several pages: rnn.html, rnn_gradients.html, ...
-    matches = re.compile(rf"{page}(_\w+)?\.html")
-    assert not [t for t, places in first.items() if not any(map(matches.fullmatch, places))]
+    wanted = re.compile(rf"{page}(_\w+)?\.html")
+    assert not [term for term in first if not any(map(wanted.fullmatch, first[term]))]
 
 
 @pytest.mark.parametrize("scheme", ["http", "file"])

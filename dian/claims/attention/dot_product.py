@@ -244,14 +244,20 @@ def backward() -> float:
     found = dot_product.attention_backward(O_bar, Q, *shared, P)
     expected = by_autograd(Q, *shared, every, none, ones, O_bar)
     residuals.append(1e2 * worst(found[:3], expected[:3]))
-    # Any of them may have the axes that the others lack.
+    # Any of them may have the axes that the others lack; with as many keys as queries
+    # exchanged gradients have the right shape as well.
+    square = (..., slice(N_QUERY), slice(None))
+    scores = (..., slice(N_QUERY))
     for n in range(3):
-        given = [x if i == n else x[:1] for i, x in enumerate((Q, K, V))]
+        given = [
+            x if i == n else x[:1] for i, x in enumerate((Q, K[square], V[square]))
+        ]
         leaves = [x.clone().requires_grad_() for x in given]
         output, P = dot_product.attention(*leaves, need_weights=True)
         found = torch.autograd.grad(output, leaves, O_bar)
-        expected = by_autograd(*given, every, none, ones, O_bar)
-        shape = (BATCH, HEADS, N_QUERY, N_KEY)
+        every_pair = (every[scores], none[scores], ones[scores])
+        expected = by_autograd(*given, *every_pair, O_bar)
+        shape = (BATCH, HEADS, N_QUERY, N_QUERY)
         residuals += [holds(P.shape == shape), 1e2 * worst(found, expected[:3])]
     residuals.append(1e2 * differentiable(Q, K, V, mask, bias, O_bar))
     residuals += [1e2 * in_chunks(), holds(sizes_of_chunks())]

@@ -205,7 +205,8 @@ def orthogonal() -> float:
 def spectrum() -> float:
     """The radius is 1 / sqrt 3 for PyTorch's weights, and 1 for the others.
 
-    The norm is twice the radius. With a mean that is not zero, the radius is n times the mean.
+    The norm is twice the radius.
+    With a mean that is not zero, the radius is n times the mean.
     """
     n, residuals = 400, []
     variances = {"uniform_": 1 / (3 * n), "xavier_": 1 / n, "gaussian_": 1 / n}
