@@ -215,7 +215,7 @@ def main() -> None:
         "",
         "# Well-known libraries",
         "",
-        "Functions of other libraries, each checked with [`dian check`](check)",
+        "Functions of other libraries, each checked with {doc}`dian check <check>`",
         "through an adapter of a few lines (`scripts/check_libraries.py`), with the",
         "conventions that were recognized and what differs.",
         "",
