@@ -114,7 +114,7 @@ def contracts_page() -> str:
         "",
         "# Contracts and templates",
         "",
-        "Each kind of function that [`dian check`](check) knows, with its arguments,",
+        "Each kind of function that {doc}`dian check <check>` knows, with its arguments,",
         "the conventions that are recognized and the properties that are checked.",
         "",
         "## Templates for the four tasks",
