@@ -171,7 +171,8 @@ CHAPTERS = check_pdf.expected_chapters(ROOT / "docs")
 
 
 def test_the_chapters_are_those_of_the_front_page():
-    assert CHAPTERS[:4] == [
+    first = CHAPTERS.index("Recurrent neural networks")
+    assert CHAPTERS[first : first + 4] == [
         "Recurrent neural networks",
         "Positional encodings",
         "Attention",
