@@ -102,8 +102,9 @@ def data_parallel(
     -------
     loss_fn
         Takes the whole batch in every process, and returns the mean over all its items.
-        After ``backward()`` every process has the gradient of that mean. Without a
-        group it is the function that was passed in.
+        After ``backward()`` every process has the gradient of that mean; keep a
+        reference to the function until then, because it holds the module that
+        averages the gradients. Without a group it is the function that was passed in.
     """
     if not dist.is_initialized():
         return loss_fn
