@@ -165,6 +165,16 @@ def test_every_reason_is_that_of_a_mutant():
     assert all(certificate.reasons().values())
 
 
+def test_the_recorded_certificate_is_of_all_modules_and_reaches_the_goals():
+    record = certificate.load(certificate.NAME)
+    assert record.content["mutants"].keys() == {
+        m for m in modules() if generic_mutants(m)
+    }
+    assert record.value("all/killed") >= certificate.GOAL
+    assert record.value("all/killed-by-claims") >= certificate.GOAL_OF_CLAIMS
+    assert abs(record.value("half-1/killed") - record.value("half-2/killed")) < 0.02
+
+
 @pytest.mark.slow
 def test_the_whole_way_for_one_function():
     """In a process of its own: here the checks of shapes are at work."""
