@@ -148,7 +148,7 @@ certificate: $(ENVIRONMENT) ## Make all generic mutants, and record what kills t
 	$(PY) -m dian.claims.certificate
 
 certificate-sample: $(ENVIRONMENT) ## Check a fixed sample of them against the record
-	$(PY) -m dian.claims.certificate --sample 100
+	$(PY) -m dian.claims.certificate --sample 200
 
 audit: $(ENVIRONMENT) ## Report whether each record and each gallery page is fresh
 	@status=0; $(PY) -m dian audit || status=1; \
