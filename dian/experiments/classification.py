@@ -46,8 +46,8 @@ def load_splits(quick: bool) -> Split:
 def training_and_evaluation(settings: Recipe, split: Split) -> Split:
     """Return the images to train on, and those to evaluate on.
 
-    Hyperparameters are chosen by the score on held-out training images, and never by
-    that on the test images.
+    With ``held_out``, hyperparameters can be chosen by the score on training images
+    that were held out, and not by that on the test images.
     """
     train, test = split
     train = train[: settings.images]

@@ -7,10 +7,10 @@ timestep by timestep. How much is known after each timestep, and for how many bi
 what does the reverse process make of a mixture of two noisy images?
 
 **Answer.** With the exact reverse process, the bits sent up to :math:`x_t` are the
-information that :math:`x_t` has about the image, and for Gaussian data they lie on
-Shannon's curve. A trained network spends less than a hundredth of its bits on half of
-the error. An interpolation needs enough noise to leave the gap between two images, and
-too much noise forgets both.
+information that :math:`x_t` has about the image, plus a divergence at the start. For
+Gaussian data they lie on Shannon's curve, apart from this divergence. A trained network
+spends less than a hundredth of its bits on half of the error. An interpolation needs
+enough noise to leave the gap between two images, and too much noise forgets both.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), sections 4.3 and 4.4; Guo, Shamai and Verdú, *Mutual information
