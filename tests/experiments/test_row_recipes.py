@@ -236,3 +236,19 @@ def test_the_pixels_are_read_in_the_same_way_by_each_network():
             full = pixels.FULL[experiment.name.replace("-full", "")]
             for key in ("activation", "init", "input_scale", "learning_rate"):
                 assert getattr(settings, key) == getattr(full, key)
+
+
+def test_the_best_recipe_is_a_candidate_and_gated_layers_are_as_large():
+    chosen = row_recipes.CHOSEN
+    assert chosen in row_recipes.CANDIDATES.values()
+    assert all(c.held_out == 10_000 for c in row_recipes.CANDIDATES.values())
+    experiments = {e.name: e for e in row_recipes.EXPERIMENTS}
+    sizes = {}
+    for cell in ("rnn", "gru", "lstm"):
+        settings = experiments[f"{cell}-recipe-best"].settings
+        assert settings.held_out == 0
+        same = {"held_out": 10_000, "cell": "rnn", "layers": 2}
+        assert replace(settings, **same) == chosen
+        sizes[cell] = sum(p.numel() for p in network(settings).parameters())
+    for cell in ("gru", "lstm"):
+        assert 0.7 < sizes[cell] / sizes["rnn"] < 1.4
