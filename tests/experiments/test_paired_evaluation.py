@@ -13,6 +13,7 @@ from dian.diffusion.pixels import signed, unit
 from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import linear_schedule
 from dian.diffusion.unet import UNet
+from dian.errors import DianError
 from dian.experiments.diffusion import evaluation, objective, paired_evaluation
 from dian.experiments.diffusion.distances import METRICS
 from dian.experiments.diffusion.evaluation import Evaluator
@@ -138,10 +139,15 @@ def test_each_seed_has_its_own_weights(data, weights, seed, expected):
     )
     x_t, t = torch.ones(2, 1, 28, 28), torch.tensor([1, 5])
     torch.testing.assert_close(predict(x_t, t), network(expected)(x_t, t))
-    # A record without weights of every seed holds those of the first.
+
+
+def test_a_record_without_weights_of_every_seed_holds_those_of_the_first(data):
     alone = data.models["one"]._replace(vectors={})
-    predict = paired_evaluation._network(alone, weights, Job(0), "float32")
+    x_t, t = torch.ones(2, 1, 28, 28), torch.tensor([1, 5])
+    predict = paired_evaluation._network(alone, objective.AVERAGED, Job(), "float32")
     torch.testing.assert_close(predict(x_t, t), network(0)(x_t, t))
+    with pytest.raises(DianError, match="holds no weights/raw"):
+        paired_evaluation._network(alone, objective.RAW, Job(), "float32")
 
 
 def test_samples_are_made_in_bfloat16_and_the_bound_is_not(data):

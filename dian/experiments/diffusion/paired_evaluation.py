@@ -241,8 +241,10 @@ def _network(model: Model, weights: str, job: Job, precision: str) -> Predictor:
     if weights in model.vectors:
         vector = model.vectors[weights][job.seed].float()
         vector_to_parameters(vector, network.parameters())
-    else:
+    elif weights == objective.AVERAGED:
         network.load_state_dict(model.weights)
+    else:
+        raise DianError(f"the record holds no {weights}; leave out the way 'raw'")
     network = network.to(job.device, job.dtype).eval()
     mixed = precision == "bfloat16" and job.dtype == torch.float32
 
