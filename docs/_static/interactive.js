@@ -184,7 +184,7 @@
 
   /* --- Gradient against lag, for each gain and each scale of the input --------------- */
   figures.gradient = (box, { gains, spreads, curves }) => {
-    const width = 480, height = 290, left = 66, right = width - 8, top = 8, gap = 4;
+    const width = 480, height = 290, left = 74, right = width - 14, top = 8, gap = 4;
     const bottom = height - 38, powers = curves.flat(2);
     const least = gap * Math.floor(Math.min(...powers) / gap);
     const most = gap * Math.ceil(Math.max(...powers) / gap);
@@ -220,7 +220,7 @@
 
   /* --- One unit: its state forward, and the derivative of its last state backward ---- */
   figures.unit = (box, { weights, impulses, steps }) => {
-    const width = 480, left = 66, right = width - 8;
+    const width = 480, left = 74, right = width - 14;
     const picture = drawing(width, 400, "One unit: its states, and the derivative of the "
       + "last state with respect to each");
     const x = (t) => left + (right - left) * (t - 0.5) / steps;
@@ -241,7 +241,7 @@
     const forward = panel(8, 148, [-1, 1], [-1, -0.5, 0, 0.5, 1].map((v) => [v, `${v}`]),
       ["step t", "state of the unit"]);
     const backward = panel(210, 362, [-12, 4], [-12, -8, -4, 0, 4].map((v) => [v, power(v)]),
-      ["step t", "size of the derivative"]);
+      ["step t", "|derivative|"]);
     const told = words();
     let i = Math.max(0, weights.indexOf(0.8)), j = Math.max(0, impulses.indexOf(1));
     const draw = () => {
@@ -273,7 +273,7 @@
 
   /* --- A forget gate: the gradient that remains, and its time scale ------------------ */
   figures.forget = (box, { biases, lags, lag }) => {
-    const width = 480, height = 290, left = 66, right = width - 8, top = 8;
+    const width = 480, height = 290, left = 74, right = width - 14, top = 8;
     const bottom = height - 38;
     const picture = drawing(width, height, "Fraction of the gradient against the lag");
     const x = (k) => left + (right - left) * k / lags;
@@ -285,8 +285,7 @@
       names: ["lag (steps)", "fraction of the gradient"] });
     const line = svg("polyline", { class: "curve" });
     const mark = svg("line", { y1: y(0), y2: y(Math.exp(-1)), class: "second" });
-    const name = svg("text", { y: y(Math.exp(-1)) - 6, "text-anchor": "middle" },
-      "time scale");
+    const name = svg("text", { y: y(0) - 8 }, "time scale");
     picture.append(mark, line, name);
     const told = words();
     const bias = slider("Bias of the forget gate",
@@ -297,7 +296,8 @@
         line.setAttribute("points", along(points));
         mark.setAttribute("x1", x(tau));
         mark.setAttribute("x2", x(tau));
-        name.setAttribute("x", Math.max(x(tau), left + 32));
+        name.setAttribute("x", x(tau) + (tau < 0.75 * lags ? 6 : -6));
+        name.setAttribute("text-anchor", tau < 0.75 * lags ? "start" : "end");
         for (const part of [mark, name]) part.style.display = tau > lags ? "none" : "";
         told.textContent = `Bias ${b}: the gate is ${gate.toFixed(3)}, and its time scale is `
           + `${tau.toFixed(1)} steps. After ${lag} steps a fraction of `
