@@ -258,8 +258,8 @@ assert left.min() > 0.5
 
 # %%
 # In the interactive figure you can change the gain of an orthogonal matrix and the
-# input of a tanh network: a gain above 1 makes the gradient grow only as long as the
-# input leaves the units near zero.
+# input of a tanh network. A gain above 1 is necessary for the gradient to grow, but not
+# sufficient: the stronger the input is, the larger the gain must be.
 
 gains, spreads = [0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0], [0.01, 0.1, 0.3, 1.0, 3.0]
 curves = {
@@ -272,11 +272,16 @@ curves = {
 
 assert curves[1.2, 0.01][-1] < 1.2**40 / 100  # the states themselves make it shorter
 assert curves[3.0, 3.0][-1] > 1 > curves[1.2, 3.0][-1]
+for spread in spreads:
+    ends = [curves[gain, spread][-1] for gain in gains]
+    assert ends == sorted(ends)
+    assert all(end < 1.001 for gain, end in zip(gains, ends, strict=True) if gain <= 1)
 
 Interactive(
     "gradient",
     "Norm of the gradient of a tanh network against the lag, relative to lag 0. Change "
-    "the gain of the orthogonal recurrent matrix and the scale of the input.",
+    "the gain of the orthogonal recurrent matrix and the standard deviation (s.d.) of "
+    "the input.",
     gains=gains,
     spreads=spreads,
     curves=[
