@@ -127,30 +127,6 @@ def test_a_label_becomes_a_numbered_caption(
     assert "grows." in copy
 
 
-def test_an_interactive_figure_is_shown_on_another_page(
-    tmp_path, sphinx_build, extension_of
-):
-    figure = '<figure class="interactive" data-figure="unit" hidden>'
-    figure += '<script type="application/json">{"steps":3}</script>'
-    figure += "<figcaption>One unit.</figcaption></figure>"
-    (tmp_path / "gallery").mkdir()
-    for name, html in (("plot_x", figure), ("plot_y", "<p>None.</p>")):
-        page = (
-            f":orphan:\n\nX\n=\n\n.. raw:: html\n\n    <div>\n    {html}\n    </div>\n"
-        )
-        (tmp_path / "gallery" / f"{name}.rst").write_text(page)
-    lines = (f".. interactive:: gallery/plot_{name}\n\n" for name in "xy")
-    (tmp_path / "index.rst").write_text(f"One\n===\n\n{''.join(lines)}")
-    settings = SETTINGS | {
-        "extensions": [*SETTINGS["extensions"], extension_of("images")],
-        "exclude_patterns": ["gallery"],
-        "suppress_warnings": ["ref.doc"],
-    }
-    warnings = sphinx_build(tmp_path, tmp_path / "built", settings)
-    assert "interactive: no figure on gallery/plot_y" in warnings
-    assert figure in (tmp_path / "built/index.html").read_text("utf-8")
-
-
 def test_an_image_of_another_source_stays_as_it_is():
     tag = '<img src="_images/photo.png" class="x"/>'
     assert images.TAG.sub(lambda match: images.both(match, {"photo_dark"}), tag) == tag

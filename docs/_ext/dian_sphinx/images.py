@@ -2,9 +2,8 @@
 
 The directive ``caption``, which :mod:`dian_sphinx.figures` writes under an image, makes
 a numbered figure of it. The directive ``picture`` shows a figure of the gallery on
-another page, with its caption, its alternative text and its origin; ``interactive``
-does so with an interactive figure. On an HTML page, each image has a second form for
-the dark mode, and a link to its SVG file.
+another page, with its caption, its alternative text and its origin. On an HTML page,
+each image has a second form for the dark mode, and a link to its SVG file.
 """
 
 import re
@@ -19,7 +18,6 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from dian_sphinx.figures import IMAGE, dark_file
-from dian_sphinx.pdf import INTERACTIVE
 from dian_sphinx.provenance import link_to
 
 log = logging.getLogger(__name__)
@@ -103,29 +101,6 @@ class Picture(SphinxDirective):
         figure += caption
         self.state.document.note_explicit_target(figure)
         self.set_source_info(figure)
-        return [figure, line]
-
-
-class InteractiveFigure(SphinxDirective):
-    """The interactive figure of a page of the gallery, shown on another page."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Return the figure, and the line under it."""
-        docname = self.arguments[0]
-        page = Path(self.env.srcdir, docname).with_suffix(".rst")
-        self.env.note_dependency(str(page))
-        found = page.is_file() and INTERACTIVE.search(page.read_text("utf-8"))
-        if not found:
-            place = self.get_location()
-            log.warning("interactive: no figure on %s", docname, location=place)
-            return []
-        figure = nodes.raw("", f"{found[0]}</figure>", format="html")
-        line = nodes.paragraph(classes=["provenance"])
-        line += [nodes.Text("From the page "), page_link(docname), nodes.Text(".")]
-        self.set_source_info(figure)
-        self.set_source_info(line)
         return [figure, line]
 
 
@@ -226,7 +201,6 @@ def connect(app: Sphinx) -> None:
     """Register the directives, and add the forms after the other changes of a page."""
     app.add_directive("caption", Caption)
     app.add_directive("picture", Picture)
-    app.add_directive("interactive", InteractiveFigure)
     app.add_transform(NumberFigures)
     app.connect("html-page-context", add_forms, priority=920)
     app.connect("build-finished", copy_forms)
