@@ -34,7 +34,7 @@ def test_a_chapter_shows_the_figure_of_a_gallery_page(
     page = f"X\n=\n\n.. raw:: html\n\n    <div>\n    {html}\n    </div>\n"
     (tmp_path / "gallery").mkdir()
     (tmp_path / "gallery/plot_x.rst").write_text(page)
-    asked = "".join(f".. interactive:: gallery/plot_x {i}\n\n" for i in (1, 2))
+    asked = "".join(f".. interactive:: gallery/plot_x{i}\n\n" for i in ("", " 2"))
     (tmp_path / "index.rst").write_text(f"One\n===\n\n{asked}")
     settings = {
         "extensions": [extension_of("interactive")],

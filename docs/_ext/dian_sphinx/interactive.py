@@ -22,13 +22,17 @@ FIGURE = re.compile(
 
 
 class Interactive(SphinxDirective):
-    """An interactive figure of a page: ``gallery/2_positions/plot_3_rotary 1``."""
+    """An interactive figure of a page: ``gallery/2_positions/plot_3_rotary``.
 
-    required_arguments = 2
+    A number behind the page chooses one of several, counted from 1.
+    """
+
+    required_arguments = 1
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Return the figure, and the line under it."""
-        docname, number = self.arguments[0], int(self.arguments[1])
+        docname, number = self.arguments[0], int((*self.arguments, 1)[1])
         page = Path(self.env.srcdir, docname).with_suffix(".rst")
         self.env.note_dependency(str(page))
         figures = FIGURE.findall(page.read_text("utf-8")) if page.is_file() else []
