@@ -161,37 +161,52 @@
     step.tell();
   };
 
+  /* --- Axes: grid lines with numbers at the left, numbers and a name below ----------- */
+  const axes = (picture, { left, right, top, bottom, x, y, rows, columns, names }) => {
+    for (const [value, shown] of rows) {
+      picture.append(svg("line", { x1: left, x2: right, y1: y(value), y2: y(value),
+        class: "grid" }), svg("text", { x: left - 6, y: y(value) + 4,
+        "text-anchor": "end" }, shown));
+    }
+    for (const value of columns) {
+      picture.append(svg("text", { x: x(value), y: bottom + 15,
+        "text-anchor": "middle" }, `${value}`));
+    }
+    const middle = (top + bottom) / 2;
+    picture.append(
+      svg("text", { x: (left + right) / 2, y: bottom + 31, "text-anchor": "middle" },
+        names[0]),
+      svg("text", { x: 13, y: middle, "text-anchor": "middle",
+        transform: `rotate(-90 13 ${middle})` }, names[1]));
+  };
+  const power = (exponent) => (exponent ? `1e${exponent}` : "1");
+  const along = (points) => points.map((point) => point.join(",")).join(" ");
+
   /* --- Gradient against lag, for each gain and each scale of the input --------------- */
   figures.gradient = (box, { gains, spreads, curves }) => {
-    const width = 480, height = 280, left = 52, foot = 38, gap = 4;
-    const powers = curves.flat(2);
+    const width = 480, height = 290, left = 74, right = width - 14, top = 8, gap = 4;
+    const bottom = height - 38, powers = curves.flat(2);
     const least = gap * Math.floor(Math.min(...powers) / gap);
     const most = gap * Math.ceil(Math.max(...powers) / gap);
     const picture = drawing(width, height, "Norm of the gradient against the lag");
     const lags = curves[0][0].length - 1;
-    const x = (k) => left + (width - left - 8) * k / lags;
-    const y = (power) => 8 + (height - foot - 8) * (most - power) / (most - least);
-    for (let power = least; power <= most; power += gap) {
-      picture.append(svg("line", { x1: left, x2: width - 8, y1: y(power), y2: y(power),
-        class: "grid" }), svg("text", { x: left - 6, y: y(power) + 4,
-        "text-anchor": "end" }, `1e${power}`));
-    }
-    for (let k = 0; k <= lags; k += 10) {
-      picture.append(svg("text", { x: x(k), y: height - 20, "text-anchor": "middle" }, `${k}`));
-    }
-    picture.append(svg("text", { x: (left + width) / 2, y: height - 5,
-      "text-anchor": "middle" }, "lag (steps)"));
+    const x = (k) => left + (right - left) * k / lags;
+    const y = (exponent) => top + (bottom - top) * (most - exponent) / (most - least);
+    const rows = [], columns = [];
+    for (let k = least; k <= most; k += gap) rows.push([k, power(k)]);
+    for (let k = 0; k <= lags; k += 10) columns.push(k);
+    axes(picture, { left, right, top, bottom, x, y, rows, columns,
+      names: ["lag (steps)", "norm of the gradient / at lag 0"] });
     const line = svg("polyline", { class: "curve" });
     picture.append(line);
     const told = words();
     let i = Math.max(0, gains.indexOf(1)), j = Math.max(0, spreads.indexOf(1));
     const draw = () => {
       const curve = curves[i][j];
-      line.setAttribute("points", curve.map((power, k) =>
-        `${x(k)},${y(power)}`).join(" "));
+      line.setAttribute("points", along(curve.map((value, k) => [x(k), y(value)])));
       const end = curve[lags];
       told.textContent = `Gain ${gains[i]}, input of s.d. ${spreads[j]}: after ${lags} `
-        + `steps the gradient is ${(10 ** end).toExponential(1)} times as long.`;
+        + `steps the norm is ${(10 ** end).toExponential(1)} times that at lag 0.`;
     };
     const gain = slider("Gain of the recurrent matrix",
       { min: 0, max: gains.length - 1, value: i },
@@ -201,6 +216,96 @@
       (value) => { j = value; draw(); return spreads[j]; });
     box.prepend(picture, gain.line, spread.line, told);
     gain.tell(); spread.tell();
+  };
+
+  /* --- One unit: its state forward, and the derivative of its last state backward ---- */
+  figures.unit = (box, { weights, impulses, steps }) => {
+    const width = 480, left = 74, right = width - 14;
+    const picture = drawing(width, 400, "One unit: its states, and the derivative of the "
+      + "last state with respect to each");
+    const x = (t) => left + (right - left) * (t - 0.5) / steps;
+    const columns = [1];
+    for (let t = 5; t <= steps; t += 5) columns.push(t);
+    const panel = (top, bottom, [low, high], rows, names) => {
+      const y = (value) => top + (bottom - top) * (high - value) / (high - low);
+      axes(picture, { left, right, top, bottom, x, y, rows, columns, names });
+      const line = svg("polyline", { class: "curve" }), dots = svg("g");
+      picture.append(line, dots);
+      return (values) => {
+        const points = values.map((value, i) => [x(i + 1), y(value)]);
+        line.setAttribute("points", along(points));
+        dots.replaceChildren(...points.map(([cx, cy]) =>
+          svg("circle", { cx, cy, r: 3, class: "bar" })));
+      };
+    };
+    const forward = panel(8, 148, [-1, 1], [-1, -0.5, 0, 0.5, 1].map((v) => [v, `${v}`]),
+      ["step t", "state of the unit"]);
+    const backward = panel(210, 362, [-12, 4], [-12, -8, -4, 0, 4].map((v) => [v, power(v)]),
+      ["step t", "|derivative|"]);
+    const told = words();
+    let i = Math.max(0, weights.indexOf(0.8)), j = Math.max(0, impulses.indexOf(1));
+    const draw = () => {
+      const w = weights[i], states = [];
+      for (let t = 0, h = 0; t < steps; t++) {
+        h = Math.tanh(w * h + (t ? 0 : impulses[j]));
+        states.push(h);
+      }
+      // d h_T / d h_t: one factor w (1 - h_s^2) for each step s after t
+      const derivatives = Array(steps).fill(1);
+      for (let t = steps - 1; t; t--) {
+        derivatives[t - 1] = derivatives[t] * w * (1 - states[t] ** 2);
+      }
+      forward(states);
+      backward(derivatives.map((value) => Math.log10(Math.abs(value))));
+      told.textContent = `Recurrent weight ${w}, impulse ${impulses[j]}: the last state is `
+        + `${Number(states[steps - 1].toPrecision(2))}, and its derivative with respect to `
+        + `the first is ${Number(derivatives[0].toPrecision(2))}.`;
+    };
+    const weight = slider("Recurrent weight",
+      { min: 0, max: weights.length - 1, value: i },
+      (value) => { i = value; draw(); return weights[i]; });
+    const impulse = slider("Impulse at step 1",
+      { min: 0, max: impulses.length - 1, value: j },
+      (value) => { j = value; draw(); return impulses[j]; });
+    box.prepend(picture, weight.line, impulse.line, told);
+    weight.tell(); impulse.tell();
+  };
+
+  /* --- A forget gate: the gradient that remains, and its time scale ------------------ */
+  figures.forget = (box, { biases, lags, lag }) => {
+    const width = 480, height = 290, left = 74, right = width - 14, top = 8;
+    const bottom = height - 38;
+    const picture = drawing(width, height, "Fraction of the gradient against the lag");
+    const x = (k) => left + (right - left) * k / lags;
+    const y = (fraction) => top + (bottom - top) * (1 - fraction);
+    const columns = [];
+    for (let k = 0; k <= lags; k += 20) columns.push(k);
+    axes(picture, { left, right, top, bottom, x, y, columns,
+      rows: [0, 0.25, 0.5, 0.75, 1].map((v) => [v, `${v}`]),
+      names: ["lag (steps)", "fraction of the gradient"] });
+    const line = svg("polyline", { class: "curve" });
+    const mark = svg("line", { y1: y(0), y2: y(Math.exp(-1)), class: "second" });
+    const name = svg("text", { y: y(0) - 8 }, "time scale");
+    picture.append(mark, line, name);
+    const told = words();
+    const bias = slider("Bias of the forget gate",
+      { min: 0, max: biases.length - 1, value: Math.max(0, biases.indexOf(3)) },
+      (value) => {
+        const b = biases[value], gate = 1 / (1 + Math.exp(-b)), tau = -1 / Math.log(gate);
+        const points = Array.from({ length: lags + 1 }, (_, k) => [x(k), y(gate ** k)]);
+        line.setAttribute("points", along(points));
+        mark.setAttribute("x1", x(tau));
+        mark.setAttribute("x2", x(tau));
+        name.setAttribute("x", x(tau) + (tau < 0.75 * lags ? 6 : -6));
+        name.setAttribute("text-anchor", tau < 0.75 * lags ? "start" : "end");
+        for (const part of [mark, name]) part.style.display = tau > lags ? "none" : "";
+        told.textContent = `Bias ${b}: the gate is ${gate.toFixed(3)}, and its time scale is `
+          + `${tau.toFixed(1)} steps. After ${lag} steps a fraction of `
+          + `${Number((gate ** lag).toPrecision(2))} of the gradient remains.`;
+        return b;
+      });
+    box.prepend(picture, bias.line, told);
+    bias.tell();
   };
 
   document.querySelectorAll("figure.interactive").forEach((box) => {

@@ -10,7 +10,7 @@ most 1/4, prevent it from vanishing?
 :math:`\sqrt\chi`: the mean squared derivative times the sum of the squared weights of a
 unit gives :math:`\chi`. With an orthogonal :math:`W_{hh}` and inputs of variance 1,
 tanh loses a factor of more than :math:`10^7` in 40 steps. Every tanh network equals a
-sigmoid network in other units.
+sigmoid network with other weights.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013 (arXiv:1211.5063), section 2.1, for the bound; Schoenholz, Gilmer,
@@ -59,7 +59,7 @@ def run(activation: str, fill, spread: float, seed: int = 0):
 # ---------------
 # The derivative of tanh, equation :eq:`eq-activation-slopes`, is 1 at one point,
 # :math:`a = 0`, and below 1 everywhere else. That of the sigmoid :math:`\sigma` is at
-# most 1/4, but both activations are the same curve in different units, equation
+# most 1/4, but both activations are the same curve, scaled and shifted, equation
 # :eq:`eq-tanh-logistic`.
 
 a = torch.linspace(-4, 4, 161, dtype=torch.float64)
@@ -76,8 +76,8 @@ for name, style in zip(derivative_of, ("-", "--", "-."), strict=True):
 ax.plot(a[::5], stretched[::5], "k.", label="$4\\sigma'(2a)$")
 ax.set_title("Derivatives of the activations")
 fig.set_label(
-    "The derivatives of three activations. The dots are the derivative of the sigmoid "
-    "in the units of tanh: it is the same curve."
+    "The derivatives of three activations. The dots are the derivative of the sigmoid, "
+    "scaled like tanh: it is the same curve."
 )
 ax.set(xlabel="pre-activation $a$", ylabel="derivative $\\varphi'(a)$")
 ax.legend()
@@ -136,9 +136,9 @@ plt.show()
 #
 # The typical rate
 # ----------------
-# The gradients of random networks behave like an average. The chapter derives the
-# variance argument :eq:`eq-growth-law`: each backward step multiplies the mean squared
-# gradient by :math:`\chi`. For one step with independent weights of mean zero this is
+# The chapter derives the typical rate of random networks by a variance argument,
+# equation :eq:`eq-growth-law`: each backward step changes the mean squared gradient by
+# the factor :math:`\chi`. For one step with independent weights of mean zero this is
 # exact, if the squared derivatives are not correlated with the squared entries of the
 # gradient.
 #
@@ -258,8 +258,8 @@ assert left.min() > 0.5
 
 # %%
 # In the interactive figure you can change the gain of an orthogonal matrix and the
-# input of a tanh network: a gain above 1 makes the gradient grow only as long as the
-# input leaves the units near zero.
+# input of a tanh network. A gain above 1 is necessary for the gradient to grow, but not
+# sufficient: the stronger the input is, the larger the gain must be.
 
 gains, spreads = [0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0], [0.01, 0.1, 0.3, 1.0, 3.0]
 curves = {
@@ -272,10 +272,16 @@ curves = {
 
 assert curves[1.2, 0.01][-1] < 1.2**40 / 100  # the states themselves make it shorter
 assert curves[3.0, 3.0][-1] > 1 > curves[1.2, 3.0][-1]
+for spread in spreads:
+    ends = [curves[gain, spread][-1] for gain in gains]
+    assert ends == sorted(ends)
+    assert all(end < 1.001 for gain, end in zip(gains, ends, strict=True) if gain <= 1)
 
 Interactive(
     "gradient",
-    "Norm of the gradient, as a fraction of that at lag 0, in a tanh network.",
+    "Norm of the gradient of a tanh network against the lag, relative to lag 0. Change "
+    "the gain of the orthogonal recurrent matrix and the standard deviation (s.d.) of "
+    "the input.",
     gains=gains,
     spreads=spreads,
     curves=[
@@ -285,8 +291,8 @@ Interactive(
 )
 
 # %%
-# Tanh and the sigmoid differ by a choice of units
-# ------------------------------------------------
+# Tanh and the sigmoid differ by scale and shift
+# ----------------------------------------------
 # A sigmoid network :math:`s_t = \sigma(x_t U + s_{t-1} V + c)` with states between 0
 # and 1 is, with :math:`h = 2s - 1`, exactly a tanh network with the weights
 # :eq:`eq-logistic-as-tanh`. The derivative is four times smaller, and the recurrent
@@ -295,11 +301,11 @@ Interactive(
 # 2`, which is :math:`\tfrac12` for :math:`h_0 = 0`, and the output layer reads :math:`h
 # = 2s - 1`.
 #
-# "The derivative of tanh is larger" compares two networks whose weights are the same
-# *numbers* in different units. Training does depend on the units: the gradients with
-# respect to the weights are scaled, so that gradient descent takes other steps, and
-# inputs and states with a mean near zero are better conditioned (LeCun et al.,
-# *Efficient BackProp*, 1998).
+# The argument "the derivative of tanh is larger" compares two networks with the same
+# *numbers* as weights, which are different networks. Training does depend on the scale:
+# the gradients with respect to the weights are scaled, so gradient descent takes other
+# steps. It usually converges faster if inputs and states have a mean near zero (LeCun
+# et al., *Efficient BackProp*, 1998).
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -324,7 +330,7 @@ fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.semilogy(lags, tanh, "-", label="tanh, $W$ orthogonal")
 ax.semilogy(lags[::2], logistic[::2], "kx", label="sigmoid, $4W$: the same network")
 ax.semilogy(lags, same_numbers, "--", label="sigmoid, $W$: another network")
-ax.set_title("The advantage of tanh is a matter of units")
+ax.set_title("The advantage of tanh is a matter of scale")
 ax.set(xlabel="lag $k$ (steps)", ylabel="norm of the gradient / at lag 0")
 fig.set_label(
     "The norm of the gradient of a tanh network, of the sigmoid network that equals it "

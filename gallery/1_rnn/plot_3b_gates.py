@@ -40,6 +40,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from dian.figures import recurrent_diagrams
+from dian.figures.interactive import Interactive
 from dian.rnn import gated
 from dian.rnn.initialization import orthogonal_
 from dian.rnn.recurrence import rnn_backward, rnn_forward
@@ -171,7 +172,7 @@ for i, bias in enumerate((0.0, 1.0, 3.0)):
     states = gated.lstm_forward(X, W_xh, W_hh, b, zero, zero)
     found = gated.lstm_backward(last_only(0), X, states, W_xh, W_hh)
     f = states.gates[..., SECOND]
-    # kappa_T times f_T f_{T-1} ..., one factor for each step back
+    # kappa_T times f_T f_{T-1} ..., one factor for each backward step
     direct = [found.c[-1]]
     for f_t in f.flip(0):
         direct.append(direct[-1] * f_t)
@@ -213,8 +214,19 @@ assert sizes[3.0] > 2 * sizes[0.0]
 # direct path follows the forget gate. If the inputs were zero, the gate would be
 # :math:`\sigma(b)`, and a fraction :math:`1/e` would remain after :math:`\tau \approx
 # e^b` steps, :eq:`eq-forget-bias`: with a bias of 0 after 1.4 steps, with 1 after 3,
-# and with 3 after 21.
-#
+# and with 3 after 21. In the interactive figure you can change the bias.
+
+Interactive(
+    "forget",
+    "The fraction of the gradient that remains on the direct path of an LSTM if the "
+    "forget gate is constant, against the lag. The dashed line is at the time scale, "
+    "after which a fraction 1/e = 0.37 remains. Change the bias of the forget gate.",
+    biases=[-1, 0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6],
+    lags=100,
+    lag=27,
+)
+
+# %%
 # Limits
 # ------
 # This is the gradient at initialization, with one scale of inputs and weights. A large

@@ -2,14 +2,16 @@ r"""
 Ablations: the sigmoid is worse, gates make no detectable difference
 ====================================================================
 
-**Question.** Change one choice in the recipe of the study: the clipping, the
-initialization, the activation, or the cell. Which differences exceed chance? How far
-does the plain recurrence get with a recipe of its own, and with one pixel per step?
+**Question.** Change one choice of the reference network: the clipping, the
+initialization, the activation, or the cell. Which differences exceed chance? How
+accurate is the plain recurrence with tuned hyperparameters, and with one pixel per
+step?
 
 **Answer.** The sigmoid is far behind, and PyTorch's layer with its own initialization
-by a point; both remain significant after a correction for eight comparisons. For an
-orthogonal initialization, ReLU, the LSTM and the GRU, five seeds show no difference.
-The best plain network, two bidirectional layers, classifies 89 % correctly.
+by a percentage point; both differences remain significant after a correction for eight
+comparisons. For an orthogonal initialization, ReLU, the LSTM and the GRU, five seeds
+show no difference. The best plain network, two bidirectional layers, classifies 89 %
+correctly.
 
 **Source.** The cells are those of Elman, *Finding structure in time*, 1990, Hochreiter
 and Schmidhuber, *Long short-term memory*, 1997, and Cho et al., 2014 (arXiv:1406.1078);
@@ -207,9 +209,9 @@ assert failures(0.5) == (1, 0)
 # The best plain network
 # ----------------------
 # Two bidirectional layers and the mean of all states, equations
-# :eq:`eq-stacked-forward` and :eq:`eq-readout`, with a recipe of their own, are ahead
-# of all other networks: the worst seed is better than the best seed of every other
-# network.
+# :eq:`eq-stacked-forward` and :eq:`eq-readout`, with tuned hyperparameters, are more
+# accurate than all other networks: the worst seed is better than the best seed of every
+# other network.
 
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 recurrent_diagrams.bidirectional(ax)
@@ -269,8 +271,9 @@ assert gaps["the best plain network"] < gaps["tanh, Xavier, clipped"] / 2
 # .. provenance:: rnn-fashion-mnist
 # .. provenance:: rnn-best
 #
-# The gap between the two losses is less than half as wide. A part of this is due to how
-# it is measured: its training images are augmented, and its features are dropped.
+# The gap between the two losses of the best network is less than half as wide. A part
+# of this is due to how its training loss is measured: on augmented images, with
+# dropout.
 #
 # One pixel per step
 # ------------------
@@ -330,7 +333,7 @@ assert not orthogonal.min() > identity.max()
 # %%
 # Limits
 # ------
-# There are five seeds of each network. The recipe is that of the study and was not
-# tuned for the other networks. With a recipe of its own, a gated network may be ahead.
-# On which images the hyperparameters of the study were chosen was not recorded, so its
-# test accuracy may be optimistic.
+# There are five seeds of each network. The hyperparameters are those of the reference
+# network and were not tuned for the others. With its own hyperparameters, a gated
+# network may be ahead. On which images the hyperparameters of the reference network
+# were chosen was not recorded, so its test accuracy may be optimistic.

@@ -129,9 +129,9 @@ axes[0].legend()
 plt.show()
 
 # %%
-# If :math:`\gamma\sigma < 1`, the bound decreases with :math:`K`. For Xavier weights it
-# is useless: it is many powers of ten too large, and would allow the first steps to
-# contribute most. The bias decreases all the same, because the gradient itself
+# If :math:`\gamma\sigma < 1`, the bound decreases with :math:`K`. For Xavier weights
+# the bound is useless: it is many powers of ten too large, and would allow the first
+# steps to contribute most. The bias decreases nevertheless, because the gradient itself
 # vanishes. The faster the gradient vanishes, the less is lost by truncating it.
 
 for seed in range(12):  # other initial weights

@@ -7,6 +7,8 @@ PAGES = {
     "attention": "gallery/3_attention/plot_4_random_matrix.html",
     "noising": "gallery/4_diffusion/plot_1_noising.html",
     "gradient": "gallery/1_rnn/plot_3_vanishing.html",
+    "unit": "gallery/1_rnn/plot_2_bptt.html",
+    "forget": "gallery/1_rnn/plot_3b_gates.html",
 }
 
 
@@ -69,6 +71,25 @@ def test_the_gradient_has_no_floor_and_no_ceiling(opened, origin, gain):
         assert len(set(heights[-5:])) == 5
         lines = [float(x.get_attribute("y1")) for x in figure.locator(".grid").all()]
         assert min(lines) <= min(heights) <= max(heights) <= max(lines)
+
+
+def test_the_states_of_one_unit_are_those_of_the_worked_example(opened, origin):
+    with opened() as tab:
+        tab.goto(f"{origin}/rnn.html")
+        figure = tab.locator('figure[data-figure="unit"]')
+        assert "weight 0.8, impulse 1:" in figure.locator("[aria-live]").text_content()
+        points = figure.locator("polyline").first.get_attribute("points").split()
+        heights = [float(point.partition(",")[2]) for point in points]
+        states = [1 - (height - 8) / 70 for height in heights]  # the panel has 140 rows
+        assert states[:3] == pytest.approx([0.762, 0.544, 0.409], abs=1e-3)
+
+
+def test_the_time_scale_of_a_forget_gate_is_that_of_the_worked_example(opened, origin):
+    with opened() as tab:
+        tab.goto(f"{origin}/rnn_gated.html")
+        words = tab.locator('figure[data-figure="forget"] [aria-live]').text_content()
+        assert words.startswith("Bias 3: the gate is 0.953, and its time scale is 20.6")
+        assert "After 27 steps a fraction of 0.27 " in words
 
 
 @pytest.mark.parametrize("name", PAGES)

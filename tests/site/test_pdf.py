@@ -112,6 +112,8 @@ MOVED = {
     "rotary": '{"omega": [1.0, 0.1]}',
     "attention": '{"weights": [[[0.25, 0.75], [0.5, 0.5]]]}',
     "noising": '{"images": [[0, 255, 9, 9]], "side": 2, "alphaBar": [1, 0.9, 0.5]}',
+    "unit": '{"weights": [0.5, 2], "impulses": [1], "steps": 4}',
+    "forget": '{"biases": [0, 0.5, 3], "lags": 9, "lag": 4}',
     "gradient": '{"gains": [1.0], "spreads": [0.1, 1], "curves": [[[0, -1], [0, 1]]]}',
 }
 

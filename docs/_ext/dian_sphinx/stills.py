@@ -88,9 +88,45 @@ def gradient(gains: list, spreads: list, curves: list) -> tuple[Figure, str]:
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(gains)))
     for gain, color, of_gain in zip(gains, colors, curves, strict=True):
         ax.semilogy(10.0 ** np.array(of_gain[j]), color=color, label=str(gain))
-    ax.set(xlabel="lag (steps)", ylabel="length / at lag 0")
+    ax.set(xlabel="lag (steps)", ylabel="norm / at lag 0")
     ax.legend(title="gain", ncols=2)
     return figure, f"for inputs of standard deviation {spreads[j]}, and every gain"
+
+
+def unit(weights: list, impulses: list, steps: int) -> tuple[Figure, str]:
+    """Draw the states and the derivatives of the last one, for three weights."""
+    impulse = 1 if 1 in impulses else impulses[0]
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    forward, backward = figure.subplots(1, 2)
+    shown = [w for w in (0.5, 1, 2) if w in weights] or weights[:1]
+    for w, style in zip(shown, ("o-", "s--", "^:"), strict=False):
+        states = [np.tanh(impulse)]
+        while len(states) < steps:
+            states.append(np.tanh(w * states[-1]))
+        factors = w * (1 - np.square(states[:0:-1]))
+        derivatives = np.cumprod([1, *factors])[::-1]
+        t = np.arange(1, steps + 1)
+        forward.plot(t, states, style, markersize=3, label=f"weight {w}")
+        backward.semilogy(t, np.abs(derivatives), style, markersize=3)
+    forward.set(xlabel="step $t$", ylabel="state $h_t$", ylim=(-1.05, 1.05))
+    forward.legend()
+    label = rf"$|\partial h_{{{steps}}} / \partial h_t|$"
+    backward.set(xlabel="step $t$", ylabel=label)
+    return figure, f"for an impulse of {impulse}, and {len(shown)} weights"
+
+
+def forget(biases: list, lags: int, lag: int) -> tuple[Figure, str]:
+    """Draw what remains of the gradient for each bias that is a whole number."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    ax = figure.subplots()
+    k = np.arange(lags + 1)
+    shown = [b for b in biases if b == int(b)]
+    for b in shown:
+        ax.plot(k, (1 + np.exp(-b)) ** -k.astype(float), label=f"{b:g}")
+    ax.axvline(lag, color="0.5", linestyle=":")
+    ax.set(xlabel="lag (steps)", ylabel="fraction of the gradient")
+    ax.legend(title="bias", ncols=2)
+    return figure, f"for {len(shown)} biases, with a dotted line at a lag of {lag}"
 
 
 STILLS = {
@@ -98,4 +134,6 @@ STILLS = {
     "attention": attention,
     "noising": noising,
     "gradient": gradient,
+    "unit": unit,
+    "forget": forget,
 }
