@@ -40,8 +40,7 @@ encoding_places(ax)
 ax.set_title("One attention head, and where positions can enter")
 fig.set_label(
     "One attention head with the shapes of its matrices, and the three places where "
-    "positions can enter: added to the embeddings, as a rotation of queries and keys, "
-    "or as a bias of the scores. Without any of them, the head does not see the order."
+    "positions can enter. Without any of them, the head does not see the order."
 )
 plt.show()
 
@@ -95,8 +94,7 @@ for ax, text in zip(axes, ("我爱你", "你爱我"), strict=True):
 fig.suptitle("Attention weights without positions")
 fig.set_label(
     "Attention weights for two sentences without positional encoding. The right matrix "
-    "is the left one with rows and columns in another order: each word attends to each "
-    "other word with the same weight in both sentences."
+    "is the left one with rows and columns in another order."
 )
 plt.show()
 

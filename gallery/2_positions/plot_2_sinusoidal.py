@@ -98,9 +98,9 @@ assert torch.allclose(found, slow, rtol=0, atol=1e-10)
 # %%
 # A shift is a rotation
 # ---------------------
-# By the addition theorems, one matrix :math:`M_k` shifts every position by :math:`k`,
-# and it rotates each pair by a fixed angle, :eq:`eq-shift-rotation`. This matrix is the
-# transpose of the one by which rotary embedding rotates a query
+# By the angle-addition formulas, one matrix :math:`M_k` shifts every position by
+# :math:`k`, and it rotates each pair by a fixed angle, :eq:`eq-shift-rotation`. This
+# matrix is the transpose of the one by which rotary embedding rotates a query
 # (:doc:`/gallery/2_positions/plot_3_rotary`). Like all rotations in this report, it
 # acts on column vectors.
 

@@ -74,8 +74,7 @@ axes[0].legend(loc="lower left")
 fig.suptitle("A query at position m and a key at position n")
 fig.set_label(
     "One pair of features of a query and a key, rotated by $\\pi/8$ per position. Both "
-    "panels on the right have the relative position 2, the same angle between the "
-    "vectors, and therefore the same score."
+    "panels on the right have the relative position 2, and therefore the same score."
 )
 plt.show()
 
