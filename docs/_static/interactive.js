@@ -43,42 +43,208 @@
     return line;
   };
 
-  /* --- Rotary embedding: each pair of features is a hand of a clock ------------------ */
+  const signed = (value) => `${value}`.replace("-", "−");
+
+  /* --- Positions: axes with a title above the upright one --------------------------- */
+  const ruled = (picture, { left, right, top, bottom, x, y, across, up, titles }) => {
+    const place = {
+      x: (value) => left + (right - left) * (value - x[0]) / (x[1] - x[0]),
+      y: (value) => bottom - (bottom - top) * (value - y[0]) / (y[1] - y[0]),
+    };
+    for (const value of up) {
+      picture.append(svg("line", { x1: left, x2: right, y1: place.y(value),
+        y2: place.y(value), class: "grid" }), svg("text", { x: left - 5,
+        y: place.y(value) + 4, "text-anchor": "end" }, signed(value)));
+    }
+    for (const value of across) {
+      picture.append(svg("line", { x1: place.x(value), x2: place.x(value), y1: bottom,
+        y2: bottom + 4, class: "grid" }), svg("text", { x: place.x(value),
+        y: bottom + 16, "text-anchor": "middle" }, signed(value)));
+    }
+    picture.append(svg("text", { x: (left + right) / 2, y: bottom + 32,
+      "text-anchor": "middle" }, titles[0]), svg("text", { x: 2, y: top - 9 }, titles[1]));
+    return place;
+  };
+  const upTo = (n) => Array.from({ length: n }, (_, i) => i);
+  const points = (xs, ys) => xs.map((x, i) => `${x.toFixed(1)},${ys[i].toFixed(1)}`).join(" ");
+  const cosines = (omega, offset) => omega.reduce((sum, w) => sum + Math.cos(offset * w), 0);
+  const comma = (value) => value.toLocaleString("en-US");
+
+  /* --- Rotary embedding: pairs as hands of a clock, and the score of all of them ----- */
   figures.rotary = (box, { omega }) => {
-    const size = 110, r = 42;
-    const picture = drawing(size * omega.length, size + 24, "Pairs of features as hands");
+    const width = 400, r = 36, size = width / omega.length, far = 40;
+    const picture = drawing(width, 326, "Pairs of features as hands, and their score");
+    picture.append(
+      svg("line", { x1: 70, x2: 96, y1: 11, y2: 11, class: "first" }),
+      svg("text", { x: 102, y: 15 }, "query"),
+      svg("line", { x1: 230, x2: 256, y1: 11, y2: 11, class: "second" }),
+      svg("text", { x: 262, y: 15 }, "key"));
     const hands = omega.map((w, i) => {
-      const x = size * (i + 0.5), y = size / 2;
+      const x = size * (i + 0.5), y = 66;
       const hand = (name) => svg("line", { x1: x, y1: y, class: name });
-      const key = hand("second"), query = hand("first");
-      picture.append(svg("circle", { cx: x, cy: y, r, class: "frame" }), key, query,
-        svg("text", { x, y: size + 14, "text-anchor": "middle" }, `pair ${i}`));
+      const query = hand("first"), key = hand("second");
+      picture.append(svg("circle", { cx: x, cy: y, r, class: "frame" }), query, key,
+        svg("text", { x, y: 120, "text-anchor": "middle" }, `pair ${i}`));
       return { x, y, w, key, query };
     });
-    const told = words();
-    let m = 0, n = 0;
+    const n = omega.length, offsets = upTo(2 * far + 1).map((i) => i - far);
+    const at = ruled(picture, { left: 30, right: width - 10, top: 166, bottom: 286,
+      x: [-far, far], y: [-n, n], across: [-40, -20, 0, 20, 40], up: [-n, 0, n],
+      titles: ["relative position m − n", "score"] });
+    const here = svg("circle", { r: 5, class: "here" });
+    picture.append(svg("polyline", { class: "curve", points: points(offsets.map(at.x),
+      offsets.map((offset) => at.y(cosines(omega, offset)))) }), here);
+    const told = words(), place = { query: 7, key: 4 };
     const draw = () => {
-      let product = 0;
-      for (const { x, y, w, key, query } of hands) {
-        for (const [line, place] of [[query, m], [key, n]]) {
-          line.setAttribute("x2", x + r * Math.cos(place * w));
-          line.setAttribute("y2", y - r * Math.sin(place * w));
+      for (const { x, y, w, ...hand } of hands) {
+        for (const name of ["query", "key"]) {
+          hand[name].setAttribute("x2", x + r * Math.cos(place[name] * w));
+          hand[name].setAttribute("y2", y - r * Math.sin(place[name] * w));
         }
-        product += Math.cos((m - n) * w);
       }
-      told.textContent = `Query (solid) at ${m}, key (dashed) at ${n}: offset ${m - n}, `
-        + `product ${product.toFixed(3)} of ${omega.length}.`;
+      const offset = place.query - place.key, score = cosines(omega, offset);
+      here.setAttribute("cx", at.x(offset));
+      here.setAttribute("cy", at.y(score));
+      told.textContent = `Query at position ${place.query}, key at position ${place.key}: `
+        + `relative position ${signed(offset)}, score ${signed(score.toFixed(3))} `
+        + `of at most ${n}.`;
     };
-    const of = (label, set) => slider(label, { min: 0, max: 100, value: 0 },
-      (value) => { set(value); draw(); return value; });
-    const query = of("Position of the query", (value) => { m = value; });
-    const key = of("Position of the key", (value) => { n = value; });
-    const both = html("button", { type: "button", textContent: "Move both by one" });
-    both.addEventListener("click", () => {
-      for (const part of [query, key]) { part.input.stepUp(); part.tell(); }
+    const of = (name) => slider(`Position of the ${name}`,
+      { min: 0, max: far, value: place[name] },
+      (value) => { place[name] = value; draw(); return value; });
+    const both = [of("query"), of("key")];
+    const move = (label, step) => {
+      const button = html("button", { type: "button", textContent: label });
+      button.addEventListener("click", () => {
+        const moved = both.map(({ input }) => Number(input.value) + step);
+        if (moved.some((value) => value < 0 || value > far)) return;
+        both.forEach(({ input, tell }, i) => { input.value = moved[i]; tell(); });
+      });
+      return button;
+    };
+    const buttons = html("div", { className: "interactive-control" },
+      move("Move both forward", 1), move("Move both back", -1));
+    box.prepend(picture, ...both.map(({ line }) => line), buttons, told);
+    both.forEach(({ tell }) => tell());
+  };
+
+  /* --- Sinusoidal encoding: the matrix, and the product with one of its rows --------- */
+  figures.sinusoidal = (box, { d, n, bases }) => {
+    const width = 400, cell = 6, top = 46, left = 36, right = left + d * cell;
+    const bottom = top + n * cell, edge = right + 24;
+    const picture = drawing(width, bottom + 40,
+      "Sinusoidal encoding of each position, and its product with one position");
+    picture.append(
+      ...[["0", "−1", "below"], ["92", "+1", "cell"]].flatMap(([x, name, kind]) => [
+        svg("rect", { x: left + Number(x), y: 4, width: 12, height: 12, class: kind }),
+        svg("text", { x: left + Number(x) + 18, y: 14 }, `value ${name}`)]));
+    const cells = upTo(n).map((p) => upTo(d).map((f) => {
+      const one = svg("rect", { x: left + f * cell, y: top + p * cell,
+        width: cell, height: cell });
+      picture.append(one);
+      return one;
+    }));
+    const rows = upTo(n).filter((p) => p % 8 === 0);
+    for (const p of rows) {
+      picture.append(svg("text", { x: left - 5, y: top + (p + 0.5) * cell + 4,
+        "text-anchor": "end" }, `${p}`));
+    }
+    for (const f of upTo(d).filter((f) => f % 8 === 0)) {
+      picture.append(svg("text", { x: left + (f + 0.5) * cell, y: bottom + 16,
+        "text-anchor": "middle" }, `${f}`));
+    }
+    picture.append(
+      svg("text", { x: 2, y: top - 9 }, "position"),
+      svg("text", { x: (left + right) / 2, y: bottom + 32, "text-anchor": "middle" },
+        "feature"),
+      svg("text", { x: (edge + width - 8) / 2, y: bottom + 32, "text-anchor": "middle" },
+        "product"));
+    const least = -d / 4, x = (product) =>
+      edge + (width - 8 - edge) * (product - least) / (d / 2 - least);
+    for (const value of [0, d / 4, d / 2]) {
+      picture.append(svg("line", { x1: x(value), x2: x(value), y1: top, y2: bottom,
+        class: "grid" }), svg("text", { x: x(value), y: bottom + 16,
+        "text-anchor": "middle" }, `${value}`));
+    }
+    const curve = svg("polyline", { class: "curve" });
+    const marker = svg("rect", { x: left, width: right - left, height: cell,
+      class: "marker" }), here = svg("circle", { r: 5, class: "here" });
+    picture.append(curve, marker, here);
+    const middle = (p) => top + (p + 0.5) * cell;
+    const told = words();
+    let p = Math.floor(n / 4), base = bases[0];
+    const draw = () => {
+      const omega = upTo(d / 2).map((i) => base ** (-2 * i / d));
+      const products = upTo(n).map((q) => cosines(omega, p - q));
+      curve.setAttribute("points", points(products.map(x), upTo(n).map(middle)));
+      marker.setAttribute("y", top + p * cell);
+      here.setAttribute("cx", x(products[p]));
+      here.setAttribute("cy", middle(p));
+      const next = p + 1 < n ? p + 1 : p - 1, away = p + 12 < n ? p + 12 : p - 12;
+      const longest = Math.round(2 * Math.PI / omega[d / 2 - 1]);
+      told.textContent = `Position ${p}, base ${comma(base)}: wavelengths from 6 to `
+        + `${comma(longest)} positions; product ${products[p].toFixed(1)} with itself, `
+        + `${products[next].toFixed(1)} with position ${next}, `
+        + `${products[away].toFixed(1)} with position ${away}.`;
+      return omega;
+    };
+    const paint = () => {
+      const omega = draw();
+      cells.forEach((row, q) => row.forEach((one, f) => {
+        const angle = q * omega[f >> 1], value = f % 2 ? Math.cos(angle) : Math.sin(angle);
+        one.setAttribute("class", value < 0 ? "below" : "cell");
+        one.setAttribute("fill-opacity", Math.abs(value).toFixed(2));
+      }));
+    };
+    const position = slider("Position", { min: 0, max: n - 1, value: p },
+      (value) => { p = value; draw(); return value; });
+    const frequency = slider("Base θ of the frequencies",
+      { min: 0, max: bases.length - 1, value: bases.indexOf(10000) },
+      (value) => { base = bases[value]; paint(); return comma(base); });
+    box.prepend(picture, position.line, frequency.line, told);
+    frequency.tell(); position.tell();
+  };
+
+  /* --- RoPE scaling: the factor of each frequency, by three methods ------------------ */
+  figures.scaling = (box, { factors, lengths, betas, ntk, yarn }) => {
+    const width = 400, pairs = ntk[0].length;
+    const picture = drawing(width, 276, "Factor of each frequency, by three methods");
+    const at = ruled(picture, { left: 36, right: width - 10, top: 56, bottom: 236,
+      x: [-0.3, pairs - 0.7], y: [0, 1], across: upTo(pairs), up: [0, 0.25, 0.5, 0.75, 1],
+      titles: ["pair i (0 is the fastest)", "scaled / original frequency"] });
+    const shapes = [
+      (x, y) => `M${x - 5},${y} a5,5 0 1,0 10,0 a5,5 0 1,0 -10,0`,
+      (x, y) => `M${x - 5},${y - 5} h10 v10 h-10 z`,
+      (x, y) => `M${x},${y - 6} l6,11 h-12 z`];
+    const lines = ["interpolation", "NTK-aware", "YaRN"].map((name, k) => {
+      const kind = ["first", "second", "third"][k], x = 4 + 142 * k;
+      const line = svg("polyline", { class: kind }), marks = svg("path", { class: `${kind} full` });
+      picture.append(svg("line", { x1: x, x2: x + 30, y1: 14, y2: 14, class: kind }),
+        svg("path", { d: shapes[k](x + 15, 14), class: `${kind} full` }),
+        svg("text", { x: x + 36, y: 18 }, name), line, marks);
+      return { line, marks, shape: shapes[k] };
     });
-    box.prepend(picture, query.line, key.line, both, told);
-    query.tell(); key.tell();
+    const told = words(), chosen = { s: Math.max(0, factors.indexOf(4)), L: 0, b: 0 };
+    const draw = () => {
+      const s = factors[chosen.s], L = lengths[chosen.L], beta = betas[chosen.b];
+      const of = [upTo(pairs).map(() => 1 / s), ntk[chosen.s], yarn[chosen.s][chosen.L][chosen.b]];
+      lines.forEach(({ line, marks, shape }, k) => {
+        const xs = upTo(pairs).map(at.x), ys = of[k].map(at.y);
+        line.setAttribute("points", points(xs, ys));
+        marks.setAttribute("d", xs.map((x, i) => shape(x, ys[i])).join(" "));
+      });
+      const kept = of[2].filter((ratio) => ratio > 0.9999).length;
+      const slowed = of[2].filter((ratio) => ratio < 1.0001 / s).length;
+      told.textContent = `Training length ${comma(L)}, factor ${s}, β = ${beta}: YaRN keeps `
+        + `${kept} of the ${pairs} frequencies, and divides ${slowed} of them by ${s}.`;
+    };
+    const of = (label, name, values) => slider(label,
+      { min: 0, max: values.length - 1, value: chosen[name] },
+      (value) => { chosen[name] = value; draw(); return comma(values[value]); });
+    const controls = [of("Factor s of the length", "s", factors),
+      of("Training length L", "L", lengths), of("Threshold β of YaRN", "b", betas)];
+    box.prepend(picture, ...controls.map(({ line }) => line), told);
+    controls.forEach(({ tell }) => tell());
   };
 
   /* --- Attention: the row of weights under the pointer ------------------------------- */

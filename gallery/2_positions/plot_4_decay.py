@@ -2,13 +2,13 @@ r"""
 "Long-term decay" is the decay of a bound
 =========================================
 
-**Question.** Rotary embedding is said to make the score of a query and a key decay with
-their distance. Does it?
+**Question.** The paper on rotary embedding describes a long-term decay of the score of
+a query and a key with their distance. Do scores decay?
 
 **Answer.** No. An upper bound on the magnitude of all scores decreases, and even the
 bound is not monotonic: for 128 features it increases for the first time from distance
-18 to 19. A query and a key that use only the slowest pair of features
-keep 99 % of their score at distance 1000, and other scores increase at first.
+18 to 19. A query and a key that use only the slowest pair of features keep 99 % of
+their score at distance 1000, and some scores increase with the distance at first.
 
 **Source.** Su et al., *RoFormer*, 2021 (arXiv:2104.09864), section 3.4.3, equations 35
 to 37. **Cost.** Seconds on a CPU, no download.
@@ -20,8 +20,8 @@ to 37. **Cost.** Seconds on a CPU, no download.
 # The score of a query and a key at distance :math:`\Delta = m - n` is the real part of
 # :math:`\sum_i h_i\, e^{j\Delta\omega_i}`, where :math:`h_i = \tilde q_i\, \tilde
 # k_i^*` is the product of their pairs. Summation by parts, :eq:`eq-decay-abel`,
-# separates query and key from the distance, and gives the bound :eq:`eq-decay-bound`:
-# one of its factors, :math:`B(\Delta)`, depends only on the distance and the
+# separates query and key from the distance, and gives the bound :eq:`eq-decay-bound`.
+# One of its factors, :math:`B(\Delta)`, depends only on the distance and the
 # frequencies.
 
 from functools import partial
@@ -62,8 +62,8 @@ assert B[0] == (d / 2 + 1) / 2
 # Scores below the bound
 # ----------------------
 # We compare four pairs of a query and a key, each with a score of 1 at distance 0. In
-# the first, all features are equal; two are random and similar; and the last uses the
-# slowest pair of features alone.
+# the first case, all features are equal. In the next two, the query is random and the
+# key is the query plus noise. The last uses the slowest pair of features alone.
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -144,5 +144,5 @@ assert ahead[0] < 0.9 * ahead[5]
 # %%
 # Limits
 # ------
-# The bound holds for each query and key. It does not describe the scores of a trained
-# network.
+# The bound holds for each query and key. How the scores of a trained network change
+# with the distance is not measured here.

@@ -100,7 +100,9 @@ CONTRAST = """figure => {
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ["rotary", "attention", "gradient"])
+@pytest.mark.parametrize(
+    "name", ["rotary", "sinusoidal", "scaling", "attention", "gradient"]
+)
 def test_what_can_be_moved_is_seen_on_both(opened, origin, mode, name):
     with opened(mode) as tab:
         tab.goto(f"{origin}/{PAGES[name]}")

@@ -4,6 +4,8 @@ import pytest
 
 PAGES = {
     "rotary": "gallery/2_positions/plot_3_rotary.html",
+    "sinusoidal": "gallery/2_positions/plot_2_sinusoidal.html",
+    "scaling": "gallery/2_positions/plot_5b_lengths.html",
     "attention": "gallery/3_attention/plot_4_random_matrix.html",
     "noising": "gallery/4_diffusion/plot_1_noising.html",
     "gradient": "gallery/1_rnn/plot_3_vanishing.html",
@@ -44,17 +46,54 @@ def test_the_pointer_chooses_a_row_of_attention(opened, origin):
         assert "sums to 1.00" in figure.locator("[aria-live]").text_content()
 
 
-def test_moving_both_positions_keeps_the_product(opened, origin):
+def test_moving_both_positions_keeps_the_score(opened, origin):
     with opened() as tab:
         tab.goto(f"{origin}/{PAGES['rotary']}")
         figure = tab.locator("figure.interactive")
-        figure.locator("input").first.fill("5")
-        before = figure.locator("[aria-live]").text_content()
-        figure.locator("button").click()
-        after = figure.locator("[aria-live]").text_content()
-        assert before.startswith("Query (solid) at 5, key (dashed) at 0: offset 5")
-        assert after.startswith("Query (solid) at 6, key (dashed) at 1: offset 5")
-        assert before.partition("product")[2] == after.partition("product")[2]
+        query, key = figure.locator("input").all()
+        query.fill("39")
+        said = [figure.locator("[aria-live]").text_content()]
+        dot = figure.locator(".here")
+        place = dot.get_attribute("cx"), dot.get_attribute("cy")
+        for _ in range(2):  # the second time, the query is at its last position
+            figure.locator("button").first.click()
+            said.append(figure.locator("[aria-live]").text_content())
+        assert said[0].startswith("Query at position 39, key at position 4: relative")
+        assert said[1].startswith("Query at position 40, key at position 5: relative")
+        assert said[1] == said[2]
+        assert said[0].partition(":")[2] == said[1].partition(":")[2]
+        assert place == (dot.get_attribute("cx"), dot.get_attribute("cy"))
+        figure.locator("button").nth(1).click()
+        assert figure.locator("[aria-live]").text_content() == said[0]
+        key.fill("39")
+        assert "relative position 0, score 4.000 of" in (
+            figure.locator("[aria-live]").text_content()
+        )
+
+
+def test_the_products_of_an_encoding_depend_on_the_offset(opened, origin):
+    with opened() as tab:
+        tab.goto(f"{origin}/{PAGES['sinusoidal']}")
+        figure = tab.locator("figure.interactive")
+        products = []
+        for place in (10, 17):
+            figure.locator("input").first.fill(str(place))
+            points = figure.locator("polyline").get_attribute("points").split()
+            products.append([float(point.partition(",")[0]) for point in points])
+        assert products[0][:-7] == products[1][7:]
+        assert max(products[0]) == products[0][10]
+        assert figure.locator("rect.cell, rect.below").count() == 2 + 48 * 32
+
+
+def test_the_threshold_of_the_paper_slows_every_pair_of_a_short_context(opened, origin):
+    with opened() as tab:
+        tab.goto(f"{origin}/{PAGES['scaling']}")
+        figure = tab.locator("figure.interactive")
+        words = figure.locator("[aria-live]")
+        assert words.text_content().startswith("Training length 64, factor 4, β = 8: ")
+        assert "keeps 1 of the 8" in words.text_content()
+        figure.locator("input").nth(2).fill("1")
+        assert "keeps 0 of the 8" in words.text_content()
 
 
 @pytest.mark.parametrize("gain", ["min", "max"])

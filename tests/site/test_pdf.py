@@ -110,6 +110,9 @@ def test_a_line_under_a_figure_looks_like_one(build):
 
 MOVED = {
     "rotary": '{"omega": [1.0, 0.1]}',
+    "sinusoidal": '{"d": 4, "n": 8, "bases": [10, 10000]}',
+    "scaling": '{"factors": [2], "lengths": [64], "betas": [8], "ntk": [[1, 0.5]], '
+    '"yarn": [[[[1, 0.5]]]]}',
     "attention": '{"weights": [[[0.25, 0.75], [0.5, 0.5]]]}',
     "noising": '{"images": [[0, 255, 9, 9]], "side": 2, "alphaBar": [1, 0.9, 0.5]}',
     "unit": '{"weights": [0.5, 2], "impulses": [1], "steps": 4}',

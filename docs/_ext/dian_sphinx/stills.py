@@ -11,11 +11,13 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from dian.figures import plots
+from dian.positions.sinusoidal import sinusoidal_encoding
 from dian_sphinx.figures import STYLE
 from dian_sphinx.pdf import INTERACTIVE
 
@@ -30,21 +32,60 @@ def draw(html: str, file: Path) -> str:
 
 
 def rotary(omega: list[float]) -> tuple[Figure, str]:
-    """Draw each pair as a hand of a clock, for the query and for the key."""
-    m, n = 7, 4
-    figure = Figure(figsize=(1.6 * len(omega), 1.9), layout="constrained")
-    for i, (ax, w) in enumerate(
-        zip(figure.subplots(1, len(omega)), omega, strict=True)
-    ):
+    """Draw each pair as a hand of a clock, and the score by relative position."""
+    m, n, w = 7, 4, np.array(omega)
+    figure = Figure(figsize=(1.6 * len(w), 3.6), layout="constrained")
+    hands, curve = figure.subfigures(2, 1)
+    for i, ax in enumerate(hands.subplots(1, len(w))):
         ax.add_patch(Circle((0, 0), 1, fill=False, color="0.75"))
         for place, style in ((m, "-"), (n, "--")):
-            ax.plot([0, np.cos(place * w)], [0, np.sin(place * w)], style, lw=2)
+            ax.plot([0, np.cos(place * w[i])], [0, np.sin(place * w[i])], style, lw=2)
         ax.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), aspect="equal", title=f"pair {i}")
         ax.axis("off")
-    product = np.cos((m - n) * np.array(omega)).sum()
+    offsets = np.arange(-40, 41)
+    scores = np.cos(offsets[:, None] * w).sum(1)
+    ax = curve.subplots()
+    ax.plot(offsets, scores, lw=1)
+    ax.plot(m - n, scores[40 + m - n], "ko")
+    ax.set(xlabel="relative position $m - n$", ylabel="score")
     return figure, (
-        f"the query (solid) is at {m} and the key (dashed) at {n}, and the product is "
-        f"{product:.3f} of {len(omega)}"
+        f"the query (solid) is at position {m} and the key (dashed) at {n}, and the "
+        f"score is {scores[40 + m - n]:.3f} of at most {len(w)}"
+    )
+
+
+def sinusoidal(d: int, n: int, bases: list[float]) -> tuple[Figure, str]:
+    """Draw the encoding with base 10000, and the product with one position."""
+    p, base = n // 4, 10_000.0
+    PE = sinusoidal_encoding(torch.arange(n), d, base).numpy()
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    image = left.imshow(PE, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
+    left.set(xlabel="feature", ylabel="position")
+    left.axhline(p, color="black", lw=1)
+    figure.colorbar(image, ax=left, label="value")
+    right.plot(PE @ PE[p], range(n))
+    right.set(xlabel=f"product with position {p}")
+    return figure, f"the base is {base:,.0f}, and the position is {p}"
+
+
+def scaling(factors, lengths, betas, ntk, yarn) -> tuple[Figure, str]:
+    """Draw the factors of all frequencies, for the first training length."""
+    k = factors.index(4) if 4 in factors else 0
+    curves = {
+        "interpolation": [1 / factors[k]] * len(ntk[k]),
+        "NTK-aware": ntk[k],
+        "YaRN": yarn[k][0][0],
+    }
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    ax = figure.subplots()
+    for (name, ratios), style in zip(curves.items(), ("o-", "s--", "^-."), strict=True):
+        ax.plot(ratios, style, label=name)
+    ax.set(xlabel="pair $i$", ylabel="scaled / original frequency", ylim=(0, 1.05))
+    ax.legend()
+    return figure, (
+        f"the factor is {factors[k]}, the training length {lengths[0]}, and the "
+        f"threshold of YaRN {betas[0]}"
     )
 
 
@@ -131,6 +172,8 @@ def forget(biases: list, lags: int, lag: int) -> tuple[Figure, str]:
 
 STILLS = {
     "rotary": rotary,
+    "sinusoidal": sinusoidal,
+    "scaling": scaling,
     "attention": attention,
     "noising": noising,
     "gradient": gradient,
