@@ -41,8 +41,14 @@ from dian.diffusion.likelihood import bound_term, bound_weight, log_density, pri
 from dian.diffusion.posterior import optimal_variance
 from dian.diffusion.process import q_sample
 from dian.diffusion.sampling import Denoiser
-from dian.diffusion.schedule import NoiseSchedule, linear_schedule, signal_to_noise
+from dian.diffusion.schedule import (
+    NoiseSchedule,
+    cosine_schedule,
+    linear_schedule,
+    signal_to_noise,
+)
 from dian.figures import diffusion_diagrams
+from dian.figures.interactive import Interactive
 
 schedule = linear_schedule()
 image = data.sample("test").signed()[:1].double()
@@ -121,6 +127,45 @@ assert weight[1] / weight[lowest] > 100
 # chapter explains by equation :eq:`eq-diffusion-elbo-view` what a change of the weights
 # means for the likelihood.
 #
+# The prediction target of the network is a choice of weights, too: by equation
+# :eq:`eq-diffusion-losses`, an unweighted loss of :math:`x_0` or of :math:`v` counts an
+# error of the noise with a weight that depends on the timestep. Only the shape of a
+# curve matters, since a constant factor does not change the minimum. Compare the
+# schedules: the weights of the bound change, whereas those of :math:`L_{simple}` do
+# not.
+
+shown_at = sorted({round(10 ** (3 * k / 60)) for k in range(61)} - {1})
+shown_weights = {}
+for name, tables in {"linear": schedule, "cosine": cosine_schedule()}.items():
+    snr_t, one = signal_to_noise(tables), torch.ones(1001, dtype=torch.float64)
+    of_loss = {
+        "variational bound": bound_weight(tables, variance="beta_tilde"),
+        "L_simple": one,
+        "unweighted loss of x₀": 1 / snr_t,
+        "unweighted loss of v": 1 / tables.alpha_bar,
+    }
+    shown_weights[name] = {
+        loss: [float(f"{weight[t]:.4g}") for t in shown_at]
+        for loss, weight in of_loss.items()
+    }
+    # Checked against the weights that the library has for the other targets.
+    for target, loss in (
+        ("x_0", "unweighted loss of x₀"),
+        ("v", "unweighted loss of v"),
+    ):
+        own = bound_weight(tables, target, variance="beta_tilde")[2:]
+        both = own * of_loss[loss][2:]
+        assert torch.allclose(both, of_loss["variational bound"][2:])
+
+Interactive(
+    "weights",
+    "The weight that each loss gives to the squared error of the predicted noise, from "
+    "timestep 2 on, on logarithmic axes. Choose a timestep and a schedule.",
+    steps=shown_at,
+    curves=shown_weights,
+)
+
+# %%
 # An oracle
 # ---------
 # How could we find a wrong term? The bound is an inequality, which a wrong term may

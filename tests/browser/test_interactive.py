@@ -7,6 +7,8 @@ PAGES = {
     "attention": "gallery/3_attention/plot_4_random_matrix.html",
     "noising": "gallery/4_diffusion/plot_1_noising.html",
     "gradient": "gallery/1_rnn/plot_3_vanishing.html",
+    "mixture": "gallery/4_diffusion/plot_3_algorithms.html",
+    "weights": "gallery/4_diffusion/plot_2_bound.html",
 }
 
 

@@ -111,8 +111,12 @@ def test_a_line_under_a_figure_looks_like_one(build):
 MOVED = {
     "rotary": '{"omega": [1.0, 0.1]}',
     "attention": '{"weights": [[[0.25, 0.75], [0.5, 0.5]]]}',
-    "noising": '{"images": [[0, 255, 9, 9]], "side": 2, "alphaBar": [1, 0.9, 0.5]}',
+    "noising": '{"images": [[0, 255, 9, 9]], "side": 2, '
+    '"alphaBar": {"linear": [1, 0.9, 0.5]}}',
     "gradient": '{"gains": [1.0], "spreads": [0.1, 1], "curves": [[[0, -1], [0, 1]]]}',
+    "mixture": '{"x": [0, 1], "steps": [1, 9], "density": [[1, 0], [0.5, 0.5]], '
+    '"score": [[0, 1], [0, -1]], "clean": [[0, 1], [0.1, 0.2]]}',
+    "weights": '{"steps": [1, 9], "curves": {"linear": {"simple": [1, 1]}}}',
 }
 
 

@@ -12,6 +12,7 @@ PARTS = (
     "records",
     "provenance",
     "images",
+    "interactive",
     "equations",
     "claims",
     "gallery",

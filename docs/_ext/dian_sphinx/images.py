@@ -81,14 +81,7 @@ class Picture(SphinxDirective):
             return []
         uri, words, text, records = figures[number - 1]
         image = nodes.image(uri=uri, alt=words, classes=["picture"], loading="lazy")
-        line = nodes.paragraph(classes=["provenance"])
-        line += nodes.Text("From the page ")
-        line += page_link(docname)
-        line += nodes.Text(": drawn from " if records else ", computed as it was built")
-        for i, name in enumerate(records):
-            line += [nodes.Text(", ")] if i else []
-            line += link_to(name, name)
-        line += nodes.Text(".")
+        line = origin(docname, records)
         self.set_source_info(image)
         self.set_source_info(line)
         if not text:
@@ -133,6 +126,19 @@ def figures_of(page: str) -> list[tuple[str, str, str, list[str]]]:
             )
         )
     return figures
+
+
+def origin(docname: str, records: list[str]) -> nodes.paragraph:
+    """Return the line under a figure of the gallery on another page."""
+    line = nodes.paragraph(classes=["provenance"])
+    line += nodes.Text("From the page ")
+    line += page_link(docname)
+    line += nodes.Text(": drawn from " if records else ", computed as it was built")
+    for i, name in enumerate(records):
+        line += [nodes.Text(", ")] if i else []
+        line += link_to(name, name)
+    line += nodes.Text(".")
+    return line
 
 
 def page_link(docname: str) -> addnodes.pending_xref:
