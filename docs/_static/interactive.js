@@ -257,7 +257,7 @@
     const dots = [0, 1].map(() => svg("circle", { r: 5, class: "point" }));
     picture.append(area, outline, same, estimate, arrow, ...dots);
     const told = words();
-    let i = Math.round(steps.length / 5), j = Math.round(0.47 * x.length);
+    let i = Math.round(steps.length / 5), j = Math.round(0.52 * x.length);
     const draw = () => {
       const points = x.map((value, k) => [value, density[i][k]]);
       outline.setAttribute("points", upper.line(points));

@@ -7,12 +7,10 @@ How does the squared error of a predicted noise follow from this bound, and how 
 know that every term of it is right?
 
 **Answer.** The bound is a sum of KL divergences between Gaussians. Each is a squared
-error times a weight that depends on the timestep alone, plus a constant. For Gaussian
-data and the exact reverse process, the bound equals the entropy of the data plus the
-divergence at the start; the library agrees to 13 digits, and two mutants and a variance
-that is not the exact one break the equality. The simple loss drops the weights. The
-largest, at the first timestep, is more than a hundred times the smallest, which is that
-of a timestep in the first half of the chain; after it the weights increase again.
+error of the noise times a weight that depends on the timestep alone, plus a constant.
+For Gaussian data and the exact reverse process, the bound equals the entropy of the
+data plus the divergence at the start. The library agrees to 13 digits; with a wrong
+term or another variance the equality does not hold.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), equations 3 to 14; Sohl-Dickstein et al., *Deep Unsupervised
@@ -168,14 +166,14 @@ Interactive(
 # %%
 # An oracle
 # ---------
-# How could we find a wrong term? The bound is an inequality, which a wrong term may
-# satisfy as well. But if the data are :math:`\mathcal N(m, s^2)`, the reverse process
-# is known exactly: each :math:`q(x_{t-1} \mid x_t)` is a Gaussian, its mean is that of
-# the optimal denoiser, and its variance is
+# How could we find a wrong term? The bound is an inequality, which may hold with a
+# wrong term as well. But if the data are :math:`\mathcal N(m, s^2)`, the reverse
+# process is known exactly: each :math:`q(x_{t-1} \mid x_t)` is a Gaussian, its mean is
+# that of the optimal denoiser, and its variance is
 # :math:`\sigma_t^{*2} = \tilde\beta_t + c_0^2 \operatorname{Var}(x_0 \mid x_t)`, where
-# :math:`c_0` is the factor of :math:`x_0` in :eq:`eq-diffusion-posterior`. Then
-# Jensen's inequality loses nothing but the mismatch at the start, and all terms
-# together are the entropy of the data plus one divergence, equation
+# :math:`c_0` is the factor of :math:`x_0` in :eq:`eq-diffusion-posterior`. A model with
+# these reverse transitions differs from the forward process only at the start, and all
+# terms together are the entropy of the data plus the divergence at the start, equation
 # :eq:`eq-diffusion-bound-exact`.
 #
 # The expectation is over the image and the noise. Every term is a polynomial of degree

@@ -5,12 +5,11 @@ A network learns the conditional mean of the noise
 **Question.** Training and sampling of a diffusion model are six lines each. What does a
 network learn from them, and how good is it, compared with the optimal prediction?
 
-**Answer.** It learns the conditional mean of the noise given what it sees, and not the
-noise itself. On a ring of eight Gaussians this mean has a closed form. A network with
-11,202 weights, trained here in seconds, comes close to it; it is worst at the first
-timesteps, where the field has the finest structure. Its loss exceeds the irreducible
-loss by exactly its mean squared distance from the optimum. Its samples cover all eight
-Gaussians, and so do those of the optimal denoiser, which are closer to the data.
+**Answer.** It learns the conditional mean of the noise given :math:`x_t`, and not the
+noise itself. For a ring of eight Gaussians this mean has a closed form, and a network
+with 11,202 weights comes close to it. Its loss exceeds the irreducible loss by exactly
+its mean squared distance from the optimum. Its samples cover all eight Gaussians; those
+of the optimal denoiser are closer to the data.
 
 **Source.** Algorithms 1 and 2 of Ho, Jain and Abbeel, *Denoising Diffusion
 Probabilistic Models*, 2020 (arXiv:2006.11239). **Cost.** Seconds on a CPU, no

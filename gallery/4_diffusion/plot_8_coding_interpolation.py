@@ -91,7 +91,7 @@ left.set(xlabel="bits sent", ylabel="RMSE of the best estimate", ylim=(0, None))
 left.legend()
 right.plot(range(1, T + 1), sent, label="bits sent")
 right.plot(range(1, T + 1), distortion[1:], "--", label="RMSE of the best estimate")
-right.set(xlabel="timestep t of the last message")
+right.set(xlabel="timestep t of the last message", ylabel="bits, or RMSE")
 right.invert_xaxis()
 right.legend()
 fig.set_label(
@@ -163,7 +163,8 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 left.plot(ratios, slopes, "o", fillstyle="none", label="derivative of the information")
 left.plot(ratios, errors / 2, label="half the MMSE")
 left.set(xlabel="signal-to-noise ratio", xscale="log", yscale="log")
-left.legend()
+left.set(ylabel="nats per unit of SNR", ylim=(2e-4, None))
+left.legend(fontsize=8)
 right.plot(nats / math.log(2), np.sqrt(errors), label="two Gaussians")
 right.plot(
     gauss / math.log(2),

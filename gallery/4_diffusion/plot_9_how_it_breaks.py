@@ -5,12 +5,10 @@ Most bugs of a diffusion model do not show in its samples
 **Question.** One line of a diffusion model is wrong. Do the samples show it? And if
 they do not, what does?
 
-**Answer.** Often they do not. Of nine samplers with one injected bug each, all with the
-optimal denoiser, two generate samples that are obviously wrong. The others place at
-least four fifths of their samples near the data, and two of these look *better* than
-the right sampler, because they add too little noise. Checks against an independent
-computation detect every bug. Images that are scaled twice, or whose bytes wrap around,
-are ruined although every formula of the model is right.
+**Answer.** Often they do not. Of nine samplers with one injected bug each, two generate
+samples that are obviously wrong. The others place at least four fifths of their samples
+near the data, and two of them look *better* than the correct sampler, because they add
+too little noise. Checks against an independent computation detect every bug.
 
 **Source.** Mutation testing, the injection of bugs to test the tests, is due to
 DeMillo, Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on
