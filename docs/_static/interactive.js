@@ -37,6 +37,16 @@
       html("label", { htmlFor: id, textContent: label }), input, shown);
     return { line, tell, input };
   };
+  const choice = (label, options, start, changed) => {
+    const id = `interactive-${++count}`;
+    const select = html("select", { id });
+    select.append(...options.map((text, value) =>
+      html("option", { value, textContent: text })));
+    select.value = start;
+    select.addEventListener("input", () => changed(Number(select.value)));
+    return html("div", { className: "interactive-control" },
+      html("label", { htmlFor: id, textContent: label }), select);
+  };
   const words = () => {
     const line = html("p", { className: "interactive-words" });
     line.setAttribute("aria-live", "polite");
@@ -150,13 +160,6 @@
     return ticks;
   };
   const decimals = (value, digits) => value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
-  const choice = (label, names, changed) => {
-    const id = `interactive-${++count}`, list = html("select", { id });
-    list.append(...names.map((name) => html("option", { textContent: name })));
-    list.addEventListener("change", () => changed(list.value));
-    return html("div", { className: "interactive-control" },
-      html("label", { htmlFor: id, textContent: label }), list);
-  };
 
   /* --- Noising: images at any timestep of a schedule, always with the same noise ----- */
   figures.noising = (box, { images, side, alphaBar }) => {
@@ -226,7 +229,7 @@
     };
     const step = slider("Timestep", { min: 0, max: T, value: t },
       (value) => { t = value; return draw(); });
-    const which = choice("Schedule", names, (value) => { name = value; draw(); });
+    const which = choice("Schedule", names, 0, (value) => { name = names[value]; draw(); });
     box.prepend(canvas, picture, step.line, which, told);
     step.tell();
   };
@@ -324,7 +327,7 @@
     };
     const step = slider("Timestep", { min: 0, max: steps.length - 1, value: i },
       (value) => { i = value; draw(); return steps[i]; });
-    const which = choice("Schedule", names, (value) => { name = value; draw(); });
+    const which = choice("Schedule", names, 0, (value) => { name = names[value]; draw(); });
     box.prepend(picture, step.line, which, told);
     step.tell();
   };

@@ -22,9 +22,9 @@ FIGURE = re.compile(
 
 
 class Interactive(SphinxDirective):
-    """An interactive figure of a page: ``gallery/2_positions/plot_3_rotary 1``.
+    """An interactive figure of a page: ``gallery/2_positions/plot_3_rotary``.
 
-    Without the number it is the first.
+    A number behind the page chooses one of several, counted from 1.
     """
 
     required_arguments = 1
@@ -32,7 +32,7 @@ class Interactive(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the figure, and the line under it."""
-        docname, number = self.arguments[0], int([*self.arguments, 1][1])
+        docname, number = self.arguments[0], int((*self.arguments, 1)[1])
         page = Path(self.env.srcdir, docname).with_suffix(".rst")
         self.env.note_dependency(str(page))
         figures = FIGURE.findall(page.read_text("utf-8")) if page.is_file() else []
