@@ -149,8 +149,9 @@ for t in shown_at:
 
 Interactive(
     "mixture",
-    "The density of xₜ for two Gaussians on a line, with the score at a point as an "
-    "arrow, and the mean of x₀ given xₜ. Choose a timestep and the point.",
+    "The density of a noisy point for two Gaussians on a line, with the score as an "
+    "arrow, and the mean of the clean point given the noisy one. Choose a timestep and "
+    "the noisy point.",
     x=[round(value, 2) for value in line.flatten().tolist()],
     steps=shown_at,
     **of_line,

@@ -25,8 +25,8 @@ Seconds on a CPU, no download.
 # :math:`x_{T-1}` and so on. The ideal length of the code for each of them is the
 # divergence of the distribution that the sender knows from the one that the receiver
 # expects: :math:`L_T`, and then :math:`L_{t-1}` for each timestep. Ho et al. assume a
-# procedure that reaches this length, such as minimal random coding. No such code is
-# built here or there, and the known ones need some more bits at every step; the lengths
+# procedure that reaches this length, such as minimal random coding. Neither they nor we
+# build such a code. Known procedures need a few more bits at every step, so the lengths
 # below are lower limits. After :math:`x_t` has arrived, the best estimate of the
 # receiver is :math:`\hat x_0`. With the exact reverse process the lengths are mutual
 # informations, equation :eq:`eq-diffusion-rate` of the chapter. For Gaussian data rate

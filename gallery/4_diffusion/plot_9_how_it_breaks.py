@@ -286,5 +286,5 @@ assert moved(together=True, scale=25.0) < 0.5 * alone
 # The fractions are those of one set of 2,000 samples, from the same noise for all
 # samplers, so each has a binomial standard error of about a hundredth or less.
 # The data here are two-dimensional and the prediction is perfect. In a trained network
-# the errors of the network hide smaller bugs still. And a check that rejects all bugs
-# on a list has not been seen to reject those that nobody thought of.
+# the errors of the network hide smaller bugs still. And a check that detects all bugs
+# of a list may still miss a bug that nobody thought of.
