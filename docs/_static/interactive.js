@@ -37,6 +37,16 @@
       html("label", { htmlFor: id, textContent: label }), input, shown);
     return { line, tell, input };
   };
+  const choice = (label, options, start, changed) => {
+    const id = `interactive-${++count}`;
+    const select = html("select", { id });
+    select.append(...options.map((text, value) =>
+      html("option", { value, textContent: text })));
+    select.value = start;
+    select.addEventListener("input", () => changed(Number(select.value)));
+    return html("div", { className: "interactive-control" },
+      html("label", { htmlFor: id, textContent: label }), select);
+  };
   const words = () => {
     const line = html("p", { className: "interactive-words" });
     line.setAttribute("aria-live", "polite");
@@ -289,7 +299,35 @@
     heads.tell(); rows.tell();
   };
 
-  /* --- Noising: real images at any step, always with the same noise ------------------ */
+  /* --- A panel with labelled axes; the label of the upright one is above it --------- */
+  const panel = (picture, { left, right, top, bottom, x, y, xTicks, yTicks, labels }) => {
+    const px = (value) => left + (right - left) * (value - x[0]) / (x[1] - x[0]);
+    const py = (value) => bottom - (bottom - top) * (value - y[0]) / (y[1] - y[0]);
+    for (const [value, text] of yTicks) {
+      picture.append(svg("line", { x1: left, x2: right, y1: py(value), y2: py(value),
+        class: "grid" }), svg("text", { x: left - 5, y: py(value) + 4,
+        "text-anchor": "end" }, text));
+    }
+    for (const [value, text] of xTicks) {
+      picture.append(svg("line", { x1: px(value), x2: px(value), y1: bottom,
+        y2: bottom + 4, class: "grid" }), svg("text", { x: px(value), y: bottom + 16,
+        "text-anchor": "middle" }, text));
+    }
+    picture.append(
+      svg("text", { x: (left + right) / 2, y: bottom + 31, "text-anchor": "middle" },
+        labels[0]),
+      svg("text", { x: 2, y: top - 14 }, labels[1]));
+    return { px, py, line: (points) =>
+      points.map(([a, b]) => `${px(a).toFixed(1)},${py(b).toFixed(1)}`).join(" ") };
+  };
+  const powers = (least, most, gap) => {
+    const ticks = [];
+    for (let power = least; power <= most; power += gap) ticks.push([power, `1e${power}`]);
+    return ticks;
+  };
+  const decimals = (value, digits) => value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
+
+  /* --- Noising: images at any timestep of a schedule, always with the same noise ----- */
   figures.noising = (box, { images, side, alphaBar }) => {
     /* Numbers that look random and are the same at every visit (mulberry32). */
     let state = 1;
@@ -305,10 +343,37 @@
     const gap = 2, canvas = html("canvas", {
       width: images.length * (side + gap) - gap, height: side });
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", "Images with the noise of one step");
+    canvas.setAttribute("aria-label", "Images with the noise of one timestep");
     const context = canvas.getContext("2d"), told = words();
-    const draw = (t) => {
-      const signal = Math.sqrt(alphaBar[t]), spread = Math.sqrt(1 - alphaBar[t]);
+
+    const names = Object.keys(alphaBar), T = alphaBar[names[0]].length - 1;
+    const power = (name, t) => Math.log10(alphaBar[name][t] / (1 - alphaBar[name][t]));
+    const ends = names.flatMap((name) => [power(name, 1), power(name, T)]);
+    const least = 3 * Math.floor(Math.min(...ends) / 3);
+    const most = 3 * Math.ceil(Math.max(...ends) / 3);
+    const picture = drawing(380, 214, "Signal-to-noise ratio against the timestep");
+    const ticks = [0, 1, 2, 3, 4].map((k) => Math.round(k * T / 4));
+    const { px, py, line } = panel(picture, { left: 38, right: 366, top: 28, bottom: 176,
+      x: [0, T], y: [least, most], xTicks: ticks.map((t) => [t, `${t}`]),
+      yTicks: powers(least, most, 3), labels: ["timestep t", "signal-to-noise ratio"] });
+    const curves = names.map((name) => {
+      const points = alphaBar[name].map((_, t) => [t, power(name, t)]).slice(1);
+      const curve = svg("polyline", { points: line(points) });
+      picture.append(curve);
+      return curve;
+    });
+    names.forEach((name, k) => {
+      const t = Math.round(0.6 * T);
+      picture.append(svg("text", { x: px(t), y: py(power(name, t)) + (k ? -8 : 16),
+        "text-anchor": k ? "start" : "end" }, name));
+    });
+    const place = svg("circle", { r: 5, class: "point" });
+    picture.append(place);
+
+    let name = names[0], t = Math.round(T / 5);
+    const draw = () => {
+      const left = alphaBar[name][t];
+      const signal = Math.sqrt(left), spread = Math.sqrt(1 - left);
       images.forEach((image, k) => {
         const shown = context.createImageData(side, side);
         image.forEach((byte, i) => {
@@ -318,12 +383,118 @@
         });
         context.putImageData(shown, k * (side + gap), 0);
       });
-      told.textContent = `Step ${t}: ${(100 * signal).toFixed(1)} % of the amplitude is `
-        + `left, and the noise has a standard deviation of ${spread.toFixed(3)}.`;
+      curves.forEach((curve, k) =>
+        curve.setAttribute("class", names[k] === name ? "curve" : "other"));
+      place.setAttribute("cx", px(Math.max(1, t)));
+      place.setAttribute("cy", py(power(name, Math.max(1, t))));
+      told.textContent = `Timestep ${t}, ${name} schedule: `
+        + `${(100 * signal).toFixed(1)} % of the amplitude is left, the noise has a `
+        + `standard deviation of ${spread.toFixed(3)}, and the signal-to-noise ratio is `
+        + `${t ? (left / (1 - left)).toPrecision(2) : "infinite"}.`;
       return t;
     };
-    const step = slider("Step", { min: 0, max: alphaBar.length - 1, value: 0 }, draw);
-    box.prepend(canvas, step.line, told);
+    const step = slider("Timestep", { min: 0, max: T, value: t },
+      (value) => { t = value; return draw(); });
+    const which = choice("Schedule", names, 0, (value) => { name = names[value]; draw(); });
+    box.prepend(canvas, picture, step.line, which, told);
+    step.tell();
+  };
+
+  /* --- Mixture: density, score and estimate of the clean point, at any timestep ------ */
+  figures.mixture = (box, { x, steps, density, score, clean }) => {
+    const picture = drawing(380, 396, "Density of xₜ, and the mean of x₀ given xₜ");
+    const ends = [x[0], x[x.length - 1]];
+    const most = Math.ceil(2 * Math.max(...density.flat())) / 2;
+    const whole = (low, high, gap) => {
+      const ticks = [];
+      for (let value = low; value <= high; value += gap) ticks.push([value, `${value}`]);
+      return ticks;
+    };
+    const far = Math.floor(ends[1]);
+    const upper = panel(picture, { left: 38, right: 366, top: 28, bottom: 154, x: ends,
+      y: [0, most], xTicks: whole(-far, far, 1), yTicks: whole(0, most, 0.5),
+      labels: ["x", "density of xₜ"] });
+    const lower = panel(picture, { left: 38, right: 366, top: 224, bottom: 358, x: ends,
+      y: ends, xTicks: whole(-far, far, 1), yTicks: whole(-far, far, 1),
+      labels: ["x", "mean of x₀, given xₜ = x (dashed: x itself)"] });
+    const area = svg("polygon", { class: "area" });
+    const outline = svg("polyline", { class: "curve" });
+    const same = svg("polyline", { class: "other",
+      points: lower.line([[ends[0], ends[0]], [ends[1], ends[1]]]) });
+    const estimate = svg("polyline", { class: "curve" });
+    const arrow = svg("polyline", { class: "arrow" });
+    const dots = [0, 1].map(() => svg("circle", { r: 5, class: "point" }));
+    picture.append(area, outline, same, estimate, arrow, ...dots);
+    const told = words();
+    let i = Math.round(steps.length / 5), j = Math.round(0.52 * x.length);
+    const draw = () => {
+      const points = x.map((value, k) => [value, density[i][k]]);
+      outline.setAttribute("points", upper.line(points));
+      area.setAttribute("points", upper.line([[ends[0], 0], ...points, [ends[1], 0]]));
+      estimate.setAttribute("points", lower.line(x.map((value, k) => [value, clean[i][k]])));
+      const a = upper.px(x[j]), b = upper.py(density[i][j]), slope = score[i][j];
+      dots[0].setAttribute("cx", a); dots[0].setAttribute("cy", b);
+      dots[1].setAttribute("cx", a); dots[1].setAttribute("cy", lower.py(clean[i][j]));
+      /* From 10 to 60 units long: scores differ by orders of magnitude. */
+      const sign = Math.sign(slope), flat = Math.abs(slope) < 0.05;
+      const tip = a + sign * (10 + 50 * Math.tanh(Math.abs(slope) / 5));
+      const head = tip - 6 * sign;
+      arrow.setAttribute("points", flat ? ""
+        : `${a},${b} ${tip},${b} ${head},${b - 4} ${tip},${b} ${head},${b + 4}`);
+      const side = slope > 0 ? "to the right" : "to the left";
+      told.textContent = `Timestep ${steps[i]}, x = ${x[j].toFixed(2)}: the score is `
+        + `${decimals(slope, 2)}${flat ? "" : ` and points ${side}`}. `
+        + `The mean of x₀, given this xₜ, is ${decimals(clean[i][j], 2)}.`;
+    };
+    const step = slider("Timestep", { min: 0, max: steps.length - 1, value: i },
+      (value) => { i = value; draw(); return steps[i]; });
+    const at = slider("Point x", { min: 0, max: x.length - 1, value: j },
+      (value) => { j = value; draw(); return x[j].toFixed(2); });
+    box.prepend(picture, step.line, at.line, told);
+    step.tell(); at.tell();
+  };
+
+  /* --- Weights: how much each loss counts an error of the noise, at any timestep ----- */
+  figures.weights = (box, { steps, curves }) => {
+    const names = Object.keys(curves), losses = Object.keys(curves[names[0]]);
+    const logs = (name, loss) => curves[name][loss].map(Math.log10);
+    const all = names.flatMap((name) => losses.flatMap((loss) => logs(name, loss)));
+    const least = 3 * Math.floor(Math.min(...all) / 3);
+    const most = 3 * Math.ceil(Math.max(...all) / 3);
+    const picture = drawing(380, 340, "Weight of each loss against the timestep");
+    const { px, py, line } = panel(picture, { left: 38, right: 366, top: 28, bottom: 266,
+      x: [0, Math.log10(steps[steps.length - 1])], y: [least, most],
+      xTicks: [[0, "1"], [1, "10"], [2, "100"], [3, "1000"]],
+      yTicks: powers(least, most, 3),
+      labels: ["timestep t", "weight of the squared error of the noise"] });
+    const lines = losses.map((_, k) => svg("polyline", { class: `loss loss-${k}` }));
+    const marker = svg("line", { y1: 28, y2: 266, class: "other" });
+    const dots = losses.map((_, k) => svg("circle", { r: 4.5, class: `dot dot-${k}` }));
+    picture.append(marker, ...lines, ...dots);
+    losses.forEach((loss, k) => {
+      const left = k % 2 ? 196 : 10, y = k < 2 ? 316 : 334;
+      picture.append(
+        svg("line", { x1: left, x2: left + 32, y1: y - 4, y2: y - 4, class: `loss loss-${k}` }),
+        svg("text", { x: left + 38, y }, loss));
+    });
+    const told = words();
+    let name = names[0], i = Math.round(steps.length / 4);
+    const draw = () => {
+      const x = Math.log10(steps[i]);
+      marker.setAttribute("x1", px(x)); marker.setAttribute("x2", px(x));
+      losses.forEach((loss, k) => {
+        const values = logs(name, loss);
+        lines[k].setAttribute("points", line(values.map((v, n) => [Math.log10(steps[n]), v])));
+        dots[k].setAttribute("cx", px(x)); dots[k].setAttribute("cy", py(values[i]));
+      });
+      const list = losses.map((loss) =>
+        `${loss} ${Number(curves[name][loss][i].toPrecision(2))}`).join("; ");
+      told.textContent = `Timestep ${steps[i]}, ${name} schedule. Weights: ${list}.`;
+    };
+    const step = slider("Timestep", { min: 0, max: steps.length - 1, value: i },
+      (value) => { i = value; draw(); return steps[i]; });
+    const which = choice("Schedule", names, 0, (value) => { name = names[value]; draw(); });
+    box.prepend(picture, step.line, which, told);
     step.tell();
   };
 

@@ -87,15 +87,21 @@ plt.show()
 assert schedule.alpha_bar[500] < 0.1 < 0.4 < cosine_schedule().alpha_bar[500]
 
 # %%
-# Move through the timesteps of the linear schedule yourself, with five images. Values
-# outside :math:`[-1, 1]` are clamped for display.
+# Move through the timesteps of both schedules yourself, with five images. Values
+# outside :math:`[-1, 1]` are clamped for display. The curves are the signal-to-noise
+# ratio :eq:`eq-diffusion-snr`, for images of variance 1 the variance of the remaining
+# image over that of the noise.
 
 Interactive(
     "noising",
-    "Test images at one timestep, with the same noise at every timestep.",
+    "Test images at one timestep, with the same noise at every timestep, and the "
+    "signal-to-noise ratio of the two schedules. Choose a timestep and a schedule.",
     images=to_bytes(images[:5]).flatten(1).tolist(),
     side=28,
-    alphaBar=[round(x, 7) for x in schedule.alpha_bar.tolist()],
+    alphaBar={
+        name: [float(f"{x:.6g}") for x in tables.alpha_bar.tolist()]
+        for name, tables in schedules.items()
+    },
 )
 
 # %%

@@ -5,14 +5,12 @@ Gaussian data check a sampler to floating-point accuracy
 **Question.** A wrong sampler still generates pictures. How can we know that a sampler
 is right, to floating-point accuracy and without looking at samples?
 
-**Answer.** Use Gaussian data and the optimal denoiser for them. A complete sampling run
-is then an affine map of its start and of each draw of noise, and zeros and unit vectors
-read off every coefficient. For standard normal data the variance of the samples must be
-exactly :math:`1 - \beta_1`; a single point must be reached from everywhere; the mean of
-other data is off by a factor that follows from the last signal-to-noise ratio. All
-eight mutants are detected, the smallest by 0.0001, for which random samples would need
-five billion draws. On other data even a right sampler is not exact: the page computes
-the cost of the steps, and that of few steps of DDIM.
+**Answer.** Use Gaussian data and their optimal denoiser. A complete sampling run is
+then an affine map of its start and of each draw of noise, whose coefficients can be
+computed. For standard normal data the variance of the samples must be exactly
+:math:`1 - \beta_1`, and a single point must be reached from everywhere. All eight
+mutants of the sampler are detected. The smallest error, 0.0001, would take five billion
+random samples to see.
 
 **Source.** Calculated here for the samplers of Ho, Jain and Abbeel, *Denoising
 Diffusion Probabilistic Models*, 2020 (arXiv:2006.11239), and of Song, Meng and Ermon,

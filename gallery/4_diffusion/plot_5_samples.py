@@ -108,7 +108,10 @@ for ax, key, title in zip(
     strict=True,
 ):
     plots.image_grid(ax, arrays[key][0])
-    ax.set(title=title, ylabel=f"t = {', '.join(map(str, arrays['path/t'][0]))}")
+    ax.set(title=title)
+ticks = 28 * np.arange(len(arrays["path/t"][0])) + 14
+axes[0].set_yticks(ticks, [f"t = {t}" for t in arrays["path/t"][0]])
+axes[0].tick_params(length=0)
 fig.set_label(
     r"Ten samples from noise (top) to image (bottom): the noisy image $x_t$ "
     r"and the predicted image $\hat x_0$ at the same timesteps."
@@ -118,7 +121,7 @@ plt.show()
 # %%
 # .. provenance:: ddpm-fashion-mnist-small
 #
-# The mean absolute difference between the predicted image and the final sample, in grey
+# The mean absolute difference between the predicted image and the final sample, in gray
 # values from 0 to 255, at each of these timesteps:
 
 predicted = arrays["path/x_0"][0].astype(float)

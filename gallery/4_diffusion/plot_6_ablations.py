@@ -8,11 +8,10 @@ EMA weights, with one of two variances, and its code clips the predicted image. 
 does each of these choices change in a short training run?
 
 **Answer.** The prediction target matters most: predicting the mean costs two bits per
-pixel, and hardly any test image lies on the manifold of the samples. The weights of the
-bound give samples that are much farther from real images, and slightly more bits. Flips
-only seem to double the Fréchet distance, since samples are mirrored and test images are
-not. The smaller variance gives samples that are nearer to real images. For warm-up and
-clipping no difference can be shown.
+pixel. The weights of the bound give samples that are much farther from real images, and
+slightly more bits. Flips only seem to double the Fréchet distance, because samples are
+mirrored and test images are not. With the smaller variance samples are nearer to real
+images. For warm-up and clipping no difference can be shown.
 
 **Source.** Table 2, section 3.2 and appendix B of Ho, Jain and Abbeel, *Denoising
 Diffusion Probabilistic Models*, 2020 (arXiv:2006.11239). **Cost.** Seconds: training

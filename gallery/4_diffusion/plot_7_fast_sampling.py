@@ -138,7 +138,9 @@ for key in rows.values():
 shown = np.stack([arrays[f"ddim-{n}/samples"][0] for n in steps])
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 plots.image_grid(ax, shown)
-ax.set(title="Ten initial noises", ylabel=f"{', '.join(map(str, steps))} steps")
+ax.set(title="Ten initial noises")
+ax.set_yticks(28 * np.arange(len(steps)) + 14, [f"{n} steps" for n in steps])
+ax.tick_params(length=0)
 fig.set_label(
     "Ten initial noises (columns), each with different numbers of DDIM "
     "steps (rows). The initial noise decides what the image shows."

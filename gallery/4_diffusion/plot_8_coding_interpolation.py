@@ -25,8 +25,8 @@ Seconds on a CPU, no download.
 # :math:`x_{T-1}` and so on. The ideal length of the code for each of them is the
 # divergence of the distribution that the sender knows from the one that the receiver
 # expects: :math:`L_T`, and then :math:`L_{t-1}` for each timestep. Ho et al. assume a
-# procedure that reaches this length, such as minimal random coding. No such code is
-# built here or there, and the known ones need some more bits at every step; the lengths
+# procedure that reaches this length, such as minimal random coding. Neither they nor we
+# build such a code. Known procedures need a few more bits at every step, so the lengths
 # below are lower limits. After :math:`x_t` has arrived, the best estimate of the
 # receiver is :math:`\hat x_0`. With the exact reverse process the lengths are mutual
 # informations, equation :eq:`eq-diffusion-rate` of the chapter. For Gaussian data rate
@@ -91,7 +91,7 @@ left.set(xlabel="bits sent", ylabel="RMSE of the best estimate", ylim=(0, None))
 left.legend()
 right.plot(range(1, T + 1), sent, label="bits sent")
 right.plot(range(1, T + 1), distortion[1:], "--", label="RMSE of the best estimate")
-right.set(xlabel="timestep t of the last message")
+right.set(xlabel="timestep t of the last message", ylabel="bits, or RMSE")
 right.invert_xaxis()
 right.legend()
 fig.set_label(
@@ -163,7 +163,8 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 left.plot(ratios, slopes, "o", fillstyle="none", label="derivative of the information")
 left.plot(ratios, errors / 2, label="half the MMSE")
 left.set(xlabel="signal-to-noise ratio", xscale="log", yscale="log")
-left.legend()
+left.set(ylabel="nats per unit of SNR", ylim=(2e-4, None))
+left.legend(fontsize=8)
 right.plot(nats / math.log(2), np.sqrt(errors), label="two Gaussians")
 right.plot(
     gauss / math.log(2),

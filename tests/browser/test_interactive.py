@@ -11,6 +11,8 @@ PAGES = {
     "gradient": "gallery/1_rnn/plot_3_vanishing.html",
     "unit": "gallery/1_rnn/plot_2_bptt.html",
     "forget": "gallery/1_rnn/plot_3b_gates.html",
+    "mixture": "gallery/4_diffusion/plot_3_algorithms.html",
+    "weights": "gallery/4_diffusion/plot_2_bound.html",
 }
 
 

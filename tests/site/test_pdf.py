@@ -114,10 +114,14 @@ MOVED = {
     "scaling": '{"factors": [2], "lengths": [64], "betas": [8], "ntk": [[1, 0.5]], '
     '"yarn": [[[[1, 0.5]]]]}',
     "attention": '{"weights": [[[0.25, 0.75], [0.5, 0.5]]]}',
-    "noising": '{"images": [[0, 255, 9, 9]], "side": 2, "alphaBar": [1, 0.9, 0.5]}',
+    "noising": '{"images": [[0, 255, 9, 9]], "side": 2, '
+    '"alphaBar": {"linear": [1, 0.9, 0.5]}}',
     "unit": '{"weights": [0.5, 2], "impulses": [1], "steps": 4}',
     "forget": '{"biases": [0, 0.5, 3], "lags": 9, "lag": 4}',
     "gradient": '{"gains": [1.0], "spreads": [0.1, 1], "curves": [[[0, -1], [0, 1]]]}',
+    "mixture": '{"x": [0, 1], "steps": [1, 9], "density": [[1, 0], [0.5, 0.5]], '
+    '"score": [[0, 1], [0, -1]], "clean": [[0, 1], [0.1, 0.2]]}',
+    "weights": '{"steps": [1, 9], "curves": {"linear": {"simple": [1, 1]}}}',
 }
 
 

@@ -5,12 +5,12 @@ comparison needs more, the recorded weights are used again: for the bound of eac
 image, with the same noise for all models, and to sample one model by several methods
 from the same initial noise.
 
-Each distance has a standard error, and each difference one of its own, from the same
-halves: :func:`dian.diffusion.sample_metrics.half_sample_errors`. As references serve as
-many real training images, unchanged and with every second one mirrored, because a model
-that was trained with flips samples mirrored images. For the same reason each set is
-compared with the test images (``test``), and with the test images and their mirror
-images together (``both``).
+Each distance has a standard error, and so has each difference, from the same halves:
+:func:`dian.diffusion.sample_metrics.half_sample_errors`. The references are as many
+real training images, unchanged and with every second one mirrored, because a model that
+was trained with flips samples mirrored images. For the same reason each set is compared
+with the test images (``test``), and with the test images and their mirror images
+together (``both``).
 """
 
 from contextlib import suppress
@@ -66,7 +66,7 @@ class Model(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What all models are compared with, and the models."""
+    """The models, and the images and networks with which they are evaluated."""
 
     shared: evaluation.Data
     models: dict[str, Model]

@@ -104,21 +104,55 @@ def attention(weights: list[list[list[float]]]) -> tuple[Figure, str]:
     )
 
 
-def noising(images: list, side: int, alphaBar: list[float]) -> tuple[Figure, str]:
-    """Draw the images at four steps, with the same noise at each."""
+def noising(images: list, side: int, alphaBar: dict) -> tuple[Figure, str]:
+    """Draw the images at four timesteps of the first schedule, with the same noise."""
+    name, alpha_bar = next(iter(alphaBar.items()))
     x = 2 * np.array(images) / 255 - 1
     noise = np.random.default_rng(0).standard_normal(x.shape)
-    T = len(alphaBar) - 1
+    T = len(alpha_bar) - 1
     steps = [0, T // 10, T // 4, T // 2]
     figure = Figure(figsize=(5, 4.2), layout="constrained")
     axes = figure.subplots(len(steps), len(images), squeeze=False)
     for row, t in zip(axes, steps, strict=True):
-        at_t = np.sqrt(alphaBar[t]) * x + np.sqrt(1 - alphaBar[t]) * noise
+        at_t = np.sqrt(alpha_bar[t]) * x + np.sqrt(1 - alpha_bar[t]) * noise
         for ax, image in zip(row, at_t, strict=True):
             ax.imshow(image.reshape(side, side), cmap="gray", vmin=-1, vmax=1)
             ax.set(xticks=[], yticks=[])
         row[0].set_ylabel(f"t = {t}")
-    return figure, f"at steps {', '.join(map(str, steps[:-1]))} and {steps[-1]}"
+    listed = f"{', '.join(map(str, steps[:-1]))} and {steps[-1]}"
+    return figure, f"at the timesteps {listed} of the {name} schedule"
+
+
+def mixture(
+    x: list, steps: list, density: list, score: list, clean: list
+) -> tuple[Figure, str]:
+    """Draw the density and the mean of the clean point at three timesteps."""
+    shown = [len(steps) // 10, len(steps) // 4, len(steps) // 2]
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, style in zip(shown, ("-", "--", ":"), strict=True):
+        left.plot(x, density[i], style, label=f"t = {steps[i]}")
+        right.plot(x, clean[i], style)
+    left.set(xlabel="x", ylabel="density of $x_t$")
+    right.set(xlabel="x", ylabel="mean of $x_0$, given $x_t = x$")
+    left.legend()
+    listed = f"{steps[shown[0]]}, {steps[shown[1]]} and {steps[shown[2]]}"
+    return figure, f"at the timesteps {listed}"
+
+
+def weights(steps: list, curves: dict) -> tuple[Figure, str]:
+    """Draw the weights of all losses, one panel for each schedule."""
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    for ax, (name, losses) in zip(axes, curves.items(), strict=True):
+        for (loss, values), style in zip(
+            losses.items(), ("-", ":", "--", "-."), strict=False
+        ):
+            ax.loglog(steps, values, style, label=loss)
+        ax.set(xlabel="timestep $t$", title=f"{name} schedule")
+    axes[0].set_ylabel("weight of the squared error")
+    axes[0].legend(fontsize=8)
+    return figure, f"for {len(curves)} schedules"
 
 
 def gradient(gains: list, spreads: list, curves: list) -> tuple[Figure, str]:
@@ -179,4 +213,6 @@ STILLS = {
     "gradient": gradient,
     "unit": unit,
     "forget": forget,
+    "mixture": mixture,
+    "weights": weights,
 }
