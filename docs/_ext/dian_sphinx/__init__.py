@@ -27,6 +27,9 @@ PARTS = (
     "benchmarks",
     "certificate",
     "citation",
+    "teaching",
+    "logo",
+    "links",
 )
 
 

@@ -27,6 +27,7 @@ WRAPPED = {"provenance", "claim-badge"}
 ELSEWHERE = {
     OVERVIEW,  # cards of all pages, which the PDF has in full
     "references",  # LaTeX sets the literature at the end
+    *("exercises", "solutions", "figures"),  # all of which the chapters have
 }
 WIDTHS = {  # of the columns of tables, by the head of the first
     "Claim": (7, 30, 14, 12, 11, 16, 10),
