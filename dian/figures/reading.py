@@ -72,7 +72,7 @@ def most_likely(
     ax.barh(range(k), probs[best], height=0.32, color=colors, align="edge")
     for place, i in enumerate(best):
         words = f"{classes[i]} {100 * probs[i]:.0f} %"
-        ax.text(0, place - 0.06, words, va="bottom", fontsize=9)
+        ax.text(0, place - 0.06, words, va="bottom", fontsize=11)
     ax.set(xlim=(0, 1), ylim=(k - 0.55, -0.55))
     ax.axis("off")
 
@@ -111,5 +111,5 @@ def row_by_row(
     top, bottom = figure.subplots(2, len(steps), height_ratios=[1.5, 1], squeeze=False)
     for above, below, n, p in zip(top, bottom, steps, probs, strict=True):
         rows_read(above, image, n)
-        above.set_title(f"{n} row read" if n == 1 else f"{n} rows read", fontsize=10)
+        above.set_title(f"{n} row read" if n == 1 else f"{n} rows read", fontsize=12)
         most_likely(below, p, classes, n_bar)

@@ -41,7 +41,7 @@ with torch.no_grad():
 boot, steps = 0, (7, 14, 21, 28)
 probs = at_once[[t - 1 for t in steps], boot].numpy()
 
-fig = plt.figure(figsize=(7, 3.5), layout="constrained")
+fig = plt.figure(figsize=(7, 4), layout="constrained")
 row_by_row(fig, images[boot].numpy(), probs, steps, data.CLASSES)
 fig.set_label(
     "The recorded recurrent network reads an ankle boot. Below the image are the three "
