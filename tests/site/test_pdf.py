@@ -86,6 +86,42 @@ def test_equations_have_the_numbers_of_the_site(build):
     assert r"\eqref{equation:one:eq-second}" in tex
 
 
+NUMBERED = """# Front
+
+```{toctree}
+one
+```
+
+```{toctree}
+:numbered: 1
+
+two
+```
+
+```{toctree}
+gallery/index
+references
+```
+"""
+
+
+def test_pages_before_the_chapters_have_no_number(build):
+    said, printed = build(front=NUMBERED)
+    assert said == ""
+    tex = (printed / "dian.tex").read_text()
+    marks = [
+        r"{secnumdepth}{-1}",
+        r"\chapter{One}",
+        r"\numbereddepth}",
+        r"\chapter{Two}",
+    ]
+    places = [tex.index(mark) for mark in marks[:2]]
+    places += [tex.index(mark, places[1]) for mark in marks[2:]]
+    assert places == sorted(places)
+    _, printed = build(front=NUMBERED.replace("one", "two", 1))
+    assert "numbereddepth" not in (printed / "dian.tex").read_text()
+
+
 def test_the_macros_of_the_equations_are_defined(build):
     _, printed = build(one="$\\softmax(x)$")
     tex = (printed / "dian.tex").read_text()
@@ -187,14 +223,20 @@ def test_the_chapters_are_those_of_the_front_page():
         "Attention",
         "Denoising diffusion",
     ]
+    assert CHAPTERS[0] == "Abstract"
     assert {"Verification", "Bibliography", "Changelog"} <= set(CHAPTERS)
     assert len(CHAPTERS) == len(set(CHAPTERS))
 
 
-TOC = "\n".join(
-    rf"\contentsline {{chapter}}{{\numberline {{{i}}}{one}}}{{1}}{{chapter.{i}}}%"
-    for i, one in enumerate(CHAPTERS, 1)
-)
+START = CHAPTERS.index(check_pdf.FIRST)
+
+
+def line_of(number: int, title: str) -> str:
+    mark = rf"\numberline {{{number}}}" if number > 0 else ""
+    return rf"\contentsline {{chapter}}{{{mark}{title}}}{{1}}{{chapter.{number}}}%"
+
+
+TOC = "\n".join(line_of(i, one) for i, one in enumerate(CHAPTERS, 1 - START))
 AUX = "".join(
     rf"\newlabel{{equation:a:{name}}}{{{{{{{number}}}}}{{3}}{{}}{{AMS.1}}{{}}}}" + "\n"
     for name, number in (("x", "1.1"), ("y", "2.1"), ("z", "2.2"))
@@ -224,6 +266,7 @@ def test_a_good_pdf_has_no_problems(tmp_path, monkeypatch):
         ({"log": "Overfull \\hbox (61.1pt too wide) in x\n code\n"}, r"61.1.*code"),
         ({"toc": TOC.replace("}Attention}", "}Attentoin}")}, "no chapter 'Attention'"),
         ({"toc": "\n".join(reversed(TOC.splitlines()))}, "order"),
+        ({"toc": TOC.replace(r"\numberline {1}", "")}, r"chapter 1 is \[\]"),
         ({"aux": AUX.replace("2.2", "2.3")}, r"chapter are .*2: \[1, 3\]"),
         ({"aux": AUX.replace("2.2", "2.1")}, r"chapter are .*2: \[1, 1\]"),
         ({"aux": ""}, r"chapter are \{\}"),

@@ -28,6 +28,9 @@ PARTS = (
     "benchmarks",
     "certificate",
     "citation",
+    "teaching",
+    "logo",
+    "links",
 )
 
 

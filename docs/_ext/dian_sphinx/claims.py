@@ -271,12 +271,21 @@ def _place(one: dict) -> tuple[int, int, str]:
 def _overview(claims: list[dict]) -> list[str]:
     planted = [m for one in claims for m in one["mutants"]]
     caught = sum(m["caught"] for m in planted)
-    head = ("Claim", "Statement", "Kinds", "Residual", "Allowed", "Equations", "Bugs")
+    head = (
+        "Claim",
+        "Statement",
+        "Kinds",
+        "Residual",
+        "Tolerance",
+        "Equations",
+        "Mutants",
+    )
     return [
-        f"**{sum(one['passed'] for one in claims)} of {len(claims)} claims hold, and "
-        f"{caught} of {len(planted)} planted bugs were caught.** "
-        "Equations that define and state nothing: {definitions}`all`. "
-        "How many are checked in which way (a claim may be in several):",
+        f"{sum(one['passed'] for one in claims)} of {len(claims)} claims hold, and "
+        f"{caught} of {len(planted)} mutants are detected. The build stops otherwise, "
+        "so this is a rule of the build and not a result. The number of equations that "
+        "are definitions is {definitions}`all`. Claims by kind of check (a claim may "
+        "be of several kinds):",
         "",
         *(f"- {kind}, {_count(kind, claims)}: {what}" for kind, what in KINDS.items()),
         "",
@@ -309,7 +318,7 @@ def _details(one: dict) -> list[str]:
     return [
         f"- Source: {one['source']}",
         f"- Assumptions: {one['assumptions']}",
-        f"- Residual: {found}, allowed {_number(one['tolerance'])}",
+        f"- Residual: {found}, tolerance {_number(one['tolerance'])}",
         f"- Kinds: {one['kinds']}",
         "",
         f":::{{dropdown}} The check, in {one['file']}",

@@ -23,10 +23,13 @@ INTERACTIVE = re.compile(
     r"<figcaption>(.*?)</figcaption>",
     re.DOTALL,
 )
+NO_NUMBERS = r"\edef\numbereddepth{\arabic{secnumdepth}}\setcounter{secnumdepth}{-1}"
+NUMBERS = r"\setcounter{secnumdepth}{\numbereddepth}"
 WRAPPED = {"provenance", "claim-badge"}
 ELSEWHERE = {
     OVERVIEW,  # cards of all pages, which the PDF has in full
     "references",  # LaTeX sets the literature at the end
+    *("exercises", "solutions", "figures"),  # all of which the chapters have
 }
 WIDTHS = {  # of the columns of tables, by the head of the first
     "Claim": (7, 30, 14, 12, 11, 16, 10),
@@ -101,6 +104,7 @@ def for_print(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         raw.replace_self(still(app, raw, number))
     for start in list(doctree.findall(is_elsewhere)):
         start.parent.remove(start)
+    leave_numbers_to_chapters(app, doctree)
     for section in list(doctree.children[0].children):
         if isinstance(section, nodes.section):
             section.replace_self(without_number(section))
@@ -117,6 +121,18 @@ def for_print(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for image in doctree.findall(nodes.image):
         if "picture" in image["classes"]:
             image["width"] = "75%"
+
+
+def leave_numbers_to_chapters(app: Sphinx, doctree: nodes.document) -> None:
+    """Give pages before the chapters no number: equation (1.1) is in chapter 1."""
+    pages = list(doctree.findall(addnodes.start_of_file))
+    numbered = app.env.toc_secnumbers
+    first = next((p for p in pages if numbered.get(p["docname"])), None)
+    if first is None or first is pages[0]:
+        return
+    for page, tex in ((pages[0], NO_NUMBERS), (first, NUMBERS)):
+        raw = nodes.raw("", tex, format="latex")
+        page.parent.insert(page.parent.index(page), raw)
 
 
 def breakable(code: str) -> str:
