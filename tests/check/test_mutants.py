@@ -1,6 +1,7 @@
 """Every contract accepts our own functions and rejects each known mistake by name."""
 
 import inspect
+import time
 from collections.abc import Callable
 
 import pytest
@@ -70,9 +71,10 @@ def planted(contract, known: diagnosis.Known) -> list[Callable]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_our_own_functions_are_right(kind):
     for ours in find(kind).ours:
+        begin = time.process_time()
         report = check(kind, ours)
         assert report.passed, report
-        assert report.seconds < 5
+        assert time.process_time() - begin < 5
 
 
 def outcomes(kind):
@@ -89,10 +91,13 @@ def outcomes(kind):
                 yield known.what, check(kind, function)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_known_mistakes_are_rejected_and_named(kind):
+    begin = time.process_time()
     for what, report in outcomes(kind):
-        assert report.seconds < 5
+        assert time.process_time() - begin < 5
+        begin = time.process_time()
         convention = CONVENTIONS.get((kind, what))
         if convention is not None:
             assert report.passed, report
