@@ -58,8 +58,6 @@ class Subject:
         self.needed = _without_default(function, self.names)
         self.notes: dict[str, None] = {}
         self.in_place = False
-        self.returned = 0
-        """The largest number of outputs of any call."""
 
     @property
     def accepted(self) -> frozenset[str]:
@@ -82,7 +80,6 @@ class Subject:
         if not (self.in_place or _same(before, given)):
             raise Fault("in place", "changes its arguments in place; copy them first")
         outputs = _outputs(found, self.contract)
-        self.returned = max(self.returned, len(outputs))
         if self.dtype == torch.float64 and any(
             x.dtype == torch.float32 for x in outputs
         ):

@@ -69,6 +69,7 @@ class Checker:
         self.contract: Contract = find(kind)
         self.cases = diagnosis.cases_of(self.contract)
         self.begin = time.perf_counter()
+        self.returned = 0
         self.result = Report(kind, name_of(function))
 
     def report(self) -> Report:
@@ -281,12 +282,11 @@ class Checker:
 
     def _absent(self) -> None:
         """Name the outputs that were never returned, and so not compared."""
-        count = self.subject.returned
         optional = {a.name for a in self.contract.arguments if not a.required}
         self.result.absent = [
             name
             for i, (name, _, _) in enumerate(self.contract.returns)
-            if i >= count > 0 and name not in optional
+            if i >= self.returned > 0 and name not in optional
         ]
 
     # Mistakes
@@ -354,6 +354,7 @@ class Checker:
             except Fault as fault:
                 return Line(_bad(one), one.title, one.claim, None, _faulty(fault, case))
             checked, apart = True, residual(found, right)
+            self.returned = max(self.returned, len(found))
             worst = max(worst, apart)
             if apart > limit:
                 said = _compared(found, right)

@@ -70,7 +70,8 @@ def check_folder(
     for kind in kinds:
         find(kind)
     # Listed before anything runs: a submission may delete itself, or another.
-    sources = {path: _read(path) for path in sorted(folder.rglob("*.py"))}
+    found = {path: _read(path) for path in sorted(folder.rglob("*.py"))}
+    sources = {path: source for path, source in found.items() if source is not None}
     if not sources:
         raise DianError(f"there is no file of Python in {folder}")
     for path, source in sources.items():
@@ -83,23 +84,23 @@ def check_folder(
             yield Row(name, kind, report)
 
 
-def _restored(sources: dict[Path, str]) -> list[Path]:
+def _restored(sources: dict[Path, bytes]) -> list[Path]:
     """Write back the files that a submission deleted or changed."""
     lost = [path for path, source in sources.items() if _read(path) != source]
     for path in lost:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(sources[path].encode("utf-8"))
+        path.write_bytes(sources[path])
     return lost
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes().decode("utf-8", errors="replace")
+        return path.read_bytes()
     except OSError:
-        return ""
+        return None
 
 
-def _wanted(source: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
+def _wanted(source: bytes, kinds: Sequence[str]) -> list[tuple[str, str]]:
     """Return the kinds to check, and the name of the function of each."""
     names = {kind: kind.replace("-", "_") for kind in KINDS}
     if kinds:
@@ -108,7 +109,7 @@ def _wanted(source: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
     return [(k, n) for k, n in names.items() if n in defined] or [("", "")]
 
 
-def _defined(source: str) -> set[str]:
+def _defined(source: bytes) -> set[str]:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):

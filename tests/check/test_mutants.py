@@ -14,8 +14,8 @@ CONVENTIONS = {
     # A claim of the report rejects them, or a mistake of the report's own list, and the
     # check accepts them, since right functions differ on it: it names the convention.
     ("clip", "as torch does, with 1e-6 added to the norm"): "as torch",
-    ("confusion-matrix", "rows are what was predicted"): "rows are predicted classes",
-    ("sinusoidal", "halves in place of neighbouring pairs"): "sines first",
+    ("confusion-matrix", "rows are predictions"): "rows are predicted classes",
+    ("sinusoidal", "half-split instead of interleaved"): "sines first",
     ("alibi", "only keys before the query"): "0 in the future",
     ("causal-mask", "the causal mask is aligned at the first key"): "first key",
     ("q-sample", "the schedule starts one step late"): "t from 0",
