@@ -70,13 +70,12 @@ def check_folder(
     for kind in kinds:
         find(kind)
     # Listed before anything runs: a submission may delete itself, or another.
-    found = {path: _read(path) for path in sorted(folder.rglob("*.py"))}
-    sources = {path: source for path, source in found.items() if source is not None}
+    sources = {path: _read(path) for path in sorted(folder.rglob("*.py"))}
     if not sources:
         raise DianError(f"there is no file of Python in {folder}")
     for path, source in sources.items():
         name = str(path.relative_to(folder))
-        for kind, function in _wanted(source, kinds):
+        for kind, function in _wanted(source or b"", kinds):
             report = _checked(path, kind, function, seconds)
             if restored := _restored(sources):
                 names = ", ".join(str(p.relative_to(folder)) for p in restored)
@@ -84,9 +83,10 @@ def check_folder(
             yield Row(name, kind, report)
 
 
-def _restored(sources: dict[Path, bytes]) -> list[Path]:
+def _restored(sources: dict[Path, bytes | None]) -> list[Path]:
     """Write back the files that a submission deleted or changed."""
-    lost = [path for path, source in sources.items() if _read(path) != source]
+    known = {path: source for path, source in sources.items() if source is not None}
+    lost = [path for path, source in known.items() if _read(path) != source]
     for path in lost:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(sources[path])
@@ -122,7 +122,10 @@ def _checked(path: Path, kind: str, function: str, seconds: float) -> Report:
     if not kind:
         said = "defines no function with the name of a kind"
         return Report("", path.name, UNCHECKED, fault=said)
-    return check_in_process(kind, f"{path}:{function}", seconds=seconds)
+    try:
+        return check_in_process(kind, f"{path}:{function}", seconds=seconds)
+    except (DianError, OSError) as error:
+        return Report(kind, path.name, UNCHECKED, fault=str(error))
 
 
 def print_csv(rows: Iterator[Row]) -> None:

@@ -23,8 +23,9 @@ class Line:
 
     def __str__(self) -> str:
         found = "" if self.residual is None else f"  residual {_short(self.residual)}"
-        detail = f"  ({self.detail})" if self.detail else ""
-        return f" {self.mark} {self.title:<52} {self.claim:<5}{found}{detail}".rstrip()
+        said = f" {self.mark} {self.title:<52} {self.claim:<5}{found}".rstrip()
+        below = "\n     " if self.mark in (FAILED, WARNED) else "  "
+        return f"{said}{below}{self.detail}" if self.detail else said
 
 
 @dataclass

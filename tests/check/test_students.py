@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from dian.check import check
+from dian.check import check, diagnosis
 from dian.check.template import TASKS
+
+
+@pytest.fixture(autouse=True)
+def without_pairs(monkeypatch):
+    """Two mistakes at once are tried for a second or two, which no test here needs."""
+    monkeypatch.setattr(diagnosis, "PAIRS_SECONDS", 0)
+
 
 FOLDER = Path(__file__).with_name("students")
 
