@@ -15,6 +15,7 @@ def without_pairs(monkeypatch):
     monkeypatch.setattr(diagnosis, "PAIRS_SECONDS", 0)
 
 
+pytestmark = pytest.mark.slow
 FOLDER = Path(__file__).with_name("students")
 
 
