@@ -79,9 +79,11 @@ def sections(kind: str, mistakes: Iterable[str], claims: Iterable[str]) -> list[
 
     Examples
     --------
-    >>> sections("clip", ["each tensor is clipped separately"], ["R13"])
-    ['gallery/1_rnn/plot_4_clipping.html#three-forms-of-clipping', \
-'verification/rnn.html#claim-r13']
+    >>> page, claim = sections("clip", ["each tensor is clipped separately"], ["R13"])
+    >>> page
+    'gallery/1_rnn/plot_4_clipping.html#three-forms-of-clipping'
+    >>> claim
+    'verification/rnn.html#claim-r13'
     """
     usual, special = SECTIONS[kind]
     found = [next((s for w, s in special if w in m), usual) for m in mistakes]
