@@ -32,6 +32,7 @@ import torch
 from dian.attention.dot_product import scaled_dot_product_attention
 from dian.attention.score_statistics import entropy, score_moments
 from dian.attention.softmax import softmax_jacobian
+from dian.figures.interactive import Interactive
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -86,6 +87,21 @@ assert np.ptp(results[True], axis=0).max() < 0.02
 # they are not, the gradient of the loss with respect to queries and keys nearly
 # vanishes, so a network with such initial weights can hardly correct its scores.
 #
+# In the next figure you can choose the dimension and the divisor. It uses 16 scores of
+# mean 0, which are scaled to the standard deviation :math:`s = \sqrt{d_k}`, and then
+# divided. With the divisor :math:`d_k`, a common mistake, the weights are nearly equal.
+
+drawn = normal(16).sort(descending=True).values
+standard = (drawn - drawn.mean()) / drawn.std(correction=0)
+Interactive(
+    "softmax",
+    "Weights of 16 keys (left); their entropy and the trace of the Jacobian of the "
+    "softmax, against the standard deviation of the scores (right).",
+    scores=[round(s, 4) for s in standard.tolist()],
+    dimensions=[1, 4, 16, 64, 256, 1024],
+)
+
+# %%
 # The variance of a score
 # -----------------------
 # Equation :eq:`eq-score-variance` of the chapter requires only that query and key are

@@ -111,6 +111,8 @@ def test_a_line_under_a_figure_looks_like_one(build):
 MOVED = {
     "rotary": '{"omega": [1.0, 0.1]}',
     "attention": '{"weights": [[[0.25, 0.75], [0.5, 0.5]]]}',
+    "masks": '{"scores": [[1, 2], [0, 1]], "masks": {"causal": [[1, 0], [1, 1]]}}',
+    "softmax": '{"scores": [1, -1], "dimensions": [4, 64]}',
     "noising": '{"images": [[0, 255, 9, 9]], "side": 2, "alphaBar": [1, 0.9, 0.5]}',
     "gradient": '{"gains": [1.0], "spreads": [0.1, 1], "curves": [[[0, -1], [0, 1]]]}',
 }
