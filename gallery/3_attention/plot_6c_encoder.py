@@ -153,10 +153,11 @@ assert torch.allclose(W_1_bar.T, peer.linear1.weight.grad, rtol=0, atol=1e-12)
 # %%
 # Gradient norms at initialization
 # --------------------------------
-# Stacks of several depths, five initializations each, random inputs, and a random
-# gradient :math:`G` at the output. For the pre-norm stack a last layer normalization
-# precedes the output, as in :class:`dian.attention.transformer.Encoder`. In each layer
-# we measure the norm of the gradient with respect to :math:`W_1`.
+# We build stacks of several depths, with five initializations each. The inputs are
+# random, and so is the gradient :math:`G` at the output. In the pre-norm stack, a last
+# layer normalization precedes the output, as in
+# :class:`dian.attention.transformer.Encoder`. In each layer we measure the norm of the
+# gradient with respect to :math:`W_1`.
 
 
 def gradient_norms(n_layer: int, seed: int) -> dict[str, np.ndarray]:
