@@ -201,10 +201,12 @@
 
   /* --- Softmax: weights, entropy and derivative against the spread of the scores ------ */
   figures.softmax = (box, { scores, dimensions }) => {
-    const n = scores.length, width = 270, height = 210, left = 34, foot = 38;
+    const n = scores.length, width = 280, height = 210, left = 44, foot = 38;
     const y = (value) => 8 + (height - foot - 8) * (1 - value);
-    const axes = (label, below) => {
+    const axes = (label, below, beside) => {
       const picture = drawing(width, height, label);
+      picture.append(svg("text", { "text-anchor": "middle",
+        transform: `translate(11 ${(height - foot) / 2}) rotate(-90)` }, beside));
       for (const value of [0, 0.5, 1]) {
         picture.append(svg("line", { x1: left, x2: width - 6, y1: y(value), y2: y(value),
           class: "grid" }), svg("text", { x: left - 5, y: y(value) + 4,
@@ -220,8 +222,7 @@
         trace: 1 - p.reduce((sum, x) => sum + x * x, 0) };
     };
     const cell = (width - left - 6) / n;
-    const weights = axes("Weights of the keys", "key, by decreasing score");
-    weights.append(svg("text", { x: left + 4, y: 20 }, "weight"));
+    const weights = axes("Weights of the keys", "key, by decreasing score", "weight");
     for (let j = 0; j < n; j += 5) {
       weights.append(svg("text", { x: left + (j + 0.5) * cell, y: height - 21,
         "text-anchor": "middle" }, `${j}`));
@@ -233,7 +234,7 @@
     const x = (spread) => left + (width - left - 6)
       * (Math.log2(spread) - ends[0]) / (ends[1] - ends[0]);
     const curves = axes("Entropy, and trace of the Jacobian",
-      "standard deviation s of the scores");
+      "standard deviation s of the scores", "entropy, trace");
     for (const [power, text] of [[-5, "1/32"], [-3, "1/8"], [-1, "1/2"], [1, "2"],
       [3, "8"], [5, "32"]]) {
       curves.append(svg("text", { x: x(2 ** power), y: height - 21,
@@ -244,13 +245,16 @@
     const line = (name, value) => svg("polyline", { class: name,
       points: steps.map((s) => `${x(s)},${y(value(of(s)))}`).join(" ") });
     const here = svg("line", { y1: y(0), y2: y(1), class: "marker" });
+    const points = [0, 1].map(() => svg("circle", { r: 4, class: "bar" }));
     curves.append(here, line("first", (found) => found.entropy / Math.log(n)),
       line("second", (found) => found.trace));
-    [["first", `entropy / ln ${n}`], ["second", "trace of J"]].forEach(([name, text], i) => {
+    [["first", `entropy / ln ${n}`], ["second", "trace of Jacobian"]].forEach(([name, text], i) => {
       const at = y(0.28 - 0.14 * i);
       curves.append(svg("line", { x1: left + 8, x2: left + 34, y1: at, y2: at, class: name }),
         svg("text", { x: left + 40, y: at + 4 }, text));
     });
+
+    curves.append(...points);
 
     const told = words();
     const divisors = [["1 (no division)", () => 1, "not divided"],
@@ -263,6 +267,10 @@
         x: left + j * cell + 1, y: y(p), width: cell - 2, height: y(0) - y(p),
         class: "bar" })));
       for (const end of ["x1", "x2"]) here.setAttribute(end, x(spread));
+      [found.entropy / Math.log(n), found.trace].forEach((value, i) => {
+        points[i].setAttribute("cx", x(spread));
+        points[i].setAttribute("cy", y(value));
+      });
       told.textContent = `Dimension ${size}, ${said}: the scores have the standard `
         + `deviation s = ${Number(spread.toFixed(3))}. The largest weight is `
         + `${Math.max(...found.p).toFixed(2)}, the entropy is ${found.entropy.toFixed(2)} `

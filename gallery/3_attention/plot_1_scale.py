@@ -96,8 +96,8 @@ drawn = normal(16).sort(descending=True).values
 standard = (drawn - drawn.mean()) / drawn.std(correction=0)
 Interactive(
     "softmax",
-    "Weights of 16 keys (left); their entropy and the trace of the Jacobian of the "
-    "softmax, against the standard deviation of the scores (right).",
+    "The weights of 16 keys, and their entropy and the trace of the Jacobian of the "
+    "softmax against the standard deviation of the scores.",
     scores=[round(s, 4) for s in standard.tolist()],
     dimensions=[1, 4, 16, 64, 256, 1024],
 )
