@@ -97,7 +97,8 @@ scores = [sum((q * k).tolist()) / math.sqrt(d_h) for k in keys]
 exponentials = [math.exp(s) for s in scores]
 by_hand = exponentials[j] / sum(exponentials)
 
-print("scores:", " ".join(f"{s:.2f}" for s in scores))
+print("scores of keys 0 to 9:  ", " ".join(f"{s:5.2f}" for s in scores[:10]))
+print("scores of keys 10 to 19:", " ".join(f"{s:5.2f}" for s in scores[10:]))
 print(f"e^{scores[j]:.3f} / {sum(exponentials):.3f} = {by_hand:.5f}")
 print(f"computed by the layer        {P[h, i, j]:.5f}")
 

@@ -229,12 +229,11 @@ fig.set_label(
 plt.show()
 
 slope = {}
+print("last layer of stacks of", ", ".join(map(str, depths)), "layers:")
 for order, found in last.items():
     slope[order] = np.polyfit(np.log(depths), np.log(found.mean(1)), 1)[0]
     means = " ".join(f"{x:6.1f}" for x in found.mean(1))
-    print(
-        f"{order:9} last layer, depths {depths}: {means}; exponent {slope[order]:.2f}"
-    )
+    print(f"{order:9} norms {means}; exponent {slope[order]:.2f}")
 
 assert -0.6 < slope["pre-norm"] < -0.4
 assert abs(slope["post-norm"]) < 0.1
