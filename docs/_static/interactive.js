@@ -257,46 +257,199 @@
     controls.forEach(({ tell }) => tell());
   };
 
-  /* --- Attention: the row of weights under the pointer ------------------------------- */
-  figures.attention = (box, { weights }) => {
-    const n = weights[0].length, m = weights[0][0].length, cell = 15;
-    const picture = drawing(cell * m, cell * (n + 4), "Attention weights of one head");
-    const map = svg("g"), bars = svg("g"), marker = svg("rect", {
-      x: 0, width: cell * m, height: cell, class: "marker" });
-    picture.append(map, marker, bars);
-    const told = words();
-    let head = 0, row = 0;
-    const show = () => {
-      const largest = Math.max(...weights[head].flat());
-      map.replaceChildren(...weights[head].flatMap((line, i) => line.map((p, j) =>
-        svg("rect", { x: j * cell, y: i * cell, width: cell, height: cell,
-          class: "cell", "fill-opacity": p / largest }))));
-      const line = weights[head][row], top = Math.max(...line);
-      marker.setAttribute("y", row * cell);
-      bars.replaceChildren(...line.map((p, j) => {
-        const height = 3 * cell * p / top;
-        return svg("rect", { x: j * cell + 1, y: cell * (n + 4) - height,
-          width: cell - 2, height, class: "bar" });
-      }));
-      const sum = line.reduce((a, b) => a + b, 0);
-      told.textContent = `Head ${head + 1}, query ${row + 1} reads key `
-        + `${line.indexOf(top) + 1} most, `
-        + `with weight ${top.toFixed(3)}; the row sums to ${sum.toFixed(2)}.`;
+  /* --- Attention: a map of weights, and below it the row of one query ---------------- */
+  const weightMap = (n, m, label) => {
+    const left = 46, width = 320, cell = width / m, height = Math.min(cell, 26);
+    const foot = n * height + 14, tall = 64; // top and height of the bars
+    const picture = drawing(left + width + 6, foot + tall + 38, label);
+    const map = svg("g", { class: "map" }), bars = svg("g");
+    const marker = svg("rect", { x: left, width, height, class: "marker" });
+    const say = (x, y, words, anchor = "middle") =>
+      svg("text", { x, y, "text-anchor": anchor }, words);
+    const upright = (y, words) => svg("text", {
+      transform: `translate(11 ${y}) rotate(-90)`, "text-anchor": "middle" }, words);
+    const top = say(left - 5, foot + 8, "", "end");
+    picture.append(upright(n * height / 2, "query"), upright(foot + tall / 2, "weight"),
+      top, say(left - 5, foot + tall, "0", "end"),
+      say(left + width / 2, foot + tall + 33, "key"));
+    for (let i = 0; i < n; i += n > 10 ? 5 : 1) {
+      picture.append(say(left - 5, (i + 0.5) * height + 4, `${i}`, "end"));
+    }
+    for (let j = 0; j < m; j += m > 10 ? 5 : 1) {
+      picture.append(say(left + (j + 0.5) * cell, foot + tall + 16, `${j}`));
+    }
+    picture.append(map, svg("rect", { x: left, y: foot, width, height: tall,
+      class: "frame" }), bars, marker);
+    // A masked key has a weight of exactly zero, and is crossed out; the dashed bars
+    // are the weights to compare with.
+    const draw = (weights, row, most, masked = () => false, others = []) => {
+      map.replaceChildren(...weights.flatMap((line, i) => line.map((p, j) => {
+        const x = left + j * cell, y = i * height;
+        return masked(i, j)
+          ? svg("path", { d: `M${x},${y + height}l${cell},${-height}`, class: "frame" })
+          : svg("rect", { x, y, width: cell, height, class: "cell",
+            "fill-opacity": p / most });
+      })));
+      marker.setAttribute("y", row * height);
+      const bar = (p, j, name) => svg("rect", { x: left + j * cell + 1,
+        y: foot + tall * (1 - p / most), width: cell - 2, height: tall * p / most,
+        class: name });
+      bars.replaceChildren(...weights[row].map((p, j) => bar(p, j, "bar")),
+        ...others.map((p, j) => bar(p, j, "outline")));
+      top.textContent = `${Number(most.toFixed(2))}`;
     };
-    const heads = slider("Head", { min: 1, max: weights.length, value: 1 },
-      (value) => { head = value - 1; show(); return value; });
-    const rows = slider("Query", { min: 1, max: n, value: 1 },
-      (value) => { row = value - 1; show(); return value; });
-    picture.addEventListener("pointermove", (event) => {
-      const place = picture.getBoundingClientRect();
-      const under = Math.floor((event.clientY - place.top) / place.height * (n + 4));
-      if (under >= 0 && under < n && under !== row) {
-        rows.input.value = under + 1;
+    const follow = (rows) => map.parentNode.addEventListener("pointermove", (event) => {
+      const place = map.getBoundingClientRect();
+      const under = Math.floor((event.clientY - place.top) / place.height * n);
+      if (under >= 0 && under < n && under !== Number(rows.input.value)) {
+        rows.input.value = under;
         rows.tell();
       }
     });
-    box.prepend(picture, heads.line, rows.line, told);
+    return { picture, draw, follow };
+  };
+  const topOf = (line) => {
+    const most = Math.max(...line);
+    return `its largest weight is ${most.toFixed(3)}, on key ${line.indexOf(most)}, and `
+      + `the row sums to ${line.reduce((a, b) => a + b, 0).toFixed(2)}.`;
+  };
+  figures.attention = (box, { weights }) => {
+    const n = weights[0].length;
+    const map = weightMap(n, weights[0][0].length, "Attention weights of one head");
+    const told = words();
+    let head = 0, row = 0;
+    const show = () => {
+      map.draw(weights[head], row, Math.max(...weights[head].flat()));
+      told.textContent = `Head ${head + 1}, query ${row}: ${topOf(weights[head][row])}`;
+    };
+    const heads = slider("Head", { min: 1, max: weights.length, value: 1 },
+      (value) => { head = value - 1; show(); return value; });
+    const rows = slider("Query", { min: 0, max: n - 1, value: 0 },
+      (value) => { row = value; show(); return value; });
+    map.follow(rows);
+    box.prepend(map.picture, heads.line, rows.line, told);
     heads.tell(); rows.tell();
+  };
+
+  const softmax = (scores) => {
+    const most = Math.max(...scores), powers = scores.map((s) => Math.exp(s - most));
+    const sum = powers.reduce((a, b) => a + b, 0);
+    return powers.map((power) => power / sum);
+  };
+
+  /* --- Masks: the same scores under one mask or another ------------------------------ */
+  figures.masks = (box, { scores, masks }) => {
+    const names = Object.keys(masks), n = scores.length;
+    const map = weightMap(n, scores[0].length, "Attention weights under a mask");
+    const plain = scores.map(softmax), told = words();
+    let name = names[0], row = Math.floor(n / 2);
+    const show = () => {
+      const allowed = masks[name];
+      const weights = scores.map((line, i) => {
+        const any = allowed[i].some(Boolean);
+        return any ? softmax(line.map((s, j) => allowed[i][j] ? s : -Infinity))
+          : line.map(() => 0);
+      });
+      map.draw(weights, row, 1, (i, j) => !allowed[i][j], plain[row]);
+      const keys = allowed[row].flatMap((one, j) => one ? [j] : []);
+      told.textContent = `Mask: ${name}. Query ${row} may attend to `
+        + (keys.length ? `${keys.length > 1 ? "keys" : "key"} ${keys.join(", ")}: `
+          + topOf(weights[row]) : "no key: its weights and its output are zero.");
+    };
+    const kinds = choice("Mask", names, names.indexOf(name),
+      (value) => { name = names[value]; show(); });
+    const rows = slider("Query", { min: 0, max: n - 1, value: row },
+      (value) => { row = value; show(); return value; });
+    map.follow(rows);
+    box.prepend(map.picture, kinds, rows.line, told);
+    rows.tell();
+  };
+
+  /* --- Softmax: weights, entropy and derivative against the spread of the scores ------ */
+  figures.softmax = (box, { scores, dimensions }) => {
+    const n = scores.length, width = 280, height = 210, left = 44, foot = 38;
+    const y = (value) => 8 + (height - foot - 8) * (1 - value);
+    const axes = (label, below, beside) => {
+      const picture = drawing(width, height, label);
+      picture.append(svg("text", { "text-anchor": "middle",
+        transform: `translate(11 ${(height - foot) / 2}) rotate(-90)` }, beside));
+      for (const value of [0, 0.5, 1]) {
+        picture.append(svg("line", { x1: left, x2: width - 6, y1: y(value), y2: y(value),
+          class: "grid" }), svg("text", { x: left - 5, y: y(value) + 4,
+          "text-anchor": "end" }, `${value}`));
+      }
+      picture.append(svg("text", { x: (left + width) / 2, y: height - 5,
+        "text-anchor": "middle" }, below));
+      return picture;
+    };
+    const of = (spread) => {
+      const p = softmax(scores.map((s) => s * spread));
+      return { p, entropy: -p.reduce((sum, x) => sum + (x ? x * Math.log(x) : 0), 0),
+        trace: 1 - p.reduce((sum, x) => sum + x * x, 0) };
+    };
+    const cell = (width - left - 6) / n;
+    const weights = axes("Weights of the keys", "key, by decreasing score", "weight");
+    for (let j = 0; j < n; j += 5) {
+      weights.append(svg("text", { x: left + (j + 0.5) * cell, y: height - 21,
+        "text-anchor": "middle" }, `${j}`));
+    }
+    const bars = svg("g");
+    weights.append(bars);
+
+    const ends = [-5, 5]; // powers of two
+    const x = (spread) => left + (width - left - 6)
+      * (Math.log2(spread) - ends[0]) / (ends[1] - ends[0]);
+    const curves = axes("Entropy, and trace of the Jacobian",
+      "standard deviation s of the scores", "entropy, trace");
+    for (const [power, text] of [[-5, "1/32"], [-3, "1/8"], [-1, "1/2"], [1, "2"],
+      [3, "8"], [5, "32"]]) {
+      curves.append(svg("text", { x: x(2 ** power), y: height - 21,
+        "text-anchor": power === 5 ? "end" : "middle" }, text));
+    }
+    const steps = Array.from({ length: 101 }, (_, i) =>
+      2 ** (ends[0] + (ends[1] - ends[0]) * i / 100));
+    const line = (name, value) => svg("polyline", { class: name,
+      points: steps.map((s) => `${x(s)},${y(value(of(s)))}`).join(" ") });
+    const here = svg("line", { y1: y(0), y2: y(1), class: "marker" });
+    const points = [0, 1].map(() => svg("circle", { r: 4, class: "bar" }));
+    curves.append(here, line("first", (found) => found.entropy / Math.log(n)),
+      line("second", (found) => found.trace));
+    [["first", `entropy / ln ${n}`], ["second", "trace of Jacobian"]].forEach(([name, text], i) => {
+      const at = y(0.28 - 0.14 * i);
+      curves.append(svg("line", { x1: left + 8, x2: left + 34, y1: at, y2: at, class: name }),
+        svg("text", { x: left + 40, y: at + 4 }, text));
+    });
+
+    curves.append(...points);
+
+    const told = words();
+    const divisors = [["1 (no division)", () => 1, "not divided"],
+      ["√dₖ", Math.sqrt, "divided by √dₖ"], ["dₖ", (d) => d, "divided by dₖ"]];
+    let d = Math.max(0, dimensions.indexOf(64)), way = 0;
+    const draw = () => {
+      const size = dimensions[d], [, divisor, said] = divisors[way];
+      const spread = Math.sqrt(size) / divisor(size), found = of(spread);
+      bars.replaceChildren(...found.p.map((p, j) => svg("rect", {
+        x: left + j * cell + 1, y: y(p), width: cell - 2, height: y(0) - y(p),
+        class: "bar" })));
+      for (const end of ["x1", "x2"]) here.setAttribute(end, x(spread));
+      [found.entropy / Math.log(n), found.trace].forEach((value, i) => {
+        points[i].setAttribute("cx", x(spread));
+        points[i].setAttribute("cy", y(value));
+      });
+      told.textContent = `Dimension ${size}, ${said}: the scores have the standard `
+        + `deviation s = ${Number(spread.toFixed(3))}. The largest weight is `
+        + `${Math.max(...found.p).toFixed(2)}, the entropy is ${found.entropy.toFixed(2)} `
+        + `of at most ${Math.log(n).toFixed(2)} nats, and the trace of the Jacobian is `
+        + `${found.trace.toFixed(2)}.`;
+    };
+    const size = slider("Dimension dₖ of a key", { min: 0, max: dimensions.length - 1,
+      value: d }, (value) => { d = value; draw(); return dimensions[d]; });
+    const kinds = choice("Scores are divided by", divisors.map(([text]) => text), way,
+      (value) => { way = value; draw(); });
+    box.prepend(html("div", { className: "interactive-pair" }, weights, curves),
+      size.line, kinds, told);
+    size.tell();
   };
 
   /* --- A panel with labelled axes; the label of the upright one is above it --------- */

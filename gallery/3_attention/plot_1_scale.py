@@ -19,9 +19,10 @@ section 3.2.1 and its footnote 4. **Cost.** Seconds on a CPU, no download.
 # ----------
 # The softmax of widely spread scores is close to one-hot. Two numbers measure how close
 # it is: the largest weight, and the trace :math:`1 - \sum_j p_j^2` of the Jacobian
-# :eq:`eq-softmax-jacobian`, which is small if the weights hardly depend on the scores.
-# Multiplying the query by :math:`\sqrt{d_k}` cancels the division inside the function,
-# so the same code computes both cases.
+# :eq:`eq-softmax-jacobian`. The trace is zero if one key has all the weight, so that
+# the weights hardly depend on the scores; it is largest, :math:`1 - 1/n` for :math:`n`
+# keys, if all weights are equal. Multiplying the query by :math:`\sqrt{d_k}` cancels
+# the division inside the function, so the same code computes both cases.
 
 from functools import partial
 
@@ -32,6 +33,7 @@ import torch
 from dian.attention.dot_product import scaled_dot_product_attention
 from dian.attention.score_statistics import entropy, score_moments
 from dian.attention.softmax import softmax_jacobian
+from dian.figures.interactive import Interactive
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -86,11 +88,26 @@ assert np.ptp(results[True], axis=0).max() < 0.02
 # they are not, the gradient of the loss with respect to queries and keys nearly
 # vanishes, so a network with such initial weights can hardly correct its scores.
 #
+# In the next figure you can choose the dimension and the divisor. It uses 16 scores of
+# mean 0, which are scaled to the standard deviation :math:`s = \sqrt{d_k}`, and then
+# divided. With the divisor :math:`d_k`, a common mistake, the weights are nearly equal.
+
+drawn = normal(16).sort(descending=True).values
+standard = (drawn - drawn.mean()) / drawn.std(correction=0)
+Interactive(
+    "softmax",
+    "The weights of 16 keys, and their entropy and the trace of the Jacobian of the "
+    "softmax against the standard deviation of the scores.",
+    scores=[round(s, 4) for s in standard.tolist()],
+    dimensions=[1, 4, 16, 64, 256, 1024],
+)
+
+# %%
 # The variance of a score
 # -----------------------
-# Equation :eq:`eq-score-variance` of the chapter requires only that query and key are
-# independent of *each other*, and the distribution of each. In general, for means
-# :math:`\mu` and covariances :math:`\Sigma`,
+# Equation :eq:`eq-score-variance` of the chapter assumes independent entries of mean 0
+# and variance 1. More generally, let query and key be independent of *each other*, with
+# any means :math:`\mu` and covariance matrices :math:`\Sigma` of their entries. Then
 #
 # .. math::
 #    :label: eq-score-moments
@@ -99,9 +116,10 @@ assert np.ptp(results[True], axis=0).max() < 0.02
 #    \operatorname{Var}(q \cdot k) = \operatorname{tr}(\Sigma_q \Sigma_k)
 #    + \mu_q^\top \Sigma_k\, \mu_q + \mu_k^\top \Sigma_q\, \mu_k .
 #
-# For Gaussian vectors we can also compute three cases of dependence. All pairs of
-# entries of a vector may have the correlation :math:`r`; the key may equal the query;
-# or each entry of the key may have the correlation :math:`c` with that of the query:
+# For Gaussian vectors with entries of mean 0 and variance 1, three cases of dependence
+# are instructive. All pairs of entries of one vector may have the correlation
+# :math:`r`; the key may equal the query; or each entry of the key may have the
+# correlation :math:`c` with that of the query:
 #
 # .. math::
 #    :label: eq-score-dependent
@@ -112,7 +130,8 @@ assert np.ptp(results[True], axis=0).max() < 0.02
 #    \operatorname{corr}(q_c, k_c) = c: \quad
 #    \mathbb E &= c\, d_k, \quad \operatorname{Var} = d_k (1 + c^2) .
 #
-# The following code compares all of them, for :math:`d_k = 64`, with 20,000 draws each.
+# The following code compares all cases with 20,000 random draws, for :math:`d_k = 64`,
+# :math:`r = 0.5` and :math:`c = 0.6`.
 
 eye, ones, zero = torch.eye(d).double(), torch.ones(d).double(), torch.zeros(d).double()
 mu_q, mu_k = 0.5 * ones, 0.25 * ones
@@ -196,6 +215,7 @@ plt.show()
 # of a head: to the right of all of them.
 
 assert np.sqrt(2 * np.log(4096)) < 64**0.5
+# The largest trace of the first section:
 uniform = softmax_jacobian(torch.full((n_key,), 1 / n_key))
 assert np.isclose(uniform.trace(), 1 - 1 / n_key)
 

@@ -18,8 +18,9 @@ download.
 # %%
 # The forward pass
 # ----------------
-# Three matrix operations lead from queries, keys and values to the output,
-# :eq:`eq-attention` of the chapter :doc:`Attention </attention>`.
+# A product, a softmax of each row and another product lead from queries, keys and
+# values to the output, :eq:`eq-attention`. The chapter derives its gradients in
+# :doc:`/attention_backward`.
 
 import math
 
@@ -45,10 +46,10 @@ fig.set_label(
 plt.show()
 
 # %%
-# Because a small change of the loss is
-# :math:`\mathrm dL = \langle \bar M, \mathrm dM \rangle`, the gradient
-# :math:`\bar M` can be read off once :math:`\mathrm dL` is written in this form. Two
-# rules suffice:
+# The gradient :math:`\bar M` of the loss with respect to a matrix :math:`M` is defined
+# by :math:`\mathrm dL = \langle \bar M, \mathrm dM \rangle`, where :math:`\langle A, B
+# \rangle` is the sum of all products of corresponding entries. To find it, we write
+# :math:`\mathrm dL` in this form. Two rules suffice:
 #
 # .. math::
 #
@@ -70,7 +71,8 @@ plt.show()
 
 # %%
 # The example has more keys than queries, a bias :math:`B`, a mask with one fully masked
-# query, and dropout: the mask :math:`Z` multiplies each weight by 0 or :math:`1/(1-p)`.
+# query (query 1, counted from 0), and dropout. The dropout mask :math:`Z` multiplies
+# each weight by 0, with the probability 0.3, or by :math:`1/(1 - 0.3)`.
 
 n, m, d_k, d_v = 5, 7, 3, 2
 generator = torch.Generator().manual_seed(0)

@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from dian.attention.dot_product import attention_backward, scaled_dot_product_attention
 from dian.attention.masks import causal_mask, padding_mask
 from dian.figures import plots
+from dian.figures.interactive import Interactive
 
 n, d = 7, 5
 generator = torch.Generator().manual_seed(0)
@@ -66,6 +67,27 @@ fig.set_label(
     "and each row still sums to one."
 )
 plt.show()
+
+# %%
+# In the next figure you can choose the mask and the query. In the last mask the padding
+# comes first, as in a batch of prompts that end together: under a causal mask, queries
+# 0 and 1 may then attend to no key.
+
+chosen = {
+    "causal": masks["causal"],
+    "padding, 5 of 7": masks["padding, 5 of 7"],
+    "causal and padding": masks["both"],
+    "blocks of 3": masks["blocks of 3"],
+    "none": masks["none"],
+    "padding first, and causal": causal_mask(n) & (torch.arange(n) >= 2),
+}
+Interactive(
+    "masks",
+    "Attention weights under a mask; masked keys are crossed out. Below: the weights "
+    "of one query with the mask (bars) and without (dashed).",
+    scores=[[round(s, 4) for s in row] for row in (Q @ K.T / d**0.5).tolist()],
+    masks={name: M.int().tolist() for name, M in chosen.items()},
+)
 
 # %%
 # Polarity: what true means

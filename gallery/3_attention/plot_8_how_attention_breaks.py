@@ -150,10 +150,10 @@ for what in set(runs) - {shows, shared}:
     assert ends[what] < ends["no bug"] + 0.15
 
 # %%
-# A network with a bug is still a network, and gradient descent tolerates a gradient of
-# the wrong length or a slightly wrong direction. Heads that are split in the wrong way
-# mix unrelated positions, and even this network learns. But its weights mean something
-# different to any other implementation.
+# A network with a bug is still a network that can be trained, and gradient descent
+# tolerates a gradient of the wrong norm or a slightly wrong direction. Heads that are
+# split in the wrong way mix unrelated positions, and even this network learns. But a
+# correct implementation computes something else from its weights.
 #
 # We chose the threshold of 0.15 nats after looking at these curves, and two
 # initializations of a small network do not show that there is no difference: longer

@@ -7,6 +7,8 @@ PAGES = {
     "sinusoidal": "gallery/2_positions/plot_2_sinusoidal.html",
     "scaling": "gallery/2_positions/plot_5b_lengths.html",
     "attention": "gallery/3_attention/plot_4_random_matrix.html",
+    "masks": "gallery/3_attention/plot_5_masks.html",
+    "softmax": "gallery/3_attention/plot_1_scale.html",
     "noising": "gallery/4_diffusion/plot_1_noising.html",
     "gradient": "gallery/1_rnn/plot_3_vanishing.html",
     "unit": "gallery/1_rnn/plot_2_bptt.html",
@@ -34,18 +36,47 @@ def test_the_keyboard_moves_it_and_words_follow(opened, origin, name):
             assert control.get_attribute("aria-valuetext") == shown
 
 
-def test_the_pointer_chooses_a_row_of_attention(opened, origin):
+@pytest.mark.parametrize("name", ["attention", "masks"])
+def test_the_pointer_chooses_a_row_of_weights(opened, origin, name):
     with opened() as tab:
-        tab.goto(f"{origin}/{PAGES['attention']}")
-        figure = tab.locator("figure.interactive")
-        picture = figure.locator("svg")
-        picture.scroll_into_view_if_needed()
-        box = picture.bounding_box()
-        # 20 rows, and below them the bars, four rows high
-        row = (0.5 + 6) / 24 * box["height"]
-        tab.mouse.move(box["x"] + 30, box["y"] + row)
-        assert "query 7 reads" in figure.locator("[aria-live]").text_content()
-        assert "sums to 1.00" in figure.locator("[aria-live]").text_content()
+        tab.goto(f"{origin}/{PAGES[name]}")
+        figure = tab.locator(f'figure[data-figure="{name}"]')
+        cells = figure.locator(".map")
+        cells.scroll_into_view_if_needed()
+        box = cells.bounding_box()
+        n_row = int(figure.locator("input").last.get_attribute("max")) + 1
+        tab.mouse.move(box["x"] + 30, box["y"] + (6 + 0.5) / n_row * box["height"])
+        told = figure.locator("[aria-live]").text_content()
+        assert "uery 6" in told
+        assert "sums to 1.00" in told
+
+
+def test_a_query_without_keys_has_no_weights(opened, origin):
+    with opened() as tab:
+        tab.goto(f"{origin}/{PAGES['masks']}")
+        figure = tab.locator('figure[data-figure="masks"]')
+        figure.locator("select").select_option("padding first, and causal")
+        figure.locator("input").fill("1")
+        told = figure.locator("[aria-live]").text_content()
+        assert "Query 1 may attend to no key" in told
+        heights = [
+            float(bar.get_attribute("height")) for bar in figure.locator(".bar").all()
+        ]
+        assert heights
+        assert not any(heights)
+
+
+def test_the_divided_scores_have_unit_variance_for_every_dimension(opened, origin):
+    with opened() as tab:
+        tab.goto(f"{origin}/{PAGES['softmax']}")
+        figure = tab.locator('figure[data-figure="softmax"]')
+        told = figure.locator("[aria-live]")
+        assert "s = 8." in told.text_content()
+        figure.locator("select").select_option("√dₖ")
+        weights = told.text_content().partition("s = ")[2]
+        figure.locator("input").fill("0")
+        assert told.text_content().partition("s = ")[2] == weights
+        assert weights.startswith("1.")
 
 
 def test_moving_both_positions_keeps_the_score(opened, origin):

@@ -150,6 +150,8 @@ MOVED = {
     "scaling": '{"factors": [2], "lengths": [64], "betas": [8], "ntk": [[1, 0.5]], '
     '"yarn": [[[[1, 0.5]]]]}',
     "attention": '{"weights": [[[0.25, 0.75], [0.5, 0.5]]]}',
+    "masks": '{"scores": [[1, 2], [0, 1]], "masks": {"causal": [[1, 0], [1, 1]]}}',
+    "softmax": '{"scores": [1, -1], "dimensions": [4, 64]}',
     "noising": '{"images": [[0, 255, 9, 9]], "side": 2, '
     '"alphaBar": {"linear": [1, 0.9, 0.5]}}',
     "unit": '{"weights": [0.5, 2], "impulses": [1], "steps": 4}',

@@ -13,6 +13,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
@@ -92,16 +93,63 @@ def scaling(factors, lengths, betas, ntk, yarn) -> tuple[Figure, str]:
 def attention(weights: list[list[list[float]]]) -> tuple[Figure, str]:
     """Draw the map of the first head, and the row of its first query."""
     P = np.array(weights[0])
-    figure = Figure(figsize=(7, 3), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    plots.attention(left, P, "head 1")
+    figure, right = _map_and_row(P, "head 1", 0)
     right.bar(range(P.shape[1]), P[0])
-    right.set(title="query 0", xlabel="key", ylabel="weight")
     most = P[0].argmax()
     return (
         figure,
-        f"query 0 of the first head reads key {most} most, by {P[0, most]:.3f}",
+        f"query 0 of the first head gives the most weight, {P[0, most]:.3f}, to key "
+        f"{most}",
     )
+
+
+def masks(
+    scores: list[list[float]], masks: dict[str, list[list[int]]]
+) -> tuple[Figure, str]:
+    """Draw the map under the first mask, and the row of the middle query."""
+    name, allowed = next(iter(masks.items()))
+    row = len(scores) // 2
+    plain, masked = np.exp(scores), np.exp(scores) * np.array(allowed)
+    P, unmasked = (
+        x / np.maximum(x.sum(1, keepdims=True), 1e-9) for x in (masked, plain)
+    )
+    figure, right = _map_and_row(P, f"mask: {name}", row)
+    right.bar(range(P.shape[1]), P[row], label="with the mask")
+    right.step(range(P.shape[1]), unmasked[row], "k--", where="mid", label="without")
+    right.legend()
+    return figure, f"the mask is “{name}”, and the row is that of query {row}"
+
+
+def softmax(scores: list[float], dimensions: list[int]) -> tuple[Figure, str]:
+    """Draw the weights with and without the division, and the curves."""
+    size = 64 if 64 in dimensions else dimensions[0]
+    s = np.array(scores)
+    spreads = np.logspace(-5, 5, 101, base=2)[:, None]
+    P = np.exp(spreads * (s - s.max()))
+    P /= P.sum(1, keepdims=True)
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for spread, shift, label in ((1, -0.2, "divided"), (size**0.5, 0.2, "not divided")):
+        p = np.exp(spread * (s - s.max()))
+        left.bar(np.arange(len(s)) + shift, p / p.sum(), 0.4, label=label)
+    left.set(xlabel="key, by decreasing score", ylabel="weight")
+    left.legend()
+    entropy = -(P * np.log(np.maximum(P, 1e-300))).sum(1) / np.log(len(s))
+    right.semilogx(spreads, entropy, label=f"entropy / ln {len(s)}", base=2)
+    trace = 1 - np.square(P).sum(1)
+    right.semilogx(spreads, trace, "--", label="trace of the Jacobian", base=2)
+    right.set(xlabel="standard deviation of the scores")
+    right.legend()
+    return figure, f"the dimension of a key is {size}"
+
+
+def _map_and_row(P: np.ndarray, title: str, row: int) -> tuple[Figure, Axes]:
+    """Draw a map of weights, and prepare the axes for the row of one query."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    plots.attention(left, P, title)
+    right.set(title=f"query {row}", xlabel="key", ylabel="weight")
+    return figure, right
 
 
 def noising(images: list, side: int, alphaBar: dict) -> tuple[Figure, str]:
@@ -209,6 +257,8 @@ STILLS = {
     "sinusoidal": sinusoidal,
     "scaling": scaling,
     "attention": attention,
+    "masks": masks,
+    "softmax": softmax,
     "noising": noising,
     "gradient": gradient,
     "unit": unit,
