@@ -196,7 +196,7 @@ for n, marker in ((16, "o"), (128, "s"), (4096, "^")):
     limit = np.sqrt(2 * np.log(n))
     ax.axvline(limit, color=line.get_color(), linestyle=":", linewidth=1)
     i = np.argmin(abs(spreads - 1))
-    print(f"{n:5} keys, s = 1: entropy {H[i]:.3f}, law {law[i]:.3f}")
+    print(f"{n:5} keys, s = 1: entropy {H[i]:.3f}, formula {law[i]:.3f}")
     if n == 4096:
         assert abs(H[i] - law[i]) < 0.02
     assert H[spreads > limit].max() < 0.5 * np.log(n)
@@ -223,6 +223,6 @@ assert np.isclose(uniform.trace(), 1 - 1 / n_key)
 # Limits
 # ------
 # The entries here are Gaussian and independent. In a trained network they are neither:
-# the division makes a good initialization, and training decides what becomes of the
-# scores. The attention weights of a small trained network are shown in
+# the division sets the variance of the scores at initialization, and training changes
+# it. The attention weights of a small trained network are shown in
 # :doc:`/gallery/3_attention/plot_7_rows`.
