@@ -319,7 +319,7 @@ def _details(one: dict) -> list[str]:
         f"- Source: {one['source']}",
         f"- Assumptions: {one['assumptions']}",
         f"- Residual: {found}, tolerance {_number(one['tolerance'])}",
-        f"- Kinds: {one['kinds']}",
+        f"- Check: {'; '.join(KINDS[kind] for kind in one['kinds'].split())}",
         "",
         f":::{{dropdown}} The check, in {one['file']}",
         "```python",
@@ -327,12 +327,15 @@ def _details(one: dict) -> list[str]:
         "```",
         ":::",
         "",
+        f":::{{dropdown}} {len(one['mutants'])} mutants, of which "
+        f"{sum(m['caught'] for m in one['mutants'])} are killed",
         row(("Mutant", "Original code", "Mutated code", "Killed by")),
         row("---" for _ in range(4)),
         *(
             row([m["what"], code_cell(m["old"]), code_cell(m["new"]), _short(m["by"])])
             for m in one["mutants"]
         ),
+        ":::",
     ]
 
 

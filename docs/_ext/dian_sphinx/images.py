@@ -30,6 +30,7 @@ MATH = re.compile(r":math:`([^`]+)`")
 NEXT_BLOCK = re.compile(r"^\.\. GENERATED FROM PYTHON SOURCE", re.MULTILINE)
 RECORD = re.compile(r"^\.\. provenance:: (\S+)$", re.MULTILINE)
 # In HTML, with the address of an image of the gallery in its parts:
+PLAIN = re.compile(r'class *= *"[^"]*\bplain\b')
 TAG = re.compile(r'<img [^>]*src="([^"]*_images/)(sphx_glr_\w+)\.png"[^>]*>')
 
 
@@ -213,7 +214,7 @@ def both(tag: re.Match, made: set[str]) -> str:
     if "loading=" not in dark:
         dark = dark.replace("<img ", '<img loading="lazy" ', 1)
     link = f'<a class="figure-svg" href="{folder}{stem}.svg" download>SVG</a>'
-    if "plain" in tag[0]:
+    if PLAIN.search(tag[0]):
         link = ""
     return f'<span class="figure-forms">{light}{dark}{link}</span>'
 
