@@ -254,8 +254,8 @@ class Checker:
             names = [o.name for (c, o), (_, p) in pairs if o != p and not c.layout]
             if worst > self.limit or not names:
                 continue
-            fits = f"{', '.join(names)} fits as well"
-            said = f"{fits}: no input that it takes tells them apart"
+            fits = f"also fits another convention ({', '.join(names)})"
+            said = f"{fits}; no input that it takes tells them apart"
             self.subject.notes[said] = None
             return
 
