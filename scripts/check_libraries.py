@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dian.check import check
-from dian.check.report import FAILED, SKIPPED, WARNED
+from dian.check.report import FAILED, RIGHT, SKIPPED, WARNED
 
 DOCS = Path(__file__).parents[1] / "docs"
 RECORD, PAGE = DOCS / "libraries.json", DOCS / "libraries.md"
@@ -242,29 +242,32 @@ def row(found: dict) -> str:
     """Return one row of the table."""
     marks = ("failed", "warned", "not checked", "not returned", "mistakes")
     remarks = [f"{mark}: {', '.join(found[mark])}" for mark in marks if found[mark]]
-    said = "; ".join(remarks + found["notes"]).replace("|", "\\|")
-    why = WHY.get(found["function"], "")
+    verdict = [found["verdict"]] * (found["verdict"] != RIGHT)
+    said = "; ".join(verdict + remarks + found["notes"]).replace("|", "\\|")
+    why = [WHY[found["function"]]] if found["function"] in WHY else []
+    said = " ".join([*why, said[:1].upper() + said[1:]]).strip()
     return (
         f"| {found['library']} {found['version']} | `{found['function']}` "
-        f"| `{found['kind']}` | {found['verdict']} | {'; '.join(found['conventions'])} "
-        f"| {why} | {said} |"
+        f"| `{found['kind']}` | {'; '.join(found['conventions'])} | {said} |"
     )
 
 
 def page(record: list[dict]) -> str:
     """Return the page of the site."""
+    right = sum(found["verdict"] == RIGHT for found in record)
     lines = [
         "<!-- Written by `python scripts/check_libraries.py`; do not edit. -->",
         "",
         "# Well-known libraries",
         "",
         "Functions of other libraries, each checked with {doc}`dian check <check>`",
-        "through an adapter of a few lines (`scripts/check_libraries.py`). The",
-        "conventions are those that were recognized. A property is not checked if the",
-        "function does not take the argument that it needs.",
+        "through an adapter of a few lines (`scripts/check_libraries.py`).",
+        f"{right} of {len(record)} are right. The conventions are those that were",
+        "recognized. A property is not checked if the function does not take the",
+        "argument that it needs.",
         "",
-        "| Library | Function | Kind | Verdict | Conventions | Why | Remarks |",
-        "|---|---|---|---|---|---|---|",
+        "| Library | Function | Kind | Conventions | Remarks |",
+        "|---|---|---|---|---|",
         *map(row, record),
     ]
     return "\n".join(lines) + "\n"

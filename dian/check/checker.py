@@ -94,7 +94,7 @@ class Checker:
             function, form = self.contract.adapt(function)
         self.subject, choice, worst = self._conventions(function)
         named = None
-        if self.contract.runs is None and (choice is None or worst > EXACT):
+        if self.contract.probe is None and (choice is None or worst > EXACT):
             observed = [p for p in self.observed if choice in (None, p[0])]
             named = self._diagnose(observed, choice is not None)
             if named is None and choice is None:
@@ -135,7 +135,7 @@ class Checker:
         first: Fault | None = None
         for subject in self._subjects(function):
             self.subject, self.fits = subject, []
-            if self.contract.runs is not None:
+            if self.contract.probe is not None:
                 fault, choice = self._running()
                 if choice is not None:
                     self._note_arrays(subject)
@@ -169,7 +169,7 @@ class Checker:
         first = None
         for choice in self.contract.choices(self.subject.accepted):
             try:
-                self.contract.runs(self._under(choice))
+                self._under(choice)(**self.contract.probe.arguments)
             except Fault as fault:
                 first = first or fault
             else:
@@ -254,8 +254,8 @@ class Checker:
             names = [o.name for (c, o), (_, p) in pairs if o != p and not c.layout]
             if worst > self.limit or not names:
                 continue
-            fits = f"{', '.join(names)} fits as well"
-            said = f"{fits}: no input that it takes tells them apart"
+            fits = f"also fits another convention ({', '.join(names)})"
+            said = f"{fits}; no input that it takes tells them apart"
             self.subject.notes[said] = None
             return
 
@@ -368,7 +368,7 @@ class Checker:
     def _behaviour(self) -> None:
         """Look for randomness, and for state that is kept between calls."""
         function = self._under(self.choice)
-        for case in reversed(self.cases):
+        for case in reversed(self.cases or [self.contract.probe]):
             try:
                 found = function(**case.arguments)
             except (Skipped, Fault):

@@ -141,9 +141,9 @@ class Contract:
     """Turns other forms of the function into the expected one, and names the form."""
     notes: tuple[str, ...] = field(default=())
     """What else a reader must know."""
-    runs: Callable[[Function], None] | None = None
-    """Calls the function once; for kinds of which any two right functions differ, so
-    that there are no cases. The first conventions are taken under which it succeeds."""
+    probe: Case | None = None
+    """A call for kinds of which any two right functions differ, so that there are no
+    cases. The first conventions are taken under which it succeeds."""
 
     @property
     def required(self) -> tuple[str, ...]:

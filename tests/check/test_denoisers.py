@@ -67,6 +67,15 @@ def test_batch_statistics():
     assert check("denoiser", predict).mistakes == ["the images of a batch are mixed"]
 
 
+def test_dropout_that_stays_on():
+    def predict(x, t):
+        return nn.functional.dropout(x) * t.view(-1, 1, 1, 1)
+
+    report = check("denoiser", predict)
+    assert report.status == 1
+    assert report.fault.startswith("is random")
+
+
 def test_our_network_without_its_embedding():
     mutants = {m.what: m for m in claim_of_unet.claim.mutants}
     mutant = mutants["no step embedding"]

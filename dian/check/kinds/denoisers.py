@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dian.check.adapters import Fault
 from dian.check.contract import (
     Argument,
+    Case,
     Contract,
     Convention,
     Function,
@@ -59,11 +60,6 @@ def _of_shape(shape: tuple[int, ...]):
         return wrapped
 
     return wrap
-
-
-def _runs(f: Function) -> None:
-    """Call it on three images."""
-    f(**draw())
 
 
 def _rows(f: Function, **changed: Tensor) -> Tensor:
@@ -208,7 +204,7 @@ def denoiser() -> Contract:
                     t=lambda t: t.double()[:, None])),
             )),
         ),
-        runs=_runs,
+        probe=Case("three images", draw()),
         properties=(
             Property(source, "predicts a number for each entry of the image",
                      law=_same_shape, mistake=SHAPE),
