@@ -125,7 +125,7 @@ class Record:
         False
         """
         if not self.replay:
-            raise DianError(f"record {self.name} holds no network")
+            raise DianError(f"record {self.name} holds times, no network")
         import torch
 
         from dian.runs.experiment import find

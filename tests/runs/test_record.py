@@ -237,7 +237,7 @@ def test_every_record_gives_a_model(name):
 
 
 def test_a_record_of_times_has_no_model():
-    with pytest.raises(DianError, match=r"benchmarks-cpu holds no network$"):
+    with pytest.raises(DianError, match=r"benchmarks-cpu holds times, no network$"):
         load("benchmarks-cpu").model()
 
 
