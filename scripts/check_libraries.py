@@ -7,8 +7,9 @@ Tests notice if the record is out of date.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from unittest import mock
 
@@ -247,9 +248,17 @@ def row(found: dict) -> str:
     why = [WHY[found["function"]]] if found["function"] in WHY else []
     said = " ".join([*why, said[:1].upper() + said[1:]]).strip()
     return (
-        f"| {found['library']} {found['version']} | `{found['function']}` "
-        f"| `{found['kind']}` | {'; '.join(found['conventions'])} | {said} |"
+        f"| `{found['function']}` as `{found['kind']}` "
+        f"| {'; '.join(found['conventions'])} | {said} |"
     )
+
+
+def tables(record: list[dict]) -> Iterator[str]:
+    """Yield the lines of one table for each library."""
+    for library, rows in groupby(record, lambda row: (row["library"], row["version"])):
+        yield from ["", f"## {' '.join(library)}", ""]
+        yield from ["| Function | Conventions | Remarks |", "|---|---|---|"]
+        yield from map(row, rows)
 
 
 def page(record: list[dict]) -> str:
@@ -265,10 +274,7 @@ def page(record: list[dict]) -> str:
         f"{right} of {len(record)} are right. The conventions are those that were",
         "recognized. A property is not checked if the function does not take the",
         "argument that it needs.",
-        "",
-        "| Library | Function | Kind | Conventions | Remarks |",
-        "|---|---|---|---|---|",
-        *map(row, record),
+        *tables(record),
     ]
     return "\n".join(lines) + "\n"
 
