@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import check_pdf
 from dian_sphinx import records
@@ -120,6 +121,18 @@ def test_pages_before_the_chapters_have_no_number(build):
     assert places == sorted(places)
     _, printed = build(front=NUMBERED.replace("one", "two", 1))
     assert "numbereddepth" not in (printed / "dian.tex").read_text()
+
+
+def test_a_plain_picture_has_a_line_of_its_own(build, tmp_path):
+    (tmp_path / "docs").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "docs/x.png")
+    image = "```{image} x.png\n:alt: x\n:class: picture plain\n```"
+    said, printed = build(one=f"Title.\n\n{image}\n\nText.\n")
+    assert said == ""
+    tex = (printed / "dian.tex").read_text()
+    before = tex[: tex.index("x}.png")]
+    assert before.rindex("sphinxAtStartPar") > before.rindex("Title.")
+    assert "width=0.750" in tex
 
 
 def test_the_macros_of_the_equations_are_defined(build):

@@ -35,6 +35,7 @@ WIDTHS = {  # of the columns of tables, by the head of the first
     "Claim": (7, 30, 14, 12, 11, 16, 10),
     "Mutant": (21, 31, 30, 18),
     "Run": (22, 30, 14, 9, 12, 13),
+    "Library": (15, 23, 20, 9, 20, 13),
     "Work": (23, 26, 10, 10, 15, 9, 7),
 }
 
@@ -118,9 +119,11 @@ def for_print(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         for code in table.findall(nodes.literal):
             for text in list(code.findall(nodes.Text)):
                 text.parent.replace(text, nodes.Text(breakable(text.astext())))
-    for image in doctree.findall(nodes.image):
+    for image in list(doctree.findall(nodes.image)):
         if "picture" in image["classes"]:
             image["width"] = "75%"
+        if "plain" in image["classes"]:  # not in the line of the title above it
+            image.replace_self(nodes.paragraph("", "", image.deepcopy()))
 
 
 def leave_numbers_to_chapters(app: Sphinx, doctree: nodes.document) -> None:
@@ -138,10 +141,10 @@ def leave_numbers_to_chapters(app: Sphinx, doctree: nodes.document) -> None:
 def breakable(code: str) -> str:
     r"""Let a line end within a long name, at a space that is as wide as nothing.
 
-    >>> ascii(breakable("a.b_c(d)"))
-    "'a.\\u200bb_\\u200bc(\\u200bd)'"
+    >>> ascii(breakable("a.b_c(d-e)"))
+    "'a.\\u200bb_\\u200bc(\\u200bd-\\u200be)'"
     """
-    return re.sub(r"([._(])(?=\w)", "\\1\N{ZERO WIDTH SPACE}", code)
+    return re.sub(r"([._(-])(?=\w)", "\\1\N{ZERO WIDTH SPACE}", code)
 
 
 class PdfEdition(SphinxDirective):
