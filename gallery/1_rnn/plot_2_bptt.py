@@ -171,8 +171,8 @@ gradient["b_q"] = sum(G[t].sum(0) for t in steps)
 #    + \langle \mathbf 1^\top \delta_t, \mathrm db_h \rangle .
 #
 # The third term is added to the coefficient that :math:`\mathrm dH_{t-1}` already has,
-# :math:`G_{t-1} W_{hq}^\top`. The previous state is then in the same position, and with
-# :math:`\delta_{T+1} = 0` this is the recursion :eq:`eq-bptt-states`:
+# :math:`G_{t-1} W_{hq}^\top`. The sum is :math:`\Gamma_{t-1}`, and the same two rules
+# apply to it. With :math:`\delta_{T+1} = 0` this is the recursion :eq:`eq-bptt-states`:
 
 delta = [None] * (T + 1) + [torch.zeros(n, h).double()]
 for t in reversed(steps):
@@ -198,19 +198,19 @@ gradient["X"] = torch.stack([torch.zeros(n, d)] + [delta[t] @ W_xh.T for t in st
 gradient["H_0"] = delta[1] @ W_hh.T
 
 # %%
-# If all sequences share one initial state, its gradient is the sum of the rows of the
-# last matrix. These few lines are the whole backward pass. The library's
-# :func:`dian.rnn.recurrence.rnn_backward` has the same lines, and computes each sum
-# over time as products over many steps at once.
+# If all sequences share one initial state, the gradient with respect to this state is
+# the sum of the rows of :math:`\partial L / \partial H_0`. These few lines are the
+# whole backward pass. The library's :func:`dian.rnn.recurrence.rnn_backward` has the
+# same lines, and computes each sum over time as products over many steps at once.
 #
 # Three computations of each gradient
 # -----------------------------------
 # **Automatic differentiation** does not use our formulas, but it shares the forward
 # pass with them. **A complex step** does not differentiate at all: for an analytic
-# function, :math:`f'(x) = \operatorname{Im} f(x + i\epsilon) / \epsilon` up to
-# :math:`\epsilon^2`. Since nothing is subtracted, :math:`\epsilon = 10^{-30}` causes no
-# cancellation. It needs one forward pass for every single number. **The library's**
-# functions train the networks of this report.
+# function, :math:`f'(x) = \operatorname{Im} f(x + i\epsilon) / \epsilon` up to an error
+# of order :math:`\epsilon^2`. Since nothing is subtracted, :math:`\epsilon = 10^{-30}`
+# causes no cancellation. It needs one forward pass for every single number. **The
+# library's functions** are those that train the networks of this report.
 
 leaves = [tensor.clone().requires_grad_() for tensor in given.values()]
 by_autograd = dict(zip(given, torch.autograd.grad(loss(*leaves), leaves), strict=True))
@@ -309,9 +309,9 @@ for t, k in [(1, 0), (6, 2), (T, 0)]:
     assert apart(found, expected) < 1e-12
 
 # %%
-# Inserted into :eq:`eq-bptt-weights`, it gives the form :eq:`eq-gradient-terms`, which
-# shows the lags. Each step contributes one term, and the term of step :math:`k` has
-# passed through :math:`T - k` Jacobians.
+# If we insert this product into :eq:`eq-bptt-weights`, we obtain the form
+# :eq:`eq-gradient-terms`, which shows the lags. Each step contributes one term, and the
+# term of step :math:`k` has passed through :math:`T - k` Jacobians.
 
 e = (P[T][0] - Y[T][0]) @ W_hq.T  # the gradient of the loss with respect to h_T
 terms = [torch.outer(H[k - 1][0], e @ product_of_jacobians(T, k) @ D[k]) for k in steps]
@@ -409,11 +409,11 @@ plt.show()
 
 # %%
 # The first term is zero, since it contains :math:`H_0 = 0`. From the last row backward,
-# the terms shrink with the lag, because each contains one more Jacobian. To measure
-# which fraction of the gradient comes from a term, we project the term on the direction
-# of the whole gradient. In each of twelve initializations, the first half of the image
-# contributes less than a twentieth. (The sum of its terms is larger than that, but most
-# of it is orthogonal to the gradient.)
+# the terms shrink with the lag, because each contains one more Jacobian, and these
+# Jacobians shrink the gradient. To measure which fraction of the gradient comes from a
+# term, we project the term on the direction of the whole gradient. In each of twelve
+# initializations, the first half of the image contributes less than a twentieth. (The
+# sum of its terms is larger than that, but most of it is orthogonal to the gradient.)
 
 share = (terms * whole).sum((1, 2)) / whole.square().sum()  # along the whole
 print(f"sum of the terms against the library: {apart(terms.sum(0), whole):.1e}")

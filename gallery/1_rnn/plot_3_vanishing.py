@@ -8,9 +8,9 @@ most 1/4, prevent it from vanishing?
 
 **Answer.** With random weights each step changes the norm by a factor of about
 :math:`\sqrt\chi`: the mean squared derivative times the sum of the squared weights of a
-unit gives :math:`\chi`. With an orthogonal :math:`W_{hh}` and inputs of variance 1,
-tanh loses a factor of more than :math:`10^7` in 40 steps. Every tanh network equals a
-sigmoid network with other weights.
+unit gives :math:`\chi`. In a tanh network with an orthogonal :math:`W_{hh}` and inputs
+of variance 1, the gradient shrinks by a factor of more than :math:`10^7` in 40 steps.
+Every tanh network equals a sigmoid network with other weights.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013 (arXiv:1211.5063), section 2.1, for the bound; Schoenholz, Gilmer,
@@ -23,10 +23,11 @@ Ganguli and Sohl-Dickstein, *Deep information propagation*, 2017 (arXiv:1611.012
 # What is measured
 # ----------------
 # A network of 128 units reads 60 steps of independent normal numbers, one for each
-# unit. With :math:`W_{xh} = I`, their standard deviation is that of the input's
-# contribution to a pre-activation. A gradient is given at the last state, and we
-# measure its norm 1, 2, ..., 40 steps earlier. At every step it is multiplied by one
-# derivative for each unit, and then by :math:`W_{hh}^\top`.
+# unit. Since :math:`W_{xh} = I`, the input adds one of these numbers to each
+# pre-activation, so their standard deviation is the strength of the input. A gradient
+# is given at the last state, and we measure its norm 1, 2, ..., 40 steps earlier. At
+# every step it is multiplied by one derivative for each unit, and then by
+# :math:`W_{hh}^\top`.
 
 from functools import partial
 
@@ -77,7 +78,7 @@ ax.plot(a[::5], stretched[::5], "k.", label="$4\\sigma'(2a)$")
 ax.set_title("Derivatives of the activations")
 fig.set_label(
     "The derivatives of three activations. The dots are the derivative of the sigmoid, "
-    "scaled like tanh: it is the same curve."
+    "scaled like tanh: they lie on the curve of tanh."
 )
 ax.set(xlabel="pre-activation $a$", ylabel="derivative $\\varphi'(a)$")
 ax.legend()
@@ -208,7 +209,7 @@ fig.suptitle("Norm of the gradient: measured (markers) and predicted (lines)")
 fig.set_label(
     "The norm of the gradient against the lag, for three activations and six "
     "initializations of $W_{hh}$: measured (markers), and predicted by "
-    "$\\chi^{k/2}$ (lines). With inputs of s.d. 1, tanh loses the gradient."
+    "$\\chi^{k/2}$ (lines). With tanh, stronger inputs make the gradient smaller."
 )
 axes[0, 0].legend(fontsize=8)
 plt.show()
@@ -235,18 +236,19 @@ for name in fills:
 assert results["tanh", 1.0, "orthogonal"][0][:, -1].max() < 1e-7
 
 # %%
-# The same weights lose little if the input is weak, and almost everything if it is
-# strong, because a strong input drives the units to the flat ends of the curve. A
-# derivative of 1 preserves the gradient only as long as the units stay near 0, and
-# there the network is almost linear.
+# With the same weights, the gradient of a tanh network is many times smaller after 40
+# steps if the input is strong than if it is weak, because a strong input drives the
+# units to the flat ends of the curve. A derivative of 1 preserves the gradient only as
+# long as the units stay near 0, and there the network is almost linear.
 #
 # The derivative of ReLU is 0 or 1, however strong the input is. On average half of the
 # derivatives are 0, which costs a factor :math:`\sqrt{1/2}` for each step if the
 # weights preserve norms.
 #
-# The identity does not satisfy the assumptions: nothing is mixed, so an entry of the
-# gradient meets the derivatives of one unit repeatedly, and these are not independent.
-# With ReLU this is an advantage, since an active unit tends to stay active.
+# The identity does not satisfy the assumptions: units are not mixed, so an entry of the
+# gradient is multiplied by the derivatives of one unit at all steps, and these are not
+# independent. With ReLU this is an advantage, since an active unit tends to stay
+# active.
 
 left = results["relu", 1.0, "identity"][0][:, -1]
 print(f"left after 40 steps, ReLU with the identity: {left.min():.0%} or more")
@@ -355,11 +357,12 @@ assert tanh[-1] < 1e-7
 # power of the matrix, equation :eq:`eq-linear-jacobian`. Its norm lies between
 # :math:`\rho^k` and :math:`\sigma^k`, equation :eq:`eq-power-norms`, where the spectral
 # radius :math:`\rho` is the largest absolute value of an eigenvalue. For many steps the
-# eigenvalues decide. For a *normal* matrix, such as a multiple of an orthogonal one,
-# :math:`\rho = \sigma`. Other matrices may first amplify, for example the one of
-# equation :eq:`eq-transient`. With :math:`x` on the diagonal and :math:`y` in the upper
-# right, such a matrix has the norm :math:`\tfrac12 (y + \sqrt{y^2 + 4 x^2})`. For a
-# small :math:`a` and a large :math:`b`, the upper right entry grows before it decays.
+# eigenvalues determine the growth. For a *normal* matrix, such as a multiple of an
+# orthogonal one, :math:`\rho = \sigma`. Other matrices may first amplify, for example
+# the one of equation :eq:`eq-transient`. With :math:`x` on the diagonal and :math:`y`
+# in the upper right, such a matrix has the norm :math:`\tfrac12 (y + \sqrt{y^2 + 4
+# x^2})`. For a small :math:`a` and a large :math:`b`, the upper right entry grows
+# before it decays.
 
 matrices = {
     "orthogonal times 0.9": 0.9 * W_hh,
@@ -396,9 +399,9 @@ assert sheared[1:8].min() > 1  # and all eigenvalues are 1/2
 assert sheared[-1] < 0.1
 
 # %%
-# Therefore "all eigenvalues are below 1" excludes growth for many steps only. For seven
-# steps this matrix can amplify a vector, although its eigenvalues alone would halve it
-# at each step.
+# Therefore "all eigenvalues are below 1" excludes growth in the long run, but not over
+# the first steps. For seven steps this matrix can amplify a vector, although its
+# eigenvalues alone would halve the vector at each step.
 #
 # Limits
 # ------

@@ -5,11 +5,11 @@ The output layer reads only the last hidden state
 **Question.** A recurrent network reads an image row by row. After how many of the 28
 rows does it know the class?
 
-**Answer.** That depends on how it is asked. The output layer, applied to the state
-after 14 rows, is right for less than 15 % of the bundled test images, about as many as
-a guess. If 14 empty rows follow, it is right for more than 45 %. The state therefore
-contains information that the output layer, which was trained on the last state only,
-cannot use earlier.
+**Answer.** That depends on how the class is read out. The output layer, applied to the
+state after 14 rows, is right for less than 15 % of the bundled test images, which is
+close to chance level. If 14 empty rows follow, it is right for more than 45 %. The
+state therefore contains information that the output layer, which was trained on the
+last state only, cannot use earlier.
 
 **Source.** The network is that of Elman, *Finding structure in time*, 1990. The weights
 are those of a recorded run. **Cost.** Seconds on a CPU, no download.
@@ -20,8 +20,8 @@ are those of a recorded run. **Cost.** Seconds on a CPU, no download.
 # ---------
 # The recorded network with 128 units reads rows from top to bottom. Its output layer,
 # equation :eq:`eq-rnn-forward`, is applied to the last hidden state, :math:`H_{28}`.
-# Here we apply it to earlier states, too: after :math:`t` rows, the prediction is that
-# for an image of :math:`t` rows.
+# Here we apply it to earlier states, too: the prediction after :math:`t` rows is the
+# one that the network makes for an image that consists of these rows only.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -107,8 +107,8 @@ assert immediate[-1] == empty[-1] > 0.85
 #
 # The empty rows do not add information: they are the same for all images. Therefore the
 # state after :math:`t` rows contains at least what the solid curve shows. The output
-# layer cannot read it at once, because training never asked for a prediction from that
-# state; the remaining steps bring it to where the output layer expects it.
+# layer cannot use this information directly, because it was trained on last states
+# only. The remaining steps transform the state into one that it can classify.
 #
 # Limits
 # ------

@@ -8,10 +8,10 @@ accurate is the plain recurrence with tuned hyperparameters, and with one pixel 
 step?
 
 **Answer.** The sigmoid is far behind, and PyTorch's layer with its own initialization
-by a percentage point; both differences remain significant after a correction for eight
-comparisons. For an orthogonal initialization, ReLU, the LSTM and the GRU, five seeds
-show no difference. The best plain network, two bidirectional layers, classifies 89 %
-correctly.
+by about one percentage point; both differences remain significant after a correction
+for eight comparisons. For an orthogonal initialization, ReLU, the LSTM and the GRU,
+five seeds show no difference. The best plain network, two bidirectional layers,
+classifies 89 % correctly.
 
 **Source.** The cells are those of Elman, *Finding structure in time*, 1990, Hochreiter
 and Schmidhuber, *Long short-term memory*, 1997, and Cho et al., 2014 (arXiv:1406.1078);
@@ -113,11 +113,11 @@ assert "tanh, Xavier, clipped" in larger
 # answers differ by at most :math:`\tfrac12 \sum_c \lvert f_c - g_c \rvert`. The root of
 # the mean square of this bound, divided by :math:`\sqrt n`, bounds the standard error.
 #
-# The first source remains. For it we take the five differences from the reference
-# network, seed by seed, and give the 95 % confidence interval of their mean: Student's
-# *t* with four degrees of freedom, whose 97.5 % quantile is 2.776. We compare eight
-# networks with the reference, so *p*-values are corrected by Holm's method: the
-# smallest is multiplied by 8, the next by 7, and so on.
+# The first source, the seeds, remains. To measure it, we take the five differences from
+# the reference network, seed by seed, and give the 95 % confidence interval of their
+# mean: Student's *t* with four degrees of freedom, whose 97.5 % quantile is 2.776. We
+# compare eight networks with the reference, so *p*-values are corrected by Holm's
+# method: the smallest is multiplied by 8, the next by 7, and so on.
 
 
 def p_value(t: float) -> float:
@@ -280,8 +280,10 @@ assert gaps["the best plain network"] < gaps["tanh, Xavier, clipped"] / 2
 # The same images are read from the first pixel to the last in 784 steps, with 64 hidden
 # units and 10,000 training images: a setting that is reduced to fit one core. The tanh
 # network forgets at the rate :eq:`eq-growth-law` and has to learn to store what it read
-# hundreds of steps ago. An orthogonal initialization, and ReLU with the identity
-# instead of random weights, begin with a memory.
+# hundreds of steps ago. In contrast to Xavier weights, an orthogonal matrix preserves
+# the norm of every state exactly and not only on average, :eq:`eq-orthogonal`. With
+# ReLU and the identity instead of random weights, a positive state remains unchanged
+# until an input changes it.
 
 pixels = {
     "tanh, Xavier": load("rnn-pixels-tanh-small"),
@@ -320,8 +322,8 @@ assert all(0.49 < values.mean() < 0.6 for values in (xavier, orthogonal, identit
 # Is the orthogonal initialization better than Xavier's? Its worst run is better than
 # the best run of the other. If the initialization had no effect, all 252 ways to assign
 # ten ranks to two groups of five would be equally likely, and only two of them separate
-# the groups. This rank test needs no assumption on the distribution. It is the first of
-# three possible comparisons, so with Bonferroni's correction *p* is multiplied by 3.
+# the groups. This rank test needs no assumption on the distribution. It is one of three
+# possible comparisons, so with Bonferroni's correction *p* is multiplied by 3.
 
 p_ranks = 2 / comb(10, 5)
 print(f"exact rank test: p = {p_ranks:.4f}, corrected {3 * p_ranks:.3f}")
