@@ -45,7 +45,8 @@ fig.set_label(
 plt.show()
 
 # %%
-# The code below is this head, with an argument for each of the three places.
+# The code below is this head. Vectors are added to :math:`X` before the call; a
+# rotation, a bias and a mask are arguments.
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -181,8 +182,8 @@ assert (means[0] - means[2]).norm() > 1e-3
 # %%
 # A test for your own implementation
 # ----------------------------------
-# A random matrix and a random permutation are enough: without an encoding the outputs
-# are permuted with the inputs, and with an encoding they are not.
+# A random matrix and one permutation are enough: without an encoding the outputs are
+# permuted with the inputs, and with an encoding they are not.
 
 X, order = normal(7, d), torch.tensor([3, 0, 6, 2, 5, 1, 4])
 encoding = sinusoidal_encoding(torch.arange(7), d, dtype=torch.float64)

@@ -133,9 +133,11 @@ plt.show()
 # offset alone: it is the sum :math:`c(\Delta)` of the cosines of all angles between
 # them, :eq:`eq-offset-product`. It is symmetric in the sign of the offset, and largest
 # at :math:`c(0) = d/2`. For large :math:`d` the sum over the pairs :math:`i` is close
-# to an integral, which the substitution :math:`u = \Delta\,\omega` turns into the
-# cosine integral :math:`\operatorname{Ci}`. The Euler–Maclaurin formula adds half of
-# the difference between the two end points:
+# to an integral. Since :math:`\omega = \theta^{-2i/d}`, we have
+# :math:`di = -\frac{d}{2 \ln \theta} \frac{d\omega}{\omega}`, and the substitution
+# :math:`u = \Delta\,\omega` leads to the cosine integral :math:`\operatorname{Ci}`. The
+# Euler–Maclaurin formula adds half of the difference between the cosines at the two
+# ends of the range:
 #
 # .. math::
 #    :label: eq-offset-integral
@@ -196,9 +198,9 @@ assert 0 < rises[0] < 63
 # **"Therefore attention sees relative positions."** It would, if the scores were the
 # products of the encodings. But they are products of queries and keys, and the
 # projections come between the two encodings. In :eq:`eq-absolute-logits` even the last
-# of four terms depends on the offset alone only for special matrices :math:`A = W_Q
-# W_K^\top`, such as the identity. The figure shows this term for pairs of positions at
-# offset 5:
+# of four terms depends on the absolute positions, except for special matrices
+# :math:`A = W_Q W_K^\top`, such as the identity. The figure shows this term for pairs
+# of positions at offset 5:
 
 W_Q, W_K = (
     torch.randn(d, 11, generator=generator, dtype=torch.float64) / d**0.5

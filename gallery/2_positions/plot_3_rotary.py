@@ -203,8 +203,8 @@ assert torch.isclose(here[m, p], q[m] @ difference @ k[p])
 #
 # Scores are sums over features, so they do not change if the features of *both* query
 # and key are permuted. Therefore weights that were trained in one layout can be used in
-# the other, after the rows of :math:`W_Q` and :math:`W_K` of each head have been
-# permuted.
+# the other, after the features of each head have been permuted in :math:`W_Q` and
+# :math:`W_K`. (In ``torch.nn.Linear`` these are the rows of the weight.)
 
 pi = half_split_order(d)
 print("order:", pi.tolist())

@@ -136,9 +136,10 @@ assert torch.equal(wrong[0], wrong[1])
 assert (right[0] - right[1]).abs().max() > 0.5
 
 # %%
-# A buffer of a module is cast with the module: ``.bfloat16()`` rounds it. Sines and
-# cosines then lose a few digits, but an error of the frequencies is multiplied by the
-# position. Therefore no module of the library keeps either in a buffer.
+# A buffer of a module is cast with the module: ``.bfloat16()`` rounds it. If the buffer
+# holds sines and cosines, they are rounded once. If it holds frequencies, their
+# rounding errors are multiplied by the position. Therefore no module of the library
+# keeps either in a buffer.
 
 kept = torch.nn.Module()
 kept.register_buffer("omega", omega.clone())

@@ -76,7 +76,8 @@ for length in (n, 2 * n, 4 * n):
 # Let a rotary embedding with 16 features per head be trained on 64 positions, and used
 # on 256, so that :math:`s = 4`. The three methods :eq:`eq-interpolation`, :eq:`eq-ntk`
 # and :eq:`eq-yarn` multiply each frequency by a factor between :math:`1/s` and 1. They
-# differ in the fast pairs, which distinguish neighboring positions.
+# agree in the slowest pair, and differ most in the fast pairs, which distinguish
+# neighboring positions.
 
 omega, factor = frequencies(16), 4.0
 methods = {
