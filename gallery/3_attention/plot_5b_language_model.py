@@ -8,8 +8,8 @@ perplexity mean, and how does a leak of the targets show?
 **Answer.** The loss approaches the entropy of the source from above; the difference is
 a Kullback-Leibler divergence. A small transformer trained for seconds comes within a
 few hundredths of a nat. Without the causal mask, or with targets that are not shifted,
-the loss falls *below* the entropy, which no model can reach on average without access
-to the targets.
+the loss falls *below* the entropy; without access to the targets, no model can do so on
+average.
 
 **Source.** Bengio et al., *A Neural Probabilistic Language Model*, 2003; the entropy of
 a source is from Shannon, *A Mathematical Theory of Communication*, 1948. The experiment
