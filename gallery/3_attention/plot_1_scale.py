@@ -3,12 +3,13 @@ Without division by the square root, the softmax saturates
 ==========================================================
 
 **Question.** Attention divides its scores by :math:`\sqrt{d_k}`. What happens without
-the division, and for which queries and keys is it the right number?
+the division, and for which queries and keys is this the right divisor?
 
 **Answer.** For independent entries with mean 0 and variance 1, a score has the variance
 :math:`d_k`. Without the division the softmax saturates: at :math:`d_k = 1024` one of
 128 keys has more than nine tenths of the weight on average, and gradients nearly
-vanish. Correlated entries can have a variance up to :math:`d_k` times larger.
+vanish. For correlated entries, the variance of a score can be up to :math:`d_k` times
+larger.
 
 **Source.** Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.2.1 and its footnote 4. **Cost.** Seconds on a CPU, no download.
@@ -167,10 +168,11 @@ assert score_moments(zero, zero, same, same)[1] == d * d
 #
 # The entropy that is left
 # ------------------------
-# For many keys whose scores are independent and Gaussian with variance :math:`s^2`, the
-# sums in the softmax are close to their means, :math:`\mathbb E[e^s] = e^{s^2/2}` and
-# :math:`\mathbb E[s\, e^s] = s^2 e^{s^2/2}`. So the entropy
-# :math:`\ln \sum_j e^{s_j} - \sum_j p_j s_j` is
+# Let the scores :math:`s_j` of :math:`n` keys be independent and Gaussian with mean 0
+# and variance :math:`s^2`. For many keys, the means of :math:`e^{s_j}` and
+# :math:`s_j\, e^{s_j}` over the keys are close to their expectations, :math:`e^{s^2/2}`
+# and :math:`s^2 e^{s^2/2}`. So the entropy :math:`\ln \sum_j e^{s_j} - \sum_j p_j s_j`
+# is
 #
 # .. math::
 #    :label: eq-score-entropy
@@ -179,11 +181,12 @@ assert score_moments(zero, zero, same, same)[1] == d * d
 #
 # With :math:`s^2 = 1`, the entropy is only half a nat below its maximum. The formula
 # reaches zero at :math:`s^2 = 2 \ln n`. As the number of keys grows, the entropy
-# divided by :math:`\ln n` follows the formula up to that point (this is the
-# random-energy model of Derrida, 1981). For a finite number of keys the formula fails
-# earlier, because the entropy of finite scores is positive and cannot reach zero. At
-# that point and beyond, a few scores near the largest one, :math:`s \sqrt{2 \ln n}`,
-# dominate the sums, which are then no longer close to their means.
+# divided by :math:`\ln n` follows the formula up to this value of :math:`s^2` (this is
+# the random-energy model of Derrida, 1981). For a finite number of keys the formula
+# fails earlier, because the entropy of finite scores is positive and cannot reach zero.
+# For :math:`s^2 \ge 2 \ln n`, a few scores near the largest one, which is about
+# :math:`s \sqrt{2 \ln n}`, dominate the sums, and the means over the keys are no longer
+# close to their expectations.
 
 spreads = np.linspace(0, 6, 25)
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")

@@ -132,8 +132,8 @@ plt.show()
 #    = \langle \tilde P^\top \bar O, \mathrm dV \rangle
 #    + \langle (\bar O V^\top) \odot Z, \mathrm dP \rangle .
 #
-# The factors of :math:`\mathrm dV` and :math:`\mathrm dP` are the gradients
-# :eq:`eq-attention-back-values`.
+# By the definition above, the factors of :math:`\mathrm dV` and :math:`\mathrm dP` are
+# the gradients :eq:`eq-attention-back-values`.
 
 gradient = {"V": (P * Z).T @ O_bar}
 P_bar = (O_bar @ V.T) * Z
@@ -181,9 +181,10 @@ assert gradient["K"].sum(0).abs().max() < 1e-12
 # %%
 # Comparison with autograd and finite differences
 # -----------------------------------------------
-# Central differences are independent of both the formulas and autograd: change each
-# number a little in both directions. (A complex step would be more accurate, but
-# PyTorch's softmax does not accept complex numbers.)
+# Central differences are independent of both the formulas and autograd: we change each
+# number a little in both directions, and divide the change of the loss by the distance.
+# (A complex step would be more accurate, but PyTorch's softmax does not accept complex
+# numbers.)
 
 leaves = [tensor.clone().requires_grad_() for tensor in given.values()]
 by_autograd = dict(zip(given, torch.autograd.grad(loss(*leaves), leaves), strict=True))

@@ -21,8 +21,8 @@ section 3.2.2. **Cost.** Seconds on a CPU, no download.
 # The embedding dimension :math:`D` is split into :math:`H` heads of
 # :math:`d_h = D / H` features. Each head attends separately, and the outputs are
 # concatenated and projected, :eq:`eq-multi-head`. A single head returns one average for
-# each query. To keep information from two tokens apart, for example from a verb and
-# from its subject, a token needs two heads.
+# each query, in which information from several tokens is mixed. Two heads keep
+# information from two tokens apart, for example from a verb and from its subject.
 
 import matplotlib.pyplot as plt
 import torch
@@ -107,8 +107,9 @@ assert apart(by_heads, Y) < 1e-12
 # (The biases of queries, keys and values change like the columns of their matrices.)
 #
 # Two of the biases are redundant as well. The bias of the keys adds
-# :math:`q_i \cdot b_K` to all scores of a query, which does not change the softmax. The
-# bias of the values passes through the average unchanged, since weights sum to one:
+# :math:`q_i \cdot b_K / \sqrt{d_h}` to all scores of a query, which does not change the
+# softmax. The bias of the values passes through the average unchanged, since weights
+# sum to one:
 #
 # .. math::
 #    :label: eq-idle-biases

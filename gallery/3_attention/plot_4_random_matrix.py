@@ -21,7 +21,9 @@ download.
 # ---------------------
 # The entries of the matrix are independent and standard normal, and the projections
 # have Xavier initialization. There is no positional encoding: the matrix represents 20
-# unrelated tokens without order.
+# unrelated tokens without order. To measure how diffuse a row is, we print the
+# exponential of the entropy of its weights: the number of keys with equal weights that
+# would have the same entropy.
 
 import math
 

@@ -105,8 +105,8 @@ for n, double in pairwise(lengths):
 
 
 # %%
-# Doubling the length multiplies the largest tensor by four in one implementation, and
-# by two in the other.
+# Doubling the length multiplies the largest tensor by four if all weights are computed
+# at once, and by two if they are computed in blocks.
 #
 # The state of a query
 # --------------------

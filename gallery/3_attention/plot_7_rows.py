@@ -145,8 +145,8 @@ assert without.mean() > 0.9 * accuracies["sinusoidal"].mean()
 # %%
 # What the heads attend to
 # ------------------------
-# The attention weights of the run with sinusoidal encoding, averaged over the 500
-# images. Rows are counted from 0 at the top.
+# The figure shows the attention weights of the run with sinusoidal encoding, averaged
+# over the 500 images. Rows are counted from 0 at the top.
 
 with torch.no_grad():
     weights = models["sinusoidal"].attention_weights(
@@ -169,10 +169,11 @@ plt.show()
 # %%
 # .. provenance:: rows-sinusoidal
 #
-# To measure how much of a pattern is stripes, write the weight of an image as
-# :math:`\frac1n + u_{ij}`, and compute the fraction of :math:`\sum_{ij} u_{ij}^2` that
-# is left if each :math:`u_{ij}` is replaced by its mean over the queries :math:`i`. The
-# fraction is 1 if the weights do not depend on the query.
+# To measure how much of a head's pattern consists of stripes, write the weights of the
+# head for one image as :math:`\frac1n + u_{ij}`, and compute the fraction of
+# :math:`\sum_{ij} u_{ij}^2`, summed over the images, that is left if each
+# :math:`u_{ij}` is replaced by its mean over the queries :math:`i`. The fraction is 1
+# if the weights do not depend on the query.
 
 by_key = []
 for P in weights:

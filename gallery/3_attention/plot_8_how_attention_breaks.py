@@ -8,8 +8,8 @@ not, what does?
 **Answer.** Mostly not: seven image classifiers with one planted bug each all learn, and
 five end less than 0.15 nats above the correct one. A missing causal mask looks not
 wrong but too good: the loss falls below what is possible. A comparison with a second
-computation rejects each bug: it exceeds the tolerance more than a million times, or
-ends with an error.
+computation rejects each bug: the difference is NaN or more than a million times the
+tolerance, or the code with the bug ends with an error.
 
 **Source.** Planted bugs (mutants) have been used to test the tests since DeMillo,
 Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on a CPU, no
