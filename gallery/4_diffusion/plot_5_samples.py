@@ -235,7 +235,8 @@ assert value("real_mirrored/test/frechet") > 4 * value("real/test/frechet")
 # %%
 # The quarter of :eq:`eq-diffusion-mirrored` can be seen in these numbers. A set of real
 # images, not mirrored, is at the same distance from the test images and their mirror
-# images as a half mirrored set is from the test images.
+# images as a half mirrored set is from the test images, because both are distances
+# between :math:`P` and :math:`\tfrac12 (P + P')`.
 
 half, back = value("real_mirrored/test/kernel"), value("real/both/kernel")
 error = value("real_mirrored/test/kernel_sd") / np.sqrt(
@@ -248,7 +249,8 @@ assert abs(half - back) < 4 * error
 # %%
 # Classes
 # -------
-# The recurrent network of chapter 1 classifies all samples that were made.
+# Are all classes among the samples? The recurrent network of the chapter :doc:`/rnn`
+# classifies all samples that were made.
 
 count = arrays["classes"][0]
 print(dict(zip(data.CLASSES, count.tolist(), strict=True)))
