@@ -10,7 +10,8 @@ images, and how far would those of a perfect model be?
 the manifold of the test images as real images do, within the errors. They are less
 varied. Most of their Fréchet distance from the test images is no error of the model: it
 was trained on randomly mirrored images, and real images mirrored in this way are as far
-away. The model codes test images in less than half of their eight bits per pixel.
+away, within the errors. The model codes test images in less than half of their eight
+bits per pixel.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), on the data of Xiao, Rasul and Vollgraf, *Fashion-MNIST*, 2017
