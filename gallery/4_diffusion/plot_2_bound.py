@@ -24,8 +24,8 @@ Seconds on a CPU, no download.
 # The forward process adds noise, and the model removes it. The chapter
 # :doc:`/diffusion` derives the variational bound :eq:`eq-diffusion-bound`: a term
 # :math:`L_T` for the start, one KL divergence :math:`L_{t-1}` for each timestep, and
-# the decoder :math:`L_0`. For each timestep it compares the reverse transition of the
-# model, below, with the posterior of the forward process.
+# the decoder :math:`L_0`. Each divergence compares the reverse transition of the model
+# (lower arrows of the figure) with the posterior of the forward process.
 
 import math
 from functools import partial

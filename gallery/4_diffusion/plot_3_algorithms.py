@@ -88,9 +88,9 @@ show(ddpm_sample)
 # The data are eight isotropic Gaussians on a circle. After :math:`t` steps of noise
 # each is still a Gaussian, so the density of :math:`x_t` and its score have closed
 # forms, equation :eq:`eq-diffusion-mixture-score`. The optimal prediction, the
-# conditional mean of the noise, is the score up to a factor, equation
-# :eq:`eq-diffusion-best-epsilon`: its negative points, at every noise level, towards
-# regions of high density. The code below also checks Tweedie's formula
+# conditional mean of the noise, is the score up to a negative factor, equation
+# :eq:`eq-diffusion-best-epsilon`. Therefore :math:`-\epsilon^*` points towards regions
+# of high density, at every noise level. The code below also checks Tweedie's formula
 # :eq:`eq-diffusion-tweedie` for the clean image.
 
 T, d = 100, 2
@@ -115,9 +115,9 @@ for ax, t in zip(axes, (3, 15, 60), strict=True):
     assert (optimal - by_tweedie).abs().max() < 1e-9
 fig.suptitle(r"Noisy data, and the field $-\epsilon^*$, which points to the data")
 fig.set_label(
-    "Data with the noise of three timesteps, and the negative optimal "
-    "prediction of the noise at each place. The arrows point towards the "
-    "data."
+    r"Data with the noise of three timesteps, and the field $-\epsilon^*$, the "
+    r"optimal prediction of the noise with the sign reversed. The arrows point "
+    r"towards the data."
 )
 plt.show()
 
@@ -127,8 +127,8 @@ plt.show()
 # point: it points uphill. The curve below is :math:`\mathbb E[x_0 \mid x_t = x]`, the
 # estimate of the clean point that belongs to the optimal prediction of the noise. At
 # the first timesteps it is nearly :math:`x` itself (the dashed line), because there is
-# little noise to remove. In the middle it is a step between the two Gaussians. Near the
-# end it is nearly constant, the mean of all data.
+# little noise to remove. In the middle it steps from one Gaussian to the other. Near
+# the end it is nearly constant, the mean of all data.
 
 two = Mixture(
     torch.tensor([0.3, 0.7]).double(),
@@ -311,9 +311,9 @@ for ax, (name, points) in zip(axes, drawn.items(), strict=True):
     assert fraction.min() > 0.08
     assert fraction.max() < 0.17
 fig.set_label(
-    "The data, samples of the network, and samples of the optimal denoiser, "
-    "all by Algorithm 2. Both samplers find all eight Gaussians; those of "
-    "the network are more blurred."
+    "The data, and samples by Algorithm 2, with the network and with the "
+    "optimal denoiser. Both find all eight Gaussians; the samples of the "
+    "network are more blurred."
 )
 plt.show()
 

@@ -118,8 +118,8 @@ for name, config in PRESETS.items():
 assert sizes["base"] > 8 * sizes["small"]
 
 # %%
-# The first is the network of the paper. With the same weights it gives the same output
-# as that of the library *diffusers*; the tests compare five digits.
+# The network ``cifar10`` is that of the paper. With the same weights its output is the
+# same as that of the library *diffusers*; the tests compare five digits.
 #
 # Does the timestep matter?
 # -------------------------

@@ -98,8 +98,8 @@ for n in steps[:-1]:
 # %%
 # The time per step is constant. From 20 steps on, the Fréchet distance does not differ
 # by more than two standard errors of the difference from that of the largest number of
-# steps; with 10 steps it is larger by more than that. The pairs make these comparisons
-# far more precise than the standard errors of the distances themselves suggest.
+# steps; with 10 steps it is larger by more than that. Since the pairs share their
+# noise, the differences have smaller standard errors than the distances themselves.
 
 per_step = seconds / steps
 assert per_step.max() < 1.5 * per_step.min()

@@ -8,9 +8,9 @@ what does the reverse process make of a mixture of two noisy images?
 
 **Answer.** With the exact reverse process, the bits sent up to :math:`x_t` are the
 information that :math:`x_t` has about the image, plus a divergence at the start. For
-Gaussian data they lie on Shannon's curve, apart from this divergence. A trained network
-spends less than a hundredth of its bits on half of the error. An interpolation needs
-enough noise to leave the gap between two images, and too much noise forgets both.
+Gaussian data they lie on Shannon's curve, apart from this divergence. With a trained
+network, less than a hundredth of the bits removes half of the error. An interpolation
+needs enough noise to leave the gap between two images, and too much noise forgets both.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), sections 4.3 and 4.4; Guo, Shamai and Verdú, *Mutual information
@@ -177,8 +177,8 @@ right.set(xlabel="bits", ylabel="RMSE of the best estimate", ylim=(0, None))
 right.legend()
 fig.set_label(
     "Two Gaussians. Left: the derivative of the information is half the "
-    "mean squared error. Right: error against bits; at the dotted line it "
-    "is known which component the point is from."
+    "mean squared error. Right: error against bits; the dotted line is the "
+    "entropy of the component that a point is from."
 )
 plt.show()
 
@@ -197,8 +197,8 @@ assert at_once < 0.35 * math.sqrt(variance)
 assert np.all(nats < gauss)
 
 # %%
-# The first bit says which of the two components it is, and removes two thirds of the
-# error; all others refine. The same holds for images: their coarse structure is sent
+# The first bit, about the entropy of the component, removes two thirds of the error;
+# all others refine. The same holds for images: their coarse structure is sent
 # first.
 #
 # Between two images
