@@ -1,6 +1,6 @@
 """Check a function in a process of its own, with a time limit.
 
-The reader's code never runs in the process of the command: it may loop for ever, crash,
+The reader's code never runs in the process of the command: it may loop forever, crash,
 print, or end the process. What it prints is thrown away. On Linux the process is a fork
 of that of the command, which has imported PyTorch already.
 """

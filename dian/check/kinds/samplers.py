@@ -120,7 +120,7 @@ def _last_is_quiet(f: Function) -> float:
 
 
 def _steps(change: Callable):
-    """Walk back with ``change``, which returns the next image."""
+    """Run the reverse process with ``change``, which returns the next image."""
 
     def function(model, x_T, betas, noise) -> Outputs:
         bar = torch.cat([torch.ones(1), (1 - betas).cumprod(0)]).double()
@@ -192,7 +192,7 @@ def _not_from_T(model, x_T, betas, noise) -> Outputs:
 
 
 def _upwards(model, x_T, betas, noise) -> Outputs:
-    """Walk from t = 1 to T."""
+    """Visit the timesteps from t = 1 to T."""
     schedule, x = betas, x_T
     bar = (1 - betas).cumprod(0)
     for t in range(1, len(betas) + 1):

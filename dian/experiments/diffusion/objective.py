@@ -2,7 +2,7 @@
 
 Four training runs of the same budget: the network predicts the noise or the mean of the
 reverse step, and the loss is weighted simply or as in the bound (Ho et al., 2020,
-table 2). Little is evaluated here. A record holds the averaged weights of all seeds,
+table 2). Little is evaluated here. A record holds the EMA weights of all seeds,
 and :mod:`dian.experiments.diffusion.paired_evaluation` compares them with common noise.
 """
 
@@ -19,7 +19,7 @@ from dian.experiments.diffusion.evaluation import Data
 from dian.runs.experiment import Experiment, Job, Outcome
 
 AVERAGED = "weights/averaged"
-"""The array with the averaged weights of each seed, as one vector."""
+"""The array with the EMA weights of each seed, as one vector."""
 RAW = "weights/raw"
 """The array with the weights that are not averaged, if they are kept."""
 

@@ -9,16 +9,15 @@ interruption costs a part at most.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
-from dian.data import CHECKSUMS, CLASSES
+from dian.data import CLASSES
 from dian.diffusion.likelihood import (
     Bound,
     rate_distortion,
@@ -31,6 +30,7 @@ from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import linear_schedule
 from dian.errors import DianError
 from dian.experiments.diffusion import evaluation, objective
+from dian.experiments.diffusion.ddpm_evaluation import checksums, no_network
 from dian.experiments.diffusion.evaluation import Evaluator
 from dian.experiments.diffusion.guided import sample_classes
 from dian.experiments.diffusion.samplers import Sampler
@@ -116,25 +116,6 @@ def read_models(settings: Settings, quick: bool) -> Data:
 def _short(model: Model) -> Model:
     """Give a model five timesteps, which end in nearly as much noise as all."""
     return model._replace(settings=replace(model.settings, T=5, beta_1=0.1, beta_T=0.9))
-
-
-def checksums(settings: Settings) -> dict[str, str]:
-    """Return the SHA-256 of every file that :func:`read_models` reads."""
-    found = CHECKSUMS | evaluation.checksums()
-    for key in settings.models.split():
-        name = settings.prefix + key
-        # One that is missing or damaged is reported when it is read.
-        with suppress(DianError):
-            files = load(name).content["files"]
-            found |= {f"{name}/{file}": digest for file, digest in files.items()}
-    return found
-
-
-def no_network(
-    settings: Settings, generator: torch.Generator | None = None
-) -> nn.Module:
-    """Return a network without parameters: an evaluation trains none."""
-    return nn.Identity()
 
 
 def run(settings: Settings, data: Data, job: Job) -> Outcome:

@@ -137,7 +137,7 @@ def random_erasing(
 
 @dataclass
 class RecipeJob(Job):
-    """A job that erases rectangles in training, and evaluates the averaged weights."""
+    """A job that erases rectangles in training, and evaluates the EMA weights."""
 
     erasing: float = 0.0
     ema: float = 0.0
