@@ -14,7 +14,12 @@ from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import linear_schedule
 from dian.diffusion.unet import UNet
 from dian.errors import DianError
-from dian.experiments.diffusion import evaluation, objective, paired_evaluation
+from dian.experiments.diffusion import (
+    ddpm_evaluation,
+    evaluation,
+    objective,
+    paired_evaluation,
+)
 from dian.experiments.diffusion.distances import METRICS
 from dian.experiments.diffusion.evaluation import Evaluator
 from dian.experiments.diffusion.paired_evaluation import Data, Model, Settings
@@ -318,5 +323,5 @@ def test_recorded_models_are_read_with_the_hashes_of_their_files():
     (model,) = paired_evaluation.read_models(settings, True).models.values()
     assert (model.settings.network, model.settings.T) == ("small", 5)
     assert model.vectors == {}
-    found = paired_evaluation.checksums(settings)
+    found = ddpm_evaluation.checksums(settings.records().values())
     assert "ddpm-ablation-small-reference/weights.safetensors" in found

@@ -80,6 +80,10 @@ class Settings:
     held_out: int = 0
     precision: str = "bfloat16"
 
+    def records(self) -> dict[str, str]:
+        """Return the name of each model's record."""
+        return {key: self.prefix + key for key in self.models.split()}
+
 
 class Model(NamedTuple):
     """What the record of a trained model holds."""
@@ -100,12 +104,12 @@ class Data(NamedTuple):
 def read_models(settings: Settings, quick: bool) -> Data:
     """Read the images, the networks that compare them, and the recorded models."""
     models = {}
-    for key in settings.models.split():
-        record = load(settings.prefix + key)
+    for key, name in settings.records().items():
+        record = load(name)
         vectors = {
-            name: torch.from_numpy(record.arrays[name])
-            for name in (objective.AVERAGED, objective.RAW)
-            if name in record.arrays
+            array: torch.from_numpy(record.arrays[array])
+            for array in (objective.AVERAGED, objective.RAW)
+            if array in record.arrays
         }
         trained = objective.Settings(**record.settings)
         model = Model(trained, record.weights, vectors)
@@ -352,7 +356,7 @@ EXPERIMENTS = tuple(
         build=no_network,
         run=run,
         smoke_settings=smoke_settings,
-        checksums=checksums(settings),
+        checksums=checksums(settings.records().values()),
         n_seed=3 if name.startswith("ddpm-objective") else 1,
     )
     for name, settings in EVALUATIONS.items()
