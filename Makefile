@@ -54,13 +54,14 @@ ifeq ($(shell [ -d "$${TMPDIR:-/tmp}" ] && [ -w "$${TMPDIR:-/tmp}" ] && echo usa
 unexport TMPDIR
 endif
 
-.PHONY: help html pdf test test-slow test-site chromium check lint serve train verify \
+.PHONY: help html pdf test test-slow test-site chromium check lint serve translate train verify \
     coverage certificate certificate-sample audit bench bench-gpu data linkcheck lock clean FORCE \
-    html-alone pdf-alone test-alone test-slow-alone linkcheck-alone clean-alone
+    html-alone pdf-alone test-alone test-slow-alone linkcheck-alone clean-alone translate-alone
 
 # Matrices are small here, and scripts run side by side: threads would only get in each
 # other's way.
-html-alone pdf-alone test-alone test-slow-alone coverage certificate certificate-sample: \
+html-alone pdf-alone translate-alone test-alone test-slow-alone coverage certificate \
+    certificate-sample: \
     export OMP_NUM_THREADS := 1
 
 help: ## List the commands
@@ -132,6 +133,21 @@ lint: $(ENVIRONMENT) ## Check style, and which module imports which
 
 serve: html ## Build the site and serve it on this machine (PORT=8000)
 	$(PY) -m http.server --bind 127.0.0.1 --directory build/html $(PORT)
+
+translate: ## Bring the catalogues of the Chinese edition up to date with the English
+	+@$(ALONE) $@-alone
+
+translate-alone: $(ENVIRONMENT) $(KATEX) $(CHECKED)
+	@# Nothing is run, and no reference has to lead anywhere: only text is collected.
+	$(PY) -m sphinx -c . -q -j 2 -D nb_execution_mode=off -d build/gettext-doctrees \
+	    -b gettext docs build/gettext
+	$(PY) scripts/own_messages.py build/gettext
+	.venv/bin/sphinx-intl update -p build/gettext -d locale -l zh_CN --no-obsolete -w 0
+	@# The head that every new catalogue gets.
+	@find locale -name '*.po' -exec sed -i -e '/^# SOME DESCRIPTIVE TITLE/d' \
+	    -e '/^# FIRST AUTHOR/d' -e '/^"Last-Translator/d' -e '/^"Language-Team/d' \
+	    -e '/^"PO-Revision-Date/d' -e '/^"Report-Msgid/d' -e '/^# Copyright/d' {} +
+	$(PY) scripts/check_catalogues.py locale/zh_CN
 
 train: $(ENVIRONMENT) ## Train a recorded run again: make train NAME=rnn-fashion-mnist
 	@[ -n "$(NAME)" ] || { echo "make train NAME=..., one of:"; $(PY) -m dian list; exit 2; }

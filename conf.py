@@ -115,6 +115,12 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 
+# --- The Chinese edition: see docs/_ext/dian_sphinx/editions.py -----------------------
+locale_dirs = ["../locale"]  # from docs/
+gettext_compact = False  # a catalogue for each page
+gettext_location = False  # or a new line would change all that follow
+gettext_additional_targets = ["index"]
+
 # --- The PDF edition ------------------------------------------------------------------
 latex_engine = "xelatex"
 latex_use_xindy = False

@@ -8,6 +8,12 @@ script of the gallery imports ``dian_sphinx.figures`` and nothing else.
 from importlib import import_module
 
 PARTS = (
+    "wording",
+    "quick_messages",
+    "messages",
+    "untranslated",
+    "editions",
+    "han_search",
     "folded",
     "records",
     "provenance",

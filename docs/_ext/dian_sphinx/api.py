@@ -23,6 +23,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from dian.runs import code_hash
 from dian.runs.files import sha256
+from dian_sphinx.editions import has_reference, is_source
+from dian_sphinx.wording import own
 
 FOLDER = "api"  # in docs/
 READING_ORDER = ("rnn", "positions", "attention", "diffusion", "training", "runs")
@@ -117,6 +119,8 @@ def _claim(node: ast.stmt) -> tuple[str, str] | None:
 
 def write_stubs(app: Sphinx) -> None:
     """Write the source of each page that has changed, and remove the others."""
+    if not is_source(app.config):
+        return
     folder, every = Path(app.srcdir, FOLDER), list(modules())
     folder.mkdir(exist_ok=True)
     inside = groups(every)
@@ -290,8 +294,10 @@ class Modules(SphinxDirective):
         packages = {module.name: module for module in every}
         sections = [self.section(packages[p], inside[p]) for p in inside]
         sections.append(self.section(Module(root, Path(), ""), alone))
+        if not has_reference(self.env.app):
+            return own(sections)
         toctree = ["```{toctree}", ":hidden:", "", *tree, "```"]
-        return [*sections, *self.parse_text_to_nodes("\n".join(toctree))]
+        return [*own(sections), *self.parse_text_to_nodes("\n".join(toctree))]
 
     def section(self, package: Module, inside: list[Module]) -> nodes.section:
         """Return the section of a package."""

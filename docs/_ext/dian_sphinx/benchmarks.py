@@ -15,24 +15,39 @@ from sphinx.util.docutils import SphinxDirective
 
 from dian.runs.record import Record
 from dian_sphinx.records import depend_on, names, read, row
+from dian_sphinx.wording import mark, own, tr
 
-HEAD = ("Work", "Beside", "Ours", "Theirs", "Ratio", "Goal", "Met")
+HEAD = (
+    mark("Work"),
+    mark("Beside"),
+    mark("Ours"),
+    mark("Theirs"),
+    mark("Ratio"),
+    mark("Goal"),
+    mark("Met"),
+)
 PEERS = {
-    "a-copy": "a copy",
-    "the-network-alone": "the network alone",
-    "the-plain-formula": "the plain formula",
-    "transformers-tables-given": "transformers, tables given",
+    "a-copy": mark("a copy"),
+    "the-network-alone": mark("the network alone"),
+    "the-plain-formula": mark("the plain formula"),
+    "transformers-tables-given": mark("transformers, tables given"),
 }
 """Sides that are called otherwise than in the record."""
-BUILDS = ("Build", "Seconds", "Peak memory, MiB", "Pages read", "Scripts run")
+BUILDS = (
+    mark("Build"),
+    mark("Seconds"),
+    mark("Peak memory, MiB"),
+    mark("Pages read"),
+    mark("Scripts run"),
+)
 WHAT = {
-    "cold": "cold",
-    "warm": "nothing changed",
-    "prose-edit": "a sentence in a page",
-    "gallery-edit": "a sentence in a script of the gallery",
-    "library-edit": "a line in a module of the library",
+    "cold": mark("cold"),
+    "warm": mark("nothing changed"),
+    "prose-edit": mark("a sentence in a page"),
+    "gallery-edit": mark("a sentence in a script of the gallery"),
+    "library-edit": mark("a line in a module of the library"),
 }
-NONE = "Not measured yet."
+NONE = mark("Not measured yet.")
 
 
 class Benchmarks(SphinxDirective):
@@ -45,14 +60,14 @@ class Benchmarks(SphinxDirective):
         """Return the table, or say that there is no such record."""
         name = self.arguments[0]
         if name not in names():
-            return [nodes.paragraph("", NONE)]
+            return own([nodes.paragraph("", tr(NONE))])
         depend_on(self.env, name)
         record = read(name)
         cases = [line for line in self.content if line] or cases_of(record)
-        rows = [row(HEAD), row("---" for _ in HEAD)]
+        rows = [row(map(tr, HEAD)), row("---" for _ in HEAD)]
         for case in cases:
             rows += [row(cells) for cells in rows_of(record, case)]
-        return self.parse_text_to_nodes("\n".join(rows))
+        return own(self.parse_text_to_nodes("\n".join(rows)))
 
 
 class Builds(SphinxDirective):
@@ -64,15 +79,15 @@ class Builds(SphinxDirective):
         """Return both, or say that there is no such record."""
         name = self.arguments[0]
         if name not in names():
-            return [nodes.paragraph("", NONE)]
+            return own([nodes.paragraph("", tr(NONE))])
         depend_on(self.env, name)
-        rows = [row(BUILDS), row("---" for _ in BUILDS)]
+        rows = [row(map(tr, BUILDS)), row("---" for _ in BUILDS)]
         for key, title in WHAT.items():
             path = f"{{result}}`{name}/{key}"
             cells = (f"{path}/{n}:.0f`" for n in ("seconds", "mib", "pages", "scripts"))
-            rows.append(row([title, *cells]))
+            rows.append(row([tr(title), *cells]))
         line = ["", f"```{{provenance}} {name}", "```"]
-        return self.parse_text_to_nodes("\n".join([*rows, *line]))
+        return own(self.parse_text_to_nodes("\n".join([*rows, *line])))
 
 
 def cases_of(record: Record) -> list[str]:
@@ -103,16 +118,17 @@ def rows_of(record: Record, case: str):
 
         goal = mark = ""
         if f"{key}/goal" in record.metrics:
-            goal = f"at least {value(f'{key}/goal', '.3g')}"
+            goal = tr("at least {goal}", goal=value(f"{key}/goal", ".3g"))
             met = record.value(f"{key}/ratio") >= record.value(f"{key}/goal")
             mark = "✓" if met else "✗"
+        ratio = value(f"{key}/ratio", ".2f")
         low, high = (value(f"{key}/{end}", ".2f") for end in ("low", "high"))
         yield (
             what,
-            PEERS.get(peer, peer),
+            tr(PEERS[peer]) if peer in PEERS else peer,
             f"{value(f'{case}/ours', _form(record, f'{case}/ours'))} {unit}",
             f"{value(f'{key}/theirs', _form(record, f'{key}/theirs'))} {unit}",
-            f"{value(f'{key}/ratio', '.2f')} ({low} to {high})",
+            tr("{ratio} ({low} to {high})", ratio=ratio, low=low, high=high),
             goal,
             mark,
         )

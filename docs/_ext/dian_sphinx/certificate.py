@@ -13,16 +13,17 @@ from sphinx.util.docutils import SphinxDirective
 from dian.runs.record import Record
 from dian_sphinx.api import READING_ORDER
 from dian_sphinx.records import depend_on, names, read, row
+from dian_sphinx.wording import mark, own, tr
 
 NAME = "mutation-certificate"
-NONE = "There is no certificate of the present code yet."
+NONE = mark("There is no certificate of the present code yet.")
 COLUMNS = {
-    "mutants": ("Mutants", ".0f"),
-    "by-claims": ("Killed by claims", ".0f"),
-    "by-tests": ("By tests", ".0f"),
-    "survived": ("Survived", ".0f"),
-    "killed": ("Killed", ".1%"),
-    "killed-by-claims": ("By claims alone", ".1%"),
+    "mutants": (mark("Mutants"), ".0f"),
+    "by-claims": (mark("Killed by claims"), ".0f"),
+    "by-tests": (mark("By tests"), ".0f"),
+    "survived": (mark("Survived"), ".0f"),
+    "killed": (mark("Killed"), ".1%"),
+    "killed-by-claims": (mark("By claims alone"), ".1%"),
 }
 """Metrics of a module, their titles, and how each is written."""
 
@@ -33,12 +34,12 @@ class Certificate(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return them, or say that there is no such record."""
         if NAME not in names():
-            return [nodes.paragraph("", NONE)]
+            return own([nodes.paragraph("", tr(NONE))])
         depend_on(self.env, NAME)
         record = read(NAME)
         lines = [*_summary(), "", *_table(record), "", *_survivors(record), ""]
         lines += [f"```{{provenance}} {NAME}", "```"]
-        return self.parse_text_to_nodes("\n".join(lines))
+        return own(self.parse_text_to_nodes("\n".join(lines)))
 
 
 def _value(path: str, form: str) -> str:
@@ -48,17 +49,20 @@ def _value(path: str, form: str) -> str:
 def _summary() -> Iterator[str]:
     n = {name: _value(f"all/{name}", form) for name, (_, form) in COLUMNS.items()}
     halves = [_value(f"half-{i}/killed", ".1%") for i in (1, 2)]
-    yield (
-        f"**{n['killed']} of {n['mutants']} generic mutants are killed**: "
-        f"{n['by-claims']} by a claim, {n['by-tests']} by a test of the module, and "
-        f"{n['survived']} survive. Of the mutants in statements that a claim executes, "
-        f"claims alone kill {n['killed-by-claims']}. In two random halves of the "
-        f"mutants, the fraction that is killed is {halves[0]} and {halves[1]}."
+    yield tr(
+        "**{killed} of {mutants} generic mutants are killed**: {by_claims} by a claim, "
+        "{by_tests} by a test of the module, and {survived} survive. Of the mutants in "
+        "statements that a claim executes, claims alone kill {killed_by_claims}. In "
+        "two random halves of the mutants, the fraction that is killed is {first} and "
+        "{second}.",
+        first=halves[0],
+        second=halves[1],
+        **{name.replace("-", "_"): number for name, number in n.items()},
     )
 
 
 def _table(record: Record) -> Iterator[str]:
-    yield row(["Module", *(title for title, _ in COLUMNS.values())])
+    yield row([tr("Module"), *(tr(title) for title, _ in COLUMNS.values())])
     yield row("---" for _ in range(1 + len(COLUMNS)))
     for module in modules_of(record):
         scope = module.removeprefix("dian.")
@@ -80,7 +84,7 @@ def _survivors(record: Record) -> Iterator[str]:
     """Yield a folded list for each module that has survivors."""
     survivors = record.content["survivors"]
     for module in filter(survivors.get, modules_of(record)):
-        yield f":::{{dropdown}} Mutants of {module} that survive"
+        yield ":::{dropdown} " + tr("Mutants of {module} that survive", module=module)
         for function, reasons in survivors[module].items():
             yield f"- `{function}`"
             for text, reason in reasons.items():

@@ -22,8 +22,10 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from dian.claims import KINDS
 from dian.claims import cache as kept_results
 from dian_sphinx import records
+from dian_sphinx.editions import is_source
 from dian_sphinx.equations import find_equation
 from dian_sphinx.records import row
+from dian_sphinx.wording import CLAIMS, own, said, tr, woven
 
 log = logging.getLogger(__name__)
 DEFINITION = "def-"
@@ -38,19 +40,25 @@ def results_file(app: Sphinx) -> Path:
 
 def verify_all(app: Sphinx) -> None:
     """Verify the claims whose code changed; stop the build if one fails."""
+    app.env.claims_before = getattr(app.env, "claims", {})
     file = results_file(app)
-    kept = kept_results.read(file)
-    if kept.keys() != kept_results.chapter_keys().keys():
+    kept = kept_results.read(file) if is_source(app.config) else verified(file)
+    if is_source(app.config) and kept.keys() != kept_results.chapter_keys().keys():
         # In another process: torch must not have run in one that forks later.
         command = [sys.executable, "-m", "dian", "verify", "--results", str(file)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(done.stderr.strip())
         kept = kept_results.read(file)
-    app.env.claims_before = getattr(app.env, "claims", {})
     # On the environment, which directives and the forked readers have.
     app.env.claims = {one["id"]: one for reports in kept.values() for one in reports}
     app.env.claims_file = str(file)
+
+
+def verified(file: Path) -> dict[str, list[dict]]:
+    """Read the results that the English edition, which is built first, has verified."""
+    found = json.loads(file.read_text("utf-8"))
+    return {chapter: entry["reports"] for chapter, entry in found.items()}
 
 
 def claims_of(env: BuildEnvironment, label: str) -> list[dict]:
@@ -70,7 +78,7 @@ def add_badges(app: Sphinx, doctree: nodes.document) -> None:
             badge += nodes.Text(" ")
         if badge.children:
             index = equation.parent.index(equation)
-            equation.parent.insert(index + 1, badge)
+            equation.parent.insert(index + 1, own([badge]))
 
 
 def reread_badges(app: Sphinx, env, added, changed, removed) -> set[str]:
@@ -85,7 +93,9 @@ def reread_badges(app: Sphinx, env, added, changed, removed) -> set[str]:
 
 def _summary(one: dict) -> str:
     """Return the ID of a claim, with a tick only if it passed."""
-    return f"✓ {one['id']}" if one["passed"] else f"✗ {one['id']} does not hold"
+    if not one["passed"]:
+        return tr("✗ {id} does not hold", id=one["id"])
+    return f"✓ {one['id']}"
 
 
 def _number(residual: float) -> str:
@@ -155,17 +165,19 @@ class Claims(SphinxDirective):
         self.env.note_dependency(self.env.claims_file)
         claims = sorted(self.env.claims.values(), key=_place)
         if not self.arguments:
-            return self.parse_text_to_nodes("\n".join(_overview(claims)))
+            lines = _overview(self.env, claims)
+            return own(self.parse_text_to_nodes("\n".join(lines)))
         letter = CHAPTERS[self.arguments[0]]
-        return [self.section(one) for one in claims if one["id"].startswith(letter)]
+        found = (one for one in claims if one["id"].startswith(letter))
+        return own(self.section(one) for one in found)
 
     def section(self, one: dict) -> nodes.section:
         """Return the equations, the check, the result and the mutants of a claim."""
-        title = nodes.title("", f"{one['id']} · {one['title']}")
+        title = nodes.title("", f"{one['id']} · {say(self.env, one['title'])}")
         section = nodes.section("", title, names=[f"claim-{one['id']}".lower()])
-        section += self.parse_text_to_nodes(one["statement"])
+        section += self.parse_text_to_nodes(say(self.env, one["statement"]))
         section += [claimed_equation(label=label) for label in one["equations"]]
-        section += self.parse_text_to_nodes("\n".join(_details(one)))
+        section += self.parse_text_to_nodes("\n".join(_details(self.env, one)))
         self.state.document.note_explicit_target(section)
         # The search looks into the index: a query for R1 leads to this section.
         entry = ("single", one["id"], section["ids"][0], "main", None)
@@ -183,11 +195,10 @@ def show_equations(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             continue
         page, number, tex = found
         refuri = f"{app.builder.get_relative_uri(docname, page)}#{id_}"
-        line = nodes.paragraph("", "Equation ")
         link = nodes.reference("", f"({number})", internal=True, refuri=refuri)
         if app.builder.format == "latex":  # which names the labels of equations itself
             link = nodes.Text(f"({number})")
-        line += [link, nodes.Text(":")]
+        line = nodes.paragraph("", "", *woven("Equation {link}:", link=link))
         formula = nodes.math_block(tex, tex, number=None, docname=docname)
         formula["no-wrap"] = False
         node.replace_self([line, formula])
@@ -268,26 +279,39 @@ def _place(one: dict) -> tuple[int, int, str]:
     return letters.find(one["id"][0]), int(number[0]), one["id"]
 
 
-def _overview(claims: list[dict]) -> list[str]:
+def say(env: BuildEnvironment, text: str) -> str:
+    """Translate a title or a statement of a claim, or a kind of check."""
+    return said(env, CLAIMS, text)
+
+
+def _overview(env: BuildEnvironment, claims: list[dict]) -> list[str]:
     planted = [m for one in claims for m in one["mutants"]]
-    caught = sum(m["caught"] for m in planted)
     head = (
-        "Claim",
-        "Statement",
-        "Kinds",
-        "Residual",
-        "Tolerance",
-        "Equations",
-        "Mutants",
+        tr("Claim"),
+        tr("Statement"),
+        tr("Kinds"),
+        tr("Residual"),
+        tr("Tolerance"),
+        tr("Equations"),
+        tr("Mutants"),
     )
     return [
-        f"{sum(one['passed'] for one in claims)} of {len(claims)} claims hold, and "
-        f"{caught} of {len(planted)} mutants are detected. The build stops otherwise, "
-        "so this is a rule of the build and not a result. The number of equations that "
-        "are definitions is {definitions}`all`. Claims by kind of check (a claim may "
-        "be of several kinds):",
+        tr(
+            "{passed} of {claims} claims hold, and {caught} of {planted} mutants are "
+            "detected. The build stops otherwise, so this is a rule of the build and "
+            "not a result. The number of equations that are definitions is "
+            "{definitions}. Claims by kind of check (a claim may be of several kinds):",
+            passed=sum(one["passed"] for one in claims),
+            claims=len(claims),
+            caught=sum(m["caught"] for m in planted),
+            planted=len(planted),
+            definitions="{definitions}`all`",
+        ),
         "",
-        *(f"- {kind}, {_count(kind, claims)}: {what}" for kind, what in KINDS.items()),
+        *(
+            f"- {kind}, {_count(kind, claims)}: {say(env, what)}"
+            for kind, what in KINDS.items()
+        ),
         "",
         row(head),
         row("---" for _ in head),
@@ -295,13 +319,12 @@ def _overview(claims: list[dict]) -> list[str]:
             row(
                 [
                     f"{{ref}}`{one['id']} <claim-{one['id'].lower()}>`",
-                    one["title"],
+                    say(env, one["title"]),
                     one["kinds"],
-                    _number(one["residual"]) if one["passed"] else "does not hold",
+                    _number(one["residual"]) if one["passed"] else tr("does not hold"),
                     _number(one["tolerance"]),
                     ", ".join(f"{{eq}}`{label}`" for label in one["equations"]),
-                    f"{sum(m['caught'] for m in one['mutants'])}"
-                    f" of {len(one['mutants'])}",
+                    tr("{n} of {total}", **_mutants(one)),
                 ]
             )
             for one in claims
@@ -309,27 +332,38 @@ def _overview(claims: list[dict]) -> list[str]:
     ]
 
 
+def _mutants(one: dict) -> dict[str, int]:
+    mutants = one["mutants"]
+    return {"n": sum(m["caught"] for m in mutants), "total": len(mutants)}
+
+
 def _count(kind: str, claims: list[dict]) -> int:
     return sum(kind in one["kinds"].split() for one in claims)
 
 
-def _details(one: dict) -> list[str]:
+def _details(env: BuildEnvironment, one: dict) -> list[str]:
     found = _number(one["residual"]) if one["passed"] else f"✗ {one['error']}"
+    kinds = "; ".join(say(env, KINDS[kind]) for kind in one["kinds"].split())
+    allowed = _number(one["tolerance"])
     return [
-        f"- Source: {one['source']}",
-        f"- Assumptions: {one['assumptions']}",
-        f"- Residual: {found}, tolerance {_number(one['tolerance'])}",
-        f"- Check: {'; '.join(KINDS[kind] for kind in one['kinds'].split())}",
+        tr("- Source: {source}", source=one["source"]),
+        tr("- Assumptions: {assumptions}", assumptions=one["assumptions"]),
+        tr(
+            "- Residual: {residual}, tolerance {allowed}",
+            residual=found,
+            allowed=allowed,
+        ),
+        tr("- Check: {kinds}", kinds=kinds),
         "",
-        f":::{{dropdown}} The check, in {one['file']}",
+        ":::{dropdown} " + tr("The check, in {file}", file=one["file"]),
         "```python",
         one["code"],
         "```",
         ":::",
         "",
-        f":::{{dropdown}} {len(one['mutants'])} mutants, of which "
-        f"{sum(m['caught'] for m in one['mutants'])} are killed",
-        row(("Mutant", "Original code", "Mutated code", "Killed by")),
+        ":::{dropdown} "
+        + tr("{total} mutants, of which {n} are killed", **_mutants(one)),
+        row((tr("Mutant"), tr("Original code"), tr("Mutated code"), tr("Killed by"))),
         row("---" for _ in range(4)),
         *(
             row([m["what"], code_cell(m["old"]), code_cell(m["new"]), _short(m["by"])])
@@ -342,7 +376,7 @@ def _details(one: dict) -> list[str]:
 def code_cell(text: str) -> str:
     """Write code in a cell of a table; nothing in it may end the cell."""
     line = " ".join(text.split()).replace("|", r"\|")
-    return f"`{line}`" if line else "nothing"
+    return f"`{line}`" if line else tr("nothing")
 
 
 def _short(message: str) -> str:

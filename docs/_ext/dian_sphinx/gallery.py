@@ -25,6 +25,7 @@ from dian.runs.code_hash import content_hash, parse, source_key, versions
 from dian.runs.files import sha256
 from dian.runs.freshness import changes, why_stale
 from dian.runs.record import RECORDED, hashes_of, record_names, used_in
+from dian_sphinx.editions import is_source
 
 log = logging.getLogger(__name__)
 TO_RUN = "gallery: %d of %d scripts to run"
@@ -131,7 +132,7 @@ def _state(script: Path, built: Path, folder: Path) -> tuple[str, list[str]]:
 
 def prepare(app: Sphinx) -> None:
     """Remove the pages of scripts that are gone, and run the scripts that changed."""
-    if "sphinx_gallery.gen_gallery" not in app.extensions:
+    if "sphinx_gallery.gen_gallery" not in app.extensions or not is_source(app.config):
         return
     settings = app.config.sphinx_gallery_conf
     source = (Path(app.srcdir) / settings["examples_dirs"]).resolve()
@@ -214,7 +215,7 @@ def reread_cells(app: Sphinx, env, added, changed, removed) -> set[str]:
             now[page] = dependencies(page, code, RECORDED)
     before, env.cells = getattr(env, "cells", {}), now
     outdated = {page for page in now if now[page] != before.get(page)}
-    if outdated:
+    if outdated and is_source(app.config):  # another edition finds the results there
         shutil.rmtree(app.config.nb_execution_cache_path, ignore_errors=True)
     return outdated
 

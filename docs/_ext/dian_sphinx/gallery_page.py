@@ -10,11 +10,16 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 from dian_sphinx.folded import folded
+from dian_sphinx.wording import mark, tr
 
 LONG = 14
 """Lines of code of which a block may consist without being folded."""
 DOWNLOADS = "sphx-glr-footer"
-SHORT = {"jupyter": "Notebook", "python": "Script", "zip": "Both, zipped"}
+SHORT = {
+    "jupyter": mark("Notebook"),
+    "python": mark("Script"),
+    "zip": mark("Both, zipped"),
+}
 """The text of the link to each file."""
 POINTER = "sphx-glr-download-link-note"  # "go to the end to download"
 
@@ -33,7 +38,7 @@ def fold(block: nodes.literal_block) -> None:
     lines = [line for line in block.astext().splitlines() if line.strip()]
     is_python = block.get("language", "").lower() == "python"
     if is_python and len(lines) > LONG and not isinstance(block.parent, folded):
-        box = folded(classes=["code"], summary=f"Code, {len(lines)} lines")
+        box = folded(classes=["code"], summary=tr("Code, {n} lines", n=len(lines)))
         block.replace_self(box)
         box += block
 
@@ -59,7 +64,7 @@ def _shorten(downloads: nodes.Element) -> None:
             if f"sphx-glr-download-{kind}" in box["classes"]:
                 for link in box.findall(addnodes.download_reference):
                     link.children = []
-                    link += nodes.Text(text)
+                    link += nodes.Text(tr(text))
 
 
 def connect(app: Sphinx) -> None:

@@ -21,6 +21,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from dian_sphinx.figures import IMAGE, dark_file
 from dian_sphinx.provenance import link_to
+from dian_sphinx.wording import own, said, tr, woven
 
 log = logging.getLogger(__name__)
 # In the pages that sphinx-gallery writes:
@@ -42,7 +43,7 @@ class Caption(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the caption, which :class:`NumberFigures` joins with the image."""
-        caption = nodes.caption()
+        caption = nodes.caption("\n".join(self.content))
         caption += self.parse_content_to_nodes()[0].children
         caption["figure"] = self.arguments[0]
         self.set_source_info(caption)
@@ -88,18 +89,19 @@ class Picture(SphinxDirective):
             log.warning("picture: no figure %s on %s", number, docname, location=place)
             return []
         uri, words, text, records = figures[number - 1]
+        words, text = (said(self.env, docname, one) for one in (words, text))
         image = nodes.image(uri=uri, alt=words, classes=["picture"])
         if "first" not in self.options:
             image["loading"] = "lazy"
         if "plain" in self.options:
             image["classes"].append("plain")
             self.set_source_info(image)
-            return [image]
+            return own([image])
         line = origin(docname, records)
         self.set_source_info(image)
         self.set_source_info(line)
         if not text:
-            return [image, line]
+            return own([image, line])
         name = f"fig-{self.env.docname}-{Path(docname).stem}-{number}".replace("_", "-")
         figure = nodes.figure("", image, names=[name.replace("/", "-")])
         caption = nodes.caption()
@@ -108,7 +110,7 @@ class Picture(SphinxDirective):
         figure += caption
         self.state.document.note_explicit_target(figure)
         self.set_source_info(figure)
-        return [figure, line]
+        return own([figure, line])
 
 
 def figures_of(page: str) -> list[tuple[str, str, str, list[str]]]:
@@ -144,15 +146,16 @@ def figures_of(page: str) -> list[tuple[str, str, str, list[str]]]:
 
 def origin(docname: str, records: list[str]) -> nodes.paragraph:
     """Return the line under a figure of the gallery on another page."""
-    line = nodes.paragraph(classes=["provenance"])
-    line += nodes.Text("From the page ")
-    line += page_link(docname)
-    line += nodes.Text(": drawn from " if records else ", computed as it was built")
-    for i, name in enumerate(records):
-        line += [nodes.Text(", ")] if i else []
-        line += link_to(name, name)
-    line += nodes.Text(".")
-    return line
+    page = page_link(docname)
+    if not records:
+        parts = woven("From the page {page}, computed as it was built.", page=page)
+    else:
+        runs = nodes.inline()
+        for i, name in enumerate(records):
+            runs += [nodes.Text(tr(", "))] if i else []
+            runs += link_to(name, name)
+        parts = woven("From the page {page}: drawn from {runs}.", page=page, runs=runs)
+    return own([nodes.paragraph("", "", *parts, classes=["provenance"])])[0]
 
 
 def page_link(docname: str) -> addnodes.pending_xref:

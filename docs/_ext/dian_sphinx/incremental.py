@@ -18,6 +18,8 @@ from sphinx.environment.collectors.toctree import TocTreeCollector
 from sphinx.util.index_entries import split_index_msg
 
 from dian.runs.code_hash import module_path
+from dian_sphinx.editions import EDITIONS
+from dian_sphinx.wording import EXTENSIONS, LOCALE
 
 LOCK = Path(__file__).parents[3] / "package-lock.json"  # the version of KaTeX
 # Pages that are written without a source of their own.
@@ -27,6 +29,7 @@ GENERATED = {"genindex", "py-modindex", "search", "404", "_modules/index"}
 def set_extension_key(app: Sphinx, config) -> None:
     """Have every page read again when this extension or KaTeX has changed."""
     files = [*sorted(Path(__file__).parent.glob("*.*")), LOCK]
+    files += LOCALE.glob(f"{config.language}/LC_MESSAGES/{EXTENSIONS}.po")
     sums = [hashlib.sha256(f.read_bytes()).hexdigest() for f in files]
     sums += map(version, ("torch", "numpy", "matplotlib"))
     config.extension_key = hashlib.sha256(" ".join(sums).encode()).hexdigest()
@@ -102,15 +105,15 @@ def _code_page(app: Sphinx, module: str) -> Path:
 def remove_orphans(app: Sphinx, exception: Exception | None) -> None:
     """Remove built pages whose source is gone, which Sphinx leaves in place.
 
-    Only those that a build has written: the folder may hold other pages, too. Which
-    they are is kept beside it.
+    Only those that a build has written: the folder may hold other pages, too, such as
+    those of another edition. Which they are is kept beside the site.
     """
     if exception or app.builder.format != "html":
         return
     out, modules = Path(app.outdir), getattr(app.env, "_viewcode_modules", {})
     kept = {out / f"{name}.html" for name in {*app.env.all_docs, *GENERATED}}
     kept |= {_code_page(app, name) for name in modules}
-    store = out.with_name(f"{out.name}.pages.json")
+    store = beside(app, f"{out.name}.pages.json")
     try:
         written = {out / name for name in json.loads(store.read_text("utf-8"))}
     except (OSError, ValueError):
@@ -119,6 +122,12 @@ def remove_orphans(app: Sphinx, exception: Exception | None) -> None:
         page.unlink(missing_ok=True)
     names = sorted(page.relative_to(out).as_posix() for page in kept if page.is_file())
     store.write_text(json.dumps(names, indent=1), "utf-8")
+
+
+def beside(app: Sphinx, name: str) -> Path:
+    """Return the path of a file beside the site, and not in it."""
+    depth = EDITIONS[app.config.language].folder.count("/")
+    return Path(app.outdir).parents[depth] / name
 
 
 def connect(app: Sphinx) -> None:

@@ -13,6 +13,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from dian_sphinx.images import origin
+from dian_sphinx.messages import caption_of, caption_replaced
+from dian_sphinx.wording import said
 
 log = logging.getLogger(__name__)
 # In the pages that sphinx-gallery writes:
@@ -42,7 +44,10 @@ class Interactive(SphinxDirective):
                 "interactive: no figure %s on %s", number, docname, location=place
             )
             return []
-        parts = [nodes.raw("", figures[number - 1], format="html"), origin(docname, [])]
+        html = figures[number - 1]
+        html = caption_replaced(html, said(self.env, docname, caption_of(html)))
+        figure = nodes.raw("", html, format="html", translatable=False)
+        parts = [figure, origin(docname, [])]
         for part in parts:
             self.set_source_info(part)
         return parts

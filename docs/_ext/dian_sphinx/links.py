@@ -16,6 +16,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from dian_sphinx.gallery_page import DOWNLOADS
+from dian_sphinx.wording import own, tr
 
 EDIT = {"github.com": "edit", "gitlab.com": "-/edit"}
 ISSUE = {
@@ -72,13 +73,13 @@ def page_links(
     [('Repository', 'https://example.org/b')]
     """
     host = urlsplit(repository).netloc
-    links = [("Repository", repository)]
+    links = [(tr("Repository"), repository)]
     if host in EDIT and source:
         address = f"{repository}/{EDIT[host]}/{branch}/{quote(source)}"
-        links.append(("Edit this page", address))
+        links.append((tr("Edit this page"), address))
     if host in ISSUE:
         address = f"{repository}/{ISSUE[host].format(quote(title))}"
-        links.append(("Report a problem", address))
+        links.append((tr("Report a problem"), address))
     return links
 
 
@@ -102,8 +103,8 @@ def notebook_links(repository: str, branch: str, page: str) -> list[tuple[str, s
     path = parts.path.strip("/")
     place = {"path": path, "branch": branch, "notebook": notebook}
     return [
-        ("Open in Colab", COLAB.format(**place)),
-        ("Open in Binder", BINDER.format(where=f"lab/tree/{notebook}", **place)),
+        (tr("Open in Colab"), COLAB.format(**place)),
+        (tr("Open in Binder"), BINDER.format(where=f"lab/tree/{notebook}", **place)),
     ]
 
 
@@ -125,7 +126,7 @@ def add_notebook_links(app: Sphinx, doctree: nodes.document) -> None:
         if DOWNLOADS in box["classes"]:
             for text, address in reversed(links):
                 link = nodes.reference("", text, refuri=address)
-                box.insert(0, nodes.paragraph("", "", link))
+                box.insert(0, own([nodes.paragraph("", "", link)]))
 
 
 # --- The papers -----------------------------------------------------------------------
@@ -156,9 +157,10 @@ def link_paper(citation: re.Match) -> str:
     if found is None:
         return citation[0]
     words = found[0].replace('"', "&quot;").replace("<", "&lt;")
+    label, title = tr("Paper: {title}", title=words), tr("Open the paper")
     return (
         f'{citation[0]}<a class="paper" href="{found[1]}" '
-        f'aria-label="Paper: {words}" title="Open the paper">↗</a>'
+        f'aria-label="{label}" title="{title}">↗</a>'
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
+from dian_sphinx.editions import is_source
 from dian_sphinx.records import formatted, read
 
 RESULT = re.compile(r":result:`([^/`]+)/([^:`]+):?([^`]*)`")
@@ -28,7 +29,7 @@ LINK = re.compile(r":(?:doc|ref|func|class|mod|data):`([^`<]+?)(?: <[^`]*>)?`")
 
 def write_out(app: Sphinx) -> None:
     """Rewrite every notebook that was made, and the archive with it."""
-    if "sphinx_gallery.gen_gallery" not in app.extensions:
+    if "sphinx_gallery.gen_gallery" not in app.extensions or not is_source(app.config):
         return
     gallery = Path(app.srcdir) / app.config.sphinx_gallery_conf["gallery_dirs"]
     for notebook in sorted(gallery.rglob("*.ipynb")):

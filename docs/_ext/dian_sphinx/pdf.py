@@ -16,6 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import wrap_displaymath
 
 from dian_sphinx.gallery import OVERVIEW
+from dian_sphinx.wording import mark, own, tr
 
 INTERACTIVE = re.compile(
     r'<figure class="interactive" data-figure="(\w+)"[^>]*>.*?'
@@ -32,11 +33,11 @@ ELSEWHERE = {
     *("exercises", "solutions", "figures"),  # all of which the chapters have
 }
 WIDTHS = {  # of the columns of tables, by the head of the first
-    "Claim": (7, 30, 14, 12, 11, 16, 10),
-    "Mutant": (21, 31, 30, 18),
-    "Run": (22, 30, 14, 9, 12, 13),
-    "Library": (15, 23, 20, 9, 20, 13),
-    "Work": (23, 26, 10, 10, 15, 9, 7),
+    mark("Claim"): (7, 30, 14, 12, 11, 16, 10),
+    mark("Mutant"): (21, 31, 30, 18),
+    mark("Run"): (22, 30, 14, 9, 12, 13),
+    mark("Library"): (15, 23, 20, 9, 20, 13),
+    mark("Work"): (23, 26, 10, 10, 15, 9, 7),
 }
 
 
@@ -155,8 +156,10 @@ class PdfEdition(SphinxDirective):
         file = self.env.config.pdf_file
         if not file:
             return []
-        link = nodes.reference("", "Download the PDF edition", refuri=Path(file).name)
-        return [nodes.paragraph("", "", link, nodes.Text("."))]
+        link = nodes.reference(
+            "", tr("Download the PDF edition"), refuri=Path(file).name
+        )
+        return own([nodes.paragraph("", "", link, nodes.Text(tr(".")))])
 
 
 def without_number(section: nodes.section, level: int = 2) -> list[nodes.Node]:
@@ -191,7 +194,8 @@ def is_elsewhere(node: nodes.Node) -> bool:
 def set_widths(table: nodes.table) -> None:
     """Fix the widths of the columns where those that LaTeX finds are bad."""
     head = next(table.findall(nodes.entry), None)
-    widths = WIDTHS.get(head.astext()) if head is not None else None
+    known = {tr(name): widths for name, widths in WIDTHS.items()}
+    widths = known.get(head.astext()) if head is not None else None
     columns = list(table.findall(nodes.colspec))
     if widths and len(widths) == len(columns):
         table["classes"] = [*table["classes"], "colwidths-given"]

@@ -14,6 +14,7 @@ from sphinx.environment import BuildEnvironment
 
 from dian_sphinx.equations import find_equation
 from dian_sphinx.katex import displayed
+from dian_sphinx.wording import CLAIMS, look_up, tr
 
 ELSEWHERE = re.compile(r'<a class="[^"]*internal[^"]*" href="[^"#]+#([^"]+)"')
 LINK = re.compile(r"</?a\b[^>]*>")
@@ -43,9 +44,11 @@ def preview(app: Sphinx, id_: str) -> str:
     if kind == "equation" and (found := find_equation(app.env, id_)):
         page, number, tex = found
         title = escape(app.env.titles[page].astext())
-        return f"<p>({number}), {title}</p>{displayed(app.builder, tex)}"
+        head = tr("({number}), {title}", number=number, title=title)
+        return f"<p>{head}</p>{displayed(app.builder, tex)}"
     if kind == "claim" and (one := claims_by_anchor(app.env).get(name)):
-        return f"<p><b>{one['id']}</b> {escape(one['title'])}</p>"
+        title = look_up(app.env, CLAIMS, one["title"]) or one["title"]
+        return f"<p><b>{one['id']}</b> {escape(title)}</p>"
     if kind == "term":
         return terms(app).get(id_, "")
     return ""

@@ -20,9 +20,10 @@ from dian.runs.record import used_in
 from dian_sphinx import records
 from dian_sphinx.folded import folded
 from dian_sphinx.records import depend_on, label, read
+from dian_sphinx.wording import mark, own, tr, woven
 
 log = logging.getLogger(__name__)
-LIVE = "Computed while this page was built."
+LIVE = mark("Computed while this page was built.")
 
 
 class Provenance(SphinxDirective):
@@ -39,15 +40,17 @@ class Provenance(SphinxDirective):
             log.warning("provenance %s: %s", name, error, location=self.get_location())
             return []
         depend_on(self.env, name)
-        line = nodes.paragraph(classes=["provenance"], record=name)
         listed = records.PAGE in self.env.found_docs
-        line += nodes.Text("Recorded run ")
-        line += link_to(name, name) if listed else nodes.Text(name)
         count = len(record.seeds)
-        seeds = f"{count} seeds" if count > 1 else "a single seed"
-        line += nodes.Text(f", {seeds}, {record.started[:10]}.")
+        parts = woven(
+            "Recorded run {run}, {seeds}, {date}.",
+            run=link_to(name, name) if listed else name,
+            seeds=tr("{n} seeds", n=count) if count > 1 else tr("a single seed"),
+            date=record.started[:10],
+        )
+        line = nodes.paragraph("", "", *parts, classes=["provenance"], record=name)
         self.set_source_info(line)
-        return [line]
+        return own([line])
 
 
 def fold(app: Sphinx, doctree: nodes.document) -> None:
@@ -57,7 +60,8 @@ def fold(app: Sphinx, doctree: nodes.document) -> None:
         lines = list(takewhile(_names_record, siblings))
         if len(lines) < 2 or isinstance(first.parent, folded):
             continue
-        box = folded(classes=["provenance"], summary=f"{len(lines)} recorded runs")
+        summary = tr("{n} recorded runs", n=len(lines))
+        box = folded(classes=["provenance"], summary=summary)
         first.parent.insert(first.parent.index(first), box)
         for line in lines:
             line.parent.remove(line)
@@ -78,7 +82,7 @@ class Live(SphinxDirective):
 
 def live_line() -> nodes.paragraph:
     """State that a figure was computed by the page itself."""
-    return nodes.paragraph("", LIVE, classes=["provenance"])
+    return own([nodes.paragraph("", tr(LIVE), classes=["provenance"])])[0]
 
 
 def link_to(name: str, text: str) -> addnodes.pending_xref:

@@ -27,6 +27,8 @@ from dian.errors import DianError
 from dian.runs.code_hash import source_key
 from dian.runs.freshness import stale, why_stale
 from dian.runs.record import RECORDED, Record, load, record_names
+from dian_sphinx.editions import is_source
+from dian_sphinx.wording import mark, own, tr
 
 log = logging.getLogger(__name__)
 FOLDER = RECORDED
@@ -38,8 +40,27 @@ MANY = 12  # metrics, beyond which their table is folded
 TYPED_NUMBER = re.compile(r"\d*\.\d+|\d+\s?(?:%|per ?cent)")
 # Their content is code, a formula or the name of something.
 NOT_PROSE = (nodes.literal, nodes.math, nodes.reference, nodes.footnote_reference)
-HEAD = ("Run", "Result", "Seeds", "Time", "Date", "Up to date")
-METRICS = ("Metric", "Mean", "Standard deviation", "Minimum", "Maximum")
+HEAD = (
+    mark("Run"),
+    mark("Result"),
+    mark("Seeds"),
+    mark("Time"),
+    mark("Date"),
+    mark("Up to date"),
+)
+METRICS = (
+    mark("Metric"),
+    mark("Mean"),
+    mark("Standard deviation"),
+    mark("Minimum"),
+    mark("Maximum"),
+)
+HEADLINES = (
+    mark("accuracy"),
+    mark("accuracy at the training length"),
+    mark("Fréchet distance"),
+)
+"""How the result of a record begins; a number follows."""
 
 
 # --- Reading ------------------------------------------------------------------------
@@ -70,6 +91,8 @@ def depend_on(env: BuildEnvironment, name: str) -> None:
 def verify_all(app: Sphinx, config) -> None:
     """Stop the build if a record must not be shown; name it and the pages that do."""
     read.cache_clear()
+    if not is_source(config):
+        return  # the English edition, which is built first, has verified them
     problems = [
         f"{problem} (shown by {', '.join(_pages_with(app, name)) or 'no page'})"
         for name in names()
@@ -203,8 +226,9 @@ class Runs(SphinxDirective):
         every = [read(name) for name in names()]
         for record in every:
             depend_on(self.env, record.name)
-        rows = [row(HEAD), row("---" for _ in HEAD), *map(_summary, every)]
-        return [*self.parse_text_to_nodes("\n".join(rows)), *map(self.section, every)]
+        rows = [row(map(tr, HEAD)), row("---" for _ in HEAD), *map(_summary, every)]
+        table = self.parse_text_to_nodes("\n".join(rows))
+        return own([*table, *map(self.section, every)])
 
     def section(self, record: Record) -> nodes.section:
         """Return a section with the results, the command and the settings."""
@@ -227,13 +251,19 @@ def _summary(record: Record) -> str:
     return row(
         [
             f"{{ref}}`{record.name} <{label(record.name)}>`",
-            record.headline or "see below",
+            headline(record.headline) or tr("see below"),
             str(len(record.seeds)),
             duration(record.seconds),
             record.started[:10],
-            f"no: {', '.join(reasons)}" if reasons else "yes",
+            tr("no: {reasons}", reasons=", ".join(reasons)) if reasons else tr("yes"),
         ]
     )
+
+
+def headline(text: str) -> str:
+    """Translate the words of a result such as ``accuracy 0.9``."""
+    number = re.search(r" \d", text)
+    return f"{tr(text[: number.start()])}{text[number.start() :]}" if number else text
 
 
 def duration(seconds: float) -> str:
@@ -253,11 +283,15 @@ def _details(record: Record, source: Path) -> list[str]:
     return [
         *_results(record),
         *(
-            ["```{raw} html", f"<p>Training loss by epoch: {curve}</p>", "```"]
+            [
+                "```{raw} html",
+                "<p>" + tr("Training loss by epoch: {curve}", curve=curve) + "</p>",
+                "```",
+            ]
             * bool(curve)
         ),
         *_use(record, source),
-        ":::{dropdown} Settings and environment",
+        ":::{dropdown} " + tr("Settings and environment"),
         *_settings(record),
         ":::",
     ]
@@ -266,7 +300,7 @@ def _details(record: Record, source: Path) -> list[str]:
 def _results(record: Record) -> list[str]:
     """List the metrics, and their spread if there are several seeds."""
     several = len(record.seeds) > 1
-    head = METRICS if several else ("Metric", "Value")
+    head = [tr(one) for one in METRICS] if several else [tr("Metric"), tr("Value")]
     rows = []
     for key, values in record.metrics.items():
         spread = [values.std(ddof=1), values.min(), values.max()] if several else []
@@ -274,7 +308,8 @@ def _results(record: Record) -> list[str]:
         rows.append(row([f"`{key}`", *cells]))
     table = [row(head), row("---" for _ in head), *rows]
     if len(rows) > MANY:
-        return [f":::{{dropdown}} {len(rows)} metrics", *table, ":::", ""]
+        title = tr("{n} metrics", n=len(rows))
+        return [f":::{{dropdown}} {title}", *table, ":::", ""]
     return [*table, ""]
 
 
@@ -289,38 +324,44 @@ def _use(record: Record, source: Path) -> list[str]:
         size = f"{file.stat().st_size / 1e3:.0f} kB"
         # A path that begins with / starts at the folder of the sources.
         path = f"/{os.path.relpath(file, source)}"
-        lines += [f"{{download}}`The weights of the first seed <{path}>` ({size}).", ""]
+        title = tr("The weights of the first seed")
+        end = tr(" ({size}).", size=size)
+        lines += [f"{{download}}`{title} <{path}>`{end}", ""]
     return [*lines, "```console", f"$ {record.command}", "```", ""]
 
 
 def _settings(record: Record) -> list[str]:
-    environment = record.content["environment"]
+    environment, time = record.content["environment"], duration(record.seconds)
     return [
-        "| Setting | Value |",
+        row([tr("Setting"), tr("Value")]),
         "|---|---|",
         *(row([f"`{k}`", formatted(v, "")]) for k, v in record.settings.items()),
-        row(["seeds", ", ".join(map(str, record.seeds))]),
-        row(["device", record.device]),
-        row(["commit", f"`{record.commit}`"]),
-        row(["started", record.started]),
-        row(["duration", f"{duration(record.seconds)}, all seeds together"]),
-        row(["versions", "Python {python}, PyTorch {torch}".format(**environment)]),
-        row(["up to date", _why_fresh(record)]),
+        row([tr("seeds"), ", ".join(map(str, record.seeds))]),
+        row([tr("device"), record.device]),
+        row([tr("commit"), f"`{record.commit}`"]),
+        row([tr("started"), record.started]),
+        row([tr("duration"), tr("{time}, all seeds together", time=time)]),
+        row([tr("versions"), "Python {python}, PyTorch {torch}".format(**environment)]),
+        row([tr("up to date"), _why_fresh(record)]),
     ]
 
 
 def _why_fresh(record: Record) -> str:
     reasons = stale(record)
     if reasons:
-        return f"no: {', '.join(reasons)}"
+        return tr("no: {reasons}", reasons=", ".join(reasons))
     if not record.content["replay"]:
-        return "yes: the code that was measured has not changed since"
+        return tr("yes: the code that was measured has not changed since")
     today = source_key(record.content["module"])
     if today == record.content["key"]["modules"]:
-        return "yes: its code has not changed since"
+        return tr("yes: its code has not changed since")
     proofs = (p for p in record.content["proofs"] if p["modules"] == today)
     last = list(proofs)[-1]
-    return f"yes: replayed on {last['date'][:10]}, with the code of `{last['commit']}`"
+    return tr(
+        "yes: replayed on {date}, with the code of {commit}",
+        date=last["date"][:10],
+        commit=f"`{last['commit']}`",
+    )
 
 
 def connect(app: Sphinx) -> None:

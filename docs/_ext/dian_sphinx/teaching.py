@@ -22,16 +22,22 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from dian_sphinx.images import MATH, figures_of, page_link
+from dian_sphinx.wording import own, said, tr, woven
 
 log = logging.getLogger(__name__)
 CHAPTERS = ("rnn", "positions", "attention", "diffusion")
 BOX, GOALS = "Before you start", "You will learn"
-TIME = re.compile(r"Reading time:? (?:about )?(\d+) minutes")
-EXERCISES = "Exercises"
+TIME = re.compile(r"Reading time:?\**:? (?:about )?(\d+) minutes")
+EXERCISES, SOLUTION = "Exercises", "Solution"
 NUMBERED = re.compile(r"\d+\. ")
 
 
-# --- What a page says -----------------------------------------------------------------
+# --- What a page says; it is found by the words of the source -------------------------
+
+
+def english(node: nodes.Element) -> str:
+    """Return the text of a node as it is in the source."""
+    return node.rawsource or node.astext()
 
 
 def goals(doctree: nodes.document) -> nodes.bullet_list | None:
@@ -44,14 +50,14 @@ def goals(doctree: nodes.document) -> nodes.bullet_list | None:
 
 def minutes(doctree: nodes.document) -> int | None:
     """Find the reading time of a page in its box, without that of other pages."""
-    words = " ".join(" ".join(part.astext() for part in _box(doctree)).split())
-    found = TIME.search(words)
+    texts = (p for part in _box(doctree) for p in part.findall(nodes.paragraph))
+    found = TIME.search(" ".join(" ".join(map(english, texts)).split()))
     return int(found[1]) if found else None
 
 
 def _box(doctree: nodes.document) -> list[nodes.Node]:
     for box in doctree.findall(nodes.admonition):
-        if box.next_node(nodes.title).astext() == BOX:
+        if english(box.next_node(nodes.title)) == BOX:
             return box.children
     return []
 
@@ -60,7 +66,7 @@ def exercises(doctree: nodes.document) -> list[list[nodes.Node]]:
     """Return the parts of each exercise of a page: its text, and then its solution."""
     found: list[list[nodes.Node]] = []
     for section in doctree.findall(nodes.section):
-        if section.next_node(nodes.title).astext() != EXERCISES:
+        if english(section.next_node(nodes.title)) != EXERCISES:
             continue
         for part in section.children:
             # MyST begins a paragraph that begins in bold type with an empty text.
@@ -87,7 +93,7 @@ def is_solution(part: nodes.Node) -> bool:
     return (
         isinstance(part, nodes.Element)
         and part.get("design_component") == "dropdown"
-        and part.next_node(nodes.rubric).astext() == "Solution"
+        and english(part.next_node(nodes.rubric)) == SOLUTION
     )
 
 
@@ -156,9 +162,8 @@ class Fill(SphinxPostTransform):
                     location=page,
                 )
                 continue
-            line = nodes.paragraph("", "", page_link(page))
-            line += nodes.Text(f", {time} minutes")
-            yield from (line, found.deepcopy())
+            line = woven("{page}, {time} minutes", page=page_link(page), time=str(time))
+            yield from (nodes.paragraph("", "", *line), found.deepcopy())
 
     def table(self, node: collected) -> Iterator[nodes.Node]:
         """Yield a table of all pages: time, and number of exercises."""
@@ -169,8 +174,8 @@ class Fill(SphinxPostTransform):
                 time, n_exercise = minutes(doctree) or 0, len(exercises(doctree))
                 total, count = total + time, count + n_exercise
                 rows.append([page_link(page), str(time), str(n_exercise)])
-        rows.append(["All pages", str(total), str(count)])
-        yield table(("Page", "Minutes", "Exercises"), rows)
+        rows.append([tr("All pages"), str(total), str(count)])
+        yield table((tr("Page"), tr("Minutes"), tr("Exercises")), rows)
 
     def sheet(self, node: collected) -> Iterator[nodes.Node]:
         """Yield the exercises of each page under its title."""
@@ -178,9 +183,7 @@ class Fill(SphinxPostTransform):
             found = exercises(self.env.get_doctree(page))
             if not found:
                 continue
-            title = nodes.paragraph("", "From the page ", classes=["sheet-page"])
-            title += [page_link(page), nodes.Text(":")]
-            yield title
+            yield from_page(page)
             for part in (part for exercise in found for part in exercise):
                 if is_solution(part):
                     if node["solutions"]:
@@ -189,6 +192,12 @@ class Fill(SphinxPostTransform):
                         yield copy
                 else:
                     yield part.deepcopy()
+
+
+def from_page(page: str) -> nodes.paragraph:
+    """Return the line above what is from a page."""
+    parts = woven("From the page {page}:", page=page_link(page))
+    return own([nodes.paragraph("", "", *parts, classes=["sheet-page"])])[0]
 
 
 def table(head: tuple[str, ...], rows: list[list]) -> nodes.table:
@@ -233,15 +242,17 @@ class FigureList(SphinxDirective):
         for page in sorted((source / folder).glob("plot_*.rst")):
             self.env.note_dependency(str(page))
             docname = page.relative_to(self.env.srcdir).with_suffix("").as_posix()
-            title = nodes.paragraph("", "From the page ", classes=["sheet-page"])
-            title += [page_link(docname), nodes.Text(":")]
-            parts = [self.entry(figure) for figure in figures_of(page.read_text())]
-            found += [title, *parts] if parts else []
-        return found
+            figures = figures_of(page.read_text())
+            parts = [self.entry(docname, figure) for figure in figures]
+            found += [from_page(docname), *parts] if parts else []
+        return own(found)
 
-    def entry(self, figure: tuple[str, str, str, list[str]]) -> nodes.container:
+    def entry(
+        self, page: str, figure: tuple[str, str, str, list[str]]
+    ) -> nodes.container:
         """Return the image with the number and the text of its caption."""
         uri, words, caption, _ = figure
+        words, caption = (said(self.env, page, one) for one in (words, caption))
         image = nodes.image(uri=uri, alt=words, classes=["slide"], loading="lazy")
         text = nodes.paragraph()
         if caption:

@@ -1,0 +1,169 @@
+"""The editions of the site: English, and what is translated from it.
+
+The Chinese edition consists of the same pages, read again with the catalogues of
+``locale``: ``-D language=zh_CN`` into a folder of the English site, which is built
+first. Nothing runs a second time, and the API reference is not repeated: the pages
+link to the English one.
+"""
+
+import posixpath
+import re
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+
+from dian_sphinx.wording import SOURCE, own, tr
+
+
+class Edition(NamedTuple):
+    """One language of the site."""
+
+    folder: str
+    """Where its pages are in the site, with a slash at the end."""
+    tag: str
+    """The language as browsers call it."""
+    name: str
+    """The language as its readers call it."""
+
+
+EDITIONS = {
+    SOURCE: Edition("", "en", "English"),
+    "zh_CN": Edition("zh_CN/", "zh-CN", "中文"),
+}
+INVENTORY = "objects.inv"
+REFERENCE = "api/"
+"""The folder of pages that only the English edition has."""
+ENGLISH = {"changelog", "contracts", "libraries"}
+"""Pages whose text is English in each edition, besides the reference."""
+GENERATED = {"genindex", "search"}
+CARD = re.compile(r'(<div class="sphx-glr-thumbnail-title">).*?(</div>)', re.DOTALL)
+TOOLTIP = re.compile(r' tooltip="[^"]*"')
+
+
+def is_source(config: Config) -> bool:
+    """Return whether this is the edition of which the others are translations."""
+    return config.language == SOURCE
+
+
+# --- Settings -------------------------------------------------------------------------
+
+
+def adapt(app: Sphinx, config: Config) -> None:
+    """Change the settings of an edition that repeats what the English one has run."""
+    if is_source(config):
+        return
+    config.sphinx_gallery_conf |= {"examples_dirs": [], "gallery_dirs": []}
+    folder = EDITIONS[config.language].folder
+    site = Path(app.outdir, *[".."] * folder.count("/")).resolve()
+    if (site / INVENTORY).is_file():
+        config.intersphinx_mapping = {"english": ("..", str(site / INVENTORY))}
+    config.intersphinx_disabled_reftypes = ["std:*", "math:*"]
+    config.html_theme_options["search_bar_text"] = tr("Search the report")
+    if config.html_baseurl:
+        config.html_baseurl = posixpath.join(config.html_baseurl, folder)
+        config.ogp_site_url = config.html_baseurl
+        config.notfound_urls_prefix = urlsplit(config.html_baseurl).path
+
+
+def has_reference(app: Sphinx) -> bool:
+    """Return whether the pages of the reference are a part of what is built."""
+    return is_source(app.config) and app.builder.name != "gettext"
+
+
+def leave_reference(app: Sphinx) -> None:
+    """Read the pages of the reference for the English edition alone."""
+    if not has_reference(app):
+        app.config.exclude_patterns.append(f"{REFERENCE}**")
+
+
+# --- From one edition to another ------------------------------------------------------
+
+
+def add_editions(app: Sphinx, pagename, templatename, context, doctree) -> None:
+    """Hand the addresses of a page in the other editions to the templates."""
+    here = EDITIONS[app.config.language].folder
+    root = context.get("content_root", "") + "../" * here.count("/")
+    site = app.config.html_baseurl.removesuffix(here)
+    twin = pagename in app.env.found_docs or pagename in GENERATED
+    if not twin or pagename.startswith(REFERENCE):
+        return
+    places = {
+        key: f"{edition.folder}{pagename}.html" for key, edition in EDITIONS.items()
+    }
+    context["editions"] = [
+        {
+            "tag": edition.tag,
+            "name": edition.name,
+            "href": root + places[key],
+            "address": (site or root) + places[key],
+            "here": key == app.config.language,
+        }
+        for key, edition in EDITIONS.items()
+    ]
+
+
+def mark_english(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Say that a link leads to the English reference."""
+    if is_source(app.config):
+        return
+    up = "../" * docname.count("/")
+    for link in doctree.findall(nodes.reference):
+        # Sphinx-gallery counts the way from the top, wherever the page is.
+        from_code = any(name.startswith("sphx-glr-backref") for name in link["classes"])
+        address = link.get("refuri", "")
+        if from_code and address.startswith("../"):
+            link["refuri"] = up + address
+        if f"../{REFERENCE}" in address:
+            link["reftitle"] = tr("in English")
+            link["classes"].append("in-english")
+
+
+def leave_out(app: Sphinx, env: BuildEnvironment, node, content) -> nodes.Node | None:
+    """Show the name alone where there is no English site to link to, as in a PDF."""
+    if is_source(app.config) or node.get("refdomain") != "py":
+        return None
+    return content if app.builder.format != "html" else None
+
+
+def add_notice(app: Sphinx, doctree: nodes.document) -> None:
+    """Say on a page of another edition that its text is English."""
+    page = app.env.current_document.docname
+    if is_source(app.config) or page not in ENGLISH:
+        return
+    text = tr("The text of this page is in English.")
+    notice = nodes.paragraph("", text, classes=["english-page"])
+    title = next(doctree.findall(nodes.title))
+    title.parent.insert(title.parent.index(title) + 1, own([notice]))
+
+
+def name_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Give the cards of the gallery the titles that their pages have here."""
+    if is_source(app.config) or not docname.endswith("index"):
+        return
+    title = ""
+    for node in list(doctree.findall()):
+        if isinstance(node, nodes.reference) and node.get("internal"):
+            title = node.astext()
+        elif isinstance(node, nodes.raw) and "sphx-glr-thumb" in node.astext():
+            html = TOOLTIP.sub("", node.astext())
+            html = CARD.sub(rf"\g<1>{escape(title)}\g<2>", html)
+            node.children = [nodes.Text(html)]
+
+
+def connect(app: Sphinx) -> None:
+    """Adapt the settings first; tell the templates before the theme looks at them."""
+    app.setup_extension("sphinx.ext.intersphinx")
+    app.connect("config-inited", adapt, priority=100)
+    app.connect("builder-inited", leave_reference)
+    app.connect("doctree-read", add_notice)
+    app.connect("missing-reference", leave_out, priority=900)
+    app.connect("doctree-resolved", name_cards)
+    app.connect("doctree-resolved", mark_english)
+    # The theme, at 500, leaves out a template that writes nothing.
+    app.connect("html-page-context", add_editions, priority=400)

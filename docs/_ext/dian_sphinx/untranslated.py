@@ -1,0 +1,92 @@
+"""What is still English on a page of another edition.
+
+The file ``whole.txt`` of a language lists the pages and catalogues that are translated
+in full. On these, each message that is left is a warning, so an English sentence that
+was changed without its translation stops the build. A fuzzy translation counts as none.
+"""
+
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.transforms import SphinxTransform
+from sphinx.util import logging
+from sphinx.util.nodes import extract_messages
+
+from dian_sphinx import wording
+from dian_sphinx.han_search import HAN
+
+log = logging.getLogger(__name__)
+KEY = "in_english"
+WHOLE = "whole.txt"
+
+
+class FindEnglish(SphinxTransform):
+    """Note the messages of a page that were not translated."""
+
+    default_priority = 25  # after Sphinx has put the translations in place, at 20
+
+    def apply(self, **kwargs) -> None:
+        """Collect them, and those that directives have asked for."""
+        if self.config.language == wording.SOURCE:
+            return
+        left = [
+            (node.line or 0, message)
+            for node, message in extract_messages(self.document)
+            if not is_translated(node, message)
+        ]
+        left += [(0, message) for message in wording.missing(self.env)]
+        self.env.metadata[self.env.docname][KEY] = left
+
+
+def is_translated(node: nodes.Element, message: str) -> bool:
+    """Tell whether Sphinx has put a translation in place of a message."""
+    if isinstance(node, nodes.image):  # its message is the alternative text by now
+        return bool(HAN.search(message))
+    return bool(node.get("translated"))
+
+
+def whole(language: str, locale: Path | None = None) -> set[str]:
+    """List the pages and catalogues that are translated in full."""
+    file = Path(locale or wording.LOCALE, language, WHOLE)
+    return set(file.read_text("utf-8").split()) if file.is_file() else set()
+
+
+def warn(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warn of each English message on a page that is listed as whole."""
+    for page in sorted(whole(app.config.language, locale_of(app)) & env.found_docs):
+        for line, message in env.metadata[page].get(KEY, ()):
+            log.warning(
+                "not translated: %r", message[:70], location=(page, line), type="i18n"
+            )
+
+
+def locale_of(app: Sphinx) -> Path | None:
+    """Return the folder of the catalogues of a site."""
+    folders = app.config.locale_dirs
+    return Path(app.srcdir, folders[0]) if folders else None
+
+
+def report(app: Sphinx, exception: Exception | None) -> None:
+    """Print how many messages of each page are English."""
+    if exception or app.config.language == wording.SOURCE:
+        return
+    counts = {
+        page: len(app.env.metadata[page].get(KEY, ())) for page in app.env.all_docs
+    }
+    left = {page: n for page, n in sorted(counts.items()) if n}
+    log.info(
+        "%s: %d of %d pages are translated; messages in English: %s",
+        app.config.language,
+        len(pages) - len(left),
+        len(pages),
+        ", ".join(f"{page} {n}" for page, n in left.items()) or "none",
+    )
+
+
+def connect(app: Sphinx) -> None:
+    """Collect as pages are read, and warn when all are."""
+    app.add_transform(FindEnglish)
+    app.connect("env-check-consistency", warn)
+    app.connect("build-finished", report)
