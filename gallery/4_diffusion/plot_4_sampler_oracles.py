@@ -149,11 +149,11 @@ assert 0.7 < (c[:25] ** 2).sum() < 0.8
 
 planted = {mutant.what: mutant for mutant in checks.gaussian_oracle.claim.mutants}
 listed = [
-    "the model is asked about the step before",
+    "the model is called with the timestep before",
     "alpha-bar of the step before",
-    "no time embedding",
-    "the root under the noise is lost",
-    "the root of alpha is lost",
+    "no timestep embedding",
+    "the root of 1 - alpha-bar is missing",
+    "the root of alpha is missing",
     "variance in place of deviation",
     "the variance of the whole noise",
     "noise at the last step too",
@@ -206,7 +206,7 @@ def variance_on(chain) -> float:
     return (x_0**2).sum().item() - (1 - chain.beta[1].item())
 
 
-neighbour = "the model is asked about the step before"
+neighbour = "the model is called with the timestep before"
 wrong = verifier.load_mutant("dian.diffusion.sampling", planted[neighbour])
 lengths = [25, 50, 100, 200, 400]
 errors = []
