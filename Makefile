@@ -8,6 +8,8 @@ ENVIRONMENT := .venv/.current
 KATEX := node_modules/.package-lock.json
 AXE := tests/browser/node_modules/.package-lock.json
 CHECKED := build/.checked
+CHINESE := build/.zh_CN
+HOSTED := build/.hosted
 CHECK_CODE := PYTHONPATH=docs/_ext $(PY) scripts/check_code.py
 # Two processes; each file in one, as its tests share what is costly to prepare.
 PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile
@@ -77,6 +79,8 @@ html-alone: $(ENVIRONMENT) $(KATEX) $(CHECKED)
 	@rm -f build/.complete
 	$(SPHINX) -d build/doctrees -b html docs build/html
 	@touch build/.complete
+	@$(MAKE) --no-print-directory $(CHINESE)
+	$(PY) scripts/check_editions.py build/html zh_CN
 	$(PY) scripts/check_site.py build/html
 	@$(PY) -c 'from pathlib import Path; page = Path("build/html/index.html").resolve(); \
 	    print("The site is in build/html; open", page.as_uri())'
@@ -215,6 +219,23 @@ FORCE:
 SOURCES := $(shell find dian docs conftest.py tests/conftest.py pyproject.toml \
     scripts/check_code.py \( -path docs/gallery -o -path docs/api -o -path docs/_static \
     -o -name __pycache__ \) -prune -o -type f -print)
+
+# The Chinese edition depends on all that the English one is made of, and on the variables
+# that conf.py reads.
+$(CHINESE): $(SOURCES) $(HOSTED) $(shell find locale gallery docs/_static conf.py \
+    package-lock.json \( -name '*.po' -o -name whole.txt -o -name '*.py' -o -name '*.js' \
+    -o -name '*.css' -o -name '*.json' -o -name '*.rst' \) -type f -print)
+	$(PY) scripts/check_catalogues.py --quiet locale/zh_CN
+	@[ -e $@ ] || rm -rf build/doctrees-zh_CN
+	@rm -f $@
+	$(SPHINX) -D language=zh_CN -d build/doctrees-zh_CN -b html docs build/html/zh_CN
+	@touch $@
+
+$(HOSTED): FORCE
+	@mkdir -p $(@D)
+	@echo '$(foreach name,URL REPOSITORY BRANCH NOTEBOOKS PDF,$(DIAN_$(name)))' >$@.new
+	@cmp -s $@.new $@ || cp $@.new $@
+	@rm $@.new
 
 $(CHECKED): $(ENVIRONMENT) $(SOURCES)
 	$(CHECK_CODE)

@@ -99,7 +99,7 @@ html_static_path = ["docs/_static"]
 templates_path = ["docs/_templates"]
 html_css_files = ["dian.css"]
 html_search_scorer = "docs/_static/search_order.js"
-html_js_files = ["copy.js", "interactive.js", "previews.js"]
+html_js_files = ["copy.js", "editions.js", "interactive.js", "previews.js"]
 html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sphinx = False
@@ -108,6 +108,7 @@ html_sidebars = {
 }
 html_theme_options = {
     "extra_footer": f"<p>{project} {release}</p>",
+    "article_header_end": ["edition-switch.html", "article-header-buttons.html"],
     "article_footer_items": ["page-links.html"],
     "navbar_persistent": [],
     "primary_sidebar_end": [],

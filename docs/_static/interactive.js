@@ -5,6 +5,12 @@
 "use strict";
 (() => {
   const figures = {};
+  /* A text in the language of the page, with values in the places named in braces. The
+     Chinese edition brings the table; messages are found by the name `tr`. */
+  const tr = (message, values = {}) => {
+    const text = (typeof wording === "object" && wording[message]) || message;
+    return text.replace(/\{(\w+)\}/g, (place, name) => values[name] ?? place);
+  };
 
   /* --- What all of them are made of ------------------------------------------------ */
   const svg = (tag, attributes = {}, ...children) => {
@@ -83,24 +89,24 @@
   /* --- Rotary embedding: pairs as hands of a clock, and the score of all of them ----- */
   figures.rotary = (box, { omega }) => {
     const width = 400, r = 36, size = width / omega.length, far = 40;
-    const picture = drawing(width, 326, "Pairs of features as hands, and their score");
+    const picture = drawing(width, 326, tr("Pairs of features as hands, and their score"));
     picture.append(
       svg("line", { x1: 70, x2: 96, y1: 11, y2: 11, class: "first" }),
-      svg("text", { x: 102, y: 15 }, "query"),
+      svg("text", { x: 102, y: 15 }, tr("query")),
       svg("line", { x1: 230, x2: 256, y1: 11, y2: 11, class: "second" }),
-      svg("text", { x: 262, y: 15 }, "key"));
+      svg("text", { x: 262, y: 15 }, tr("key")));
     const hands = omega.map((w, i) => {
       const x = size * (i + 0.5), y = 66;
       const hand = (name) => svg("line", { x1: x, y1: y, class: name });
       const query = hand("first"), key = hand("second");
       picture.append(svg("circle", { cx: x, cy: y, r, class: "frame" }), query, key,
-        svg("text", { x, y: 120, "text-anchor": "middle" }, `pair ${i}`));
+        svg("text", { x, y: 120, "text-anchor": "middle" }, tr("pair {i}", { i })));
       return { x, y, w, key, query };
     });
     const n = omega.length, offsets = upTo(2 * far + 1).map((i) => i - far);
     const at = ruled(picture, { left: 30, right: width - 10, top: 166, bottom: 286,
       x: [-far, far], y: [-n, n], across: [-40, -20, 0, 20, 40], up: [-n, 0, n],
-      titles: ["relative position m − n", "score"] });
+      titles: [tr("relative position m − n"), tr("score")] });
     const here = svg("circle", { r: 5, class: "here" });
     picture.append(svg("polyline", { class: "curve", points: points(offsets.map(at.x),
       offsets.map((offset) => at.y(cosines(omega, offset)))) }), here);
@@ -115,14 +121,14 @@
       const offset = place.query - place.key, score = cosines(omega, offset);
       here.setAttribute("cx", at.x(offset));
       here.setAttribute("cy", at.y(score));
-      told.textContent = `Query at position ${place.query}, key at position ${place.key}: `
-        + `relative position ${signed(offset)}, score ${signed(score.toFixed(3))} `
-        + `of at most ${n}.`;
+      told.textContent = tr("Query at position {m}, key at position {n}: relative "
+        + "position {offset}, score {score} of at most {most}.", { m: place.query,
+        n: place.key, offset: signed(offset), score: signed(score.toFixed(3)), most: n });
     };
-    const of = (name) => slider(`Position of the ${name}`,
+    const of = (name) => slider(name === "query" ? tr("Position of the query") : tr("Position of the key"),
       { min: 0, max: far, value: place[name] },
       (value) => { place[name] = value; draw(); return value; });
-    const both = [of("query"), of("key")];
+    const both = [of(tr("query")), of(tr("key"))];
     const move = (label, step) => {
       const button = html("button", { type: "button", textContent: label });
       button.addEventListener("click", () => {
@@ -133,7 +139,7 @@
       return button;
     };
     const buttons = html("div", { className: "interactive-control" },
-      move("Move both forward", 1), move("Move both back", -1));
+      move(tr("Move both forward"), 1), move(tr("Move both back"), -1));
     box.prepend(picture, ...both.map(({ line }) => line), buttons, told);
     both.forEach(({ tell }) => tell());
   };
@@ -143,11 +149,11 @@
     const width = 400, cell = 6, top = 46, left = 36, right = left + d * cell;
     const bottom = top + n * cell, edge = right + 24;
     const picture = drawing(width, bottom + 40,
-      "Sinusoidal encoding of each position, and its product with one position");
+      tr("Sinusoidal encoding of each position, and its product with one position"));
     picture.append(
       ...[["0", "−1", "below"], ["92", "+1", "cell"]].flatMap(([x, name, kind]) => [
         svg("rect", { x: left + Number(x), y: 4, width: 12, height: 12, class: kind }),
-        svg("text", { x: left + Number(x) + 18, y: 14 }, `value ${name}`)]));
+        svg("text", { x: left + Number(x) + 18, y: 14 }, tr("value {value}", { value: name }))]));
     const cells = upTo(n).map((p) => upTo(d).map((f) => {
       const one = svg("rect", { x: left + f * cell, y: top + p * cell,
         width: cell, height: cell });
@@ -164,11 +170,11 @@
         "text-anchor": "middle" }, `${f}`));
     }
     picture.append(
-      svg("text", { x: 2, y: top - 9 }, "position"),
+      svg("text", { x: 2, y: top - 9 }, tr("position")),
       svg("text", { x: (left + right) / 2, y: bottom + 32, "text-anchor": "middle" },
-        "feature"),
+        tr("feature")),
       svg("text", { x: (edge + width - 8) / 2, y: bottom + 32, "text-anchor": "middle" },
-        "product"));
+        tr("product")));
     const least = -d / 4, x = (product) =>
       edge + (width - 8 - edge) * (product - least) / (d / 2 - least);
     for (const value of [0, d / 4, d / 2]) {
@@ -192,10 +198,11 @@
       here.setAttribute("cy", middle(p));
       const next = p + 1 < n ? p + 1 : p - 1, away = p + 12 < n ? p + 12 : p - 12;
       const longest = Math.round(2 * Math.PI / omega[d / 2 - 1]);
-      told.textContent = `Position ${p}, base ${comma(base)}: wavelengths from 6 to `
-        + `${comma(longest)} positions; product ${products[p].toFixed(1)} with itself, `
-        + `${products[next].toFixed(1)} with position ${next}, `
-        + `${products[away].toFixed(1)} with position ${away}.`;
+      told.textContent = tr("Position {p}, base {base}: wavelengths from 6 to {longest} "
+        + "positions; product {own} with itself, {near} with position {next}, {far} with "
+        + "position {away}.", { p, base: comma(base), longest: comma(longest), next, away,
+        own: products[p].toFixed(1), near: products[next].toFixed(1),
+        far: products[away].toFixed(1) });
       return omega;
     };
     const paint = () => {
@@ -206,9 +213,9 @@
         one.setAttribute("fill-opacity", Math.abs(value).toFixed(2));
       }));
     };
-    const position = slider("Position", { min: 0, max: n - 1, value: p },
+    const position = slider(tr("Position"), { min: 0, max: n - 1, value: p },
       (value) => { p = value; draw(); return value; });
-    const frequency = slider("Base θ of the frequencies",
+    const frequency = slider(tr("Base θ of the frequencies"),
       { min: 0, max: bases.length - 1, value: bases.indexOf(10000) },
       (value) => { base = bases[value]; paint(); return comma(base); });
     box.prepend(picture, position.line, frequency.line, told);
@@ -218,15 +225,15 @@
   /* --- RoPE scaling: the factor of each frequency, by three methods ------------------ */
   figures.scaling = (box, { factors, lengths, betas, ntk, yarn }) => {
     const width = 400, pairs = ntk[0].length;
-    const picture = drawing(width, 276, "Factor of each frequency, by three methods");
+    const picture = drawing(width, 276, tr("Factor of each frequency, by three methods"));
     const at = ruled(picture, { left: 36, right: width - 10, top: 56, bottom: 236,
       x: [-0.3, pairs - 0.7], y: [0, 1], across: upTo(pairs), up: [0, 0.25, 0.5, 0.75, 1],
-      titles: ["pair i (0 is the fastest)", "scaled / original frequency"] });
+      titles: [tr("pair i (0 is the fastest)"), tr("scaled / original frequency")] });
     const shapes = [
       (x, y) => `M${x - 5},${y} a5,5 0 1,0 10,0 a5,5 0 1,0 -10,0`,
       (x, y) => `M${x - 5},${y - 5} h10 v10 h-10 z`,
       (x, y) => `M${x},${y - 6} l6,11 h-12 z`];
-    const lines = ["interpolation", "NTK-aware", "YaRN"].map((name, k) => {
+    const lines = [tr("interpolation"), tr("NTK-aware"), tr("YaRN")].map((name, k) => {
       const kind = ["first", "second", "third"][k], x = 4 + 142 * k;
       const line = svg("polyline", { class: kind }), marks = svg("path", { class: `${kind} full` });
       picture.append(svg("line", { x1: x, x2: x + 30, y1: 14, y2: 14, class: kind }),
@@ -245,14 +252,15 @@
       });
       const kept = of[2].filter((ratio) => ratio > 0.9999).length;
       const slowed = of[2].filter((ratio) => ratio < 1.0001 / s).length;
-      told.textContent = `Training length ${comma(L)}, factor ${s}, β = ${beta}: YaRN keeps `
-        + `${kept} of the ${pairs} frequencies, and divides ${slowed} of them by ${s}.`;
+      told.textContent = tr("Training length {L}, factor {s}, β = {beta}: YaRN keeps {kept} "
+        + "of the {pairs} frequencies, and divides {slowed} of them by {s}.",
+      { L: comma(L), s, beta, kept, pairs, slowed });
     };
     const of = (label, name, values) => slider(label,
       { min: 0, max: values.length - 1, value: chosen[name] },
       (value) => { chosen[name] = value; draw(); return comma(values[value]); });
-    const controls = [of("Factor s of the length", "s", factors),
-      of("Training length L", "L", lengths), of("Threshold β of YaRN", "b", betas)];
+    const controls = [of(tr("Factor s of the length"), "s", factors),
+      of(tr("Training length L"), "L", lengths), of(tr("Threshold β of YaRN"), "b", betas)];
     box.prepend(picture, ...controls.map(({ line }) => line), told);
     controls.forEach(({ tell }) => tell());
   };
@@ -269,9 +277,9 @@
     const upright = (y, words) => svg("text", {
       transform: `translate(11 ${y}) rotate(-90)`, "text-anchor": "middle" }, words);
     const top = say(left - 5, foot + 8, "", "end");
-    picture.append(upright(n * height / 2, "query"), upright(foot + tall / 2, "weight"),
+    picture.append(upright(n * height / 2, tr("query")), upright(foot + tall / 2, "weight"),
       top, say(left - 5, foot + tall, "0", "end"),
-      say(left + width / 2, foot + tall + 33, "key"));
+      say(left + width / 2, foot + tall + 33, tr("key")));
     for (let i = 0; i < n; i += n > 10 ? 5 : 1) {
       picture.append(say(left - 5, (i + 0.5) * height + 4, `${i}`, "end"));
     }
@@ -310,21 +318,23 @@
   };
   const topOf = (line) => {
     const most = Math.max(...line);
-    return `its largest weight is ${most.toFixed(3)}, on key ${line.indexOf(most)}, and `
-      + `the row sums to ${line.reduce((a, b) => a + b, 0).toFixed(2)}.`;
+    return tr("its largest weight is {most}, on key {key}, and the row sums to {sum}.",
+      { most: most.toFixed(3), key: line.indexOf(most),
+        sum: line.reduce((a, b) => a + b, 0).toFixed(2) });
   };
   figures.attention = (box, { weights }) => {
     const n = weights[0].length;
-    const map = weightMap(n, weights[0][0].length, "Attention weights of one head");
+    const map = weightMap(n, weights[0][0].length, tr("Attention weights of one head"));
     const told = words();
     let head = 0, row = 0;
     const show = () => {
       map.draw(weights[head], row, Math.max(...weights[head].flat()));
-      told.textContent = `Head ${head + 1}, query ${row}: ${topOf(weights[head][row])}`;
+      told.textContent = tr("Head {head}, query {row}: {top}",
+        { head: head + 1, row, top: topOf(weights[head][row]) });
     };
-    const heads = slider("Head", { min: 1, max: weights.length, value: 1 },
+    const heads = slider(tr("Head"), { min: 1, max: weights.length, value: 1 },
       (value) => { head = value - 1; show(); return value; });
-    const rows = slider("Query", { min: 0, max: n - 1, value: 0 },
+    const rows = slider(tr("Query"), { min: 0, max: n - 1, value: 0 },
       (value) => { row = value; show(); return value; });
     map.follow(rows);
     box.prepend(map.picture, heads.line, rows.line, told);
@@ -340,7 +350,7 @@
   /* --- Masks: the same scores under one mask or another ------------------------------ */
   figures.masks = (box, { scores, masks }) => {
     const names = Object.keys(masks), n = scores.length;
-    const map = weightMap(n, scores[0].length, "Attention weights under a mask");
+    const map = weightMap(n, scores[0].length, tr("Attention weights under a mask"));
     const plain = scores.map(softmax), told = words();
     let name = names[0], row = Math.floor(n / 2);
     const show = () => {
@@ -352,13 +362,17 @@
       });
       map.draw(weights, row, 1, (i, j) => !allowed[i][j], plain[row]);
       const keys = allowed[row].flatMap((one, j) => one ? [j] : []);
-      told.textContent = `Mask: ${name}. Query ${row} may attend to `
-        + (keys.length ? `${keys.length > 1 ? "keys" : "key"} ${keys.join(", ")}: `
-          + topOf(weights[row]) : "no key: its weights and its output are zero.");
+      const list = { name, row, keys: keys.join(", "), top: topOf(weights[row]) };
+      told.textContent = keys.length > 1
+        ? tr("Mask: {name}. Query {row} may attend to keys {keys}: {top}", list)
+        : keys.length
+          ? tr("Mask: {name}. Query {row} may attend to key {keys}: {top}", list)
+          : tr("Mask: {name}. Query {row} may attend to no key: its weights and its "
+            + "output are zero.", list);
     };
-    const kinds = choice("Mask", names, names.indexOf(name),
+    const kinds = choice(tr("Mask"), names, names.indexOf(name),
       (value) => { name = names[value]; show(); });
-    const rows = slider("Query", { min: 0, max: n - 1, value: row },
+    const rows = slider(tr("Query"), { min: 0, max: n - 1, value: row },
       (value) => { row = value; show(); return value; });
     map.follow(rows);
     box.prepend(map.picture, kinds, rows.line, told);
@@ -388,7 +402,7 @@
         trace: 1 - p.reduce((sum, x) => sum + x * x, 0) };
     };
     const cell = (width - left - 6) / n;
-    const weights = axes("Weights of the keys", "key, by decreasing score", "weight");
+    const weights = axes(tr("Weights of the keys"), tr("key, by decreasing score"), tr("weight"));
     for (let j = 0; j < n; j += 5) {
       weights.append(svg("text", { x: left + (j + 0.5) * cell, y: height - 21,
         "text-anchor": "middle" }, `${j}`));
@@ -399,8 +413,8 @@
     const ends = [-5, 5]; // powers of two
     const x = (spread) => left + (width - left - 6)
       * (Math.log2(spread) - ends[0]) / (ends[1] - ends[0]);
-    const curves = axes("Entropy, and trace of the Jacobian",
-      "standard deviation s of the scores", "entropy, trace");
+    const curves = axes(tr("Entropy, and trace of the Jacobian"),
+      tr("standard deviation s of the scores"), tr("entropy, trace"));
     for (const [power, text] of [[-5, "1/32"], [-3, "1/8"], [-1, "1/2"], [1, "2"],
       [3, "8"], [5, "32"]]) {
       curves.append(svg("text", { x: x(2 ** power), y: height - 21,
@@ -414,7 +428,7 @@
     const points = [0, 1].map(() => svg("circle", { r: 4, class: "bar" }));
     curves.append(here, line("first", (found) => found.entropy / Math.log(n)),
       line("second", (found) => found.trace));
-    [["first", `entropy / ln ${n}`], ["second", "trace of Jacobian"]].forEach(([name, text], i) => {
+    [["first", tr("entropy / ln {n}", { n })], ["second", tr("trace of Jacobian")]].forEach(([name, text], i) => {
       const at = y(0.28 - 0.14 * i);
       curves.append(svg("line", { x1: left + 8, x2: left + 34, y1: at, y2: at, class: name }),
         svg("text", { x: left + 40, y: at + 4 }, text));
@@ -423,8 +437,8 @@
     curves.append(...points);
 
     const told = words();
-    const divisors = [["1 (no division)", () => 1, "not divided"],
-      ["√dₖ", Math.sqrt, "divided by √dₖ"], ["dₖ", (d) => d, "divided by dₖ"]];
+    const divisors = [[tr("1 (no division)"), () => 1, tr("not divided")],
+      ["√dₖ", Math.sqrt, tr("divided by √dₖ")], ["dₖ", (d) => d, tr("divided by dₖ")]];
     let d = Math.max(0, dimensions.indexOf(64)), way = 0;
     const draw = () => {
       const size = dimensions[d], [, divisor, said] = divisors[way];
@@ -437,15 +451,16 @@
         points[i].setAttribute("cx", x(spread));
         points[i].setAttribute("cy", y(value));
       });
-      told.textContent = `Dimension ${size}, ${said}: the scores have the standard `
-        + `deviation s = ${Number(spread.toFixed(3))}. The largest weight is `
-        + `${Math.max(...found.p).toFixed(2)}, the entropy is ${found.entropy.toFixed(2)} `
-        + `of at most ${Math.log(n).toFixed(2)} nats, and the trace of the Jacobian is `
-        + `${found.trace.toFixed(2)}.`;
+      told.textContent = tr("Dimension {size}, {said}: the scores have the standard "
+        + "deviation s = {spread}. The largest weight is {most}, the entropy is {entropy} "
+        + "of at most {limit} nats, and the trace of the Jacobian is {trace}.",
+      { size, said, spread: Number(spread.toFixed(3)),
+        most: Math.max(...found.p).toFixed(2), entropy: found.entropy.toFixed(2),
+        limit: Math.log(n).toFixed(2), trace: found.trace.toFixed(2) });
     };
-    const size = slider("Dimension dₖ of a key", { min: 0, max: dimensions.length - 1,
+    const size = slider(tr("Dimension dₖ of a key"), { min: 0, max: dimensions.length - 1,
       value: d }, (value) => { d = value; draw(); return dimensions[d]; });
-    const kinds = choice("Scores are divided by", divisors.map(([text]) => text), way,
+    const kinds = choice(tr("Scores are divided by"), divisors.map(([text]) => text), way,
       (value) => { way = value; draw(); });
     box.prepend(html("div", { className: "interactive-pair" }, weights, curves),
       size.line, kinds, told);
@@ -496,7 +511,7 @@
     const gap = 2, canvas = html("canvas", {
       width: images.length * (side + gap) - gap, height: side });
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", "Images with the noise of one timestep");
+    canvas.setAttribute("aria-label", tr("Images with the noise of one timestep"));
     const context = canvas.getContext("2d"), told = words();
 
     const names = Object.keys(alphaBar), T = alphaBar[names[0]].length - 1;
@@ -504,11 +519,11 @@
     const ends = names.flatMap((name) => [power(name, 1), power(name, T)]);
     const least = 3 * Math.floor(Math.min(...ends) / 3);
     const most = 3 * Math.ceil(Math.max(...ends) / 3);
-    const picture = drawing(380, 214, "Signal-to-noise ratio against the timestep");
+    const picture = drawing(380, 214, tr("Signal-to-noise ratio against the timestep"));
     const ticks = [0, 1, 2, 3, 4].map((k) => Math.round(k * T / 4));
     const { px, py, line } = panel(picture, { left: 38, right: 366, top: 28, bottom: 176,
       x: [0, T], y: [least, most], xTicks: ticks.map((t) => [t, `${t}`]),
-      yTicks: powers(least, most, 3), labels: ["timestep t", "signal-to-noise ratio"] });
+      yTicks: powers(least, most, 3), labels: [tr("timestep t"), tr("signal-to-noise ratio")] });
     const curves = names.map((name) => {
       const points = alphaBar[name].map((_, t) => [t, power(name, t)]).slice(1);
       const curve = svg("polyline", { points: line(points) });
@@ -540,22 +555,23 @@
         curve.setAttribute("class", names[k] === name ? "curve" : "other"));
       place.setAttribute("cx", px(Math.max(1, t)));
       place.setAttribute("cy", py(power(name, Math.max(1, t))));
-      told.textContent = `Timestep ${t}, ${name} schedule: `
-        + `${(100 * signal).toFixed(1)} % of the amplitude is left, the noise has a `
-        + `standard deviation of ${spread.toFixed(3)}, and the signal-to-noise ratio is `
-        + `${t ? (left / (1 - left)).toPrecision(2) : "infinite"}.`;
+      const ratio = t ? (left / (1 - left)).toPrecision(2) : tr("infinite");
+      told.textContent = tr("Timestep {t}, {name} schedule: {percent} % of the amplitude is "
+        + "left, the noise has a standard deviation of {spread}, and the signal-to-noise "
+        + "ratio is {ratio}.", { t, name, percent: (100 * signal).toFixed(1),
+        spread: spread.toFixed(3), ratio });
       return t;
     };
-    const step = slider("Timestep", { min: 0, max: T, value: t },
+    const step = slider(tr("Timestep"), { min: 0, max: T, value: t },
       (value) => { t = value; return draw(); });
-    const which = choice("Schedule", names, 0, (value) => { name = names[value]; draw(); });
+    const which = choice(tr("Schedule"), names, 0, (value) => { name = names[value]; draw(); });
     box.prepend(canvas, picture, step.line, which, told);
     step.tell();
   };
 
   /* --- Mixture: density, score and estimate of the clean point, at any timestep ------ */
   figures.mixture = (box, { x, steps, density, score, clean }) => {
-    const picture = drawing(380, 396, "Density of xₜ, and the mean of x₀ given xₜ");
+    const picture = drawing(380, 396, tr("Density of xₜ, and the mean of x₀ given xₜ"));
     const ends = [x[0], x[x.length - 1]];
     const most = Math.ceil(2 * Math.max(...density.flat())) / 2;
     const whole = (low, high, gap) => {
@@ -566,10 +582,10 @@
     const far = Math.floor(ends[1]);
     const upper = panel(picture, { left: 38, right: 366, top: 28, bottom: 154, x: ends,
       y: [0, most], xTicks: whole(-far, far, 1), yTicks: whole(0, most, 0.5),
-      labels: ["x", "density of xₜ"] });
+      labels: ["x", tr("density of xₜ")] });
     const lower = panel(picture, { left: 38, right: 366, top: 224, bottom: 358, x: ends,
       y: ends, xTicks: whole(-far, far, 1), yTicks: whole(-far, far, 1),
-      labels: ["x", "mean of x₀, given xₜ = x (dashed: x itself)"] });
+      labels: ["x", tr("mean of x₀, given xₜ = x (dashed: x itself)")] });
     const area = svg("polygon", { class: "area" });
     const outline = svg("polyline", { class: "curve" });
     const same = svg("polyline", { class: "other",
@@ -594,14 +610,18 @@
       const head = tip - 6 * sign;
       arrow.setAttribute("points", flat ? ""
         : `${a},${b} ${tip},${b} ${head},${b - 4} ${tip},${b} ${head},${b + 4}`);
-      const side = slope > 0 ? "to the right" : "to the left";
-      told.textContent = `Timestep ${steps[i]}, x = ${x[j].toFixed(2)}: the score is `
-        + `${decimals(slope, 2)}${flat ? "" : ` and points ${side}`}. `
-        + `The mean of x₀, given this xₜ, is ${decimals(clean[i][j], 2)}.`;
+      const side = slope > 0 ? tr("to the right") : tr("to the left");
+      const values = { t: steps[i], x: x[j].toFixed(2), score: decimals(slope, 2), side,
+        mean: decimals(clean[i][j], 2) };
+      told.textContent = flat
+        ? tr("Timestep {t}, x = {x}: the score is {score}. The mean of x₀, given this xₜ, "
+          + "is {mean}.", values)
+        : tr("Timestep {t}, x = {x}: the score is {score} and points {side}. The mean of "
+          + "x₀, given this xₜ, is {mean}.", values);
     };
-    const step = slider("Timestep", { min: 0, max: steps.length - 1, value: i },
+    const step = slider(tr("Timestep"), { min: 0, max: steps.length - 1, value: i },
       (value) => { i = value; draw(); return steps[i]; });
-    const at = slider("Point x", { min: 0, max: x.length - 1, value: j },
+    const at = slider(tr("Point x"), { min: 0, max: x.length - 1, value: j },
       (value) => { j = value; draw(); return x[j].toFixed(2); });
     box.prepend(picture, step.line, at.line, told);
     step.tell(); at.tell();
@@ -614,12 +634,12 @@
     const all = names.flatMap((name) => losses.flatMap((loss) => logs(name, loss)));
     const least = 3 * Math.floor(Math.min(...all) / 3);
     const most = 3 * Math.ceil(Math.max(...all) / 3);
-    const picture = drawing(380, 340, "Weight of each loss against the timestep");
+    const picture = drawing(380, 340, tr("Weight of each loss against the timestep"));
     const { px, py, line } = panel(picture, { left: 38, right: 366, top: 28, bottom: 266,
       x: [0, Math.log10(steps[steps.length - 1])], y: [least, most],
       xTicks: [[0, "1"], [1, "10"], [2, "100"], [3, "1000"]],
       yTicks: powers(least, most, 3),
-      labels: ["timestep t", "weight of the squared error of the noise"] });
+      labels: [tr("timestep t"), tr("weight of the squared error of the noise")] });
     const lines = losses.map((_, k) => svg("polyline", { class: `loss loss-${k}` }));
     const marker = svg("line", { y1: 28, y2: 266, class: "other" });
     const dots = losses.map((_, k) => svg("circle", { r: 4.5, class: `dot dot-${k}` }));
@@ -642,11 +662,12 @@
       });
       const list = losses.map((loss) =>
         `${loss} ${Number(curves[name][loss][i].toPrecision(2))}`).join("; ");
-      told.textContent = `Timestep ${steps[i]}, ${name} schedule. Weights: ${list}.`;
+      told.textContent = tr("Timestep {t}, {name} schedule. Weights: {list}.",
+        { t: steps[i], name, list });
     };
-    const step = slider("Timestep", { min: 0, max: steps.length - 1, value: i },
+    const step = slider(tr("Timestep"), { min: 0, max: steps.length - 1, value: i },
       (value) => { i = value; draw(); return steps[i]; });
-    const which = choice("Schedule", names, 0, (value) => { name = names[value]; draw(); });
+    const which = choice(tr("Schedule"), names, 0, (value) => { name = names[value]; draw(); });
     box.prepend(picture, step.line, which, told);
     step.tell();
   };
@@ -678,7 +699,7 @@
     const bottom = height - 38, powers = curves.flat(2);
     const least = gap * Math.floor(Math.min(...powers) / gap);
     const most = gap * Math.ceil(Math.max(...powers) / gap);
-    const picture = drawing(width, height, "Norm of the gradient against the lag");
+    const picture = drawing(width, height, tr("Norm of the gradient against the lag"));
     const lags = curves[0][0].length - 1;
     const x = (k) => left + (right - left) * k / lags;
     const y = (exponent) => top + (bottom - top) * (most - exponent) / (most - least);
@@ -686,7 +707,7 @@
     for (let k = least; k <= most; k += gap) rows.push([k, power(k)]);
     for (let k = 0; k <= lags; k += 10) columns.push(k);
     axes(picture, { left, right, top, bottom, x, y, rows, columns,
-      names: ["lag (steps)", "norm of the gradient / at lag 0"] });
+      names: [tr("lag (steps)"), tr("norm of the gradient / at lag 0")] });
     const line = svg("polyline", { class: "curve" });
     picture.append(line);
     const told = words();
@@ -695,13 +716,14 @@
       const curve = curves[i][j];
       line.setAttribute("points", along(curve.map((value, k) => [x(k), y(value)])));
       const end = curve[lags];
-      told.textContent = `Gain ${gains[i]}, input of s.d. ${spreads[j]}: after ${lags} `
-        + `steps the norm is ${(10 ** end).toExponential(1)} times that at lag 0.`;
+      told.textContent = tr("Gain {gain}, input of s.d. {spread}: after {lags} steps the norm "
+        + "is {factor} times that at lag 0.", { gain: gains[i], spread: spreads[j], lags,
+        factor: (10 ** end).toExponential(1) });
     };
-    const gain = slider("Gain of the recurrent matrix",
+    const gain = slider(tr("Gain of the recurrent matrix"),
       { min: 0, max: gains.length - 1, value: i },
       (value) => { i = value; draw(); return gains[i]; });
-    const spread = slider("Standard deviation of the input",
+    const spread = slider(tr("Standard deviation of the input"),
       { min: 0, max: spreads.length - 1, value: j },
       (value) => { j = value; draw(); return spreads[j]; });
     box.prepend(picture, gain.line, spread.line, told);
@@ -711,8 +733,8 @@
   /* --- One unit: its state forward, and the derivative of its last state backward ---- */
   figures.unit = (box, { weights, impulses, steps }) => {
     const width = 480, left = 74, right = width - 14;
-    const picture = drawing(width, 400, "One unit: its states, and the derivative of the "
-      + "last state with respect to each");
+    const picture = drawing(width, 400, tr("One unit: its states, and the derivative of the "
+      + "last state with respect to each"));
     const x = (t) => left + (right - left) * (t - 0.5) / steps;
     const columns = [1];
     for (let t = 5; t <= steps; t += 5) columns.push(t);
@@ -729,9 +751,9 @@
       };
     };
     const forward = panel(8, 148, [-1, 1], [-1, -0.5, 0, 0.5, 1].map((v) => [v, `${v}`]),
-      ["step t", "state of the unit"]);
+      [tr("step t"), tr("state of the unit")]);
     const backward = panel(210, 362, [-12, 4], [-12, -8, -4, 0, 4].map((v) => [v, power(v)]),
-      ["step t", "|derivative|"]);
+      [tr("step t"), tr("|derivative|")]);
     const told = words();
     let i = Math.max(0, weights.indexOf(0.8)), j = Math.max(0, impulses.indexOf(1));
     const draw = () => {
@@ -747,14 +769,15 @@
       }
       forward(states);
       backward(derivatives.map((value) => Math.log10(Math.abs(value))));
-      told.textContent = `Recurrent weight ${w}, impulse ${impulses[j]}: the last state is `
-        + `${Number(states[steps - 1].toPrecision(2))}, and its derivative with respect to `
-        + `the first is ${Number(derivatives[0].toPrecision(2))}.`;
+      told.textContent = tr("Recurrent weight {w}, impulse {impulse}: the last state is "
+        + "{last}, and its derivative with respect to the first is {derivative}.",
+      { w, impulse: impulses[j], last: Number(states[steps - 1].toPrecision(2)),
+        derivative: Number(derivatives[0].toPrecision(2)) });
     };
-    const weight = slider("Recurrent weight",
+    const weight = slider(tr("Recurrent weight"),
       { min: 0, max: weights.length - 1, value: i },
       (value) => { i = value; draw(); return weights[i]; });
-    const impulse = slider("Impulse at step 1",
+    const impulse = slider(tr("Impulse at step 1"),
       { min: 0, max: impulses.length - 1, value: j },
       (value) => { j = value; draw(); return impulses[j]; });
     box.prepend(picture, weight.line, impulse.line, told);
@@ -765,20 +788,20 @@
   figures.forget = (box, { biases, lags, lag }) => {
     const width = 480, height = 290, left = 74, right = width - 14, top = 8;
     const bottom = height - 38;
-    const picture = drawing(width, height, "Fraction of the gradient against the lag");
+    const picture = drawing(width, height, tr("Fraction of the gradient against the lag"));
     const x = (k) => left + (right - left) * k / lags;
     const y = (fraction) => top + (bottom - top) * (1 - fraction);
     const columns = [];
     for (let k = 0; k <= lags; k += 20) columns.push(k);
     axes(picture, { left, right, top, bottom, x, y, columns,
       rows: [0, 0.25, 0.5, 0.75, 1].map((v) => [v, `${v}`]),
-      names: ["lag (steps)", "fraction of the gradient"] });
+      names: [tr("lag (steps)"), tr("fraction of the gradient")] });
     const line = svg("polyline", { class: "curve" });
     const mark = svg("line", { y1: y(0), y2: y(Math.exp(-1)), class: "second" });
-    const name = svg("text", { y: y(0) - 8 }, "time scale");
+    const name = svg("text", { y: y(0) - 8 }, tr("time scale"));
     picture.append(mark, line, name);
     const told = words();
-    const bias = slider("Bias of the forget gate",
+    const bias = slider(tr("Bias of the forget gate"),
       { min: 0, max: biases.length - 1, value: Math.max(0, biases.indexOf(3)) },
       (value) => {
         const b = biases[value], gate = 1 / (1 + Math.exp(-b)), tau = -1 / Math.log(gate);
@@ -789,9 +812,10 @@
         name.setAttribute("x", x(tau) + (tau < 0.75 * lags ? 6 : -6));
         name.setAttribute("text-anchor", tau < 0.75 * lags ? "start" : "end");
         for (const part of [mark, name]) part.style.display = tau > lags ? "none" : "";
-        told.textContent = `Bias ${b}: the gate is ${gate.toFixed(3)}, and its time scale is `
-          + `${tau.toFixed(1)} steps. After ${lag} steps a fraction of `
-          + `${Number((gate ** lag).toPrecision(2))} of the gradient remains.`;
+        told.textContent = tr("Bias {b}: the gate is {gate}, and its time scale is {tau} "
+          + "steps. After {lag} steps a fraction of {rest} of the gradient remains.",
+        { b, gate: gate.toFixed(3), tau: tau.toFixed(1), lag,
+          rest: Number((gate ** lag).toPrecision(2)) });
         return b;
       });
     box.prepend(picture, bias.line, told);

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Check that the editions of a built site say the same, page by page.
+
+``python scripts/check_editions.py build/html zh_CN`` compares every page with that of
+the same name in the folder of the other edition, in what no translation may change:
+anchors, numbers of equations, formulas, values of records, links to claims, figures,
+links and code. It prints one line for each difference, and the status is 1 if there is
+one.
+"""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+
+ARTICLE = re.compile(r'<article class="bd-article">(.*?)</article>', re.DOTALL)
+PREVIEWS = re.compile(r'<template id="previews">.*?</template>', re.DOTALL)
+PARTS = {
+    # Not those that are counted, such as of citations, whose order may change.
+    "anchor": r'<(?:section|span|div|table|dt|figure)[^>]* id="(?!id\d+")([^"]+)"',
+    "equation": r'<span class="eqno">\((\d[\d.]*)\)<a [^>]*href="#([^"]+)"',
+    "formula": r'<annotation encoding="application/x-tex">(.*?)</annotation>',
+    "value": r'<span class="result">(.*?)</span>',
+    "claim": r'href="[^"]*verification/\w+\.html#(claim-[\w-]+)"',
+    "figure": r'<img [^>]*src="([^"]+)"',
+    "link": r'<a [^>]*class="[^"]*(?:internal|external)[^"]*"[^>]*href="([^"]+)"',
+    "code": r"<pre[^>]*>(.*?)</pre>",
+    "inline code": r'<code class="docutils literal notranslate">(.*?)</code>',
+    "number of a caption": r'<span class="caption-number">\D*([\d.]+)',
+}
+PATTERNS = {kind: re.compile(text, re.DOTALL) for kind, text in PARTS.items()}
+TAG = re.compile(r"<[^>]+>")
+ONE_EDITION = {"404.html", "genindex.html", "py-modindex.html", "search.html"}
+"""Pages that are made otherwise in each edition."""
+ENGLISH = ("_modules/", "_static/", "api/")
+"""What only the English edition has."""
+
+
+def parts(html: str, folder: str) -> dict[str, Counter]:
+    """Count what a page says.
+
+    >>> found = parts('<article class="bd-article"><pre>x</pre></article>', "zh_CN")
+    >>> found["code"]
+    Counter({'x': 1})
+    """
+    article = ARTICLE.search(html)
+    text = PREVIEWS.sub("", article[1]) if article else ""
+    found = {}
+    for kind, pattern in PATTERNS.items():
+        hits = pattern.findall(text)
+        if kind in ("code", "value", "inline code"):
+            hits = [unescape(TAG.sub("", hit)) for hit in hits]
+        if kind in ("formula", "inline code"):  # in a catalogue a line has no ends
+            hits = [" ".join(hit.split()) for hit in hits]
+        if kind in ("figure", "link"):
+            hits = [place(hit, folder) for hit in hits]
+        found[kind] = Counter(hits)
+    return found
+
+
+def place(address: str, folder: str) -> str:
+    """Return where a link leads, without the way up and into the other edition.
+
+    >>> place("../../zh_CN/rnn.html", "zh_CN"), place("rnn.html", "zh_CN")
+    ('rnn.html', 'rnn.html')
+    """
+    address = re.sub(r"^(?:\.\./)+", "", address)
+    return address.removeprefix(f"{folder}/")
+
+
+def pages(root: Path, other: str = "") -> set[str]:
+    """List the pages of an edition, without those of another one in a folder of it."""
+    names = {path.relative_to(root).as_posix() for path in root.rglob("*.html")}
+    out = (*ENGLISH, f"{other}/") if other else ENGLISH
+    return {name for name in names - ONE_EDITION if not name.startswith(out)}
+
+
+def differences(site: Path, folder: str) -> Iterator[str]:
+    """Yield a line for each difference of the editions."""
+    ours, theirs = pages(site, folder), pages(site / folder)
+    for name in sorted(ours ^ theirs):
+        yield f"{name}: only in the {'English' if name in ours else folder} edition"
+    for name in sorted(ours & theirs):
+        texts = (site / name, site / folder / name)
+        a, b = (parts(path.read_text("utf-8"), folder) for path in texts)
+        for kind in PATTERNS:
+            for verb, rest in (
+                ("missing", a[kind] - b[kind]),
+                ("added", b[kind] - a[kind]),
+            ):
+                for what in rest:
+                    yield f"{folder}/{name}: {kind} {verb}: {str(what)[:100]!r}"
+
+
+def main() -> int:
+    """Compare the editions of a site."""
+    site, folder = Path(sys.argv[1]), sys.argv[2]
+    found = list(differences(site, folder))
+    n_page = len(pages(site / folder))
+    print("\n".join([*found, f"{n_page} pages compared, {len(found)} differences"]))
+    return 1 if found or not n_page else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
