@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -138,7 +139,7 @@ def test_claims_that_do_not_hold_stop_the_build_by_name(monkeypatch):
 
     monkeypatch.setattr(claims.subprocess, "run", failing)
     monkeypatch.setattr(claims.kept_results, "read", lambda file: {})
-    app = type("App", (), {"confdir": "."})()
+    app = SimpleNamespace(confdir=".", config=SimpleNamespace(language="en"))
     with pytest.raises(SystemExit, match=r"do not hold: R5 \(residual"):
         claims.verify_all(app)
 

@@ -54,7 +54,7 @@ def app(tmp_path):
         outdir=tmp_path,
         env=env,
         builder=SimpleNamespace(format="html"),
-        config=SimpleNamespace(extension_key="a"),
+        config=SimpleNamespace(extension_key="a", language="en"),
     )
 
 

@@ -294,7 +294,7 @@ class Modules(SphinxDirective):
         packages = {module.name: module for module in every}
         sections = [self.section(packages[p], inside[p]) for p in inside]
         sections.append(self.section(Module(root, Path(), ""), alone))
-        if not has_reference(self.env.app):
+        if not has_reference(self.config):
             return own(sections)
         toctree = ["```{toctree}", ":hidden:", "", *tree, "```"]
         return [*own(sections), *self.parse_text_to_nodes("\n".join(toctree))]

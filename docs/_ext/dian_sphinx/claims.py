@@ -40,7 +40,6 @@ def results_file(app: Sphinx) -> Path:
 
 def verify_all(app: Sphinx) -> None:
     """Verify the claims whose code changed; stop the build if one fails."""
-    app.env.claims_before = getattr(app.env, "claims", {})
     file = results_file(app)
     kept = kept_results.read(file) if is_source(app.config) else verified(file)
     if is_source(app.config) and kept.keys() != kept_results.chapter_keys().keys():
@@ -50,6 +49,7 @@ def verify_all(app: Sphinx) -> None:
         if done.returncode:
             raise SystemExit(done.stderr.strip())
         kept = kept_results.read(file)
+    app.env.claims_before = getattr(app.env, "claims", {})
     # On the environment, which directives and the forked readers have.
     app.env.claims = {one["id"]: one for reports in kept.values() for one in reports}
     app.env.claims_file = str(file)

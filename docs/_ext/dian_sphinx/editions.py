@@ -58,27 +58,28 @@ def adapt(app: Sphinx, config: Config) -> None:
     """Change the settings of an edition that repeats what the English one has run."""
     if is_source(config):
         return
-    config.sphinx_gallery_conf |= {"examples_dirs": [], "gallery_dirs": []}
+    if "sphinx_gallery_conf" in config:
+        config.sphinx_gallery_conf |= {"examples_dirs": [], "gallery_dirs": []}
     folder = EDITIONS[config.language].folder
     site = Path(app.outdir, *[".."] * folder.count("/")).resolve()
     if (site / INVENTORY).is_file():
         config.intersphinx_mapping = {"english": ("..", str(site / INVENTORY))}
     config.intersphinx_disabled_reftypes = ["std:*", "math:*"]
-    config.html_theme_options["search_bar_text"] = tr("Search the report")
     if config.html_baseurl:
         config.html_baseurl = posixpath.join(config.html_baseurl, folder)
         config.ogp_site_url = config.html_baseurl
         config.notfound_urls_prefix = urlsplit(config.html_baseurl).path
 
 
-def has_reference(app: Sphinx) -> bool:
+def has_reference(config: Config) -> bool:
     """Return whether the pages of the reference are a part of what is built."""
-    return is_source(app.config) and app.builder.name != "gettext"
+    return is_source(config) and not config.for_translators
 
 
 def leave_reference(app: Sphinx) -> None:
     """Read the pages of the reference for the English edition alone."""
-    if not has_reference(app):
+    app.config.for_translators = app.builder.name == "gettext"
+    if not has_reference(app.config):
         app.config.exclude_patterns.append(f"{REFERENCE}**")
 
 
@@ -96,6 +97,8 @@ def add_editions(app: Sphinx, pagename, templatename, context, doctree) -> None:
     places = {
         key: f"{edition.folder}{pagename}.html" for key, edition in EDITIONS.items()
     }
+    if not is_source(app.config):
+        context["theme_search_bar_text"] = tr("Search the report")
     context["editions"] = [
         {
             "tag": edition.tag,
@@ -159,6 +162,7 @@ def name_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def connect(app: Sphinx) -> None:
     """Adapt the settings first; tell the templates before the theme looks at them."""
     app.setup_extension("sphinx.ext.intersphinx")
+    app.add_config_value("for_translators", False, "", bool)
     app.connect("config-inited", adapt, priority=100)
     app.connect("builder-inited", leave_reference)
     app.connect("doctree-read", add_notice)

@@ -15,6 +15,7 @@ from sphinx.transforms import SphinxTransform
 
 from dian_sphinx.editions import ENGLISH
 from dian_sphinx.gallery_page import DOWNLOADS, POINTER
+from dian_sphinx.wording import own
 
 WORD = re.compile(r"[A-Za-z]{2,}")
 # Of a role, a reader sees its title; code and formulas are the same in all languages.
@@ -84,10 +85,11 @@ class FindMessages(SphinxTransform):
             elif isinstance(node, nodes.image) and not node.get("translatable", True):
                 # Sphinx translates each alternative text that it finds.
                 node["words"] = node.attributes.pop("alt", "")
-            if is_no_text(node) or (
-                self.env.docname in ENGLISH and not isinstance(node, nodes.title)
-            ):
+            if is_no_text(node):
                 node["translatable"] = False
+        if self.env.docname in ENGLISH:
+            own([self.document])
+            self.document.next_node(nodes.title)["translatable"] = True
 
 
 def _stand_beside(node: nodes.Element, message: str) -> None:
@@ -121,7 +123,7 @@ class DropWords(SphinxTransform):
 
     def apply(self, **kwargs) -> None:
         """Keep them for gettext, which reads the finished page."""
-        if self.app.builder.name == "gettext":
+        if self.config.for_translators:
             return
         for node in list(self.document.findall(words)):
             node.parent.remove(node)

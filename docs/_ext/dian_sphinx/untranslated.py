@@ -72,10 +72,10 @@ def report(app: Sphinx, exception: Exception | None) -> None:
     """Print how many messages of each page are English."""
     if exception or app.config.language == wording.SOURCE:
         return
-    counts = {
-        page: len(app.env.metadata[page].get(KEY, ())) for page in app.env.all_docs
+    pages, found = app.env.all_docs, app.env.metadata
+    left = {
+        page: len(found[page][KEY]) for page in sorted(pages) if found[page].get(KEY)
     }
-    left = {page: n for page, n in sorted(counts.items()) if n}
     log.info(
         "%s: %d of %d pages are translated; messages in English: %s",
         app.config.language,

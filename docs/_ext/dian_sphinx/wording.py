@@ -83,7 +83,9 @@ def own(parts: Iterable[nodes.Node]) -> list[nodes.Node]:
     parts = list(parts)
     for part in parts:
         for node in part.findall(nodes.Element):
-            if isinstance(node, nodes.TextElement | nodes.image):
+            is_inline = isinstance(node, nodes.Inline)
+            is_text = isinstance(node, nodes.TextElement) and not is_inline
+            if is_text or isinstance(node, nodes.image):
                 node["translatable"] = False
     return parts
 

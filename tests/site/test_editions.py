@@ -1,0 +1,113 @@
+"""A small site in two editions: what is translated, what is named, where links lead."""
+
+import pytest
+import sphinx.locale
+
+from dian_sphinx import untranslated
+from dian_sphinx.editions import EDITIONS
+
+PARTS = (
+    "wording",
+    "quick_messages",
+    "messages",
+    "untranslated",
+    "editions",
+)
+HEAD = 'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=utf-8\\n"\n'
+PAGE = """# A page
+
+A sentence with $x^2$ and `code`.
+
+```{table} A caption
+
+| Head | 12.5 |
+|---|---|
+| A cell | $y$ |
+```
+"""
+TRANSLATED = {
+    "A page": "一页",
+    "A sentence with $x^2$ and `code`.": "一句话，带有 $x^2$ 和 `code`。",
+    "A caption": "标题",
+    "Head": "表头",
+    "A cell": "单元格",
+}
+
+
+@pytest.fixture
+def editions(tmp_path, extension_of, sphinx_build, monkeypatch):
+    """Return a function that builds the edition of a language, and its warnings."""
+    source = tmp_path / "docs"
+    catalogue = source / "locale/zh_CN/LC_MESSAGES/page.po"
+    catalogue.parent.mkdir(parents=True)
+    monkeypatch.setattr(sphinx.locale, "translators", {})
+    settings = {
+        "extensions": ["myst_nb", extension_of(*PARTS)],
+        "nb_execution_mode": "off",
+        "master_doc": "page",
+        "html_theme": "basic",
+        "html_math_renderer": "mathjax",
+        "myst_enable_extensions": {"dollarmath"},
+        "locale_dirs": ["locale"],
+        "gettext_compact": False,
+    }
+
+    def build(language="zh_CN", page=PAGE, whole="page", **settings_too):
+        sphinx.locale.translators.clear()
+        (source / "page.md").write_text(page)
+        (source / "locale/zh_CN/whole.txt").write_text(whole)
+        entries = [f'msgid "{a}"\nmsgstr "{b}"\n' for a, b in TRANSLATED.items()]
+        catalogue.write_text("\n".join([HEAD, *entries]), "utf-8")
+        given = settings | {"language": language} | settings_too
+        built = tmp_path / "site" / EDITIONS[language].folder
+        return sphinx_build(source, built, given), built / "page.html"
+
+    return build
+
+
+def test_a_page_and_its_table_are_translated(editions):
+    warnings, page = editions()
+    assert warnings == ""
+    html = page.read_text("utf-8")
+    assert '<html lang="zh-CN"' in html
+    for text in TRANSLATED.values():
+        assert text.partition(" ")[0] in html
+    assert "12.5" in html
+    assert 'id="a-page"' in html  # places have the same names in all editions
+
+
+def test_a_sentence_that_changed_is_a_warning_on_a_page_that_is_whole(editions):
+    changed = PAGE.replace("A sentence", "Another sentence")
+    warnings, _ = editions(page=changed)
+    assert "not translated: 'Another sentence with" in warnings
+    assert "page.md:3" in warnings
+    assert editions(page=changed, whole="")[0] == ""
+
+
+def test_a_cell_that_is_not_translated_is_a_warning(editions):
+    warnings, _ = editions(page=PAGE.replace("A cell", "Another cell"))
+    assert "not translated: 'Another cell'" in warnings
+
+
+def test_a_heading_that_is_read_as_a_list_is_a_warning(editions, monkeypatch):
+    monkeypatch.setitem(TRANSLATED, "A caption", "1. 标题")
+    assert "not translated: 'A caption'" in editions()[0]
+
+
+def test_the_list_of_whole_pages_is_read(tmp_path):
+    (tmp_path / "zh_CN").mkdir()
+    (tmp_path / "zh_CN/whole.txt").write_text("rnn\ngallery/1_rnn/plot_1_forward\n")
+    found = untranslated.whole("zh_CN", tmp_path)
+    assert found == {"rnn", "gallery/1_rnn/plot_1_forward"}
+    assert untranslated.whole("en", tmp_path) == set()
+
+
+def test_the_english_edition_is_as_without_catalogues(editions):
+    warnings, page = editions("en")
+    assert warnings == ""
+    assert "A sentence with" in page.read_text("utf-8")
+
+
+def test_the_address_of_an_edition_ends_in_its_folder(editions):
+    _, page = editions(html_baseurl="https://example.org/dian/")
+    assert 'href="https://example.org/dian/zh_CN/page.html"' in page.read_text("utf-8")
