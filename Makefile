@@ -14,6 +14,11 @@ CHECK_CODE := PYTHONPATH=docs/_ext $(PY) scripts/check_code.py
 # Two processes; each file in one, as its tests share what is costly to prepare.
 PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile
 SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2
+# Of the command line alone: the variable of the environment is for other programs.
+PDF_LANGUAGE := $(if $(findstring command,$(origin LANGUAGE)),$(LANGUAGE),en)
+PDF_SUFFIX := $(if $(filter-out en,$(PDF_LANGUAGE)),-$(PDF_LANGUAGE))
+LATEX := build/latex$(PDF_SUFFIX)
+PDF := build/dian$(PDF_SUFFIX).pdf
 # A second build of this folder waits for the first one.
 ALONE := sh scripts/alone.sh $(MAKE) --no-print-directory
 
@@ -85,21 +90,21 @@ html-alone: $(ENVIRONMENT) $(KATEX) $(CHECKED)
 	@$(PY) -c 'from pathlib import Path; page = Path("build/html/index.html").resolve(); \
 	    print("The site is in build/html; open", page.as_uri())'
 
-pdf: ## Build the whole report as one PDF (needs XeLaTeX)
+pdf: ## Build the whole report as one PDF (needs XeLaTeX; LANGUAGE=zh_CN: in Chinese)
 	+@$(ALONE) $@-alone
 
 pdf-alone: $(ENVIRONMENT) $(CHECKED)
 	@sh scripts/pdf_tools.sh
 	@# From nothing: what was left by a build that failed must not be taken for whole.
-	@rm -rf build/pdf-doctrees build/latex build/dian.pdf
-	$(SPHINX) -q -d build/pdf-doctrees -b latex docs build/latex
+	@rm -rf $(LATEX) $(LATEX)-doctrees $(PDF)
+	$(SPHINX) -q -D language=$(PDF_LANGUAGE) -d $(LATEX)-doctrees -b latex docs $(LATEX)
 	@# The name of a label can be long, and the log is read by a script.
-	cd build/latex && max_print_line=2000 \
+	cd $(LATEX) && max_print_line=2000 \
 	    latexmk -silent -pdfxe -dvi- -ps- -interaction=nonstopmode dian.tex >latexmk.out \
 	    || { grep -h -A 3 '^!' dian.log; exit 1; }
-	$(PY) scripts/check_pdf.py build/latex
-	@cp build/latex/dian.pdf build/dian.pdf
-	@echo "The PDF edition is build/dian.pdf"
+	$(PY) scripts/check_pdf.py $(LATEX) $(PDF_LANGUAGE)
+	@cp $(LATEX)/dian.pdf $(PDF)
+	@echo "The PDF edition is $(PDF)"
 
 test: ## Run the tests, the doctests included
 	+@$(ALONE) $@-alone

@@ -43,7 +43,7 @@ IN_MYST = {"claims"}
 """Catalogues in MyST that are not those of a page in docs/."""
 
 TITLED = re.compile(r"^.*?\s*<([^<>]+)>$", re.DOTALL)
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:\s?%)?")
+NUMBER = re.compile(r"(?<![A-Za-z\d])\d+(?:[.,]\d+)*(?:\s?%)?")
 PLACEHOLDER = re.compile(r"\{\w*(?::[^}]*)?\}|%\(\w+\)s|%s")
 UNREAD = re.compile(r"\*\*?|`+|\$|:[a-z]+:(?=`|$)|\{[a-z:]+\}(?=`|$)|\]\(")
 """What is left in plain text where mark-up was meant."""

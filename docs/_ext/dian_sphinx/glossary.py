@@ -4,6 +4,8 @@ The first link in a definition names that page. Each term becomes a main index e
 there, which Sphinx's search ranks above pages that only use the term.
 """
 
+import re
+
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
@@ -21,8 +23,18 @@ def explained_at(env: BuildEnvironment) -> dict[str, Place]:
         link = next(item.findall(addnodes.pending_xref), None)
         place = target(env, link) if link is not None else None
         if place:
-            found |= {term.astext(): place for term in item.findall(nodes.term)}
+            terms = (term.astext() for term in item.findall(nodes.term))
+            found |= {name: place for term in terms for name in names(term)}
     return found
+
+
+def names(term: str) -> list[str]:
+    """Return the names in a term: a translated one has the English name in brackets.
+
+    >>> names("批量（batch）"), names("batch")
+    (['批量', 'batch'], ['batch'])
+    """
+    return [name for name in re.split("[（）]", term) if name]  # noqa: RUF001
 
 
 def target(

@@ -79,6 +79,9 @@ class FindMessages(SphinxTransform):
                     node.source, node.line = path, line
             elif node.tagname == "imgsgnode" and node.get("alt"):
                 _stand_beside(node, node["alt"])
+            elif isinstance(node, nodes.inline) and node.get("translatable"):
+                # The text of a button, which sphinx-design names no source of.
+                node.rawsource = node.rawsource or node.astext()
             elif isinstance(node, nodes.raw) and node.get("translatable", True):
                 if caption := caption_of(node.astext()):
                     _stand_beside(node, caption)

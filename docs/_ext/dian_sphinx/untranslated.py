@@ -8,6 +8,7 @@ was changed without its translation stops the build. A fuzzy translation counts 
 from pathlib import Path
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
@@ -34,16 +35,18 @@ class FindEnglish(SphinxTransform):
         left = [
             (node.line or 0, message)
             for node, message in extract_messages(self.document)
-            if not is_translated(node, message)
+            if not is_translated(self.env, node, message)
         ]
         left += [(0, message) for message in wording.missing(self.env)]
         self.env.metadata[self.env.docname][KEY] = left
 
 
-def is_translated(node: nodes.Element, message: str) -> bool:
+def is_translated(env: BuildEnvironment, node: nodes.Element, message: str) -> bool:
     """Tell whether Sphinx has put a translation in place of a message."""
     if isinstance(node, nodes.image):  # its message is the alternative text by now
         return bool(HAN.search(message))
+    if isinstance(node, addnodes.translatable):  # such as the captions of a toctree
+        return wording.look_up(env, env.docname, message) is not None
     return bool(node.get("translated"))
 
 
