@@ -7,10 +7,10 @@ its weights, inputs and initial hidden state, and how do we know that the formul
 right?
 
 **Answer.** One backward pass gives all seven gradients. They agree with automatic
-differentiation and with a complex step to twelve digits, and three common mistakes do
-not. Before training, at least three quarters of the gradient with respect to
-:math:`W_{hh}` come from the last eight of the 28 rows of an image, in each of twelve
-random initializations.
+differentiation and with a complex step to twelve digits, and both comparisons detect
+three common mistakes. Before training, at least three quarters of the gradient with
+respect to :math:`W_{hh}` come from the last eight of the 28 rows of an image, in each
+of twelve random initializations.
 
 **Source.** Werbos, *Backpropagation through time: what it does and how to do it*,
 Proceedings of the IEEE 78, 1990; for the product of Jacobians, Pascanu, Mikolov and
