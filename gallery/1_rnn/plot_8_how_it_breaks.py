@@ -259,12 +259,13 @@ fig.set_label(
 plt.show()
 
 # %%
-# The bias that is added twice has a cosine of 1, because it is initially zero. For this
-# reason no check of the report uses a bias of zero. The network with this bug need not
-# be less accurate, but its weights define another function in code without the bug. The
-# wrong derivative :math:`1 - A^2` has nearly the correct direction with at least one of
-# the three initializations, and a very different one with another. Therefore a check
-# compares every entry, and not only the direction.
+# With the bias added twice, the cosine is 1, because the bias is initially zero, so
+# that adding it twice changes nothing. For this reason no check of the report uses a
+# bias of zero. The network with this bug need not be less accurate, but its weights
+# define another function in code without the bug. The wrong derivative :math:`1 - A^2`
+# has nearly the correct direction with at least one of the three initializations, and a
+# very different one with another. Therefore a check compares every entry, and not only
+# the direction.
 
 ends = {
     what: np.mean([np.mean(losses[-20:]) for losses, _ in rows])
