@@ -5,9 +5,9 @@ r"""
 **Question.** The paper on rotary embedding describes a long-term decay of the score of
 a query and a key with their distance. Do scores decay?
 
-**Answer.** No. An upper bound on the magnitude of all scores decreases on the whole, but
-not monotonically: for 128 features it increases for the first time from distance 18
-to 19. The scores below it need not decrease: a query and a key that use only the
+**Answer.** No. An upper bound on the magnitude of all scores decreases on the whole,
+but not monotonically: for 128 features it increases for the first time from distance
+18 to 19. The scores below it need not decrease: a query and a key that use only the
 slowest pair of features keep 99 % of their score at distance 1000, and some scores
 increase with the distance at first.
 
