@@ -43,6 +43,9 @@ class words(addnodes.translatable, nodes.Invisible, nodes.Element):
         if isinstance(node, nodes.raw):
             html = caption_replaced(node.astext(), translated)
             node.children = [nodes.Text(html)]
+        elif isinstance(node, nodes.inline):
+            node.children = []
+            node += nodes.Text(translated)
         else:
             node["alt"] = translated
 
@@ -80,8 +83,9 @@ class FindMessages(SphinxTransform):
             elif node.tagname == "imgsgnode" and node.get("alt"):
                 _stand_beside(node, node["alt"])
             elif isinstance(node, nodes.inline) and node.get("translatable"):
-                # The text of a button, which sphinx-design names no source of.
-                node.rawsource = node.rawsource or node.astext()
+                # The text of a button, which gettext does not find on a whole page.
+                del node["translatable"]
+                _stand_beside(node, node.astext())
             elif isinstance(node, nodes.raw) and node.get("translatable", True):
                 if caption := caption_of(node.astext()):
                     _stand_beside(node, caption)
