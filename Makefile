@@ -17,6 +17,7 @@ SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2
 # Of the command line alone: the variable of the environment is for other programs.
 PDF_LANGUAGE := $(if $(findstring command,$(origin LANGUAGE)),$(LANGUAGE),en)
 PDF_SUFFIX := $(if $(filter-out en,$(PDF_LANGUAGE)),-$(PDF_LANGUAGE))
+PDF_INDEX := $(if $(PDF_SUFFIX),-e '$$$$makeindex = "upmendex -s zh_CN.ist %O -o %D %S"')
 LATEX := build/latex$(PDF_SUFFIX)
 PDF := build/dian$(PDF_SUFFIX).pdf
 # A second build of this folder waits for the first one.
@@ -94,13 +95,13 @@ pdf: ## Build the whole report as one PDF (needs XeLaTeX; LANGUAGE=zh_CN: in Chi
 	+@$(ALONE) $@-alone
 
 pdf-alone: $(ENVIRONMENT) $(CHECKED)
-	@sh scripts/pdf_tools.sh
+	@sh scripts/pdf_tools.sh $(PDF_LANGUAGE)
 	@# From nothing: what was left by a build that failed must not be taken for whole.
 	@rm -rf $(LATEX) $(LATEX)-doctrees $(PDF)
 	$(SPHINX) -q -D language=$(PDF_LANGUAGE) -d $(LATEX)-doctrees -b latex docs $(LATEX)
 	@# The name of a label can be long, and the log is read by a script.
 	cd $(LATEX) && max_print_line=2000 \
-	    latexmk -silent -pdfxe -dvi- -ps- -interaction=nonstopmode dian.tex >latexmk.out \
+	    latexmk $(PDF_INDEX) -silent -pdfxe -dvi- -ps- -interaction=nonstopmode dian.tex >latexmk.out \
 	    || { grep -h -A 3 '^!' dian.log; exit 1; }
 	$(PY) scripts/check_pdf.py $(LATEX) $(PDF_LANGUAGE)
 	@cp $(LATEX)/dian.pdf $(PDF)

@@ -125,7 +125,7 @@ gettext_additional_targets = ["index"]
 # --- The PDF edition ------------------------------------------------------------------
 latex_engine = "xelatex"
 latex_use_xindy = False
-latex_additional_files = ["docs/_latex/dian.sty"]
+latex_additional_files = ["docs/_latex/dian.sty", "docs/_latex/zh_CN.ist"]
 latex_documents = [
     ("index", "dian.tex", "Dian: an executable technical report", author, "manual")
 ]
