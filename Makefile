@@ -228,9 +228,9 @@ SOURCES := $(shell find dian docs conftest.py tests/conftest.py pyproject.toml \
 
 # The Chinese edition depends on all that the English one is made of, and on the variables
 # that conf.py reads.
-$(CHINESE): $(SOURCES) $(HOSTED) $(shell find locale gallery docs/_static conf.py \
-    package-lock.json \( -name '*.po' -o -name whole.txt -o -name '*.py' -o -name '*.js' \
-    -o -name '*.css' -o -name '*.json' -o -name '*.rst' \) -type f -print)
+$(CHINESE): $(SOURCES) $(HOSTED) $(wildcard conf.py package-lock.json) \
+    $(shell [ ! -d locale ] || find locale gallery docs/_static \
+    -type f ! -name '*.mo' ! -path '*/__pycache__/*' -print)
 	$(PY) scripts/check_catalogues.py --quiet locale/zh_CN
 	@[ -e $@ ] || rm -rf build/doctrees-zh_CN
 	@rm -f $@

@@ -398,8 +398,11 @@ def test_a_folder_for_temporary_files_that_is_not_there(project):
 def test_the_address_of_the_site_can_be_opened(node):
     project, _ = node
     page = project / "build/html/index.html"
-    page.parent.mkdir(parents=True)
-    page.write_text("<!doctype html><title>Dian</title><h1>Dian</h1>")
+    chinese = project / "build/html/zh_CN/index.html"
+    chinese.parent.mkdir(parents=True)
+    for file in (page, chinese):
+        file.write_text("<!doctype html><title>Dian</title><h1>Dian</h1>")
+    shutil.copytree(ROOT / "locale", project / "locale")
     (project / "build/.checked").touch()
     os.utime(project / "build/.checked", (2**32, 2**32))
     done = make(project, "html", "SPHINX=:")
