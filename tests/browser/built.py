@@ -61,5 +61,9 @@ def page_names() -> list[str]:
 
 
 def gallery_pages() -> list[str]:
-    """List the pages that were made of a script."""
-    return [name for name in page_names() if "/plot_" in name]
+    """List the pages that were made of a script, in English."""
+    return [
+        name
+        for name in page_names()
+        if name.startswith("gallery/") and "/plot_" in name
+    ]
