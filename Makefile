@@ -17,7 +17,7 @@ SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2
 # Of the command line alone: the variable of the environment is for other programs.
 PDF_LANGUAGE := $(if $(findstring command,$(origin LANGUAGE)),$(LANGUAGE),en)
 PDF_SUFFIX := $(if $(filter-out en,$(PDF_LANGUAGE)),-$(PDF_LANGUAGE))
-PDF_INDEX := $(if $(PDF_SUFFIX),-e '$$$$makeindex = "upmendex -s zh_CN.ist %O -o %D %S"')
+PDF_INDEX := $(if $(PDF_SUFFIX),-e '$$makeindex = "upmendex -s zh_CN.ist %O -o %D %S"')
 LATEX := build/latex$(PDF_SUFFIX)
 PDF := build/dian$(PDF_SUFFIX).pdf
 # A second build of this folder waits for the first one.

@@ -68,7 +68,7 @@ def test_the_link_leads_to_the_same_place_and_back(browser, page):
 
 def test_an_interactive_figure_speaks_the_language_of_its_page(browser):
     tab = browser.new_page()
-    tab.goto((HTML / "zh_CN/positions_rotary.html").as_uri())
+    tab.goto((HTML / "zh_CN/positions.html").as_uri())
     words = tab.text_content("figure[data-figure=rotary] .interactive-words")
     assert "相对位置" in words
     tab.close()

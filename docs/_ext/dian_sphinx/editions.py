@@ -65,6 +65,10 @@ def adapt(app: Sphinx, config: Config) -> None:
     if (site / INVENTORY).is_file():
         config.intersphinx_mapping = {"english": ("..", str(site / INVENTORY))}
     config.intersphinx_disabled_reftypes = ["std:*", "math:*"]
+    title = tr("Dian: an executable technical report")
+    config.latex_documents = [
+        (a, b, title, *d) for a, b, _, *d in config.latex_documents
+    ]
     if config.html_baseurl:
         config.html_baseurl = posixpath.join(config.html_baseurl, folder)
         config.ogp_site_url = config.html_baseurl
