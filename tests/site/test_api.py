@@ -122,7 +122,7 @@ def app(tmp_path, monkeypatch, module):
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / api.BACKREFERENCES).write_text(json.dumps(entries))
     settings = {"backreferences_dir": "used"}
-    config = SimpleNamespace(sphinx_gallery_conf=settings)
+    config = SimpleNamespace(sphinx_gallery_conf=settings, language="en")
     return SimpleNamespace(srcdir=tmp_path, config=config)
 
 

@@ -150,7 +150,8 @@ def page(project, monkeypatch):
         doc2path=lambda name: project.root / f"docs/{name}.md",
     )
     (project.root / "docs/other.md").write_text("# Other\n")
-    app = SimpleNamespace(config=SimpleNamespace(nb_execution_cache_path=cache))
+    config = SimpleNamespace(nb_execution_cache_path=cache, language="en")
+    app = SimpleNamespace(config=config)
 
     def outdated() -> set[str]:
         return gallery.reread_cells(app, env, set(), set(), set())

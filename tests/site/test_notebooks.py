@@ -23,7 +23,7 @@ def test_notebooks_show_what_only_the_site_understands(tmp_path):
     app = SimpleNamespace(
         srcdir=tmp_path,
         extensions={"sphinx_gallery.gen_gallery"},
-        config=SimpleNamespace(sphinx_gallery_conf=settings),
+        config=SimpleNamespace(sphinx_gallery_conf=settings, language="en"),
     )
     notebooks.write_out(app)
     record = runs.load(NAME)

@@ -77,7 +77,7 @@ def adapt(app: Sphinx, config: Config) -> None:
 
 def has_reference(config: Config) -> bool:
     """Return whether the pages of the reference are a part of what is built."""
-    return is_source(config) and not config.for_translators
+    return is_source(config) and not getattr(config, "for_translators", False)
 
 
 def leave_reference(app: Sphinx) -> None:
