@@ -1,5 +1,13 @@
-/* The link to the other edition leads to the same place, and to the same query. */
 "use strict";
+/* The words of the scripts in the language of the page: a message, with values in the
+   places that are named in braces. The Chinese edition brings the table `wording`; the
+   messages are collected by the name of this function. */
+function tr(message, values = {}) {
+  const text = (typeof wording === "object" && wording[message]) || message;
+  return text.replace(/\{(\w+)\}/g, (place, name) => values[name] ?? place);
+}
+
+/* The link to the other edition leads to the same place, and to the same query. */
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a.edition");
   if (!link) return;

@@ -5,12 +5,6 @@
 "use strict";
 (() => {
   const figures = {};
-  /* A text in the language of the page, with values in the places named in braces. The
-     Chinese edition brings the table; messages are found by the name `tr`. */
-  const tr = (message, values = {}) => {
-    const text = (typeof wording === "object" && wording[message]) || message;
-    return text.replace(/\{(\w+)\}/g, (place, name) => values[name] ?? place);
-  };
 
   /* --- What all of them are made of ------------------------------------------------ */
   const svg = (tag, attributes = {}, ...children) => {

@@ -158,7 +158,7 @@ def page(project, monkeypatch):
 
     assert outdated() == {"page"}
     cache.mkdir()
-    return SimpleNamespace(path=path, cache=cache, outdated=outdated)
+    return SimpleNamespace(path=path, cache=cache, outdated=outdated, config=config)
 
 
 def test_a_page_with_cells_is_kept_while_nothing_in_it_changes(page, project):
@@ -176,6 +176,13 @@ def test_a_page_is_read_and_its_cells_are_run_when_what_they_use_changes(
     assert page.outdated() == {"page"}
     assert not page.cache.exists()
     assert page.outdated() == set()
+
+
+def test_another_edition_keeps_the_results_of_the_cells(page, project):
+    page.config.language = "zh_CN"
+    append(project.root / "dian/runs/files.py", "\nx = 1\n")
+    assert page.outdated() == {"page"}
+    assert page.cache.exists()
 
 
 # --- The status of the pages --------------------------------------------------------

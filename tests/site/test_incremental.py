@@ -109,3 +109,16 @@ def test_another_version_of_katex_has_every_page_read_again(app, tmp_path, monke
     incremental.LOCK.write_text("{}")
     incremental.set_extension_key(app, app.config)
     assert app.config.extension_key != before
+
+
+def test_what_an_edition_has_written_is_listed_outside_of_the_site(app, tmp_path):
+    site = tmp_path / "html"
+    app.outdir, app.config.language = site / "zh_CN", "zh_CN"
+    app.outdir.mkdir(parents=True)
+    (app.outdir / "index.html").touch()
+    incremental.remove_orphans(app, None)
+    assert (tmp_path / "zh_CN.pages.json").is_file()
+    app.outdir, app.config.language = site, "en"  # and the next English build
+    incremental.remove_orphans(app, None)
+    assert (site / "zh_CN/index.html").is_file()
+    assert not list(site.rglob("*.json"))
