@@ -20,6 +20,8 @@ PARTS = (
     "api",
     "katex",
     "html",
+    "live",
+    "policy",
     "previews",
     "glossary",
     "incremental",
