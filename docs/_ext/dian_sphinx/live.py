@@ -690,14 +690,15 @@ def spot(puzzle: dict) -> str:
             )
         shown.append(f"<div><p>{place}</p>{drawn}</div>")
         word = "Yes." if place == puzzle["place"] else "No."
-        address = f"verification/{_chapter(puzzle['claim'])}.html"
+        claim = puzzle["claim"]
+        address = f"verification/{_chapter(claim)}.html"
         replies.append(
             f"<details><summary>The bug is in {place}</summary><p>{word} "
             f"The bug is in {puzzle['place']}: {escape(puzzle['what'])}. What sees it "
-            f'is <a href="{address}#claim-{puzzle["claim"].lower()}">{puzzle["claim"]}, '
+            f'is <a href="{address}#claim-{claim.lower()}">{claim}, '
             f"{escape(puzzle['title'])}</a>: without the bug both sides of the "
-            f"equation differ by {puzzle['right']}, with it by {puzzle['wrong']}; the tolerance "
-            f"is {puzzle['tolerance']}.</p></details>"
+            f"equation differ by {puzzle['right']}, with it by {puzzle['wrong']}; the "
+            f"tolerance is {puzzle['tolerance']}.</p></details>"
         )
     return (
         '<figure class="live spot" data-live="spot">'
