@@ -99,7 +99,7 @@ def packed(name: str, tensors: dict, **facts) -> str:
     import numpy as np
 
     parts, shapes, at = [], {}, 0
-    for key, tensor in tensors.items():
+    for key, tensor in sorted(tensors.items()):  # in one order in every build
         array = np.ascontiguousarray(tensor)
         if array.dtype != np.uint8:
             array = array.astype("<f4")

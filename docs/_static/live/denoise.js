@@ -78,6 +78,7 @@
         offer(schedule);
         network ??= await open({ facts, root, name: chosen.name, schedule });
         if (stopped) throw new Error("Cancelled");
+        told.textContent = "Running …";
         const own = seed.value, first = sampler.normal(own, 0, SIZE);
         const x_T = mix.value ? sampler.between(first, sampler.normal(other.value, 0, SIZE), mix.value)
           : first;
