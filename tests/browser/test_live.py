@@ -359,20 +359,30 @@ def finished(box):
     return box.locator(".live-box").get_attribute("data-image")
 
 
+def task_seconds(client):
+    """Return how long the page has used a core."""
+    metrics = client.send("Performance.getMetrics")["metrics"]
+    return next(m["value"] for m in metrics if m["name"] == "TaskDuration")
+
+
 def test_the_same_seed_gives_the_same_image_and_50_steps_are_fast(opened, origin):
     with opened() as tab:
         box = started(tab, origin, "denoise")
-        images, seconds = [finished(box)], []
+        images, seconds, worked = [finished(box)], [], []
+        client = tab.context.new_cdp_session(tab)
+        client.send("Performance.enable", {"timeDomain": "threadTicks"})
         for _ in range(3):
+            before = task_seconds(client)
             images.append(denoised(box))
-            seconds.append(
-                float(box.locator(".live-box").get_attribute("data-seconds"))
-            )
+            worked.append(task_seconds(client) - before)
+            took = box.locator(".live-box").get_attribute("data-seconds")
+            seconds.append(float(took))
         assert len(set(images)) == 1
         box.get_by_label("Seed", exact=True).fill("5")
         assert denoised(box) != images[0]
-    print("50 steps:", seconds)
-    assert min(seconds) < 3
+    print("50 steps, seconds:", seconds, "of a core:", worked)
+    # The time of the core, since the machine may be busy with other things.
+    assert 0.2 < min(worked) < 3
 
 
 def test_ten_runs_do_not_grow_the_heap(opened, origin):
