@@ -108,6 +108,7 @@ html_sidebars = {
 }
 html_theme_options = {
     "extra_footer": f"<p>{project} {release}</p>",
+    "article_footer_items": ["page-links.html"],
     "navbar_persistent": [],
     "primary_sidebar_end": [],
     "use_download_button": False,
@@ -131,6 +132,11 @@ latex_elements = {
     "preamble": r"\usepackage{dian}",
     "printindex": r"\scriptsize\raggedright\printindex",  # names are long
 }
+
+# --- The repository, to which pages link: https://github.com/... ----------------------
+repository = os.environ.get("DIAN_REPOSITORY", "").rstrip("/")
+repository_branch = os.environ.get("DIAN_BRANCH", "main")
+notebook_branch = os.environ.get("DIAN_NOTEBOOKS", "notebooks")
 
 # --- Where it is hosted: with an address come a map of the site, what others show of a
 # link to it, and a page for what is not there -----------------------------------------

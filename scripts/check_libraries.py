@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
-"""Check functions of well-known libraries, and write the table docs/libraries.md.
+"""Check functions of well-known libraries; write the record and the page of the table.
 
-The libraries are those of the dependency group ``peers``.
+The libraries are those of the dependency group ``peers``. The record,
+docs/libraries.json, has versions and outcomes, and docs/libraries.md is made from it.
+Tests notice if the record is out of date.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from unittest import mock
 
@@ -15,9 +19,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from dian.check import check
-from dian.check.report import FAILED, SKIPPED, WARNED, Report
+from dian.check.report import FAILED, RIGHT, SKIPPED, WARNED
 
-PAGE = Path(__file__).parents[1] / "docs/libraries.md"
+DOCS = Path(__file__).parents[1] / "docs"
+RECORD, PAGE = DOCS / "libraries.json", DOCS / "libraries.md"
 
 
 def llama(q, k, positions):
@@ -189,44 +194,100 @@ LIBRARIES = (
 )  # fmt: skip
 """Library, function, kind, and the function or a small adapter."""
 
+WHY = {
+    "nn.RNN": "Its weights are the transposed matrices; its two biases are added.",
+    "nn.utils.clip_grad_norm_": "Adds 1e-6 to the norm, which avoids a division by 0.",
+    "scaled_dot_product_attention": "True means that a key is used.",
+    "nn.MultiheadAttention": "True means masked, in contrast to the function.",
+    "nn.Transformer.generate_square_subsequent_mask":
+        "The mask is added to the scores. Without a dtype it is float32.",
+    "apply_rotary_pos_emb (Llama)": "The weights of its checkpoints are permuted.",
+    "apply_rotary_position_embeddings (RoFormer)":
+        "The layout of the paper. The table has consecutive positions.",
+    "rotate_queries_or_keys": "The layout of the paper.",
+    "DDPMScheduler.add_noise": "The index of an array is the timestep minus 1.",
+    "DDPMScheduler.step, fixed_large": "The variance that the paper calls beta.",
+    "DDPMScheduler.step, fixed_small, clip_sample":
+        "The variance of the posterior, and the clipping of the authors' code.",
+    "DDIMScheduler.step": "Its inner step size assumes evenly spaced timesteps.",
+    "q_sample": "As in the authors' code.",
+    "q_posterior": "As in the authors' code.",
+    "MulticlassF1Score and others":
+        "A class that neither occurs nor is predicted is left out of the mean.",
+    "precision_recall_fscore_support":
+        "Without `labels`, a class that neither occurs nor is predicted is left out.",
+}  # fmt: skip
+"""Why a convention differs from that of the report."""
 
-def row(library: str, name: str, kind: str, report: Report) -> str:
+
+def outcome(library: str, name: str, kind: str, function: Callable) -> dict:
+    """Check one function; return what the record keeps."""
+    report = check(kind, function)
+    return {
+        "library": library,
+        "version": version(library).split("+")[0],
+        "function": name,
+        "kind": kind,
+        "verdict": report.verdict,
+        "conventions": list(report.conventions.values()),
+        "failed": [x.title for x in report.lines if x.mark == FAILED],
+        "warned": [x.title for x in report.lines if x.mark == WARNED],
+        "not checked": [x.title for x in report.lines if x.mark == SKIPPED],
+        "not returned": report.absent,
+        "mistakes": report.mistakes,
+        "notes": report.notes + [report.fault] * bool(report.fault),
+    }
+
+
+def row(found: dict) -> str:
     """Return one row of the table."""
-    conventions = "; ".join(report.conventions.values())
-    remarks = [
-        f"{line.title}: {line.detail or f'residual {line.residual:.0e}'}"
-        for line in report.lines
-        if line.mark in (FAILED, WARNED)
-    ]
-    skipped = sum(line.mark == SKIPPED for line in report.lines)
-    remarks += [f"{skipped} properties not checked"] * bool(skipped)
-    remarks += report.mistakes + report.notes + [report.fault] * bool(report.fault)
-    said = "; ".join(remarks).replace("|", "\\|")
+    marks = ("failed", "warned", "not checked", "not returned", "mistakes")
+    remarks = [f"{mark}: {', '.join(found[mark])}" for mark in marks if found[mark]]
+    verdict = [found["verdict"]] * (found["verdict"] != RIGHT)
+    said = "; ".join(verdict + remarks + found["notes"]).replace("|", "\\|")
+    why = [WHY[found["function"]]] if found["function"] in WHY else []
+    said = " ".join([*why, said[:1].upper() + said[1:]]).strip()
     return (
-        f"| {library} {version(library).split('+')[0]} | `{name}` | `{kind}` "
-        f"| {report.verdict} | {conventions} | {said} |"
+        f"| `{found['function']}` as `{found['kind']}` "
+        f"| {'; '.join(found['conventions'])} | {said} |"
     )
 
 
-def main() -> None:
-    """Write the page."""
+def tables(record: list[dict]) -> Iterator[str]:
+    """Yield the lines of one table for each library."""
+    for library, rows in groupby(record, lambda row: (row["library"], row["version"])):
+        yield from ["", f"## {' '.join(library)}", ""]
+        yield from ["| Function | Conventions | Remarks |", "|---|---|---|"]
+        yield from map(row, rows)
+
+
+def page(record: list[dict]) -> str:
+    """Return the page of the site."""
+    right = sum(found["verdict"] == RIGHT for found in record)
     lines = [
         "<!-- Written by `python scripts/check_libraries.py`; do not edit. -->",
         "",
         "# Well-known libraries",
         "",
         "Functions of other libraries, each checked with {doc}`dian check <check>`",
-        "through an adapter of a few lines (`scripts/check_libraries.py`), with the",
-        "conventions that were recognized and what differs.",
-        "",
-        "| Library | Function | Kind | Verdict | Conventions | Remarks |",
-        "|---|---|---|---|---|---|",
+        "through an adapter of a few lines (`scripts/check_libraries.py`).",
+        f"{right} of {len(record)} are right. The conventions are those that were",
+        "recognized. A property is not checked if the function does not take the",
+        "argument that it needs.",
+        *tables(record),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the record and the page."""
+    record = []
     for library, name, kind, function in LIBRARIES:
-        report = check(kind, function)
-        print(library, name, report.verdict, report.fault, flush=True)
-        lines.append(row(library, name, kind, report))
-    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        record.append(outcome(library, name, kind, function))
+        print(library, name, record[-1]["verdict"], flush=True)
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    RECORD.write_text(f"{text}\n", encoding="utf-8")
+    PAGE.write_text(page(record), encoding="utf-8")
 
 
 if __name__ == "__main__":

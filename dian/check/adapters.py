@@ -104,12 +104,26 @@ class Subject:
                 del taken[name]
         return taken
 
-    def write(self, gradients: list, max_norm: float) -> None:
-        """Call a function that writes into the first of two arguments."""
+    def _guessed(self) -> str:
+        """Put into words which arguments were recognized by their order alone."""
+        known = {a.name: _names(a) for a in self.contract.arguments}
+        pairs = [
+            f"{own!r} was given {name}"
+            for name, own in self.names.items()
+            if own is not None and own.lower() not in known[name]
+        ]
+        return f"; its argument {', '.join(pairs)}" if pairs else ""
+
+    def write(self, gradients: Any, max_norm: float) -> Any:
+        """Call a function that writes into the first of two arguments; return it."""
         numpy = self.arrays == "numpy"
-        given = [x.detach().numpy() for x in gradients] if numpy else gradients
+        if isinstance(gradients, dict):
+            given = {k: x.numpy() if numpy else x for k, x in gradients.items()}
+        else:
+            given = [x.detach().numpy() for x in gradients] if numpy else gradients
         names = list(self.contract.required)
         self._called(dict(zip(names, (given, max_norm), strict=True)))
+        return given
 
     def _called(self, given: dict[str, Any]) -> Any:
         positional, named = [], {}
@@ -127,7 +141,8 @@ class Subject:
                 last = traceback.format_exception_only(error)[-1].strip()
                 line = " ".join(last.split())[:200]
                 details = traceback.format_exc()
-                raise Fault("raises", f"raises {line}", details) from None
+                said = f"raises {line}{self._guessed()}"
+                raise Fault("raises", said, details) from None
         if printed.getvalue():
             self.notes["prints while it computes"] = None
         return found
@@ -244,6 +259,8 @@ def _to_reader(value: Any, arrays: str, dtype: torch.dtype) -> Any:
         return value
     if isinstance(value, list | tuple):
         return type(value)(_to_reader(x, arrays, dtype) for x in value)
+    if isinstance(value, dict):
+        return {key: _to_reader(x, arrays, dtype) for key, x in value.items()}
     if callable(value) and arrays == "numpy":
 
         def called(*inputs: Any) -> Any:
@@ -281,9 +298,7 @@ def _outputs(found: Any, contract: Contract) -> Outputs:
     """Return the outputs as tensors, in the order of the contract."""
     names = [name for name, _, _ in contract.returns]
     if isinstance(found, Mapping):
-        lower = {str(key).lower(): value for key, value in found.items()}
-        known = [lower[n.lower()] for n in names if n.lower() in lower]
-        found = tuple(known or found.values())
+        found = _by_name(found, names)
     if isinstance(found, list) and len(names) == 1:
         found = _stacked(found)
     if not isinstance(found, tuple | list):
@@ -293,6 +308,35 @@ def _outputs(found: Any, contract: Contract) -> Outputs:
     return tuple(
         _tensor(x) for x in found[: len(names)] if x is not None and _is_array(x)
     ) or (_tensor(found[0]),)
+
+
+def _by_name(found: Mapping, names: list[str]) -> tuple:
+    """Put a dictionary of outputs into the order of the contract.
+
+    A key is recognized if it is the name, with a prefix or suffix such as ``dW_xh`` or
+    ``macro_f1``. If the names of some cannot be recognized, all are in their own order.
+    """
+    left, picked = {_plain(str(key)): value for key, value in found.items()}, {}
+    plain = {name: _plain(name) for name in names}
+    tests = (
+        lambda key, name: key == name,
+        lambda key, name: key in (f"d{name}", f"grad_{name}", f"d_{name}", f"g_{name}"),
+        lambda key, name: f"_{name}_" in f"_{key}_",
+    )
+    for same in tests:
+        for name in names:
+            keys = [key for key in left if same(key, plain[name])]
+            if name not in picked and len(keys) == 1:
+                picked[name] = left.pop(keys[0])
+    first = [name for name in names if name in picked]
+    known = first == names[: len(first)] and len(first) in (len(names), len(found))
+    return tuple(picked[name] for name in first) if known else tuple(found.values())
+
+
+def _plain(name: str) -> str:
+    """Return a name without differences of spelling."""
+    name = name.lower().replace("-", "_").replace(" ", "_").removesuffix("_score")
+    return name.removesuffix("s")
 
 
 def _stacked(found: list) -> Any:

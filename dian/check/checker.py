@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dian.check import diagnosis
+from dian.check import diagnosis, pages
 from dian.check.adapters import Fault, Skipped, Subject
 from dian.check.contract import Case, Choice, Contract, Function, Property, under
 from dian.check.diagnosis import EXACT, SINGLE, Diagnosis, Observed, residual
@@ -69,8 +69,8 @@ class Checker:
         self.contract: Contract = find(kind)
         self.cases = diagnosis.cases_of(self.contract)
         self.begin = time.perf_counter()
-        page = self.contract.pitfalls
-        self.result = Report(kind, name_of(function), page=page)
+        self.returned = 0
+        self.result = Report(kind, name_of(function))
 
     def report(self) -> Report:
         """Run all steps."""
@@ -78,7 +78,9 @@ class Checker:
             self._run()
         except Fault as fault:
             self._fail(fault)
-        self.result.seconds = time.perf_counter() - self.begin
+        found = self.result
+        found.pages = pages.sections(self.kind, found.mistakes, found.claims[:1])
+        found.seconds = time.perf_counter() - self.begin
         return self.result
 
     def _fail(self, fault: Fault) -> None:
@@ -92,7 +94,7 @@ class Checker:
             function, form = self.contract.adapt(function)
         self.subject, choice, worst = self._conventions(function)
         named = None
-        if choice is None or worst > EXACT:
+        if self.contract.probe is None and (choice is None or worst > EXACT):
             observed = [p for p in self.observed if choice in (None, p[0])]
             named = self._diagnose(observed, choice is not None)
             if named is None and choice is None:
@@ -110,8 +112,10 @@ class Checker:
         if failed or self.result.fault:
             self.result.verdict = WRONG
         self._tell(named, failed)
+        self._tell_properties()
         self._ambiguous()
         self._narrow()
+        self._absent()
         self.result.notes += self.subject.notes
 
     # Conventions
@@ -131,6 +135,13 @@ class Checker:
         first: Fault | None = None
         for subject in self._subjects(function):
             self.subject, self.fits = subject, []
+            if self.contract.probe is not None:
+                fault, choice = self._running()
+                if choice is not None:
+                    self._note_arrays(subject)
+                    return subject, choice, 0.0
+                first = first or fault
+                continue
             self.limit = EXACT if subject.dtype == torch.float64 else SINGLE
             self.faults: dict[int, Fault] = {}
             choices = list(self.contract.choices(subject.accepted))
@@ -152,6 +163,18 @@ class Checker:
             none = Fault("signature", "takes too few of the arguments to be checked")
             first = first or next(iter(self.faults.values()), none)
         raise first
+
+    def _running(self) -> tuple[Fault | None, Choice | None]:
+        """Return the first conventions under which the function can be called."""
+        first = None
+        for choice in self.contract.choices(self.subject.accepted):
+            try:
+                self._under(choice)(**self.contract.probe.arguments)
+            except Fault as fault:
+                first = first or fault
+            else:
+                return None, choice
+        return first, None
 
     def _note_arrays(self, subject: Subject) -> None:
         if subject.arrays == "numpy" and self.arrays == "auto":
@@ -213,6 +236,17 @@ class Checker:
 
         return min(self.observed, key=score)[0]
 
+    def _tell_properties(self) -> None:
+        """Name the mistakes that properties stand for."""
+        failed = {line.title for line in self.result.lines if line.mark == FAILED}
+        named = [p for p in self.contract.properties if p.mistake and p.title in failed]
+        present = {one.mistake for one in named}
+        for one in named:
+            if not present & set(one.follows):
+                self.result.mistakes.append(one.mistake)
+                self.result.claims.append(one.claim)
+        self.result.together |= len(self.result.mistakes) > 1 and not self.cases
+
     def _ambiguous(self) -> None:
         """Note other conventions that fit as well."""
         for worst, choice in self.fits:
@@ -220,7 +254,7 @@ class Checker:
             names = [o.name for (c, o), (_, p) in pairs if o != p and not c.layout]
             if worst > self.limit or not names:
                 continue
-            fits = f"also fits: {', '.join(names)}"
+            fits = f"also fits another convention ({', '.join(names)})"
             said = f"{fits}; no input that it takes tells them apart"
             self.subject.notes[said] = None
             return
@@ -245,6 +279,15 @@ class Checker:
                     f"right for {option.name} alone: it runs for {name}, and is wrong"
                 )
                 self.subject.notes[said] = None
+
+    def _absent(self) -> None:
+        """Name the outputs that were never returned, and so not compared."""
+        optional = {a.name for a in self.contract.arguments if not a.required}
+        self.result.absent = [
+            name
+            for i, (name, _, _) in enumerate(self.contract.returns)
+            if i >= self.returned > 0 and name not in optional
+        ]
 
     # Mistakes
 
@@ -311,6 +354,7 @@ class Checker:
             except Fault as fault:
                 return Line(_bad(one), one.title, one.claim, None, _faulty(fault, case))
             checked, apart = True, residual(found, right)
+            self.returned = max(self.returned, len(found))
             worst = max(worst, apart)
             if apart > limit:
                 said = _compared(found, right)
@@ -324,7 +368,7 @@ class Checker:
     def _behaviour(self) -> None:
         """Look for randomness, and for state that is kept between calls."""
         function = self._under(self.choice)
-        for case in reversed(self.cases):
+        for case in reversed(self.cases or [self.contract.probe]):
             try:
                 found = function(**case.arguments)
             except (Skipped, Fault):
@@ -399,7 +443,7 @@ def _as_function(contract: Contract, function: Any) -> Callable:
         return function
     if contract.module is None:
         raise Fault("module", f"is a module; {contract.kind} takes a function")
-    if not inspect.isclass(function):
+    if not (inspect.isclass(function) or contract.made):
         raise Fault("module", "is a module that was made already; give its class")
     return contract.module(function)
 

@@ -97,6 +97,10 @@ class Property:
     """Of the law. Default: that of the arithmetic in use."""
     advice: bool = False
     """Whether a right function may fail it; the report then warns."""
+    mistake: str = ""
+    """What a function that fails it does, where there are no outputs to compare."""
+    follows: tuple[str, ...] = ()
+    """Mistakes of other properties, of which this one is only a consequence."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +135,15 @@ class Contract:
     mistakes: tuple[Mistake, ...] = ()
     module: Callable[[Any], Callable] | None = None
     """Makes a function of a ``torch.nn.Module`` class, if the kind allows one."""
+    made: bool = False
+    """Whether it may be a module that was made already."""
     adapt: Callable[[Callable], tuple[Callable, str]] | None = None
     """Turns other forms of the function into the expected one, and names the form."""
     notes: tuple[str, ...] = field(default=())
     """What else a reader must know."""
+    probe: Case | None = None
+    """A call for kinds of which any two right functions differ, so that there are no
+    cases. The first conventions are taken under which it succeeds."""
 
     @property
     def required(self) -> tuple[str, ...]:

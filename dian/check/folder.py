@@ -75,7 +75,7 @@ def check_folder(
         raise DianError(f"there is no file of Python in {folder}")
     for path, source in sources.items():
         name = str(path.relative_to(folder))
-        for kind, function in _wanted(source, kinds):
+        for kind, function in _wanted(source or b"", kinds):
             report = _checked(path, kind, function, seconds)
             if restored := _restored(sources):
                 names = ", ".join(str(p.relative_to(folder)) for p in restored)
@@ -83,23 +83,24 @@ def check_folder(
             yield Row(name, kind, report)
 
 
-def _restored(sources: dict[Path, str]) -> list[Path]:
+def _restored(sources: dict[Path, bytes | None]) -> list[Path]:
     """Write back the files that a submission deleted or changed."""
-    lost = [path for path, source in sources.items() if _read(path) != source]
+    known = {path: source for path, source in sources.items() if source is not None}
+    lost = [path for path, source in known.items() if _read(path) != source]
     for path in lost:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(sources[path].encode("utf-8"))
+        path.write_bytes(sources[path])
     return lost
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes().decode("utf-8", errors="replace")
+        return path.read_bytes()
     except OSError:
-        return ""
+        return None
 
 
-def _wanted(source: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
+def _wanted(source: bytes, kinds: Sequence[str]) -> list[tuple[str, str]]:
     """Return the kinds to check, and the name of the function of each."""
     names = {kind: kind.replace("-", "_") for kind in KINDS}
     if kinds:
@@ -108,7 +109,7 @@ def _wanted(source: str, kinds: Sequence[str]) -> list[tuple[str, str]]:
     return [(k, n) for k, n in names.items() if n in defined] or [("", "")]
 
 
-def _defined(source: str) -> set[str]:
+def _defined(source: bytes) -> set[str]:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -121,7 +122,10 @@ def _checked(path: Path, kind: str, function: str, seconds: float) -> Report:
     if not kind:
         said = "defines no function with the name of a kind"
         return Report("", path.name, UNCHECKED, fault=said)
-    return check_in_process(kind, f"{path}:{function}", seconds=seconds)
+    try:
+        return check_in_process(kind, f"{path}:{function}", seconds=seconds)
+    except (DianError, OSError) as error:
+        return Report(kind, path.name, UNCHECKED, fault=str(error))
 
 
 def print_csv(rows: Iterator[Row]) -> None:

@@ -26,6 +26,7 @@ KINDS = {
     "ddpm-loss": "noising",
     "ddpm-sample": "samplers",
     "ddim-sample": "samplers",
+    "denoiser": "denoisers",
 }
 """Each kind, and the module of :mod:`dian.check.kinds` with its contract."""
 

@@ -22,9 +22,10 @@ class Line:
     """The smallest input that fails, or why the property was not checked."""
 
     def __str__(self) -> str:
-        found = "" if self.residual is None else f"  residual {self.residual:.0e}"
-        detail = f"  ({self.detail})" if self.detail else ""
-        return f" {self.mark} {self.title:<52} {self.claim:<5}{found}{detail}".rstrip()
+        found = "" if self.residual is None else f"  residual {_short(self.residual)}"
+        said = f" {self.mark} {self.title:<52} {self.claim:<5}{found}".rstrip()
+        below = "\n     " if self.mark in (FAILED, WARNED) else "  "
+        return f"{said}{below}{self.detail}" if self.detail else said
 
 
 @dataclass
@@ -46,12 +47,14 @@ class Report:
     """Whether the function makes all of these mistakes, not one of them."""
     mistake_residual: float | None = None
     claims: list[str] = field(default_factory=list)
-    page: str = ""
-    """The page of the site that shows such mistakes."""
+    pages: list[str] = field(default_factory=list)
+    """The sections of the site that show these mistakes."""
     fault: str = ""
     """Why the function could not be compared."""
     details: str = ""
     notes: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    """Outputs that the function does not return."""
     seconds: float = 0.0
 
     @property
@@ -74,16 +77,18 @@ class Report:
         lines = [str(line) for line in self.lines]
         if self.fault:
             lines.append(f" {FAILED} {self.fault}")
+        lines += [f" {SKIPPED} not returned, not checked: {x}" for x in self.absent]
         lines += [f" {WARNED} {note}" for note in self.notes]
         if self.mistakes:
             joint = " together with " if self.together else " or "
             names = joint.join(f'"{name}"' for name in self.mistakes)
-            apart = f" (residual {self.mistake_residual:.0e})"
-            lines.append(f" Behaves exactly like: {names}{apart}")
+            apart = self.mistake_residual
+            shown = "" if apart is None else f" (residual {_short(apart)})"
+            lines.append(f" Behaves exactly like: {names}{shown}")
         elif self.verdict == WRONG and not self.fault:
             lines.append(" No known mistake computes the same.")
-        if self.verdict == WRONG and self.page:
-            lines.append(f" → {self.page}")
+        if self.verdict == WRONG:
+            lines += [f" → {page}" for page in self.pages]
         return [*lines, f" {self.verdict}"]
 
     def __str__(self) -> str:
@@ -104,6 +109,10 @@ class Report:
         values = {k: v for k, v in values.items() if k not in ("passed", "status")}
         values["lines"] = [Line(**line) for line in values["lines"]]
         return cls(**values)
+
+
+def _short(number: float) -> str:
+    return f"{number:.0e}" if number else "0"
 
 
 def _finite(number: float | None) -> float | str | None:

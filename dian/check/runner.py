@@ -1,7 +1,8 @@
 """Check a function in a process of its own, with a time limit.
 
-The reader's code never runs in the process of the command: it may loop for ever, crash,
-print, or end the process. What it prints goes to a file that is thrown away.
+The reader's code never runs in the process of the command: it may loop forever, crash,
+print, or end the process. What it prints is thrown away. On Linux the process is a fork
+of that of the command, which has imported PyTorch already.
 """
 
 import contextlib
@@ -9,10 +10,13 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -44,15 +48,30 @@ def check_in_process(
         raise DianError(f"expected MODULE:FUNCTION or FILE.py:FUNCTION, got {target!r}")
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "dian.check.runner", kind, module, name]
-        command += [arrays, str(answer)]
-        return _run(kind, name, command, answer, seconds)
+        arguments = (kind, module, name, arrays, str(answer))
+        run = _forked if sys.platform == "linux" else _spawned
+        try:
+            status = run(arguments, seconds)
+        except TimeoutError:
+            said = f"does not end within {seconds:g} s (see --time-limit)"
+            return Report(kind, name, UNCHECKED, fault=said)
+        return _read(kind, name, answer, status)
 
 
-def _run(
-    kind: str, name: str, command: Sequence[str], answer: Path, seconds: float
-) -> Report:
-    shown = f"{kind} · {name}"
+def _read(kind: str, name: str, answer: Path, status: int) -> Report:
+    try:
+        values = json.loads(answer.read_text("utf-8"))
+    except (OSError, ValueError):
+        said = f"ended the process of the check (exit status {status})"
+        return Report(kind, name, UNCHECKED, fault=said)
+    if "error" in values:
+        raise DianError(f"{kind} · {name}: {values['error']}")
+    return Report.from_dict(values)
+
+
+def _spawned(arguments: Sequence[str], seconds: float) -> int:
+    """Run :func:`main` in a new process, and return its exit status."""
+    command = [sys.executable, "-m", "dian.check.runner", *arguments]
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -61,27 +80,48 @@ def _run(
         start_new_session=True,
     ) as process:
         try:
-            process.wait(seconds)
+            return process.wait(seconds)
         except subprocess.TimeoutExpired:
-            said = f"does not end within {seconds:g} s (see --time-limit)"
-            return Report(kind, name, UNCHECKED, fault=said)
+            raise TimeoutError from None
         finally:
-            _end(process)
+            _end(process.pid)
+
+
+def _forked(arguments: Sequence[str], seconds: float) -> int:
+    """Run :func:`main` in a copy of this process, and return its exit status."""
+    from dian.check.checker import check  # noqa: F401  imported once, not by each
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about threads; the copy has none
+        child = os.fork()
+    if not child:
+        try:
+            os.setsid()
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(nothing, stream)
+            main(*arguments)
+        finally:
+            os._exit(1)
+    end = time.monotonic() + seconds
     try:
-        values = json.loads(answer.read_text("utf-8"))
-    except (OSError, ValueError):
-        said = f"ended the process of the check (exit status {process.returncode})"
-        return Report(kind, name, UNCHECKED, fault=said)
-    if "error" in values:
-        raise DianError(f"{shown}: {values['error']}")
-    return Report.from_dict(values)
+        while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+            if time.monotonic() > end:
+                raise TimeoutError
+            time.sleep(0.02)
+        return os.waitstatus_to_exitcode(ended[1])
+    finally:
+        _end(child)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
 
 
-def _end(process: subprocess.Popen) -> None:
-    """End the process and all that it started."""
+def _end(group: int) -> None:
+    """End a process and all that it started."""
     with contextlib.suppress(OSError):
-        os.killpg(process.pid, 9)
-    process.wait()
+        os.killpg(group, signal.SIGKILL)
 
 
 def load(module: str, name: str) -> Any:
@@ -101,9 +141,23 @@ def _from_file(file: str) -> ModuleType:
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules.setdefault(path.stem, module)  # a file may be named as a library
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        if "relative import" not in str(error):
+            raise
+        return _from_package(path)
     return module
+
+
+def _from_package(path: Path) -> ModuleType:
+    """Import a file that imports others of its folder with a leading dot."""
+    root, name = path.parent.parent, f"{path.parent.name}.{path.stem}"
+    while (root / "__init__.py").is_file():
+        root, name = root.parent, f"{root.name}.{name}"
+    sys.path.insert(0, str(root))
+    return importlib.import_module(name)
 
 
 def _unimported(kind: str, name: str, error: BaseException) -> Report:

@@ -1,7 +1,7 @@
 r"""Exponential moving average (EMA) of the weights over the steps of training.
 
-Samples of a diffusion model are made with the EMA weights, which fluctuate less than
-the raw weights that are trained.
+A diffusion model samples with its EMA weights, because they fluctuate less than the raw
+weights that are trained.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from dian.numerics import at_least_float32
 def ema_update(
     theta_bar: Sequence[Tensor], theta: Sequence[Tensor], decay: float
 ) -> list[Tensor]:
-    r"""Return the averages after one more step.
+    r"""Return the averages after one more training step.
 
     .. math::
 
@@ -25,7 +25,7 @@ def ema_update(
     Parameters
     ----------
     theta_bar, theta
-        The averages so far, and the new weights.
+        The averages before the step, and the weights after it.
     decay
         :math:`\mu`: the average spans about :math:`1 / (1 - \mu)` steps.
 
@@ -53,8 +53,8 @@ def ema_update(
 class EMA:
     r"""The exponential moving average of named parameters.
 
-    It starts from their present values, as in the authors' code, without bias
-    correction: after :math:`n` steps they have the weight :math:`\mu^n`.
+    It starts from their current values, as in the authors' code, and is not corrected
+    for this: after :math:`n` steps these values still have the weight :math:`\mu^n`.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
-        """Include the parameters after one more step."""
+        """Update the averages with the parameters after one more training step."""
         theta = dict(parameters)
         self._check(theta.keys() - self.average.keys())
         means = [self.average[name] for name in theta]
@@ -104,6 +104,6 @@ class EMA:
         }
 
     def _check(self, wrong: set[str]) -> None:
-        """Raise on names that are missing, or not known."""
+        """Raise an error if names are missing or unknown."""
         message = f"expected the names of the averaged parameters, not {sorted(wrong)}"
         require(not wrong, message)

@@ -1,4 +1,4 @@
-"""A small convolutional classifier, in whose features sets of images are compared.
+"""A small convolutional classifier; sets of images are compared by its features.
 
 Axis names: ``batch`` images of ``row`` by ``column`` pixels, ``d`` features of one.
 """
@@ -13,10 +13,11 @@ CHANNELS = (16, 32, 32, 64)
 
 
 class ConvNet(nn.Module):
-    r"""Classify grey images by 3x3 convolutions, each with GroupNorm and ReLU.
+    r"""Classify gray-scale images by 3x3 convolutions, each with GroupNorm and ReLU.
 
-    A linear layer with a ReLU gives the features, another one the logits. There is no
-    batch normalization: the features of an image do not depend on the batch.
+    A linear layer with a ReLU returns the features, and another linear layer the
+    logits. There is no batch normalization, so that the features of an image do not
+    depend on the other images of the batch.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ class ConvNet(nn.Module):
     def features(
         self, images: Float[Tensor, "batch row column"]
     ) -> Float[Tensor, "batch d"]:
-        """Return the features before the last layer, of images in [0, 1]."""
+        """Return the features before the last layer, for images in [0, 1]."""
         x = images.unsqueeze(1)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = relu(norm(convolution(x)))

@@ -1,12 +1,13 @@
 r"""Gaussian mixtures: data whose optimal denoiser has a closed form.
 
-The forward process turns a mixture of isotropic Gaussians into another one. So all that
-a network has to learn from samples is known exactly: the density of :math:`x_t`, its
-score, the posterior of :math:`x_0` and the optimal (MMSE) prediction of the noise. The
-pages on diffusion compare networks and samplers with it.
+The forward process turns a mixture of isotropic Gaussians into another such mixture.
+Therefore everything that a network has to learn from samples is known exactly: the
+density of :math:`x_t`, its score, the posterior of :math:`x_0` and the optimal (MMSE)
+prediction of the noise. The chapter on diffusion compares networks and samplers with
+these values.
 
-Axis names: ``part`` are the components :math:`k`, and ``d`` the entries of one
-:math:`x`. ``alpha_bar`` is :math:`\bar\alpha_t`, one for all points or one for each.
+Axis names: ``part`` counts the components :math:`k`, and ``d`` the entries of a point
+:math:`x`. ``alpha_bar`` is :math:`\bar\alpha_t`, for each point or for all of them.
 """
 
 import math
@@ -204,7 +205,7 @@ class PosteriorX0(NamedTuple):
 def posterior_x0(mixture: Mixture, x: Points, alpha_bar: AlphaBar) -> PosteriorX0:
     r"""Return mean and variance of :math:`x_0` given :math:`x_t`.
 
-    In component :math:`k` both are those of a Gaussian,
+    Given the component :math:`k`, both are those of a Gaussian,
 
     .. math::
 

@@ -11,8 +11,8 @@ extrapolated:
     \hat\epsilon = (1 + w)\, \epsilon_\theta(x_t, t, y) - w\, \epsilon_\theta(x_t, t)
 
 The guidance weight :math:`w` is that of the paper: 0 samples from the class without
-guidance, -1 ignores the class. Other authors and libraries state the *guidance scale*
-:math:`s = 1 + w` instead, for which 1 is no guidance.
+guidance, and -1 ignores the class. Other authors and libraries state the *guidance
+scale* :math:`s = 1 + w` instead, for which 1 is no guidance.
 
 A *conditional model* is any callable ``model(x_t, t, y)``, such as a
 :class:`dian.diffusion.unet.UNet` with classes. The functions here turn it into a model
@@ -92,7 +92,8 @@ def guide(model: ConditionalModel, y: Labels, null_class: int, w: float) -> Mode
     Parameters
     ----------
     model
-        A conditional model. Both calls are one, with a batch of twice the size.
+        A conditional model. It is called once per timestep, with a batch that contains
+        each image twice: with its class, and with the null class.
     y
         The class of each image.
     null_class

@@ -2,7 +2,7 @@ r"""A learned variance of the reverse transitions, and the loss that trains it.
 
 Nichol and Dhariwal, *Improved Denoising Diffusion Probabilistic Models*, 2021,
 arXiv:2102.09672. Besides the predicted noise, the network returns a number :math:`u`
-for each entry of the image, which interpolates between the two fixed variances on a
+for each entry of the image. It interpolates between the two fixed variances on a
 logarithmic scale:
 
 .. math::
@@ -78,9 +78,10 @@ def hybrid_loss(
 
         L_{hybrid} = L_{simple} + \lambda\, L_{vlb}
 
-    The bound :math:`L_{vlb}` is estimated from the timestep that is drawn, as :math:`T`
-    times its term, in nats per dimension. Its gradient reaches :math:`u` alone: in this
-    term the predicted noise is a constant, which only :math:`L_{simple}` trains.
+    The variational bound :math:`L_{vlb}` is estimated by :math:`T` times its term at
+    the timestep that is drawn, in nats per dimension. It trains :math:`u` alone: in
+    this term the predicted noise is treated as a constant, so that only
+    :math:`L_{simple}` trains it.
 
     Parameters
     ----------
@@ -109,7 +110,7 @@ def hybrid_loss(
 
     Examples
     --------
-    A model that knows the image, and the right variance for that:
+    A perfect prediction of the noise, and the variance :math:`\tilde\beta_t`:
 
     >>> from dian.diffusion.schedule import linear_schedule
     >>> schedule, x_0 = linear_schedule(), torch.zeros(1, 1)

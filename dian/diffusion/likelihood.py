@@ -91,9 +91,9 @@ def discrete_log_probability(
     Notes
     -----
     Equation 13 of Ho et al., 2020, arXiv:2006.11239. The difference of two values of
-    the distribution function is computed from their logarithms, in the lower tail,
-    where neither is rounded to 1: the log-probability of a pixel far in a tail is large
-    and finite. The authors' code clamps the probability instead.
+    the distribution function is computed from their logarithms, and in the lower tail,
+    where neither is rounded to 1. Therefore the log-probability of a pixel far in a
+    tail is finite. The authors' code clamps the probability instead.
 
     Examples
     --------
@@ -141,8 +141,8 @@ def bits_per_dimension(nats: Entries, d: int) -> Entries:
 def prior_term(schedule: NoiseSchedule, x_0: Images) -> Float[Tensor, "batch"]:
     r"""Return :math:`L_T = D(q(x_T \mid x_0) \,\Vert\, \mathcal N(0, I))`.
 
-    It has no parameters: it measures what :math:`x_T` retains of the image. Equation 5
-    of Ho et al., 2020, arXiv:2006.11239.
+    It has no parameters: it measures how much of the image is left in :math:`x_T`.
+    Equation 5 of Ho et al., 2020, arXiv:2006.11239.
 
     >>> from dian.diffusion.schedule import linear_schedule
     >>> prior_term(linear_schedule(), torch.ones(1, 100)).item()
@@ -241,7 +241,7 @@ def variational_bound(
     decoder: Decoder = discrete_log_probability,
     generator: torch.Generator | None = None,
 ) -> Bound:
-    """Estimate every term of the bound, from one sample of noise for each timestep.
+    """Estimate every term of the bound, from one noisy image for each timestep.
 
     Parameters
     ----------
@@ -282,10 +282,10 @@ def total_bits(bound: Bound, d: int) -> Float[Tensor, "batch"]:
 
 
 class RateDistortion(NamedTuple):
-    """Progressive lossy coding: what each timestep costs, and what it is worth."""
+    """Rate and distortion of progressive coding, after each timestep."""
 
     rate: Float[Tensor, "n"]
-    r"""Bits per dimension that are sent before :math:`x_t` is known: :math:`L_T`, and
+    r"""Bits per dimension that are sent until :math:`x_t` is known: :math:`L_T`, and
     :math:`L_{s-1}` for all :math:`s > t`. Index 0 is the whole bound."""
     distortion: Float[Tensor, "n"]
     r"""Root mean squared error of :math:`\hat x_0` from :math:`x_t`; 0 at index 0."""
@@ -298,14 +298,14 @@ def rate_distortion(bound: Bound, d: int) -> RateDistortion:
     Parameters
     ----------
     bound
-        Of the images; the result is their mean.
+        The terms of some images; the result is the mean over the images.
     d
-        Entries of an image.
+        Number of entries of an image.
 
     Notes
     -----
-    Section 4.3 of Ho et al., 2020. They show the distortion for pixels of 0 to 255:
-    127.5 times this one.
+    Section 4.3 of Ho et al., 2020. Their distortion is that of pixels from 0 to 255,
+    and thus 127.5 times as large.
 
     Examples
     --------
@@ -327,11 +327,11 @@ def bound_weight(
     prediction_type: str = "epsilon",
     variance: str | Float64[Tensor, "n"] = "beta",
 ) -> Float64[Tensor, "n"]:
-    r"""Return the weight of the squared error of a prediction in the bound.
+    r"""Return the weight that the bound gives to the squared error of a prediction.
 
-    For a model of :math:`\epsilon` it is
-    :math:`\beta_t^2 / (2 \sigma_t^2 \alpha_t (1 - \bar\alpha_t))`, for one of
-    :math:`\tilde\mu_t` it is :math:`1 / (2 \sigma_t^2)`; index 0 is 0.
+    For a model that predicts :math:`\epsilon`, the weight is
+    :math:`\beta_t^2 / (2 \sigma_t^2 \alpha_t (1 - \bar\alpha_t))`, and for one that
+    predicts :math:`\tilde\mu_t` it is :math:`1 / (2 \sigma_t^2)`. Index 0 is 0.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 r"""The posterior :math:`q(x_{t-1} \mid x_t, x_0)` of the forward process.
 
-It is the reverse step for a known clean image. A reverse transition
-:math:`p_\theta(x_{t-1} \mid x_t)` does not know :math:`x_0`; the optimal variance of
-such a transition is :func:`optimal_variance`. Index ``t`` of a table is timestep
+It is the reverse step if the clean image is known. The reverse transition
+:math:`p_\theta(x_{t-1} \mid x_t)` of a model does not depend on :math:`x_0`; its
+optimal variance is :func:`optimal_variance`. Index ``t`` of a table is timestep
 :math:`t`; the axis ``n`` has length :math:`T + 1`, as in
 :mod:`dian.diffusion.schedule`.
 """
@@ -72,8 +72,8 @@ def optimal_variance(
         \sigma_t^{*2} = \tilde\beta_t + c_0^2\, \frac1d\, \mathbb E
         \operatorname{tr} \operatorname{Cov}(x_0 \mid x_t)
 
-    With an optimal mean it is the variance of the reverse transition that makes the
-    variational bound smallest.
+    If the mean of the reverse transition is optimal, this variance minimizes the
+    variational bound.
 
     Parameters
     ----------

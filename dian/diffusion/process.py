@@ -15,8 +15,8 @@ A *model* is any callable ``model(x_t, t)`` that returns a tensor of the shape o
 ``"score"``
     :math:`\nabla \log q(x_t \mid x_0) = -\epsilon / \sqrt{1 - \bar\alpha_t}`.
 
-Each of them determines the others. :class:`dian.diffusion.sampling.Denoiser` is the
-border between a network and the samplers: it turns any prediction into
+Given :math:`x_t`, each of them determines the others. Samplers call a network through
+:class:`dian.diffusion.sampling.Denoiser`, which converts any prediction to
 :math:`\hat x_0` and :math:`\hat\epsilon`.
 
 Index ``t`` of a table is timestep :math:`t`; the axis ``n`` has length :math:`T + 1`,
@@ -133,7 +133,7 @@ def predict_x0(
     prediction: Images,
     prediction_type: str = "epsilon",
 ) -> Images:
-    r"""Return the clean image :math:`\hat x_0` that a prediction amounts to.
+    r"""Return the clean image :math:`\hat x_0` that follows from a prediction.
 
     Parameters
     ----------
@@ -252,12 +252,13 @@ def training_loss(
 
     Notes
     -----
-    arXiv:2006.11239. The paper sums over the entries of an image, this takes their
-    mean: a model that predicts zero noise has a loss of 1.
+    arXiv:2006.11239. The paper sums the squared errors of the entries of an image; this
+    function returns their mean, so that the prediction zero has a loss of 1.
 
-    At :math:`t = 1` the squared error takes the place of :math:`L_0` of the variational
-    bound: the likelihood of a byte is approximated by the Gaussian density times the
-    width of its bin, without the open bins at both ends of the range.
+    At :math:`t = 1` the squared error takes the place of the term :math:`L_0` of the
+    variational bound. This approximates the likelihood of a byte by the Gaussian
+    density times the width of its bin, and ignores that the first and the last bin are
+    open.
 
     Examples
     --------
@@ -296,9 +297,10 @@ def signal_and_noise(
 def standard_normal(
     like: Float[Tensor, "*x"], generator: torch.Generator | None = None
 ) -> Float[Tensor, "*x"]:
-    """Draw standard normal numbers on the device of the generator, and move them.
+    """Draw standard normal numbers like a tensor, on the device of the generator.
 
-    So a generator on the CPU gives the same numbers on every device.
+    They are then moved to the device of the tensor: a generator on the CPU gives the
+    same numbers on every device.
 
     >>> standard_normal(torch.zeros(2, 3)).shape
     torch.Size([2, 3])

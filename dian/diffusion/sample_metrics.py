@@ -1,10 +1,11 @@
-r"""Distances between a set of samples and a set of data, in the features of a network.
+r"""Distances between a set of samples and a set of data, by the features of a network.
 
-Distances between pixels say little, so both sets are represented by the features that a
-classifier computes. All values depend on these features and on the number of samples.
-Compare only values of the same features and the same numbers, and give with each the
-value that real data of the same number reach, transformed as the training data were,
-and the error of sampling (:func:`half_sample_errors`).
+Distances between pixels say little about content, so both sets are represented by the
+features that a classifier computes. All values depend on these features and on the
+number of samples. Therefore compare only values with the same features and the same
+number of samples. Report each together with its standard error
+(:func:`half_sample_errors`) and with the value of a reference: equally many real
+images, transformed in the same way as the training data.
 
 Axis names: ``n`` and ``m`` are samples and data, ``d`` their features.
 """
@@ -36,15 +37,15 @@ def frechet_distance(
     Parameters
     ----------
     X, Y
-        Features of the two sets, at least two items each. It is symmetric.
+        Features of the two sets, at least two items each. The order does not matter.
 
     Notes
     -----
-    It is a squared Wasserstein distance. Heusel et al., *GANs trained by a two
-    time-scale update rule converge to a local Nash equilibrium*, 2017,
-    arXiv:1706.08500, use the features of a network trained on photographs: only those
-    values are called FID. Computed in float64, since the roots of a nearly singular
-    matrix lose half of the digits.
+    It is the squared Wasserstein distance of the two normal distributions. Heusel et
+    al., *GANs trained by a two time-scale update rule converge to a local Nash
+    equilibrium*, 2017, arXiv:1706.08500, use the features of a network trained on
+    photographs: only those values are called FID. The distance is computed in float64,
+    because the square root of a nearly singular matrix loses half of the digits.
 
     Examples
     --------
@@ -73,13 +74,13 @@ def mmd2_unbiased(
         + \frac{1}{m(m-1)} \sum_{i \ne j} k(y_i, y_j)
         - \frac{2}{nm} \sum_{i, j} k(x_i, y_j), \qquad k = (x^\top y/d + 1)^3
 
-    Its expectation for two sets from one distribution is 0, whatever their size, so
-    it may be negative.
+    For two sets from the same distribution its expectation is 0, whatever their sizes.
+    Therefore a single value may be negative.
 
     Parameters
     ----------
     X, Y
-        Features of the two sets, at least two items each. It is symmetric.
+        Features of the two sets, at least two items each. The order does not matter.
 
     Notes
     -----
@@ -108,8 +109,8 @@ def kernel_mean(
     X
         Features of a set of two items or more.
     Y
-        Features of another one: all pairs of an item of each are used. Default: all
-        pairs of different items of ``X``.
+        Features of another set; the mean is over all pairs of an item of ``X`` and one
+        of ``Y``. Default: over all pairs of different items of ``X``.
 
     Examples
     --------
@@ -159,7 +160,7 @@ def nearest(
 def in_manifold(
     X: Float[Array, "n d"], Y: Float[Array, "m d"], k: int = 3
 ) -> Bool[Tensor, "n"]:
-    """Say which items of ``X`` lie in the k-nearest-neighbor manifold of ``Y``.
+    """Find which items of ``X`` lie in the k-nearest-neighbor manifold of ``Y``.
 
     The manifold is the union of balls around the items of ``Y``; the radius of each is
     the distance to the ``k``-th neighbor in ``Y``, not counting the item itself.
@@ -195,7 +196,8 @@ def precision_recall(
     Parameters
     ----------
     samples, data
-        Their features, equally many: with more points the balls shrink.
+        Their features. Both sets must have the same size, because the balls shrink with
+        more points.
     k
         The neighbor that sets the radius of a ball.
 
@@ -206,7 +208,7 @@ def precision_recall(
 
     Examples
     --------
-    Samples that are real, but all of one kind:
+    Samples that are realistic, but similar to half of the data only:
 
     >>> data = torch.tensor([[0.0], [1.0], [10.0], [11.0]])
     >>> precision_recall(torch.tensor([[0.0], [0.5], [1.0], [0.2]]), data, k=1)
@@ -244,12 +246,13 @@ def half_sample_errors(
     Parameters
     ----------
     statistic
-        Is given the indices of a half of each set, and returns one or more numbers.
-        For the error of a difference of two statistics on the same items, return it.
+        Takes the indices of a half of each set, and returns one or more numbers. For
+        the error of a difference of two statistics of the same items, return the
+        difference.
     sizes
         Number of items of each set of which halves are drawn, four or more.
     draws
-        How many times: the error itself has a relative error of about
+        Number of halves, :math:`B`: the estimate has a relative error of about
         :math:`1 / \sqrt{2B}`.
     generator
         The source of the halves.

@@ -1,8 +1,8 @@
 r"""The reverse process: ancestral sampling (Algorithm 2 of Ho et al.) and DDIM.
 
-Every sampler takes :math:`x_T` and returns :math:`x_0`. Where it takes a ``model``,
-this is either a bare network that predicts the noise in images, or a :class:`Denoiser`,
-which says what the network predicts and whether :math:`\hat x_0` is clipped. The
+Every sampler takes :math:`x_T` and returns :math:`x_0`. Its argument ``model`` is
+either a bare network that predicts the noise in images, or a :class:`Denoiser`, which
+states what the network predicts and whether :math:`\hat x_0` is clipped. The
 conventions for ``t`` and ``n`` are those of :mod:`dian.diffusion.process`.
 """
 
@@ -47,10 +47,10 @@ r"""Called after each step with :math:`t`, the new :math:`x` and :math:`\hat x_0
 
 
 class Denoised(NamedTuple):
-    r"""Estimates of the image and of the noise, which together make up :math:`x_t`.
+    r"""Estimates of the image and of the noise that are consistent with :math:`x_t`.
 
     :math:`x_t = \sqrt{\bar\alpha_t}\, \hat x_0 + \sqrt{1 - \bar\alpha_t}\,
-    \hat\epsilon`, also if :math:`\hat x_0` is clipped.
+    \hat\epsilon` holds even if :math:`\hat x_0` is clipped.
     """
 
     x_0: Images
@@ -68,8 +68,8 @@ class Denoiser:
     prediction_type
         What it predicts, one of :data:`dian.diffusion.process.PREDICTION_TYPES`.
     clip
-        :math:`\hat x_0` is clamped to [-clip, clip]. 1 is right for images, ``None``
-        does not clamp. Algorithm 2 of Ho et al., 2020, is printed without clipping;
+        :math:`\hat x_0` is clamped to [-clip, clip]: 1 for images, ``None`` for no
+        clamping. Algorithm 2 of Ho et al., 2020, is printed without clipping;
         their code clips.
 
     Examples
@@ -92,7 +92,7 @@ class Denoiser:
         require(fits, f"clip must be above 0, or None, got {self.clip}")
 
     def __call__(self, schedule: NoiseSchedule, x_t: Images, t: Steps) -> Denoised:
-        r"""Return :math:`\hat x_0`, and the :math:`\hat\epsilon` that belongs to it."""
+        r"""Return :math:`\hat x_0` and the corresponding :math:`\hat\epsilon`."""
         prediction = self.model(x_t, as_steps(t, x_t))
         dtype, x_t = x_t.dtype, at_least_float32(x_t)
         x_0 = predict_x0(schedule, x_t, t, prediction, self.prediction_type)
@@ -108,9 +108,10 @@ def as_denoiser(model: Model | Denoiser) -> Denoiser:
 
 
 def in_float32(model: Model | Denoiser, x: Images) -> tuple[Denoiser, Images]:
-    """Return images in float32, and a denoiser whose model gets them in their dtype.
+    """Return a denoiser, and the images in float32.
 
-    Otherwise the rounding of 16 bits would add up over the steps.
+    The model is still called with images of the original dtype. The sampler itself
+    computes in float32, so that rounding to 16 bits does not add up over the steps.
     """
     check_images(x)
     denoiser = as_denoiser(model)
@@ -132,9 +133,9 @@ def reverse_mean(
         \mu = \frac{1}{\sqrt{\alpha_t}} \Big( x_t
         - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\, \epsilon \Big)
 
-    For the noise in :math:`x_t` this is the mean :math:`\tilde\mu_t` of the
-    :func:`dian.diffusion.posterior.posterior`, for a prediction the mean of
-    :math:`p_\theta(x_{t-1} \mid x_t)`. Equations 10 and 11 of Ho et al., 2020,
+    With the true noise in :math:`x_t` this is the mean :math:`\tilde\mu_t` of the
+    :func:`dian.diffusion.posterior.posterior`, and with a predicted noise it is the
+    mean of :math:`p_\theta(x_{t-1} \mid x_t)`. Equations 10 and 11 of Ho et al., 2020,
     arXiv:2006.11239.
 
     >>> from dian.diffusion.schedule import linear_schedule
@@ -163,8 +164,8 @@ def reverse_variance(
     Notes
     -----
     Section 3.2 of Ho et al., 2020. The last step, :math:`t = 1`, adds no noise, so its
-    variance matters for the likelihood alone; :math:`\tilde\beta_1 = 0` would not be a
-    density there, and is replaced by :math:`\tilde\beta_2`, as in the authors' code.
+    variance matters for the likelihood alone. There :math:`\tilde\beta_1 = 0` would not
+    give a density; it is replaced by :math:`\tilde\beta_2`, as in the authors' code.
 
     Examples
     --------
@@ -239,7 +240,7 @@ def ddpm_sample(
 
     Examples
     --------
-    A model that knows the only image there is:
+    A model for data that consist of a single image:
 
     >>> from dian.diffusion.schedule import linear_schedule
     >>> denoiser = Denoiser(lambda x_t, t: 0 * x_t + 0.5, "x_0")

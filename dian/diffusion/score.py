@@ -61,7 +61,7 @@ def alpha_bar_at(time: Times, beta_min: float = 0.1, beta_max: float = 20.0) -> 
 
     Examples
     --------
-    The chain of a thousand steps ends in nearly the same:
+    At the end, a chain of a thousand steps has nearly the same value:
 
     >>> from dian.diffusion.schedule import linear_schedule
     >>> alpha_bar_at(torch.tensor(1.0)), linear_schedule().alpha_bar[-1].item()
@@ -92,7 +92,7 @@ def flow_velocity(beta: Times, x: Images, score: Images) -> Images:
 
     Examples
     --------
-    For standard normal data nothing moves:
+    For standard normal data the velocity is zero:
 
     >>> x = torch.tensor([[3.0]])
     >>> flow_velocity(torch.tensor(10.0), x, -x)
@@ -133,8 +133,9 @@ def ode_sample(
         :func:`dian.diffusion.sampling.evenly_spaced_timesteps`, or the timesteps
         themselves, increasing; 0 is added. ``x_T`` is at the last of them.
     method
-        ``"euler"``, one call of the model a step, which is DDIM without noise; or
-        ``"heun"``, two calls, but one in the last step: an error of second order.
+        ``"euler"``, with one model call per step, which is DDIM without noise; or
+        ``"heun"``, with two model calls per step (one in the last step) and an error of
+        second order.
 
     Returns
     -------

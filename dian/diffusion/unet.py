@@ -2,19 +2,19 @@ r"""The U-Net that predicts the noise, conditioned on the timestep and on a clas
 
 It is the network of Ho et al., *Denoising Diffusion Probabilistic Models*, 2020,
 arXiv:2006.11239, appendix B: residual blocks with GroupNorm and SiLU at decreasing and
-then at increasing resolution, a skip connection from each block on the way down to one
-on the way up, self-attention at one resolution and at the lowest one, and a timestep
-embedding that is added in every block.
+then at increasing resolution, a skip connection from each block of the downsampling
+path to one of the upsampling path, self-attention at one resolution and at the lowest
+one, and a timestep embedding that is added in every block.
 
 It has two options that the paper does not have. With ``num_classes``, an embedding of
 the class is added to that of the timestep; one more class, the *null class*, means that
 the class is not given (Ho and Salimans, *Classifier-Free Diffusion Guidance*, 2022,
 arXiv:2207.12598; see :mod:`dian.diffusion.guidance`). With ``patch_size`` above 1, the
-network computes on blocks of pixels (space-to-depth), each block a pixel with more
-channels: so the costly first level is smaller.
+network computes on blocks of pixels (space-to-depth): each block becomes one pixel with
+more channels, which makes the expensive first level smaller.
 
 Axis names: ``batch``, ``row`` and ``column`` as everywhere; ``c`` and the like are
-channels, ``e`` is the width of the timestep embedding.
+numbers of channels, and ``e`` is the width of the timestep embedding.
 """
 
 from dataclasses import dataclass, replace
@@ -36,13 +36,15 @@ class UNetConfig:
     """The architecture of a :class:`UNet`."""
 
     channels: int = 1
-    """Channels of an image: 1 for grey, 3 for color."""
+    """Channels of an image: 1 for gray-scale, 3 for color."""
     width: int = 128
     """Channels of the first resolution level, even."""
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
-    """The channels of each level, in units of ``width``; each halves the image."""
+    """Channels of each resolution level, in units of ``width``; each level has half
+    the rows and columns of the one before."""
     blocks: int = 2
-    """Residual blocks of a level on the way down; on the way up there is one more."""
+    """Residual blocks of a level on the downsampling path; the upsampling path has one
+    more."""
     attention: tuple[int, ...] = (1,)
     """Levels with attention, counted from 0; the lowest resolution always has it."""
     groups: int = 32
@@ -52,7 +54,7 @@ class UNetConfig:
     num_classes: int | None = None
     """Number of classes; None for a network that is not conditioned on a class."""
     patch_size: int = 1
-    """Rows and columns of the blocks of pixels that become one pixel."""
+    """Rows and columns of a block of pixels that becomes one pixel."""
 
 
 PRESETS = {
@@ -70,7 +72,7 @@ PRESETS = {
 ``cifar10`` is the network of the paper for 32 by 32 pixels, with attention at 16 by 16;
 the others are for 28 by 28, with attention at 14 by 14. All have attention at the
 lowest resolution, too: 4 by 4, 7 by 7, or 14 by 14 in ``tiny``. The paper uses dropout
-against overfitting in 2,000 epochs; the others train for far fewer.
+against overfitting in 2,000 epochs; the other networks are trained for far fewer.
 """
 
 
@@ -99,9 +101,9 @@ class UNet(nn.Module):
     drawn from a normal distribution with standard deviation 0.02.
 
     Timesteps count from 1 here and from 0 in that code, so :math:`t - 1` is embedded.
-    Its frequencies fall from 1 to 1/10000 inclusive, where those of
-    :func:`dian.positions.sinusoidal.sinusoidal_encoding` stop one short of the last: a
-    base of :math:`10000^{w / (w - 2)}` instead of 10000 makes them equal, for width
+    The frequencies of the embedding decrease from 1 to 1/10000 inclusive. Those of
+    :func:`dian.positions.sinusoidal.sinusoidal_encoding` end before 1/10000. With the
+    base :math:`10000^{w / (w - 2)}` in place of 10000, both are equal for a width of
     :math:`w`.
 
     Examples

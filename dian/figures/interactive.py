@@ -15,7 +15,7 @@ class Interactive:
     Parameters
     ----------
     name
-        Which figure: ``rotary``, ``attention``, ``noising`` or ``gradient``.
+        Which figure: a name that ``docs/_static/interactive.js`` knows.
     caption
         What it shows, and what can be moved.
     data

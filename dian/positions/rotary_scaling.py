@@ -87,7 +87,7 @@ def yarn(
     Parameters
     ----------
     omega, factor
-        As above.
+        As in :func:`position_interpolation`.
     original_max_positions
         The context length :math:`L` in training.
     beta_slow, beta_fast

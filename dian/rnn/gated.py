@@ -68,7 +68,7 @@ def lstm_forward(
 
     Examples
     --------
-    Without weights every gate is open by half, and the cell state halves:
+    Without weights every gate is 1/2, and the cell state halves at each step:
 
     >>> X, W = torch.zeros(3, 1, 1), torch.zeros(1, 4)
     >>> one = torch.ones(1, 1)
@@ -88,10 +88,10 @@ def lstm_forward(
 
 
 class LSTMGradients(NamedTuple):
-    r"""The gradients of a loss with respect to all that :func:`lstm_forward` reads.
+    r"""The gradients of a loss with respect to the inputs of :func:`lstm_forward`.
 
-    ``H[t]`` and ``c[t]`` are those with respect to :math:`H_t` and :math:`c_t`, through
-    all later steps; index 0 is the initial state.
+    ``H[t]`` and ``c[t]`` are the gradients with respect to :math:`H_t` and :math:`c_t`,
+    through all later steps; index 0 is the initial state.
     """
 
     X: Float[Tensor, "time batch d"]
@@ -138,8 +138,8 @@ def lstm_backward(
 
     Notes
     -----
-    The full gradient; Hochreiter and Schmidhuber, 1997, truncated it, and kept only the
-    path through the cell state beyond one step.
+    This is the full gradient. Hochreiter and Schmidhuber, 1997, truncated it: beyond
+    one step they kept only the path through the cell state.
 
     Examples
     --------
@@ -270,8 +270,8 @@ def gru_forward(
     X
         The input sequences.
     W_xh, W_hh, b_x, b_h
-        Input weights, recurrent weights, and a bias for each: the reset gate scales the
-        bias of the recurrent part of the candidate, so that two are not one too many.
+        Input weights, recurrent weights, and a bias for each. Both biases are needed,
+        because the reset gate scales only the recurrent bias of the candidate.
     H_0
         The initial state.
 

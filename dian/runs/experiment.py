@@ -43,7 +43,7 @@ class Outcome:
 
 @dataclass
 class Job:
-    """What every run is told, whatever the experiment.
+    """What every run receives, whatever the experiment.
 
     The run itself uses the seed, the device and the type, and iterates over
     ``job.follow(training)`` in place of its training loop: that saves checkpoints, goes

@@ -44,7 +44,7 @@ def _bar(name: str) -> Iterator[Report]:
         tasks = defaultdict(lambda: progress.add_task(name))
 
         def show(seed: int, step: Any) -> None:
-            what = f"{name}, seed {seed}: loss {step.loss:.3f}"
+            what = f"{name}, seed {seed}: {_result(step)}"
             done = {"total": step.total, "completed": step.number}
             progress.update(tasks[seed], description=what, **done)
 
@@ -60,10 +60,15 @@ def _lines(name: str, interval_s: float = 30.0) -> Report:
         if step.number < step.total and time.monotonic() - last < interval_s:
             return
         last = time.monotonic()
-        done = f"step {step.number} of {step.total}, loss {step.loss:.3f}"
+        done = f"step {step.number} of {step.total}, {_result(step)}"
         sys.stderr.write(f"{name}, seed {seed}: {done}\n")
 
     return show
+
+
+def _result(step: Any) -> str:
+    """Return the loss of a step, or the name of a part that is no training."""
+    return f"loss {step.loss:.3f}" if hasattr(step, "loss") else step.name
 
 
 @contextmanager
@@ -78,6 +83,8 @@ def _tensorboard(folder: Path) -> Iterator[Report]:
     with SummaryWriter(folder) as writer:
 
         def write(seed: int, step: Any) -> None:
+            if not hasattr(step, "loss"):
+                return
             writer.add_scalar(f"seed {seed}/loss", step.loss, step.number)
             if (mean := step.epoch_loss) is not None:
                 writer.add_scalar(f"seed {seed}/epoch loss", mean, step.epoch)

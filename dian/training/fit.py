@@ -17,7 +17,7 @@ Data = tuple[Tensor, Tensor] | DataLoader
 
 @dataclass(repr=False)
 class History:
-    """What :func:`fit` measured."""
+    """The losses and accuracies that :func:`fit` measured."""
 
     losses: list[float] = field(default_factory=list)
     """The training loss of every step."""
@@ -70,7 +70,7 @@ def fit(
         Other inputs and targets: their loss, and if the targets are classes the
         accuracy, is computed after each epoch.
     seed
-        Decides the order of the items.
+        Determines the order of the items.
     options
         Fields of :class:`~dian.training.loop.Training`: ``schedule``, ``max_norm``,
         ``transform``, or ``optimizer`` in place of Adam.

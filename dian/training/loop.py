@@ -29,7 +29,7 @@ OPTIMIZERS = {
 
 
 POSITION = ("losses", "epoch", "done", "order")
-"""The attributes of :class:`Training` that tell how far it is."""
+"""The attributes of :class:`Training` that store its progress."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Step:
 
 
 def check_data(name: str, data: object) -> None:
-    """Refuse what is neither a loader nor a tuple of tensors with as many items."""
+    """Raise unless the data are a loader, or tensors with equally many items."""
     if isinstance(data, DataLoader):
         return
     parts = data if isinstance(data, tuple) else (data,)
@@ -75,10 +75,10 @@ class Training:
 
     Iterating trains the model in place and yields a :class:`Step` after each step.
     Everything that the remaining steps depend on is in :meth:`state_dict`. A run
-    that is given that state continues, and gives the same bits as one that was never
-    interrupted. If a loss or a gradient is not finite, the iteration raises a
-    :class:`FloatingPointError` before the step is taken; without ``max_norm`` a
-    gradient is not looked at, but the parameters are, after the last step.
+    that is given that state continues, and its result is bit by bit that of a run that
+    was never interrupted. If a loss or a gradient is not finite, the iteration raises a
+    :class:`FloatingPointError` before the step is taken. Without ``max_norm``,
+    gradients are not checked, but the parameters are, after the last step.
 
     Examples
     --------

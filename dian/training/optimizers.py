@@ -65,12 +65,12 @@ def sgd_step(
 
 
 class AdamState(NamedTuple):
-    """What Adam remembers of one parameter between steps."""
+    """The state of Adam for one parameter."""
 
     m: Float[Tensor, "*shape"]
     """Exponential moving average of the gradient."""
     v: Float[Tensor, "*shape"]
-    """That of its square."""
+    """Exponential moving average of the squared gradient."""
     step: int
     """Number of steps done."""
 
@@ -100,7 +100,7 @@ def adam_step(
     theta, grad
         A parameter and its gradient.
     state
-        What the step before returned; None before the first step.
+        The state that the previous step returned; None before the first step.
     lr
         The learning rate :math:`\eta_t`.
     betas

@@ -16,9 +16,9 @@ var Scorer = {
   weights: [
     [/^(rnn|positions|attention|diffusion)\w*$/, 4],
     [/^gallery\/\d.*\/plot_/, 3],
-    [/^(installation|study|notation|verification)$/, 2],
+    [/^(installation|study|teaching|notation|verification)$/, 2],
     [/^verification/, 0.5],
-    [/^(api|gallery|reproducing|benchmarks|references|changelog)/, 0.2],
+    [/^(api|gallery|reproducing|benchmarks|references|changelog|exercises|solutions|figures)/, 0.2],
   ],
 
   score(result) {

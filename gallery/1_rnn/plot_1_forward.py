@@ -6,9 +6,9 @@ The memory of a recurrent network is in its recurrent weights
 recurrent weights :math:`W_{hh}` and the bias :math:`b_h`. What does each of them do?
 
 **Answer.** The memory is :math:`W_{hh}`: if it is zero, the last state depends on the
-last input only. A unit with a weight between -1 and 1 forgets an impulse at least
-geometrically; with a weight above 1, and unless the bias is too large, it can store one
-bit indefinitely. Sixteen units can store sixteen inputs, and no linear readout can
+last input only. A unit with a weight between -1 and 1 forgets an impulse exponentially
+or faster. With a weight above 1 and a bias that is close enough to zero, it can store
+one bit indefinitely. Sixteen units can store sixteen inputs, and no linear readout can
 recall more than one uncorrelated input per unit.
 
 **Source.** The network is that of Elman, *Finding structure in time*, 1990; the measure
@@ -122,8 +122,8 @@ assert torch.equal(*one_step)
 # %%
 # One unit
 # --------
-# The smallest network has one unit, so that each part is one number. Its input is an
-# impulse at step 5, and zero before and after it.
+# The smallest network has one input and one unit, so each weight matrix is one number.
+# The input is an impulse: one at step 5, and zero before and after it.
 
 
 def respond(w_hh: float, w_xh: float = 1.0, b: float = 0.0, n_time=40) -> torch.Tensor:
@@ -168,11 +168,11 @@ plt.show()
 
 # %%
 # **Left.** With :math:`w_{hh} = 0` the impulse is forgotten one step later. Between -1
-# and 1 it decays at least geometrically, because :math:`|\tanh a| \le |a|`. At exactly
-# 1 it still decays, but only as :math:`\sqrt{3 / (2t)}`, because tanh subtracts about
-# :math:`h^3/3` at each step. Above 1 the fixed point 0 is unstable, and the state moves
-# to the solution of :math:`h = \tanh(w_{hh} h)`. There it stays, so the unit stores one
-# bit indefinitely.
+# and 1, each step multiplies the size of the state by :math:`|w_{hh}|` or less, because
+# :math:`|\tanh a| \le |a|`. At exactly 1 the state still decays, but only as
+# :math:`\sqrt{3 / (2t)}`, because tanh subtracts about :math:`h^3/3` at each step.
+# Above 1 the fixed point 0 is unstable, and the state moves to the solution of :math:`h
+# = \tanh(w_{hh} h)`. There it remains, so the unit stores one bit indefinitely.
 #
 # **Middle.** The state is proportional to a small impulse. A large impulse saturates
 # the unit near 1, so that little more than its sign is stored.
@@ -335,6 +335,6 @@ assert mixed[1] < mixed[0] - 1
 # Limits
 # ------
 # What a *linear* readout can recover of *uncorrelated* inputs is one measure of memory,
-# and these weights were set by hand or drawn at random. Whether training finds such
-# weights is another question, because the gradient must reach as far back as the
-# memory.
+# and these weights were set by hand or drawn at random. This page does not show whether
+# training finds such weights. For that, the gradient must reach as far back as the
+# memory does.

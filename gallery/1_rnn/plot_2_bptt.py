@@ -8,9 +8,9 @@ right?
 
 **Answer.** One backward pass gives all seven gradients. They agree with automatic
 differentiation and with a complex step to twelve digits, and three common mistakes do
-not. Before training, three quarters or more of the gradient with respect to
-:math:`W_{hh}`, measured along its direction, come from the last eight of the 28 rows of
-an image, in each of twelve random initializations.
+not. Before training, at least three quarters of the gradient with respect to
+:math:`W_{hh}` come from the last eight of the 28 rows of an image, in each of twelve
+random initializations.
 
 **Source.** Werbos, *Backpropagation through time: what it does and how to do it*,
 Proceedings of the IEEE 78, 1990; for the product of Jacobians, Pascanu, Mikolov and
@@ -49,6 +49,7 @@ from torch.autograd.functional import jacobian
 
 from dian import data
 from dian.figures import plots
+from dian.figures.interactive import Interactive
 from dian.rnn import initialization
 from dian.rnn.recurrence import ACTIVATIONS, rnn_backward, rnn_forward
 from dian.rnn.truncated import gradient_terms
@@ -170,8 +171,8 @@ gradient["b_q"] = sum(G[t].sum(0) for t in steps)
 #    + \langle \mathbf 1^\top \delta_t, \mathrm db_h \rangle .
 #
 # The third term is added to the coefficient that :math:`\mathrm dH_{t-1}` already has,
-# :math:`G_{t-1} W_{hq}^\top`. The previous state is then in the same position, and with
-# :math:`\delta_{T+1} = 0` this is the recursion :eq:`eq-bptt-states`:
+# :math:`G_{t-1} W_{hq}^\top`. The sum is :math:`\Gamma_{t-1}`, and the same two rules
+# apply to it. With :math:`\delta_{T+1} = 0` this is the recursion :eq:`eq-bptt-states`:
 
 delta = [None] * (T + 1) + [torch.zeros(n, h).double()]
 for t in reversed(steps):
@@ -197,19 +198,19 @@ gradient["X"] = torch.stack([torch.zeros(n, d)] + [delta[t] @ W_xh.T for t in st
 gradient["H_0"] = delta[1] @ W_hh.T
 
 # %%
-# If all sequences share one initial state, its gradient is the sum of the rows of the
-# last matrix. These few lines are the whole backward pass. The library's
-# :func:`dian.rnn.recurrence.rnn_backward` has the same lines, and computes each sum
-# over time as products over many steps at once.
+# If all sequences share one initial state, the gradient with respect to this state is
+# the sum of the rows of :math:`\partial L / \partial H_0`. These few lines are the
+# whole backward pass. The library's :func:`dian.rnn.recurrence.rnn_backward` has the
+# same lines, and computes each sum over time as products over many steps at once.
 #
 # Three computations of each gradient
 # -----------------------------------
 # **Automatic differentiation** does not use our formulas, but it shares the forward
 # pass with them. **A complex step** does not differentiate at all: for an analytic
-# function, :math:`f'(x) = \operatorname{Im} f(x + i\epsilon) / \epsilon` up to
-# :math:`\epsilon^2`. Since nothing is subtracted, :math:`\epsilon = 10^{-30}` causes no
-# cancellation. It needs one forward pass for every single number. **The library's**
-# functions train the networks of this report.
+# function, :math:`f'(x) = \operatorname{Im} f(x + i\epsilon) / \epsilon` up to an error
+# of order :math:`\epsilon^2`. Since nothing is subtracted, :math:`\epsilon = 10^{-30}`
+# causes no cancellation. It needs one forward pass for every single number. **The
+# library's functions** are those that train the networks of this report.
 
 leaves = [tensor.clone().requires_grad_() for tensor in given.values()]
 by_autograd = dict(zip(given, torch.autograd.grad(loss(*leaves), leaves), strict=True))
@@ -252,8 +253,8 @@ assert max(differences) < 1e-12
 # %%
 # Would a mistake be noticed?
 # ---------------------------
-# A check that cannot fail is worthless. Here are three common mistakes in the gradient
-# with respect to :math:`W_{hh}`.
+# A check is useful only if it fails for a wrong gradient. Here are three common
+# mistakes in the gradient with respect to :math:`W_{hh}`.
 
 uncarried = [None] + [G[t] @ W_hq.T * (1 - H[t] * H[t]) for t in steps]
 turned = delta.copy()
@@ -308,9 +309,9 @@ for t, k in [(1, 0), (6, 2), (T, 0)]:
     assert apart(found, expected) < 1e-12
 
 # %%
-# Inserted into :eq:`eq-bptt-weights`, it gives the form :eq:`eq-gradient-terms`, which
-# shows the lags. Each step contributes one term, and the term of step :math:`k` has
-# passed through :math:`T - k` Jacobians.
+# If we insert this product into :eq:`eq-bptt-weights`, we obtain the form
+# :eq:`eq-gradient-terms`, which shows the lags. Each step contributes one term, and the
+# term of step :math:`k` has passed through :math:`T - k` Jacobians.
 
 e = (P[T][0] - Y[T][0]) @ W_hq.T  # the gradient of the loss with respect to h_T
 terms = [torch.outer(H[k - 1][0], e @ product_of_jacobians(T, k) @ D[k]) for k in steps]
@@ -322,6 +323,53 @@ last = -(Y[T][0] * outputs[T][0].log_softmax(0)).sum()
 print(f"the sum over all steps: {apart(sum(terms), expected):.1e} from autograd")
 
 assert apart(sum(terms), expected) < 1e-12
+
+# %%
+# One unit: a number for each Jacobian
+# ------------------------------------
+# For a single unit without bias the Jacobians are numbers, :math:`J_s = w_{hh}\,(1 -
+# h_s^2)`, and the derivative of the last state with respect to an earlier one is their
+# product. In the interactive figure, the unit receives one impulse at step 1. The upper
+# panel shows its states, and the lower panel the size of the derivative of the last
+# state with respect to each of them.
+
+weights = [-1.5, -0.8, 0.3, 0.5, 0.8, 0.9, 1.0, 1.1, 1.2, 1.5, 2.0]
+impulses = [0.0001, 0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0]
+Interactive(
+    "unit",
+    "One tanh unit with an impulse at step 1: its states (top), and the size of the "
+    "derivative of its last state with respect to each state (bottom). Change the "
+    "recurrent weight and the impulse.",
+    weights=weights,
+    impulses=impulses,
+    steps=15,
+)
+
+# %%
+# With a recurrent weight of 0.8, each step multiplies the derivative by 0.8 or less.
+# With a weight of 2 and an impulse of 1, the unit stores the sign of the impulse, but
+# it is saturated, so the derivative vanishes faster. With a weight of 2 and an impulse
+# of 0.0001, the unit stays near zero for ten steps, and the derivative explodes.
+
+
+def of_one_unit(w: float, impulse: float) -> tuple[float, float]:
+    """Return the last state, and its derivative with respect to the first."""
+    first = torch.tensor(impulse).double().tanh().requires_grad_()
+    last = first
+    for _ in range(14):
+        last = torch.tanh(w * last)
+    (derivative,) = torch.autograd.grad(last, first)
+    return last.item(), derivative.item()
+
+
+for w, impulse in [(0.8, 1.0), (2.0, 1.0), (2.0, 0.0001)]:
+    last_state, derivative = of_one_unit(w, impulse)
+    print(f"w = {w}, impulse {impulse}: h_15 = {last_state:.2g}, ", end="")
+    print(f"dh_15 / dh_1 = {derivative:.2g}")
+
+assert 0.01 < of_one_unit(0.8, 1.0)[1] < 0.8**14
+assert of_one_unit(2.0, 1.0)[0] > 0.9 > 1e9 * of_one_unit(2.0, 1.0)[1]
+assert of_one_unit(2.0, 0.0001)[1] > 1000
 
 # %%
 # Where the gradient comes from
@@ -361,10 +409,11 @@ plt.show()
 
 # %%
 # The first term is zero, since it contains :math:`H_0 = 0`. From the last row backward,
-# the terms shrink with the lag, because each contains one more Jacobian. In each of
-# twelve initializations, the first half of the image contributes less than a twentieth,
-# measured along the gradient; most of what it contributes is orthogonal to the
-# gradient.
+# the terms shrink with the lag, because each contains one more Jacobian, and these
+# Jacobians shrink the gradient. To measure which fraction of the gradient comes from a
+# term, we project the term on the direction of the whole gradient. In each of twelve
+# initializations, the first half of the image contributes less than a twentieth. (The
+# sum of its terms is larger than that, but most of it is orthogonal to the gradient.)
 
 share = (terms * whole).sum((1, 2)) / whole.square().sum()  # along the whole
 print(f"sum of the terms against the library: {apart(terms.sum(0), whole):.1e}")

@@ -8,9 +8,9 @@ most 1/4, prevent it from vanishing?
 
 **Answer.** With random weights each step changes the norm by a factor of about
 :math:`\sqrt\chi`: the mean squared derivative times the sum of the squared weights of a
-unit gives :math:`\chi`. With an orthogonal :math:`W_{hh}` and inputs of variance 1,
-tanh loses a factor of more than :math:`10^7` in 40 steps. Every tanh network equals a
-sigmoid network in other units.
+unit gives :math:`\chi`. In a tanh network with an orthogonal :math:`W_{hh}` and inputs
+of variance 1, the gradient shrinks by a factor of more than :math:`10^7` in 40 steps.
+Every tanh network equals a sigmoid network with other weights.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013 (arXiv:1211.5063), section 2.1, for the bound; Schoenholz, Gilmer,
@@ -23,10 +23,11 @@ Ganguli and Sohl-Dickstein, *Deep information propagation*, 2017 (arXiv:1611.012
 # What is measured
 # ----------------
 # A network of 128 units reads 60 steps of independent normal numbers, one for each
-# unit. With :math:`W_{xh} = I`, their standard deviation is that of the input's
-# contribution to a pre-activation. A gradient is given at the last state, and we
-# measure its norm 1, 2, ..., 40 steps earlier. At every step it is multiplied by one
-# derivative for each unit, and then by :math:`W_{hh}^\top`.
+# unit. Since :math:`W_{xh} = I`, the input adds one of these numbers to each
+# pre-activation, so their standard deviation is the strength of the input. A gradient
+# is given at the last state, and we measure its norm 1, 2, ..., 40 steps earlier. At
+# every step it is multiplied by one derivative for each unit, and then by
+# :math:`W_{hh}^\top`.
 
 from functools import partial
 
@@ -59,7 +60,7 @@ def run(activation: str, fill, spread: float, seed: int = 0):
 # ---------------
 # The derivative of tanh, equation :eq:`eq-activation-slopes`, is 1 at one point,
 # :math:`a = 0`, and below 1 everywhere else. That of the sigmoid :math:`\sigma` is at
-# most 1/4, but both activations are the same curve in different units, equation
+# most 1/4, but both activations are the same curve, scaled and shifted, equation
 # :eq:`eq-tanh-logistic`.
 
 a = torch.linspace(-4, 4, 161, dtype=torch.float64)
@@ -76,8 +77,8 @@ for name, style in zip(derivative_of, ("-", "--", "-."), strict=True):
 ax.plot(a[::5], stretched[::5], "k.", label="$4\\sigma'(2a)$")
 ax.set_title("Derivatives of the activations")
 fig.set_label(
-    "The derivatives of three activations. The dots are the derivative of the sigmoid "
-    "in the units of tanh: it is the same curve."
+    "The derivatives of three activations. The dots are the derivative of the sigmoid, "
+    "scaled like tanh: they lie on the curve of tanh."
 )
 ax.set(xlabel="pre-activation $a$", ylabel="derivative $\\varphi'(a)$")
 ax.legend()
@@ -136,9 +137,9 @@ plt.show()
 #
 # The typical rate
 # ----------------
-# The gradients of random networks behave like an average. The chapter derives the
-# variance argument :eq:`eq-growth-law`: each backward step multiplies the mean squared
-# gradient by :math:`\chi`. For one step with independent weights of mean zero this is
+# The chapter derives the typical rate of random networks by a variance argument,
+# equation :eq:`eq-growth-law`: each backward step changes the mean squared gradient by
+# the factor :math:`\chi`. For one step with independent weights of mean zero this is
 # exact, if the squared derivatives are not correlated with the squared entries of the
 # gradient.
 #
@@ -208,7 +209,7 @@ fig.suptitle("Norm of the gradient: measured (markers) and predicted (lines)")
 fig.set_label(
     "The norm of the gradient against the lag, for three activations and six "
     "initializations of $W_{hh}$: measured (markers), and predicted by "
-    "$\\chi^{k/2}$ (lines). With inputs of s.d. 1, tanh loses the gradient."
+    "$\\chi^{k/2}$ (lines). With tanh, stronger inputs make the gradient smaller."
 )
 axes[0, 0].legend(fontsize=8)
 plt.show()
@@ -235,18 +236,19 @@ for name in fills:
 assert results["tanh", 1.0, "orthogonal"][0][:, -1].max() < 1e-7
 
 # %%
-# The same weights lose little if the input is weak, and almost everything if it is
-# strong, because a strong input drives the units to the flat ends of the curve. A
-# derivative of 1 preserves the gradient only as long as the units stay near 0, and
-# there the network is almost linear.
+# With the same weights, the gradient of a tanh network is many times smaller after 40
+# steps if the input is strong than if it is weak, because a strong input drives the
+# units to the flat ends of the curve. A derivative of 1 preserves the gradient only as
+# long as the units stay near 0, and there the network is almost linear.
 #
 # The derivative of ReLU is 0 or 1, however strong the input is. On average half of the
 # derivatives are 0, which costs a factor :math:`\sqrt{1/2}` for each step if the
 # weights preserve norms.
 #
-# The identity does not satisfy the assumptions: nothing is mixed, so an entry of the
-# gradient meets the derivatives of one unit repeatedly, and these are not independent.
-# With ReLU this is an advantage, since an active unit tends to stay active.
+# The identity does not satisfy the assumptions: units are not mixed, so an entry of the
+# gradient is multiplied by the derivatives of one unit at all steps, and these are not
+# independent. With ReLU this is an advantage, since an active unit tends to stay
+# active.
 
 left = results["relu", 1.0, "identity"][0][:, -1]
 print(f"left after 40 steps, ReLU with the identity: {left.min():.0%} or more")
@@ -258,8 +260,8 @@ assert left.min() > 0.5
 
 # %%
 # In the interactive figure you can change the gain of an orthogonal matrix and the
-# input of a tanh network: a gain above 1 makes the gradient grow only as long as the
-# input leaves the units near zero.
+# input of a tanh network. A gain above 1 is necessary for the gradient to grow, but not
+# sufficient: the stronger the input is, the larger the gain must be.
 
 gains, spreads = [0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0], [0.01, 0.1, 0.3, 1.0, 3.0]
 curves = {
@@ -272,10 +274,16 @@ curves = {
 
 assert curves[1.2, 0.01][-1] < 1.2**40 / 100  # the states themselves make it shorter
 assert curves[3.0, 3.0][-1] > 1 > curves[1.2, 3.0][-1]
+for spread in spreads:
+    ends = [curves[gain, spread][-1] for gain in gains]
+    assert ends == sorted(ends)
+    assert all(end < 1.001 for gain, end in zip(gains, ends, strict=True) if gain <= 1)
 
 Interactive(
     "gradient",
-    "Norm of the gradient, as a fraction of that at lag 0, in a tanh network.",
+    "Norm of the gradient of a tanh network against the lag, relative to lag 0. Change "
+    "the gain of the orthogonal recurrent matrix and the standard deviation (s.d.) of "
+    "the input.",
     gains=gains,
     spreads=spreads,
     curves=[
@@ -285,8 +293,8 @@ Interactive(
 )
 
 # %%
-# Tanh and the sigmoid differ by a choice of units
-# ------------------------------------------------
+# Tanh and the sigmoid differ by scale and shift
+# ----------------------------------------------
 # A sigmoid network :math:`s_t = \sigma(x_t U + s_{t-1} V + c)` with states between 0
 # and 1 is, with :math:`h = 2s - 1`, exactly a tanh network with the weights
 # :eq:`eq-logistic-as-tanh`. The derivative is four times smaller, and the recurrent
@@ -295,11 +303,11 @@ Interactive(
 # 2`, which is :math:`\tfrac12` for :math:`h_0 = 0`, and the output layer reads :math:`h
 # = 2s - 1`.
 #
-# "The derivative of tanh is larger" compares two networks whose weights are the same
-# *numbers* in different units. Training does depend on the units: the gradients with
-# respect to the weights are scaled, so that gradient descent takes other steps, and
-# inputs and states with a mean near zero are better conditioned (LeCun et al.,
-# *Efficient BackProp*, 1998).
+# The argument "the derivative of tanh is larger" compares two networks with the same
+# *numbers* as weights, which are different networks. Training does depend on the scale:
+# the gradients with respect to the weights are scaled, so gradient descent takes other
+# steps. It usually converges faster if inputs and states have a mean near zero (LeCun
+# et al., *Efficient BackProp*, 1998).
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -324,7 +332,7 @@ fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 ax.semilogy(lags, tanh, "-", label="tanh, $W$ orthogonal")
 ax.semilogy(lags[::2], logistic[::2], "kx", label="sigmoid, $4W$: the same network")
 ax.semilogy(lags, same_numbers, "--", label="sigmoid, $W$: another network")
-ax.set_title("The advantage of tanh is a matter of units")
+ax.set_title("The advantage of tanh is a matter of scale")
 ax.set(xlabel="lag $k$ (steps)", ylabel="norm of the gradient / at lag 0")
 fig.set_label(
     "The norm of the gradient of a tanh network, of the sigmoid network that equals it "
@@ -349,11 +357,12 @@ assert tanh[-1] < 1e-7
 # power of the matrix, equation :eq:`eq-linear-jacobian`. Its norm lies between
 # :math:`\rho^k` and :math:`\sigma^k`, equation :eq:`eq-power-norms`, where the spectral
 # radius :math:`\rho` is the largest absolute value of an eigenvalue. For many steps the
-# eigenvalues decide. For a *normal* matrix, such as a multiple of an orthogonal one,
-# :math:`\rho = \sigma`. Other matrices may first amplify, for example the one of
-# equation :eq:`eq-transient`. With :math:`x` on the diagonal and :math:`y` in the upper
-# right, such a matrix has the norm :math:`\tfrac12 (y + \sqrt{y^2 + 4 x^2})`. For a
-# small :math:`a` and a large :math:`b`, the upper right entry grows before it decays.
+# eigenvalues determine the growth. For a *normal* matrix, such as a multiple of an
+# orthogonal one, :math:`\rho = \sigma`. Other matrices may first amplify, for example
+# the one of equation :eq:`eq-transient`. With :math:`x` on the diagonal and :math:`y`
+# in the upper right, such a matrix has the norm :math:`\tfrac12 (y + \sqrt{y^2 + 4
+# x^2})`. For a small :math:`a` and a large :math:`b`, the upper right entry grows
+# before it decays.
 
 matrices = {
     "orthogonal times 0.9": 0.9 * W_hh,
@@ -390,9 +399,9 @@ assert sheared[1:8].min() > 1  # and all eigenvalues are 1/2
 assert sheared[-1] < 0.1
 
 # %%
-# Therefore "all eigenvalues are below 1" excludes growth for many steps only. For seven
-# steps this matrix can amplify a vector, although its eigenvalues alone would halve it
-# at each step.
+# Therefore "all eigenvalues are below 1" excludes growth in the long run, but not over
+# the first steps. For seven steps this matrix can amplify a vector, although its
+# eigenvalues alone would halve the vector at each step.
 #
 # Limits
 # ------

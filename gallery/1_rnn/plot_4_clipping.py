@@ -3,8 +3,8 @@ Gradient clipping widens the range of learning rates that work
 ==============================================================
 
 **Question.** Gradient clipping limits the norm of the gradient to a threshold
-:math:`\theta`. Does it change the direction of the gradient, do other forms of
-clipping, and how much does it help?
+:math:`\theta`. Does it change the direction of the gradient? Do other forms of clipping
+change it? How much does clipping help?
 
 **Answer.** Clipped by the norm over all parameters together, the gradient keeps its
 direction exactly; clipped tensor by tensor or entry by entry, it does not. At a
@@ -91,8 +91,8 @@ print(f"together: {length:.3f}")
 # %%
 # How do the three forms change this gradient? The left panel shows the cosine of the
 # angle between the clipped and the original gradient. Clipping a second time should
-# change nothing. The right panel shows how much it does, relative to the norm; its
-# lowest row represents exactly 0.
+# change nothing. The right panel shows the change that it causes, relative to the norm;
+# the lowest row of this panel represents exactly 0.
 
 
 def flat(tensors: list[torch.Tensor]) -> torch.Tensor:
@@ -150,10 +150,11 @@ plt.show()
 # all tensors the same norm. Both are other methods, with other directions.
 #
 # PyTorch's :func:`~torch.nn.utils.clip_grad_norm_` divides by :math:`\lVert g \rVert +
-# 10^{-6}`. Its result is therefore slightly shorter than :math:`\theta`, and clipping
-# it again shortens it again, by about :math:`10^{-6} / \theta`. This does not matter at
-# :math:`\theta = 1`, but it is visible if you compare two training runs digit by digit.
-# Ours divides by the norm itself, which cannot be zero where it exceeds :math:`\theta`.
+# 10^{-6}`. The norm of the result is therefore slightly below :math:`\theta`, and
+# clipping a second time reduces it again, by a fraction of about :math:`10^{-6} /
+# \theta`. This does not matter at :math:`\theta = 1`, but it is visible if you compare
+# two training runs digit by digit. Ours divides by the norm itself, which cannot be
+# zero where it exceeds :math:`\theta`.
 
 theta = 0.01
 print(f"at a threshold of {theta}:")

@@ -40,10 +40,11 @@ print(train, test, sep="\n")
 # %%
 # One epoch on the bundled sample
 # -------------------------------
-# This is the code that made the record below, on less data. The state after the last
-# row passes through one linear layer to ten logits, and the loss is their
-# cross-entropy. The gradient is propagated back through all 28 steps, and its norm is
-# clipped at 1. The optimizer is SGD without momentum, equation :eq:`eq-training-step`.
+# This is the code that made the record below, on less data and in smaller batches. A
+# linear layer computes ten logits from the state after the last row, and the loss is
+# their cross-entropy. The gradient is propagated back through all 28 steps, and its
+# norm is clipped at 1. The optimizer is SGD without momentum, equation
+# :eq:`eq-training-step`.
 
 record = load("rnn-fashion-mnist")
 settings = record.settings
@@ -163,9 +164,9 @@ for of_run in record.arrays["confusion"]:  # the same in every run
 # %%
 # Predictions before and after training
 # -------------------------------------
-# The trained weights of the first run are part of the package. Here they classify the
-# bundled test images, and each prediction equals the recorded one, which was computed
-# where the network was trained.
+# The trained weights of the first run are part of the package. Here we use them to
+# classify the bundled test images. The predictions are the recorded ones, which were
+# computed right after training, except for at most one image.
 
 trained = record.model()
 with torch.no_grad():

@@ -2,14 +2,16 @@ r"""
 Ablations: the sigmoid is worse, gates make no detectable difference
 ====================================================================
 
-**Question.** Change one choice in the recipe of the study: the clipping, the
-initialization, the activation, or the cell. Which differences exceed chance? How far
-does the plain recurrence get with a recipe of its own, and with one pixel per step?
+**Question.** Change one choice of the reference network: the clipping, the
+initialization, the activation, or the cell. Which differences exceed chance? How
+accurate is the plain recurrence with tuned hyperparameters, and with one pixel per
+step?
 
 **Answer.** The sigmoid is far behind, and PyTorch's layer with its own initialization
-by a point; both remain significant after a correction for eight comparisons. For an
-orthogonal initialization, ReLU, the LSTM and the GRU, five seeds show no difference.
-The best plain network, two bidirectional layers, classifies 89 % correctly.
+by about one percentage point; both differences remain significant after a correction
+for eight comparisons. For an orthogonal initialization, ReLU, the LSTM and the GRU,
+five seeds show no difference. The best plain network, two bidirectional layers,
+classifies 89 % correctly.
 
 **Source.** The cells are those of Elman, *Finding structure in time*, 1990, Hochreiter
 and Schmidhuber, *Long short-term memory*, 1997, and Cho et al., 2014 (arXiv:1406.1078);
@@ -111,11 +113,11 @@ assert "tanh, Xavier, clipped" in larger
 # answers differ by at most :math:`\tfrac12 \sum_c \lvert f_c - g_c \rvert`. The root of
 # the mean square of this bound, divided by :math:`\sqrt n`, bounds the standard error.
 #
-# The first source remains. For it we take the five differences from the reference
-# network, seed by seed, and give the 95 % confidence interval of their mean: Student's
-# *t* with four degrees of freedom, whose 97.5 % quantile is 2.776. We compare eight
-# networks with the reference, so *p*-values are corrected by Holm's method: the
-# smallest is multiplied by 8, the next by 7, and so on.
+# The first source, the seeds, remains. To measure it, we take the five differences from
+# the reference network, seed by seed, and give the 95 % confidence interval of their
+# mean: Student's *t* with four degrees of freedom, whose 97.5 % quantile is 2.776. We
+# compare eight networks with the reference, so *p*-values are corrected by Holm's
+# method: the smallest is multiplied by 8, the next by 7, and so on.
 
 
 def p_value(t: float) -> float:
@@ -207,9 +209,9 @@ assert failures(0.5) == (1, 0)
 # The best plain network
 # ----------------------
 # Two bidirectional layers and the mean of all states, equations
-# :eq:`eq-stacked-forward` and :eq:`eq-readout`, with a recipe of their own, are ahead
-# of all other networks: the worst seed is better than the best seed of every other
-# network.
+# :eq:`eq-stacked-forward` and :eq:`eq-readout`, with tuned hyperparameters, are more
+# accurate than all other networks: the worst seed is better than the best seed of every
+# other network.
 
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 recurrent_diagrams.bidirectional(ax)
@@ -269,16 +271,19 @@ assert gaps["the best plain network"] < gaps["tanh, Xavier, clipped"] / 2
 # .. provenance:: rnn-fashion-mnist
 # .. provenance:: rnn-best
 #
-# The gap between the two losses is less than half as wide. A part of this is due to how
-# it is measured: its training images are augmented, and its features are dropped.
+# The gap between the two losses of the best network is less than half as wide. A part
+# of this is due to how its training loss is measured: on augmented images, with
+# dropout.
 #
 # One pixel per step
 # ------------------
 # The same images are read from the first pixel to the last in 784 steps, with 64 hidden
 # units and 10,000 training images: a setting that is reduced to fit one core. The tanh
 # network forgets at the rate :eq:`eq-growth-law` and has to learn to store what it read
-# hundreds of steps ago. An orthogonal initialization, and ReLU with the identity
-# instead of random weights, begin with a memory.
+# hundreds of steps ago. In contrast to Xavier weights, an orthogonal matrix preserves
+# the norm of every state exactly and not only on average, :eq:`eq-orthogonal`. With
+# ReLU and the identity instead of random weights, a positive state remains unchanged
+# until an input changes it.
 
 pixels = {
     "tanh, Xavier": load("rnn-pixels-tanh-small"),
@@ -317,8 +322,8 @@ assert all(0.49 < values.mean() < 0.6 for values in (xavier, orthogonal, identit
 # Is the orthogonal initialization better than Xavier's? Its worst run is better than
 # the best run of the other. If the initialization had no effect, all 252 ways to assign
 # ten ranks to two groups of five would be equally likely, and only two of them separate
-# the groups. This rank test needs no assumption on the distribution. It is the first of
-# three possible comparisons, so with Bonferroni's correction *p* is multiplied by 3.
+# the groups. This rank test needs no assumption on the distribution. It is one of three
+# possible comparisons, so with Bonferroni's correction *p* is multiplied by 3.
 
 p_ranks = 2 / comb(10, 5)
 print(f"exact rank test: p = {p_ranks:.4f}, corrected {3 * p_ranks:.3f}")
@@ -330,7 +335,7 @@ assert not orthogonal.min() > identity.max()
 # %%
 # Limits
 # ------
-# There are five seeds of each network. The recipe is that of the study and was not
-# tuned for the other networks. With a recipe of its own, a gated network may be ahead.
-# On which images the hyperparameters of the study were chosen was not recorded, so its
-# test accuracy may be optimistic.
+# There are five seeds of each network. The hyperparameters are those of the reference
+# network and were not tuned for the others. With its own hyperparameters, a gated
+# network may be ahead. On which images the hyperparameters of the reference network
+# were chosen was not recorded, so its test accuracy may be optimistic.

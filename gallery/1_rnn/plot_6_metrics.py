@@ -51,9 +51,10 @@ print(f"{of_sample.trace()} of the {of_sample.sum()} are correct")
 #    C_{ij} = \#\{n : y_n = i,\ \hat y_n = j\}, \qquad
 #    \text{accuracy} = \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}} .
 #
-# For a class :math:`c`, its row sums to the number of images of that class, its column
-# to the number of images predicted as that class, and the diagonal entry counts those
-# that are both. Precision divides by the column, and recall by the row:
+# The row of class :math:`c` sums to the number of images of that class, and the column
+# to the number of images predicted as that class. The diagonal entry counts the images
+# that belong to both groups. Precision divides it by the sum of the column, and recall
+# by the sum of the row:
 #
 # .. math::
 #    :label: eq-precision-recall
@@ -117,7 +118,7 @@ assert f1.argmin() == shirt
 # A "micro" average sums the counts of all classes first and divides once. An image that
 # is misclassified is a false positive of exactly one class and a false negative of
 # exactly one other. Summed over all classes, there are as many false positives as false
-# negatives, the two denominators are equal,
+# negatives. Therefore the two denominators are equal,
 #
 # .. math::
 #
@@ -125,7 +126,8 @@ assert f1.argmin() == shirt
 #    = \frac{\sum_c C_{cc}}{\sum_c \sum_j C_{cj}}
 #    = \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}},
 #
-# and three numbers that look like additional evidence are the accuracy.
+# and micro precision, micro recall and micro F1 all equal the accuracy. They contain no
+# additional information.
 
 micro_precision = C.trace() / C.sum(0).sum()
 micro_recall = C.trace() / C.sum(1).sum()
@@ -145,7 +147,8 @@ assert micro_precision == micro_recall == micro_f1 == metrics.accuracy(C).float(
 #
 #    F = \frac{1}{q} \sum_c F_c .
 #
-# On our balanced test set the two hardly differ. If one class is rare, they do:
+# On our balanced test set the two hardly differ. If one class is rare, they can differ
+# much more:
 
 
 def two_macros(C: Tensor) -> tuple[float, float]:
@@ -379,7 +382,7 @@ assert error < 0.1
 
 # %%
 # For nearly all of these images the true class is among the three most probable ones.
-# When the network is wrong, it usually gives the true class a high probability, too.
+# When the network is wrong, the true class is usually its second or third choice.
 #
 # .. provenance:: rnn-fashion-mnist
 #
@@ -387,6 +390,6 @@ assert error < 0.1
 # ------
 # The probabilities are those of one run on 500 images, for which an accuracy has a
 # binomial standard error of one to two points. The data set has classes of equal size.
-# With classes of different sizes, the deviations are others, and the two definitions of
-# macro-F1 differ more. That averages over batches differ from the value of the whole
-# set does not depend on this.
+# With classes of different sizes, the errors of the batch averages have other values,
+# and the two definitions of macro-F1 can differ more. However, averages over batches
+# differ from the value of the whole set in that case, too.

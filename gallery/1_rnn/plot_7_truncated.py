@@ -7,7 +7,7 @@ Truncated BPTT is biased, and more data do not help
 full one, and does more data reduce the error?
 
 **Answer.** It is exactly the sum of the last :math:`K` terms of the gradient with
-respect to :math:`W_{hh}`; the other terms are its bias. On rows of images, before
+respect to :math:`W_{hh}`; the omitted terms are the bias. On rows of images, before
 training and with Xavier weights, more than three tenths of the gradient are missing for
 :math:`K = 4` and less than a fifth for :math:`K = 14`, in each of twelve
 initializations. More data do not help: they reduce the noise and not the bias.
@@ -66,8 +66,8 @@ def backward(W_hh):
 
 
 # %%
-# Which gradient is it?
-# ---------------------
+# The terms that truncation keeps
+# -------------------------------
 # In the full gradient :math:`\sum_k h_{k-1}^\top \delta_k`, equation
 # :eq:`eq-gradient-terms`, each step has one term. A backward pass that goes back
 # :math:`K` steps from the loss keeps the last :math:`K` terms unchanged and omits the
@@ -129,9 +129,9 @@ axes[0].legend()
 plt.show()
 
 # %%
-# If :math:`\gamma\sigma < 1`, the bound decreases with :math:`K`. For Xavier weights it
-# is useless: it is many powers of ten too large, and would allow the first steps to
-# contribute most. The bias decreases all the same, because the gradient itself
+# If :math:`\gamma\sigma < 1`, the bound decreases with :math:`K`. For Xavier weights
+# the bound is useless: it is many powers of ten too large, and would allow the first
+# steps to contribute most. The bias decreases nevertheless, because the gradient itself
 # vanishes. The faster the gradient vanishes, the less is lost by truncating it.
 
 for seed in range(12):  # other initial weights
@@ -211,9 +211,9 @@ assert abs(truncated_errors[-1] / bias - 1) < 0.05
 # ------------------
 # With a label at every step, the usual method cuts the sequence into chunks of
 # :math:`K` steps, carries the state from chunk to chunk, and detaches it at each cut.
-# Let :math:`\delta_k^{(t)}` be the gradient with respect to the pre-activation of step
-# :math:`k` of the loss :math:`\ell_t` of step :math:`t`. The full gradient is the sum
-# over all pairs :math:`k \le t`. The method keeps the pairs in the same chunk:
+# Let :math:`\ell_t` be the loss of step :math:`t`, and :math:`\delta_k^{(t)}` its
+# gradient with respect to the pre-activation of step :math:`k`. The full gradient is
+# the sum over all pairs :math:`k \le t`. The method keeps the pairs in the same chunk:
 #
 # .. math::
 #    :label: eq-truncated-chunks
@@ -222,7 +222,7 @@ assert abs(truncated_errors[-1] / bias - 1) < 0.05
 #    h_{k-1}^\top \delta_k^{(t)} .
 #
 # Here the network predicts the class after every row, and chunks have 7 rows. The first
-# column is empty, since :math:`h_0 = 0`.
+# column of the figure is empty, since :math:`h_0 = 0`.
 
 K = 7
 every = labels.expand(T, n)  # the label of an image, at each of its rows

@@ -259,10 +259,11 @@ plt.show()
 
 # %%
 # The bias that is added twice has a cosine of 1, because it is initially zero. For this
-# reason no check of the report uses a bias of zero. This network is not even worse, but
-# a different one, whose weights have another meaning in all other code. One wrong
-# derivative has the correct direction with one of the initializations, and not with the
-# others. Therefore a check compares every entry, and not only the direction.
+# reason no check of the report uses a bias of zero. The network with this bug need not
+# be less accurate, but its weights define another function in code without the bug. The
+# wrong derivative :math:`1 - A^2` has nearly the correct direction with at least one of
+# the three initializations, and a very different one with another. Therefore a check
+# compares every entry, and not only the direction.
 
 ends = {
     what: np.mean([np.mean(losses[-20:]) for losses, _ in rows])
@@ -286,8 +287,8 @@ assert all(math.isclose(c, 1) for c in cosines["the bias is added twice"])
 assert min(cosines[slope_of_A.what]) < 0.2 < 0.9 < max(cosines[slope_of_A.what])
 
 # %%
-# Three bugs that no curve can show
-# ---------------------------------
+# Three bugs outside the recurrent layer
+# --------------------------------------
 # **The state is carried over without being detached.** A long sequence is read in
 # chunks. The state is passed from one chunk to the next, and its gradient must not be.
 # Without ``detach``, the second backward pass enters the graph of the first chunk,
@@ -330,9 +331,9 @@ else:
 # %%
 # **The loss of a padded batch is divided by the number of all positions.** Sequences of
 # different lengths are padded to the longest, and a mask marks the positions that
-# count. In this example five labels count, and more and more do not. The correct loss
-# does not change. The wrong one shrinks as if the network had learned, and so does
-# every step.
+# count. In this example five labels count, and the amount of padding increases. The
+# correct loss does not change. The wrong loss shrinks as if the network had learned,
+# and so does every step of the optimizer.
 
 wrong_loss = verifier.load_mutant("dian.training.loss", masked).cross_entropy
 generator = torch.Generator().manual_seed(0)
@@ -352,12 +353,13 @@ for n in (5, 10, 50):
 #
 # A network that is not recurrent
 # -------------------------------
-# In the last example every line is correct. The network receives each image as one step
-# of 784 values, whereas the other receives 28 steps of 28. In this single run it is
-# more accurate. However, with :math:`H_0 = 0` and one step, the gradient with respect
-# to :math:`W_{hh}` is :math:`H_0^\top \delta_1 = 0`: the matrix never changes, and
-# nothing is recurrent. This is a network with one hidden layer. Inspecting the gradient
-# of each parameter reveals it.
+# In the last example every line is correct. We train one network that receives each
+# image as 28 steps of 28 values, and another that receives it as one step of 784
+# values. In this single run the second network is more accurate. However, with
+# :math:`H_0 = 0` and one step, the gradient with respect to :math:`W_{hh}` is
+# :math:`H_0^\top \delta_1 = 0`: the matrix never changes, and nothing is recurrent.
+# This is a network with one hidden layer. Inspecting the gradient of each parameter
+# reveals it.
 
 for d in (28, 784):
     generator = torch.Generator().manual_seed(0)

@@ -21,8 +21,8 @@ download.
 # ------------------
 # Each row of :math:`X` is the embedding of a token, here of a word. One head of
 # attention, :eq:`def-self-attention`, maps each token to a query, a key and a value.
-# Its output for a token is an average of all values, weighted by the softmax of the
-# scores of the query with all keys. Positions can enter in three places.
+# Its output for a token is a weighted average of all values; the weights are the
+# softmax of the scores of its query with all keys. Positions can enter in three places.
 
 from functools import partial
 
@@ -40,13 +40,13 @@ encoding_places(ax)
 ax.set_title("One attention head, and where positions can enter")
 fig.set_label(
     "One attention head with the shapes of its matrices, and the three places where "
-    "positions can enter: added to the embeddings, as a rotation of queries and keys, "
-    "or as a bias of the scores. Without any of them, the head does not see the order."
+    "positions can enter. Without any of them, the head does not see the order."
 )
 plt.show()
 
 # %%
-# The code below is this head, with an argument for each of the three places.
+# The code below is this head. Vectors are added to :math:`X` before the call; a
+# rotation, a bias and a mask are arguments.
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -74,8 +74,8 @@ def attention(X, rotation=lambda x: x, bias=0.0, mask=None):
 # Two sentences
 # -------------
 # By :eq:`eq-permutation`, permuting the tokens permutes the outputs in the same way.
-# The attention weights show why: each word gives each other word the same weight in
-# both sentences.
+# The attention weights show why: each word attends to each other word with the same
+# weight in both sentences.
 
 love, loved = sentence("我爱你"), sentence("你爱我")
 outputs = {}
@@ -95,8 +95,7 @@ for ax, text in zip(axes, ("我爱你", "你爱我"), strict=True):
 fig.suptitle("Attention weights without positions")
 fig.set_label(
     "Attention weights for two sentences without positional encoding. The right matrix "
-    "is the left one with rows and columns in another order: each word attends to each "
-    "other word with the same weight in both sentences."
+    "is the left one with rows and columns in another order."
 )
 plt.show()
 
@@ -157,14 +156,15 @@ assert all(apart[name] < 1e-14 for name in blind)
 assert all(apart[name] > 1e-3 for name in encodings if name not in blind)
 
 # %%
-# The initial values of learned positions are small, and so is their effect here;
-# training can make it as large as required.
+# The initial values of learned positions are small, and so is their effect here; it
+# can grow in training.
 #
 # Why ALiBi does not see a reversal
 # ---------------------------------
 # ALiBi depends on the distance between query and key, and not on their order. A
-# reversed sentence has the same distances. If only two words are exchanged, the outputs
-# differ. In the paper, ALiBi is combined with a causal mask, which breaks the symmetry.
+# reversed sentence has the same distances. If only two words are exchanged, the mean
+# outputs differ. In the paper, ALiBi is combined with a causal mask, which breaks the
+# symmetry.
 
 words |= {"不": normal(d)}
 long, mirrored, other = (
@@ -182,8 +182,8 @@ assert (means[0] - means[2]).norm() > 1e-3
 # %%
 # A test for your own implementation
 # ----------------------------------
-# A random matrix and a random permutation are enough: without an encoding the outputs
-# are permuted with the inputs, and with an encoding they are not.
+# A random matrix and one permutation are enough: without an encoding the outputs are
+# permuted with the inputs, and with an encoding they are not.
 
 X, order = normal(7, d), torch.tensor([3, 0, 6, 2, 5, 1, 4])
 encoding = sinusoidal_encoding(torch.arange(7), d, dtype=torch.float64)

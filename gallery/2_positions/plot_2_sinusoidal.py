@@ -2,13 +2,14 @@ r"""
 Sinusoids turn shifts into rotations, but scores stay absolute
 ==============================================================
 
-**Question.** Why does the encoding consist of sines and cosines? Which common
-statements about it are true?
+**Question.** Why does the encoding consist of sines and cosines? Which conclusions
+about attention scores follow from its form?
 
-**Answer.** A shift of the position rotates every pair of features, by an angle that
-does not depend on the position. The dot product of two encodings therefore depends on
-their offset alone. It decreases, but not monotonically. Attention scores depend on
-absolute positions, and the longest wavelength is below :math:`10\,000 \cdot 2\pi`.
+**Answer.** A shift by :math:`k` positions rotates every pair of features, by an angle
+that depends on :math:`k` alone. The dot product of two encodings therefore depends on
+their offset alone; it decreases on the whole, but not monotonically. Attention scores
+still depend on absolute positions. The longest wavelength is below
+:math:`10\,000 \cdot 2\pi`.
 
 **Source.** Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.5; the four terms of a score are those of Dai et al., *Transformer-XL*, 2019
@@ -21,7 +22,7 @@ section 3.5; the four terms of a score are those of Dai et al., *Transformer-XL*
 # Pair :math:`i` of the encoding is a point on a circle that rotates with the frequency
 # :math:`\omega_i = \theta^{-2i/d}`, like the hand of a clock: the first pair is the
 # fastest, and each later one is slower by the same factor. The figure shows 128
-# positions in 64 features, with sines and cosines alternating.
+# positions in 64 features; features with an even index are sines, the others cosines.
 
 import math
 
@@ -30,6 +31,7 @@ import mpmath
 import numpy as np
 import torch
 
+from dian.figures.interactive import Interactive
 from dian.positions.rotary import rotation_matrix
 from dian.positions.sinusoidal import frequencies, offset_product, sinusoidal_encoding
 
@@ -57,6 +59,25 @@ assert torch.equal(PE[0], torch.tensor([0.0, 1.0] * 32).double())
 assert torch.allclose(PE.square().sum(1), torch.tensor(d / 2).double())
 
 # %%
+# In the interactive figure below you can change the base :math:`\theta`. With a small
+# base all pairs are fast, and the product of two encodings falls to about zero within a
+# few positions. With a large base most pairs hardly change within 48 positions, and all
+# products are large. If you move the position, the curve of the products moves along.
+
+few, many = (offset_product(torch.arange(48), 32, base) for base in (10.0, 1e5))
+assert few[5:].abs().max() < 4 < 7 < many.min() < many.max() == 16
+
+Interactive(
+    "sinusoidal",
+    "Left: the encoding of 48 positions with 32 features. Right: the product of each "
+    "encoding with that of the chosen position. The hue of a cell shows "
+    "the sign of the value, and its strength the magnitude.",
+    d=32,
+    n=48,
+    bases=[10, 100, 1000, 10_000, 100_000],
+)
+
+# %%
 # A test for your own implementation
 # ----------------------------------
 # We evaluate the formula :eq:`eq-sinusoidal` once more, one number at a time, at random
@@ -77,9 +98,9 @@ assert torch.allclose(found, slow, rtol=0, atol=1e-10)
 # %%
 # A shift is a rotation
 # ---------------------
-# By the addition theorems, one matrix :math:`M_k` shifts every position by :math:`k`,
-# and it rotates each pair by a fixed angle, :eq:`eq-shift-rotation`. This matrix is the
-# transpose of the one by which rotary embedding rotates a query
+# By the angle-addition formulas, one matrix :math:`M_k` shifts every position by
+# :math:`k`, and it rotates each pair by a fixed angle, :eq:`eq-shift-rotation`. This
+# matrix is the transpose of the one by which rotary embedding rotates a query
 # (:doc:`/gallery/2_positions/plot_3_rotary`). Like all rotations in this report, it
 # acts on column vectors.
 
@@ -111,9 +132,12 @@ plt.show()
 # Since rotations preserve inner products, the product of two encodings depends on their
 # offset alone: it is the sum :math:`c(\Delta)` of the cosines of all angles between
 # them, :eq:`eq-offset-product`. It is symmetric in the sign of the offset, and largest
-# at :math:`c(0) = d/2`. For large :math:`d` the sum is close to an integral over
-# :math:`i`, with the substitution :math:`u = \Delta\,\omega`. The Euler–Maclaurin
-# formula adds half of the difference between the two end points:
+# at :math:`c(0) = d/2`. For large :math:`d` the sum over the pairs :math:`i` is close
+# to an integral. Since :math:`\omega = \theta^{-2i/d}`, we have
+# :math:`di = -\frac{d}{2 \ln \theta} \frac{d\omega}{\omega}`, and the substitution
+# :math:`u = \Delta\,\omega` leads to the cosine integral :math:`\operatorname{Ci}`. The
+# Euler–Maclaurin formula adds half of the difference between the cosines at the two
+# ends of the range:
 #
 # .. math::
 #    :label: eq-offset-integral
@@ -166,17 +190,17 @@ assert error.max() > 0.5
 assert 0 < rises[0] < 63
 
 # %%
-# Three common conclusions that do not hold
-# -----------------------------------------
-# **"The product decreases with the distance."** It does on the whole, but as printed
-# above, it also increases.
+# Three conclusions that do not hold
+# ----------------------------------
+# **"The product decreases with the distance."** It does so on the whole, but not at
+# every step: the first increase is printed above.
 #
 # **"Therefore attention sees relative positions."** It would, if the scores were the
 # products of the encodings. But they are products of queries and keys, and the
 # projections come between the two encodings. In :eq:`eq-absolute-logits` even the last
-# of four terms depends on the offset alone only for special matrices :math:`A = W_Q
-# W_K^\top`, such as the identity. The figure shows this term for pairs of positions at
-# offset 5:
+# of four terms depends on the absolute positions, except for special matrices
+# :math:`A = W_Q W_K^\top`, such as the identity. The figure shows this term for pairs
+# of positions at offset 5:
 
 W_Q, W_K = (
     torch.randn(d, 11, generator=generator, dtype=torch.float64) / d**0.5
@@ -208,15 +232,9 @@ assert with_matrices.std() > 0.1
 # A network can learn such a matrix :math:`A`, but has to do so in each head. With
 # rotary embedding, scores are relative for all matrices.
 #
-# **"The wavelengths extend to** :math:`10\,000 \cdot 2\pi` **."** They are
-#
-# .. math::
-#    :label: eq-wavelengths
-#
-#    \lambda_i = \frac{2\pi}{\omega_i} = 2\pi\,\theta^{2i/d}, \qquad
-#    \lambda_0 = 2\pi, \qquad \lambda_{d/2-1} = 2\pi\,\theta^{1 - 2/d},
-#
-# and the last one approaches :math:`2\pi\,\theta` only for large :math:`d`.
+# **"The wavelengths extend to** :math:`10\,000 \cdot 2\pi` **."** The paper says so. By
+# :eq:`eq-wavelengths` the last one is :math:`2\pi\,\theta^{1 - 2/d}`, which approaches
+# :math:`2\pi\,\theta` only for large :math:`d`.
 
 for width in (64, 512):
     last = 1 / frequencies(width)[-1].item()
@@ -253,5 +271,5 @@ assert 0 < first_pair.min() < 1e-3
 # Limits
 # ------
 # These are properties of the encoding alone. Embeddings are added to it, and
-# projections and a softmax follow. How a network uses the encoding beyond the positions
-# of its training is a question for an experiment: :doc:`/positions_length`.
+# projections and a softmax follow. How a network uses the encoding beyond its training
+# length is a question for an experiment: :doc:`/positions_results`.

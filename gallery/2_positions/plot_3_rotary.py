@@ -3,9 +3,9 @@ Rotary embedding makes attention scores relative
 ================================================
 
 **Question.** How can the score of a query and a key depend on their relative position
-alone? And why do two correct libraries give different results?
+alone? And why can two correct libraries give different results?
 
-**Answer.** Each pair of features is rotated by an angle proportional to its position,
+**Answer.** Each pair of features is rotated by an angle proportional to the position,
 and the product of two rotated pairs depends on the difference of the angles alone. The
 rotation can be written as a complex product, as a block-diagonal matrix, or with two
 halves. Libraries differ in which two features form a pair; one permutation converts the
@@ -20,10 +20,11 @@ download.
 # Two dimensions
 # --------------
 # Let a query and a key have two features each, and read them as complex numbers:
-# :math:`\tilde q = q_0 + j q_1`, :math:`\tilde k = k_0 + j k_1`. Their dot product is
-# the real part of :math:`\tilde q\, \tilde k^*`, where :math:`{}^*` is the complex
-# conjugate. Now rotate the query at position :math:`m` by the angle :math:`m\omega`,
-# and the key at position :math:`n` by :math:`n\omega`:
+# :math:`\tilde q = q_0 + j q_1`, :math:`\tilde k = k_0 + j k_1`, where :math:`j` is the
+# imaginary unit. Their dot product is the real part of :math:`\tilde q\, \tilde k^*`,
+# where :math:`{}^*` is the complex conjugate. Now rotate the query at position
+# :math:`m` by the angle :math:`m\omega`, and the key at position :math:`n` by
+# :math:`n\omega`:
 #
 # .. math::
 #
@@ -73,8 +74,7 @@ axes[0].legend(loc="lower left")
 fig.suptitle("A query at position m and a key at position n")
 fig.set_label(
     "One pair of features of a query and a key, rotated by $\\pi/8$ per position. Both "
-    "panels on the right have the relative position 2, the same angle between the "
-    "vectors, and therefore the same score."
+    "panels on the right have the relative position 2, and therefore the same score."
 )
 plt.show()
 
@@ -120,9 +120,10 @@ fig.set_label(
 plt.show()
 
 # %%
-# In the interactive figure below, four pairs of a query and a key are drawn as hands,
-# which have the same direction at position 0. If you move one of the two, their product
-# changes; if you move both by the same number of positions, it does not.
+# In the interactive figure below, the four pairs of a query and a key are drawn as
+# hands, which point to the right at position 0. If you move the query or the key alone,
+# the score changes. If you move both by the same number of positions, all hands rotate,
+# and the score stays the same.
 
 hands = torch.tensor([[1.0, 0.0] * (d // 2)], dtype=torch.float64)
 at_7, at_4 = (rotate(hands, omega, torch.tensor([place])) for place in (7, 4))
@@ -130,7 +131,9 @@ assert torch.allclose(at_7 @ at_4.T, torch.cos(3 * omega).sum())
 
 Interactive(
     "rotary",
-    "Pairs of features of a query and a key, rotated by their positions.",
+    "Top: four pairs of features of a query and a key, rotated by their positions. "
+    "Bottom: the score, the sum of the products of the pairs, for each relative "
+    "position. The dot marks the chosen positions.",
     omega=omega.tolist(),
 )
 
@@ -200,8 +203,8 @@ assert torch.isclose(here[m, p], q[m] @ difference @ k[p])
 #
 # Scores are sums over features, so they do not change if the features of *both* query
 # and key are permuted. Therefore weights that were trained in one layout can be used in
-# the other, after the rows of :math:`W_Q` and :math:`W_K` of each head have been
-# permuted.
+# the other, after the features of each head have been permuted in :math:`W_Q` and
+# :math:`W_K`. (In ``torch.nn.Linear`` these are the rows of the weight.)
 
 pi = half_split_order(d)
 print("order:", pi.tolist())
@@ -254,9 +257,9 @@ assert error < 1e-14
 # Running time
 # ------------
 # The complex product reads every feature once and writes it once. The usual form with
-# halves copies the features in another order, and computes several intermediate
-# products. We time both for queries of 4 sequences, 8 heads, 1024 positions and 64
-# features; each computes its own table of angles.
+# two halves also copies the features in another order, and computes several
+# intermediate products. We time both for queries of 4 sequences, 8 heads, 1024
+# positions and 64 features; each computes its own table of angles.
 
 from time import perf_counter
 
@@ -275,5 +278,5 @@ assert faster
 # %%
 # Limits
 # ------
-# That a score depends on the relative position alone does not determine how: see
-# :doc:`/gallery/2_positions/plot_4_decay`.
+# A score depends on the relative position alone, but this does not determine how it
+# changes with the distance: see :doc:`/gallery/2_positions/plot_4_decay`.

@@ -2,13 +2,13 @@ r"""
 "Long-term decay" is the decay of a bound
 =========================================
 
-**Question.** Rotary embedding is said to make the score of a query and a key decay with
-their distance. Does it?
+**Question.** The paper on rotary embedding describes a long-term decay of the score of
+a query and a key with their distance. Do scores decay?
 
 **Answer.** No. An upper bound on the magnitude of all scores decreases, and even the
 bound is not monotonic: for 128 features it increases for the first time from distance
-18 to 19. A query and a key that use only the slowest pair of features
-keep 99 % of their score at distance 1000, and other scores increase at first.
+18 to 19. A query and a key that use only the slowest pair of features keep 99 % of
+their score at distance 1000, and some scores increase with the distance at first.
 
 **Source.** Su et al., *RoFormer*, 2021 (arXiv:2104.09864), section 3.4.3, equations 35
 to 37. **Cost.** Seconds on a CPU, no download.
@@ -18,11 +18,11 @@ to 37. **Cost.** Seconds on a CPU, no download.
 # The bound
 # ---------
 # The score of a query and a key at distance :math:`\Delta = m - n` is the real part of
-# :math:`\sum_i h_i\, e^{j\Delta\omega_i}`, where :math:`h_i = \tilde q_i\, \tilde
-# k_i^*` is the product of their pairs. Summation by parts, :eq:`eq-decay-abel`,
-# separates query and key from the distance, and gives the bound :eq:`eq-decay-bound`:
-# one of its factors, :math:`B(\Delta)`, depends only on the distance and the
-# frequencies.
+# :math:`\sum_i h_i\, e^{j\Delta\omega_i}`, where
+# :math:`h_i = \tilde q_i\, \tilde k_i^*` is the product of their pairs, read as complex
+# numbers. Summation by parts, :eq:`eq-decay-abel`, separates query and key from the
+# distance, and gives the bound :eq:`eq-decay-bound`. One of its factors,
+# :math:`B(\Delta)`, depends only on the distance and the frequencies.
 
 from functools import partial
 
@@ -61,9 +61,9 @@ assert B[0] == (d / 2 + 1) / 2
 # %%
 # Scores below the bound
 # ----------------------
-# We compare four pairs of a query and a key, each with a score of 1 at distance 0. In
-# the first, all features are equal; two are random and similar; and the last uses the
-# slowest pair of features alone.
+# We compare four examples of a query and a key, each with a score of 1 at distance 0.
+# In the first case, all features are equal. In the next two, the query is random and
+# the key is the query plus noise. The last uses the slowest pair of features alone.
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -112,7 +112,7 @@ for ax in axes[:, 0]:
 axes[0, 0].legend(loc="lower left")
 fig.suptitle("Scores and their bounds")
 fig.set_label(
-    "Magnitude of the score of four pairs of query and key, relative to distance 0, "
+    "Magnitude of the score of four queries and keys, relative to distance 0, "
     "and the bound of each. All bounds decrease on the whole, but stay above 1, and "
     "the score on the slowest pair hardly changes up to distance 1000."
 )
@@ -125,13 +125,12 @@ assert stays > 0.99
 assert curves["all features equal"][1000] < 0.5
 
 # %%
-# If all features are equal, the score decreases, and this case is often shown as an
-# illustration of the decay. The bound does not imply it: at all distances the bound is
-# larger than the score at distance 0.
+# If all features are equal, the score decreases on the whole. The bound does not imply
+# this decrease: at all distances the bound is larger than the score at distance 0.
 #
 # A score may even increase with the distance. If the key is first rotated by a few
-# positions, the score is largest for a query that is as many positions away. In this
-# way a head can attend to a fixed distance, for example to the previous token.
+# positions, the score is largest for a query the same number of positions later. In
+# this way a head can attend to a fixed distance, for example to the previous token.
 
 k = rotate(alike[None], omega, offset=5)[0]
 ahead = score(alike, k / (alike @ alike))
@@ -144,5 +143,5 @@ assert ahead[0] < 0.9 * ahead[5]
 # %%
 # Limits
 # ------
-# The bound holds for each query and key. It does not describe the scores of a trained
-# network.
+# The bound holds for each query and key. How the scores of a trained network change
+# with the distance is not measured here.

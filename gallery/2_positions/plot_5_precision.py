@@ -5,11 +5,11 @@ Angles of positions need double precision
 **Question.** Networks are often trained in 16 bits. Can the angles of a positional
 encoding be computed in 16 bits as well?
 
-**Answer.** No. bfloat16 rounds 257 to 256, so two positions become one; at position 100
-sines and cosines are wrong by more than five per cent, and at 4096 they are
-meaningless. In float32 the error is proportional to the position, and exceeds one
-thousandth between positions 20,000 and 131,072. With angles in float64 and rounded
-sines and cosines, only one rounding error remains at every position.
+**Answer.** No. bfloat16 rounds 257 to 256, so two positions become one. Sines and
+cosines are wrong by more than 0.05 at position 100, and by more than 1 at 4096. In
+float32 the largest error grows with the position, and exceeds 0.001 between positions
+20,000 and 131,072. With angles in float64 and rounded sines and cosines, only one
+rounding error remains at every position.
 
 **Source.** The error of a rounded product is in Higham, *Accuracy and Stability of
 Numerical Algorithms*, 2002, section 2.2. **Cost.** Seconds on a CPU, no download.
@@ -51,9 +51,9 @@ for dtype, last in [(torch.bfloat16, 256), (torch.float16, 2048)]:
 # :math:`p\,\omega_i\,(y + 3)\,u`. The factor :math:`e^{-y}(y + 3)` decreases for
 # :math:`y \ge 0`, so it is at most 3, and the result is :eq:`eq-angle-error`.
 #
-# Both bounds of that equation hold for all dimensions that the report checks, and the
-# largest errors exceed half of each. Multiplying by :math:`1 / \theta^{2i/d}` instead
-# of dividing rounds once more, and 3 becomes 4.
+# The largest errors that the report finds exceed half of each bound, so the bounds
+# cannot be improved much. Multiplying by :math:`1 / \theta^{2i/d}` instead of dividing
+# rounds once more, and 3 becomes 4.
 #
 # Sine and cosine depend on the angle modulo :math:`2\pi`. Taking the remainder does not
 # reduce the error, which is already in the angle.
@@ -136,9 +136,10 @@ assert torch.equal(wrong[0], wrong[1])
 assert (right[0] - right[1]).abs().max() > 0.5
 
 # %%
-# A buffer of a module is cast with the module: ``.bfloat16()`` rounds it. Sines and
-# cosines then lose a few digits, but an error of the frequencies is multiplied by the
-# position. Therefore no module of the library keeps either in a buffer.
+# A buffer of a module is cast with the module: ``.bfloat16()`` rounds it. If the buffer
+# holds sines and cosines, they are rounded once. If it holds frequencies, their
+# rounding errors are multiplied by the position. Therefore no module of the library
+# keeps either in a buffer.
 
 kept = torch.nn.Module()
 kept.register_buffer("omega", omega.clone())

@@ -5,11 +5,11 @@ ALiBi has a fixed window, and RoPE scaling slows the slow pairs
 **Question.** How far does a head of ALiBi attend, and which frequencies of a rotary
 embedding do the methods for longer contexts change?
 
-**Answer.** A head of ALiBi with constant scores has 99 % of its weight within
-:math:`\ln(100) / m_h` positions, 19 to 1179 for four heads, and the length of the
-sequence does not matter. Position interpolation divides all frequencies of a rotary
-embedding by the same factor. NTK-aware scaling and YaRN keep the fastest pair, and
-divide the slowest by the full factor.
+**Answer.** A head of ALiBi with slope :math:`m_h` and constant scores has 99 % of its
+weight within :math:`\ln(100) / m_h` positions, 19 to 1179 for four heads, whatever the
+length of the sequence. Position interpolation divides all frequencies of a rotary
+embedding by one factor. NTK-aware scaling and, with a suitable threshold, YaRN keep the
+frequency of the fastest pair, and divide that of the slowest by the full factor.
 
 **Source.** Press, Smith and Lewis, *Train short, test long*, 2021 (arXiv:2108.12409);
 Chen et al., 2023 (arXiv:2306.15595); Peng et al., *YaRN*, 2023 (arXiv:2309.00071).
@@ -19,7 +19,7 @@ Chen et al., 2023 (arXiv:2306.15595); Peng et al., *YaRN*, 2023 (arXiv:2309.0007
 # %%
 # The window of a head
 # --------------------
-# ALiBi subtracts a penalty from each score that is proportional to the distance,
+# ALiBi subtracts from each score a penalty that is proportional to the distance,
 # :eq:`eq-alibi`. If the scores before the penalty are constant, the attention weights
 # decrease exponentially with the distance, at a rate given by the slope of the head.
 
@@ -28,6 +28,7 @@ import math
 import matplotlib.pyplot as plt
 import torch
 
+from dian.figures.interactive import Interactive
 from dian.positions.alibi import alibi_bias, alibi_slopes
 from dian.positions.rotary_scaling import ntk_aware, position_interpolation, yarn
 from dian.positions.sinusoidal import frequencies
@@ -75,7 +76,8 @@ for length in (n, 2 * n, 4 * n):
 # Let a rotary embedding with 16 features per head be trained on 64 positions, and used
 # on 256, so that :math:`s = 4`. The three methods :eq:`eq-interpolation`, :eq:`eq-ntk`
 # and :eq:`eq-yarn` multiply each frequency by a factor between :math:`1/s` and 1. They
-# differ in the fast pairs, which distinguish neighboring positions.
+# agree in the slowest pair, and differ most in the fast pairs, which distinguish
+# neighboring positions.
 
 omega, factor = frequencies(16), 4.0
 methods = {
@@ -100,6 +102,34 @@ assert torch.allclose(methods["position interpolation"], omega / factor)
 for name in ("NTK-aware", "YaRN"):
     assert methods[name][0] == omega[0]
     assert math.isclose(methods[name][-1], omega[-1] / factor)
+
+# %%
+# YaRN depends on the training length :math:`L` as well, because it counts the rotations
+# of a pair within :math:`L` positions. In the interactive figure, a threshold of
+# :math:`\beta = 32` at :math:`L = 64` slows every pair, and at :math:`L = 4096` keeps
+# the fast ones.
+
+factors, lengths, betas = (2.0, 4.0, 8.0, 16.0), (64, 256, 1024, 4096), (8.0, 32.0)
+
+
+def ratios(scaled: torch.Tensor) -> list[float]:
+    """Return by which factor each frequency is multiplied."""
+    return (scaled / omega).round(decimals=4).tolist()
+
+
+Interactive(
+    "scaling",
+    "Factor by which three methods multiply the frequency of each pair, for 16 "
+    "features per head.",
+    factors=list(map(int, factors)),
+    lengths=list(lengths),
+    betas=list(map(int, betas)),
+    ntk=[ratios(ntk_aware(omega, s)) for s in factors],
+    yarn=[
+        [[ratios(yarn(omega, s, L, beta_fast=beta)) for beta in betas] for L in lengths]
+        for s in factors
+    ],
+)
 
 # %%
 # Limits

@@ -22,9 +22,9 @@ the training runs are recorded.
 # Two tasks
 # ---------
 # A sequence consists of random tokens from a vocabulary of 16. In *latest* one token in
-# eight is marked, and the answer at each position is the last token that has been
-# marked so far, which may be the current one. The task asks for the nearest of some
-# tokens, at no fixed distance. In *offset* the answer is the token three positions
+# eight is marked, on average, and the answer at each position is the last token that
+# has been marked so far, which may be the current one. The task asks for the nearest of
+# some tokens, at no fixed distance. In *offset* the answer is the token three positions
 # before. The task asks for one distance, and the tokens themselves give no hint of it.
 # Positions without a marked token so far, or without a token three positions before,
 # have no answer and are not counted.
@@ -204,13 +204,13 @@ for of_task in plain.values():
 # .. provenance:: offset-rotary
 # .. provenance:: offset-alibi
 #
-# The tables of :doc:`/positions_length` contain the numbers. In *latest*, ALiBi
-# gives more than 98 % correct answers in every run and every position range: a penalty
-# on the distance is suited to finding the nearest token. Learned and sinusoidal
-# encodings are as good up to 64. Beyond :math:`2L` their accuracy is below that of
-# answering with the current token. The network without positional encoding (NoPE) is
-# worse than all others up to 64, already decreases within these positions, and is
-# better than those two beyond.
+# The tables of :doc:`/positions_results` contain the numbers. In *latest*, ALiBi gives
+# more than 98 % correct answers in every run and every position range: a penalty on the
+# distance is suited to finding the nearest token. Learned and sinusoidal encodings are
+# as good up to 64. Beyond :math:`2L` their accuracy is below that of answering with the
+# current token. The network without positional encoding (NoPE) is worse than all others
+# up to 64, and its accuracy already decreases within these positions. Beyond 64 it is
+# better than those two.
 #
 # In *offset*, networks with sinusoids and with rotary embedding learn the distance.
 # Those with learned vectors reach 60 to 80 % up to 64. Beyond, both learned and
@@ -218,7 +218,7 @@ for of_task in plain.values():
 # in every range: it does not learn one distance well, but what it learns does not
 # depend on the length. We did not measure why. The penalty of one head is smallest at
 # distance zero, but the layer adds several heads with learned matrices, and such a sum
-# can have its maximum at distance three.
+# can have its maximum at distance three (exercise 7 of :doc:`/positions_length`).
 #
 # Rotary embedding works up to twice the training length in both tasks.
 #
@@ -273,10 +273,10 @@ for name in ("NTK-aware", "YaRN"):
 # up to :math:`8L`; NTK-aware frequencies are the best of the three from :math:`2L` to
 # :math:`4L`, in every run, and the worst after that. In *offset* interpolation is at
 # chance level as soon as it changes the frequencies. NTK-aware frequencies and YaRN
-# work up to :math:`2L`, and beyond are better than the original frequencies in each
-# run; but from :math:`4L` to :math:`8L` none of their runs reaches 90 %, and the runs
-# differ widely. In both tasks the NTK-aware frequencies are better than YaRN from
-# :math:`2L` to :math:`4L` in every run. After that YaRN is better in every run of
+# work up to :math:`2L`. Beyond :math:`2L` they are better than the original frequencies
+# in each run, but from :math:`4L` to :math:`8L` none of their runs reaches 90 %, and
+# the runs differ widely. In both tasks the NTK-aware frequencies are better than YaRN
+# from :math:`2L` to :math:`4L` in every run. After that YaRN is better in every run of
 # *latest*, but in only three of five of *offset*, which is too few to conclude
 # anything.
 #

@@ -71,8 +71,8 @@ plt.show()
 # relative      scores do not change if all positions are shifted
 # group         two rotations are one, by the sum of the positions
 # shift         the *output* does not change if all positions are shifted
-# same          a query and a key at the same position have their plain product
-# golden        a score has its closed form
+# same          the score at the same position is the product before the rotation
+# golden        a score equals its formula, :eq:`eq-rotary-score`
 # cache         decoding token by token agrees with one pass over the sequence
 # ============  ==================================================================
 
@@ -113,11 +113,12 @@ assert found == {bug.mutant.what: bug.seen for bug in bug_matrix.ROTARY_BUGS}
 
 # %%
 # Nearly all properties detect the bug from above, since it changes norms. Others are
-# detected by one property each: rotated values by the output alone, and a missing
-# offset by no test that processes a whole sequence at once. If queries and keys rotate
-# in the wrong direction, or with the frequencies of another dimension, the encoding is
-# consistent, but differs from that of other implementations: a network can be trained
-# with it, and its weights cannot be used elsewhere.
+# detected by a single property. Rotated values change no score, so that only *shift*,
+# which tests the output, detects them. A missing offset in decoding is detected by
+# *cache* alone, because all other properties process a whole sequence at once. If
+# queries and keys rotate in the wrong direction, or with the frequencies of another
+# dimension, the encoding is consistent, but differs from that of other implementations:
+# a network can be trained with it, and its weights cannot be used elsewhere.
 #
 # Four properties are enough
 # --------------------------
@@ -176,7 +177,7 @@ assert all("golden" in seen for seen in found.values())
 
 # %%
 # "Golden" detects every bug, but it requires that the formula is known, including the
-# layout and the first position, and most implementations differ in these.
+# layout and the first position, and implementations differ in these.
 #
 # A bug that no property shows
 # ----------------------------

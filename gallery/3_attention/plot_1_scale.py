@@ -3,12 +3,13 @@ Without division by the square root, the softmax saturates
 ==========================================================
 
 **Question.** Attention divides its scores by :math:`\sqrt{d_k}`. What happens without
-the division, and for which queries and keys is it the right number?
+the division, and for which queries and keys is this the right divisor?
 
 **Answer.** For independent entries with mean 0 and variance 1, a score has the variance
 :math:`d_k`. Without the division the softmax saturates: at :math:`d_k = 1024` one of
 128 keys has more than nine tenths of the weight on average, and gradients nearly
-vanish. Correlated entries can have a variance up to :math:`d_k` times larger.
+vanish. For correlated entries, the variance of a score can be up to :math:`d_k` times
+larger.
 
 **Source.** Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.2.1 and its footnote 4. **Cost.** Seconds on a CPU, no download.
@@ -19,9 +20,10 @@ section 3.2.1 and its footnote 4. **Cost.** Seconds on a CPU, no download.
 # ----------
 # The softmax of widely spread scores is close to one-hot. Two numbers measure how close
 # it is: the largest weight, and the trace :math:`1 - \sum_j p_j^2` of the Jacobian
-# :eq:`eq-softmax-jacobian`, which is small if the weights hardly depend on the scores.
-# Multiplying the query by :math:`\sqrt{d_k}` cancels the division inside the function,
-# so the same code computes both cases.
+# :eq:`eq-softmax-jacobian`. The trace is zero if one key has all the weight, so that
+# the weights hardly depend on the scores; it is largest, :math:`1 - 1/n` for :math:`n`
+# keys, if all weights are equal. Multiplying the query by :math:`\sqrt{d_k}` cancels
+# the division inside the function, so the same code computes both cases.
 
 from functools import partial
 
@@ -32,6 +34,7 @@ import torch
 from dian.attention.dot_product import scaled_dot_product_attention
 from dian.attention.score_statistics import entropy, score_moments
 from dian.attention.softmax import softmax_jacobian
+from dian.figures.interactive import Interactive
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -86,11 +89,26 @@ assert np.ptp(results[True], axis=0).max() < 0.02
 # they are not, the gradient of the loss with respect to queries and keys nearly
 # vanishes, so a network with such initial weights can hardly correct its scores.
 #
+# In the next figure you can choose the dimension and the divisor. It uses 16 scores of
+# mean 0, which are scaled to the standard deviation :math:`s = \sqrt{d_k}`, and then
+# divided. With the divisor :math:`d_k`, a common mistake, the weights are nearly equal.
+
+drawn = normal(16).sort(descending=True).values
+standard = (drawn - drawn.mean()) / drawn.std(correction=0)
+Interactive(
+    "softmax",
+    "The weights of 16 keys, and their entropy and the trace of the Jacobian of the "
+    "softmax against the standard deviation of the scores.",
+    scores=[round(s, 4) for s in standard.tolist()],
+    dimensions=[1, 4, 16, 64, 256, 1024],
+)
+
+# %%
 # The variance of a score
 # -----------------------
-# Equation :eq:`eq-score-variance` of the chapter requires only that query and key are
-# independent of *each other*, and the distribution of each. In general, for means
-# :math:`\mu` and covariances :math:`\Sigma`,
+# Equation :eq:`eq-score-variance` of the chapter assumes independent entries of mean 0
+# and variance 1. More generally, let query and key be independent of *each other*, with
+# any means :math:`\mu` and covariance matrices :math:`\Sigma` of their entries. Then
 #
 # .. math::
 #    :label: eq-score-moments
@@ -99,9 +117,10 @@ assert np.ptp(results[True], axis=0).max() < 0.02
 #    \operatorname{Var}(q \cdot k) = \operatorname{tr}(\Sigma_q \Sigma_k)
 #    + \mu_q^\top \Sigma_k\, \mu_q + \mu_k^\top \Sigma_q\, \mu_k .
 #
-# For Gaussian vectors we can also compute three cases of dependence. All pairs of
-# entries of a vector may have the correlation :math:`r`; the key may equal the query;
-# or each entry of the key may have the correlation :math:`c` with that of the query:
+# For Gaussian vectors with entries of mean 0 and variance 1, three cases of dependence
+# are instructive. All pairs of entries of one vector may have the correlation
+# :math:`r`; the key may equal the query; or each entry of the key may have the
+# correlation :math:`c` with that of the query:
 #
 # .. math::
 #    :label: eq-score-dependent
@@ -112,7 +131,8 @@ assert np.ptp(results[True], axis=0).max() < 0.02
 #    \operatorname{corr}(q_c, k_c) = c: \quad
 #    \mathbb E &= c\, d_k, \quad \operatorname{Var} = d_k (1 + c^2) .
 #
-# The following code compares all of them, for :math:`d_k = 64`, with 20,000 draws each.
+# The following code compares all cases with 20,000 random draws, for :math:`d_k = 64`,
+# :math:`r = 0.5` and :math:`c = 0.6`.
 
 eye, ones, zero = torch.eye(d).double(), torch.ones(d).double(), torch.zeros(d).double()
 mu_q, mu_k = 0.5 * ones, 0.25 * ones
@@ -148,10 +168,11 @@ assert score_moments(zero, zero, same, same)[1] == d * d
 #
 # The entropy that is left
 # ------------------------
-# For many keys whose scores are independent and Gaussian with variance :math:`s^2`, the
-# sums in the softmax are close to their means, :math:`\mathbb E[e^s] = e^{s^2/2}` and
-# :math:`\mathbb E[s\, e^s] = s^2 e^{s^2/2}`. So the entropy
-# :math:`\ln \sum_j e^{s_j} - \sum_j p_j s_j` is
+# Let the scores :math:`s_j` of :math:`n` keys be independent and Gaussian with mean 0
+# and variance :math:`s^2`. For many keys, the means of :math:`e^{s_j}` and
+# :math:`s_j\, e^{s_j}` over the keys are close to their expectations, :math:`e^{s^2/2}`
+# and :math:`s^2 e^{s^2/2}`. So the entropy :math:`\ln \sum_j e^{s_j} - \sum_j p_j s_j`
+# is
 #
 # .. math::
 #    :label: eq-score-entropy
@@ -160,11 +181,12 @@ assert score_moments(zero, zero, same, same)[1] == d * d
 #
 # With :math:`s^2 = 1`, the entropy is only half a nat below its maximum. The formula
 # reaches zero at :math:`s^2 = 2 \ln n`. As the number of keys grows, the entropy
-# divided by :math:`\ln n` follows the formula up to that point (this is the
-# random-energy model of Derrida, 1981). For a finite number of keys the formula fails
-# earlier, because the entropy of finite scores is positive and cannot reach zero. At
-# that point and beyond, a few scores near the largest one, :math:`s \sqrt{2 \ln n}`,
-# dominate the sums, which are then no longer close to their means.
+# divided by :math:`\ln n` follows the formula up to this value of :math:`s^2` (this is
+# the random-energy model of Derrida, 1981). For a finite number of keys the formula
+# fails earlier, because the entropy of finite scores is positive and cannot reach zero.
+# For :math:`s^2 \ge 2 \ln n`, a few scores near the largest one, which is about
+# :math:`s \sqrt{2 \ln n}`, dominate the sums, and the means over the keys are no longer
+# close to their expectations.
 
 spreads = np.linspace(0, 6, 25)
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -177,7 +199,7 @@ for n, marker in ((16, "o"), (128, "s"), (4096, "^")):
     limit = np.sqrt(2 * np.log(n))
     ax.axvline(limit, color=line.get_color(), linestyle=":", linewidth=1)
     i = np.argmin(abs(spreads - 1))
-    print(f"{n:5} keys, s = 1: entropy {H[i]:.3f}, law {law[i]:.3f}")
+    print(f"{n:5} keys, s = 1: entropy {H[i]:.3f}, formula {law[i]:.3f}")
     if n == 4096:
         assert abs(H[i] - law[i]) < 0.02
     assert H[spreads > limit].max() < 0.5 * np.log(n)
@@ -196,6 +218,7 @@ plt.show()
 # of a head: to the right of all of them.
 
 assert np.sqrt(2 * np.log(4096)) < 64**0.5
+# The largest trace of the first section:
 uniform = softmax_jacobian(torch.full((n_key,), 1 / n_key))
 assert np.isclose(uniform.trace(), 1 - 1 / n_key)
 
@@ -203,6 +226,6 @@ assert np.isclose(uniform.trace(), 1 - 1 / n_key)
 # Limits
 # ------
 # The entries here are Gaussian and independent. In a trained network they are neither:
-# the division makes a good initialization, and training decides what becomes of the
-# scores. The attention weights of a small trained network are shown in
+# the division sets the variance of the scores at initialization, and training changes
+# it. The attention weights of a small trained network are shown in
 # :doc:`/gallery/3_attention/plot_7_rows`.

@@ -18,8 +18,9 @@ download.
 # %%
 # The forward pass
 # ----------------
-# Three matrix operations lead from queries, keys and values to the output,
-# :eq:`eq-attention` of the chapter :doc:`Attention </attention>`.
+# A product, a softmax of each row and another product lead from queries, keys and
+# values to the output, :eq:`eq-attention`. The chapter derives its gradients in
+# :doc:`/attention_backward`.
 
 import math
 
@@ -45,10 +46,10 @@ fig.set_label(
 plt.show()
 
 # %%
-# Because a small change of the loss is
-# :math:`\mathrm dL = \langle \bar M, \mathrm dM \rangle`, the gradient
-# :math:`\bar M` can be read off once :math:`\mathrm dL` is written in this form. Two
-# rules suffice:
+# The gradient :math:`\bar M` of the loss with respect to a matrix :math:`M` is defined
+# by :math:`\mathrm dL = \langle \bar M, \mathrm dM \rangle`, where :math:`\langle A, B
+# \rangle` is the sum of all products of corresponding entries. To find it, we write
+# :math:`\mathrm dL` in this form. Two rules suffice:
 #
 # .. math::
 #
@@ -70,7 +71,8 @@ plt.show()
 
 # %%
 # The example has more keys than queries, a bias :math:`B`, a mask with one fully masked
-# query, and dropout: the mask :math:`Z` multiplies each weight by 0 or :math:`1/(1-p)`.
+# query (query 1, counted from 0), and dropout. The dropout mask :math:`Z` multiplies
+# each weight by 0, with the probability 0.3, or by :math:`1/(1 - 0.3)`.
 
 n, m, d_k, d_v = 5, 7, 3, 2
 generator = torch.Generator().manual_seed(0)
@@ -130,8 +132,8 @@ plt.show()
 #    = \langle \tilde P^\top \bar O, \mathrm dV \rangle
 #    + \langle (\bar O V^\top) \odot Z, \mathrm dP \rangle .
 #
-# The factors of :math:`\mathrm dV` and :math:`\mathrm dP` are the gradients
-# :eq:`eq-attention-back-values`.
+# By the definition above, the factors of :math:`\mathrm dV` and :math:`\mathrm dP` are
+# the gradients :eq:`eq-attention-back-values`.
 
 gradient = {"V": (P * Z).T @ O_bar}
 P_bar = (O_bar @ V.T) * Z
@@ -179,9 +181,10 @@ assert gradient["K"].sum(0).abs().max() < 1e-12
 # %%
 # Comparison with autograd and finite differences
 # -----------------------------------------------
-# Central differences are independent of both the formulas and autograd: change each
-# number a little in both directions. (A complex step would be more accurate, but
-# PyTorch's softmax does not accept complex numbers.)
+# Central differences are independent of both the formulas and autograd: we change each
+# number a little in both directions, and divide the change of the loss by the distance.
+# (A complex step would be more accurate, but PyTorch's softmax does not accept complex
+# numbers.)
 
 leaves = [tensor.clone().requires_grad_() for tensor in given.values()]
 by_autograd = dict(zip(given, torch.autograd.grad(loss(*leaves), leaves), strict=True))

@@ -21,7 +21,8 @@ section 3.2.2. **Cost.** Seconds on a CPU, no download.
 # The embedding dimension :math:`D` is split into :math:`H` heads of
 # :math:`d_h = D / H` features. Each head attends separately, and the outputs are
 # concatenated and projected, :eq:`eq-multi-head`. A single head returns one average for
-# each query. To take information from a verb *and* from its subject, a token needs two.
+# each query, in which information from several tokens is mixed. Two heads keep
+# information from two tokens apart, for example from a verb and from its subject.
 
 import matplotlib.pyplot as plt
 import torch
@@ -85,13 +86,14 @@ assert apart(by_heads, Y) < 1e-12
 # %%
 # The degrees of freedom of a head
 # --------------------------------
-# Given its weights, a head is a linear map of low rank, :eq:`eq-head-rank`. The product
-# :math:`W_V^{(h)} W_O^{(h)}` determines which information is read, and
-# :math:`W_Q^{(h)} W_K^{(h)\top}` from where: the scores are
-# :math:`x_i W_Q^{(h)} W_K^{(h)\top} x_j^\top`. Because only these products matter,
-# different weights give the same layer. Invertible :math:`d_h \times d_h` matrices may
-# be inserted between queries and keys (:math:`A`) and between values and output
-# (:math:`B`), and the heads may be permuted together with their rows of :math:`W_O`:
+# Given its attention weights, a head is a linear map of low rank, :eq:`eq-head-rank`.
+# The product :math:`W_V^{(h)} W_O^{(h)}` determines which information a head takes from
+# a position, and :math:`W_Q^{(h)} W_K^{(h)\top}` from which positions: without biases,
+# the scores are :math:`x_i W_Q^{(h)} W_K^{(h)\top} x_j^\top / \sqrt{d_h}`. Because only
+# these products matter, different weights give the same layer. Invertible matrices of
+# size :math:`d_h` may be inserted between queries and keys (:math:`A`) and between
+# values and output (:math:`B`), and the heads may be permuted together with their rows
+# of :math:`W_O`:
 #
 # .. math::
 #    :label: eq-head-freedom
@@ -105,8 +107,9 @@ assert apart(by_heads, Y) < 1e-12
 # (The biases of queries, keys and values change like the columns of their matrices.)
 #
 # Two of the biases are redundant as well. The bias of the keys adds
-# :math:`q_i \cdot b_K` to all scores of a query, which does not change the softmax. The
-# bias of the values passes through the average unchanged, since weights sum to one:
+# :math:`q_i \cdot b_K / \sqrt{d_h}` to all scores of a query, which does not change the
+# softmax. The bias of the values passes through the average unchanged, since weights
+# sum to one:
 #
 # .. math::
 #    :label: eq-idle-biases
@@ -168,7 +171,7 @@ assert ranks == H * [[d_h, d_h]]
 # Neither depends on the number of heads. The term with :math:`n^2` is the larger one if
 # :math:`n > 2 D`. PyTorch's counter confirms the formulas:
 
-print("   D    n  heads  parameters    operations       formula")
+print("   D    n  heads  parameters         FLOPs       formula")
 for width, length in ((64, 28), (64, 512), (512, 512)):
     for n_head in (1, 8):
         layer = MultiHeadAttention(width, n_head, generator=generator)
@@ -256,8 +259,29 @@ assert not torch.allclose(inner.P[:, 0], inner.P[:, 1], atol=0.1)
 # Four checks detect this mistake: the number of parameters; a comparison of two heads;
 # the rank of the output; and a comparison with another implementation.
 #
+# The number of heads in translation
+# ----------------------------------
+# Vaswani et al. (Table 3) varied the number of heads of a translation model at a
+# constant embedding dimension, so that each head has :math:`512/H` features. BLEU
+# measures the agreement with reference translations.
+
+heads_and_bleu = {1: 24.9, 4: 25.5, 8: 25.8, 16: 25.8, 32: 25.4}
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+ax.semilogx(list(heads_and_bleu), list(heads_and_bleu.values()), "o-", base=2)
+ax.set_xticks(list(heads_and_bleu), list(heads_and_bleu))
+ax.minorticks_off()
+ax.set(xlabel="number of heads $H$", ylabel="BLEU, development set", ylim=(24.5, 26))
+ax.set_title("Translation quality against the number of heads")
+fig.set_label(
+    "BLEU of translations from English to German, Vaswani et al., Table 3. One head "
+    "and 32 narrow heads are worse than 8 or 16 heads."
+)
+plt.show()
+
+# %%
 # Limits
 # ------
-# Heads *can* attend to different places; this does not show that they do. In trained
-# networks many heads can be removed with little loss: Michel, Levy and Neubig, *Are
-# sixteen heads really better than one?*, 2019 (arXiv:1905.10650).
+# Heads *can* attend to different positions; the experiments with random weights do not
+# show that they do. In trained networks many heads can be removed with little loss:
+# Michel, Levy and Neubig, *Are sixteen heads really better than one?*, 2019
+# (arXiv:1905.10650).

@@ -21,7 +21,9 @@ download.
 # ---------------------
 # The entries of the matrix are independent and standard normal, and the projections
 # have Xavier initialization. There is no positional encoding: the matrix represents 20
-# unrelated tokens without order.
+# unrelated tokens without order. To measure how diffuse a row is, we print the
+# exponential of the entropy of its weights: the number of keys with equal weights that
+# would have the same entropy.
 
 import math
 
@@ -71,21 +73,22 @@ for h in range(H):
         assert (P[h] - P[other]).abs().max() > 0.05
 
 # %%
-# Select a head and a query to see its row of weights below the map.
+# Select a head and a query (counted from 0) to see its row of weights below the map.
 
 Interactive(
     "attention",
-    "Attention weights: one row for each query, one column for each key.",
+    "Attention weights of one head of an untrained layer: one row for each query, one "
+    "column for each key. Below: the weights of the marked query.",
     weights=[[[round(p, 4) for p in row] for row in head] for head in P.tolist()],
 )
 
 # %%
 # One weight by hand
 # ------------------
-# We compute the weight that position 4 gives to position 8 in head 3 (all counted from
-# 1). Take the columns of the projections that belong to the head; project row 4 to a
-# query, and every row to a key; divide the dot products by :math:`\sqrt{64} = 8`;
-# exponentiate; and divide by the sum.
+# We compute the weight that query 3 gives to key 7 in head 3 (positions are counted
+# from 0, heads from 1, as in the figure). Take the columns of the projections that
+# belong to the head; project row 3 of the input to a query, and every row to a key;
+# divide the dot products by :math:`\sqrt{64} = 8`; exponentiate; and divide by the sum.
 
 h, i, j = 2, 3, 7
 own = slice(h * d_h, (h + 1) * d_h)
@@ -96,7 +99,8 @@ scores = [sum((q * k).tolist()) / math.sqrt(d_h) for k in keys]
 exponentials = [math.exp(s) for s in scores]
 by_hand = exponentials[j] / sum(exponentials)
 
-print("scores:", " ".join(f"{s:.2f}" for s in scores))
+print("scores of keys 0 to 9:  ", " ".join(f"{s:5.2f}" for s in scores[:10]))
+print("scores of keys 10 to 19:", " ".join(f"{s:5.2f}" for s in scores[10:]))
 print(f"e^{scores[j]:.3f} / {sum(exponentials):.3f} = {by_hand:.5f}")
 print(f"computed by the layer        {P[h, i, j]:.5f}")
 

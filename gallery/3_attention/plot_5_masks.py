@@ -7,8 +7,9 @@ query return that may attend to no key?
 
 **Answer.** A Boolean mask, in which true means *may attend*, is applied to the scores
 before the softmax: a masked key has a weight and a gradient of exactly zero. A fully
-masked query should return zeros. With :math:`-\infty` alone, it makes all gradients of
-the values NaN; adding :math:`-10^9` has three different results in three dtypes.
+masked query should return zeros. With :math:`-\infty` alone, such a query makes all
+gradients of the values NaN; adding :math:`-10^9` has three different results in three
+dtypes.
 
 **Source.** Masks: Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.2.3, which does not define the output of a fully masked query. **Cost.**
@@ -31,6 +32,7 @@ from torch.nn import functional as F
 from dian.attention.dot_product import attention_backward, scaled_dot_product_attention
 from dian.attention.masks import causal_mask, padding_mask
 from dian.figures import plots
+from dian.figures.interactive import Interactive
 
 n, d = 7, 5
 generator = torch.Generator().manual_seed(0)
@@ -66,6 +68,27 @@ fig.set_label(
     "and each row still sums to one."
 )
 plt.show()
+
+# %%
+# In the next figure you can choose the mask and the query. In the last mask the padding
+# comes first, as in a batch of prompts that end together: under a causal mask, queries
+# 0 and 1 may then attend to no key.
+
+chosen = {
+    "causal": masks["causal"],
+    "padding, 5 of 7": masks["padding, 5 of 7"],
+    "causal and padding": masks["both"],
+    "blocks of 3": masks["blocks of 3"],
+    "none": masks["none"],
+    "padding first, and causal": causal_mask(n) & (torch.arange(n) >= 2),
+}
+Interactive(
+    "masks",
+    "Attention weights under a mask; masked keys are crossed out. Below: the weights "
+    "of one query with the mask (bars) and without (dashed).",
+    scores=[[round(s, 4) for s in row] for row in (Q @ K.T / d**0.5).tolist()],
+    masks={name: M.int().tolist() for name, M in chosen.items()},
+)
 
 # %%
 # Polarity: what true means
@@ -157,11 +180,11 @@ assert torch.allclose(prefix, whole[:4], rtol=0, atol=1e-14)
 # A fully masked query
 # --------------------
 # The fraction in :eq:`eq-mask` is then 0/0. We define the output and the gradient as
-# zero, :eq:`eq-dead-row`, as PyTorch's function does: masked scores are set to the
-# lowest finite number of the dtype, and after the softmax the masked weights are set to
-# zero. The table compares this with three other implementations. Its last column says
-# whether the gradients of the values are finite, although the loss ignores the fully
-# masked query.
+# zero, :eq:`eq-dead-row`, as PyTorch's function does. To compute this, we set masked
+# scores to the lowest finite number of the dtype, and masked weights to zero after the
+# softmax. The table compares this with three other implementations. The loss leaves out
+# the fully masked query. Nevertheless, the gradients of the values may be NaN; the last
+# column says whether they are finite.
 
 mask = torch.ones(n, n, dtype=torch.bool)
 mask[:, 5:] = False

@@ -8,7 +8,8 @@ perplexity mean, and how does a leak of the targets show?
 **Answer.** The loss approaches the entropy of the source from above; the difference is
 a Kullback-Leibler divergence. A small transformer trained for seconds comes within a
 few hundredths of a nat. Without the causal mask, or with targets that are not shifted,
-the loss falls *below* the entropy, which is impossible for an honest model.
+the loss falls *below* the entropy; without access to the targets, no model can do so on
+average.
 
 **Source.** Bengio et al., *A Neural Probabilistic Language Model*, 2003; the entropy of
 a source is from Shannon, *A Mathematical Theory of Communication*, 1948. The experiment
@@ -183,9 +184,9 @@ assert final["targets not shifted"] < 0.01
 # Evaluation
 # ----------
 # On held-out sequences, the true probabilities give the smallest possible expected
-# loss. Evaluated on the same tokens, the difference of the two losses estimates the
-# Kullback-Leibler divergence from the source to the model; its standard error is that
-# of the paired differences.
+# loss. We evaluate them and the model on the same tokens. The difference of the two
+# losses estimates the Kullback-Leibler divergence from the source to the model, and its
+# standard error is that of the paired differences.
 
 model = cases["causal"][0]
 inputs, targets = next_token_pairs(test)

@@ -105,13 +105,15 @@ for n, double in pairwise(lengths):
 
 
 # %%
-# Doubling the length multiplies the largest tensor by four in one implementation, and
-# by two in the other.
+# Doubling the length multiplies the largest tensor by four if all weights are computed
+# at once, and by two if they are computed in blocks.
 #
 # The state of a query
 # --------------------
-# Three numbers summarize the keys that a query has seen, :eq:`eq-online-state`. Two
-# states are merged by rescaling the running sums to the larger maximum,
+# For each query, three quantities summarize the keys processed so far: the maximum
+# :math:`m` of the scores, the sum :math:`l` of their exponentials, and the weighted sum
+# :math:`o` of the values, :eq:`eq-online-state`. We call them the *state* of the query.
+# Two states are merged by rescaling the running sums to the larger maximum,
 # :eq:`eq-online-merge`. In exact arithmetic the result does not depend on the order;
 # :math:`(-\infty, 0, 0)` is the state before the first key. No exponent is positive, so
 # nothing overflows. Here is one query with seven keys, merged one after the other:
@@ -130,7 +132,7 @@ assert abs(o / l - expected) < 1e-14
 assert abs(m + torch.tensor(l).log() - s.logsumexp(-1)) < 1e-6
 
 # %%
-# Whenever a new maximum occurs, the running sums are scaled down.
+# Whenever a new maximum occurs, the running sums are rescaled to it, that is, reduced.
 #
 # Any partition of the keys
 # -------------------------

@@ -153,10 +153,11 @@ assert torch.allclose(W_1_bar.T, peer.linear1.weight.grad, rtol=0, atol=1e-12)
 # %%
 # Gradient norms at initialization
 # --------------------------------
-# Stacks of several depths, five initializations each, random inputs, and a random
-# gradient :math:`G` at the output. For the pre-norm stack a last layer normalization
-# precedes the output, as in :class:`dian.attention.transformer.Encoder`. In each layer
-# we measure the norm of the gradient with respect to :math:`W_1`.
+# We build stacks of several depths, with five initializations each. The inputs are
+# random, and so is the gradient :math:`G` at the output. In the pre-norm stack, a last
+# layer normalization precedes the output, as in
+# :class:`dian.attention.transformer.Encoder`. In each layer we measure the norm of the
+# gradient with respect to :math:`W_1`.
 
 
 def gradient_norms(n_layer: int, seed: int) -> dict[str, np.ndarray]:
@@ -228,12 +229,11 @@ fig.set_label(
 plt.show()
 
 slope = {}
+print("last layer of stacks of", ", ".join(map(str, depths)), "layers:")
 for order, found in last.items():
     slope[order] = np.polyfit(np.log(depths), np.log(found.mean(1)), 1)[0]
     means = " ".join(f"{x:6.1f}" for x in found.mean(1))
-    print(
-        f"{order:9} last layer, depths {depths}: {means}; exponent {slope[order]:.2f}"
-    )
+    print(f"{order:9} norms {means}; exponent {slope[order]:.2f}")
 
 assert -0.6 < slope["pre-norm"] < -0.4
 assert abs(slope["post-norm"]) < 0.1

@@ -145,8 +145,8 @@ assert without.mean() > 0.9 * accuracies["sinusoidal"].mean()
 # %%
 # What the heads attend to
 # ------------------------
-# The attention weights of the run with sinusoidal encoding, averaged over the 500
-# images. Rows are counted from 0 at the top.
+# The figure shows the attention weights of the run with sinusoidal encoding, averaged
+# over the 500 images. Rows are counted from 0 at the top.
 
 with torch.no_grad():
     weights = models["sinusoidal"].attention_weights(
@@ -169,10 +169,11 @@ plt.show()
 # %%
 # .. provenance:: rows-sinusoidal
 #
-# To measure how much of a pattern is stripes, write the weight of an image as
-# :math:`\frac1n + u_{ij}`, and compute the fraction of :math:`\sum_{ij} u_{ij}^2` that
-# is left if each :math:`u_{ij}` is replaced by its mean over the queries :math:`i`. The
-# fraction is 1 if the weights do not depend on the query.
+# To measure how much of a head's pattern consists of stripes, write the weights of the
+# head for one image as :math:`\frac1n + u_{ij}`, and compute the fraction of
+# :math:`\sum_{ij} u_{ij}^2`, summed over the images, that is left if each
+# :math:`u_{ij}` is replaced by its mean over the queries :math:`i`. The fraction is 1
+# if the weights do not depend on the query.
 
 by_key = []
 for P in weights:
@@ -194,7 +195,7 @@ assert min(by_key[1]) > max(by_key[0])
 shown = ["T-shirt/top", "Trouser", "Dress", "Sandal", "Sneaker", "Bag"]
 fig, axes = plt.subplots(2, 6, figsize=(7, 4), layout="constrained", sharey=True)
 lines = ("-", "--", "-.", ":")
-favourites = {}
+favorites = {}
 for (above, below), name in zip(axes.T, shown, strict=True):
     chosen = test.labels == data.CLASSES.index(name)
     above.imshow(test[chosen].unit().mean(0).numpy(), cmap="gray_r", vmin=0, vmax=1)
@@ -204,7 +205,7 @@ for (above, below), name in zip(axes.T, shown, strict=True):
     for h, style in enumerate(lines):
         below.plot(received[h], range(28), style, label=f"head {h + 1}")
     below.set(xlabel="mean weight", xlim=(0, None))
-    favourites[name] = received.argmax(1).tolist()
+    favorites[name] = received.argmax(1).tolist()
 axes[0, 0].set_ylabel("row")
 axes[1, 0].set_ylabel("row")
 fig.legend(
@@ -217,10 +218,10 @@ fig.set_label(
 )
 plt.show()
 
-for name, rows in favourites.items():
+for name, rows in favorites.items():
     print(f"{name:12} rows with the most weight, heads 1 to 4: {rows}")
 
-assert favourites["Trouser"] != favourites["Sneaker"]
+assert favorites["Trouser"] != favorites["Sneaker"]
 
 # %%
 # .. provenance:: rows-sinusoidal
@@ -264,6 +265,28 @@ print(
     "devices:", *sorted({record.device for record, _, _ in table.values()}), sep="\n  "
 )
 
+fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+markers = ("o", "s", "v", "^", "D")
+shifts = (1, 1, 1, 0.97, 1.03)  # so that the ranges do not overlap
+for marker, shift, (name, (record, _, operations)) in zip(
+    markers, shifts, table.items(), strict=True
+):
+    values = record.metrics["test/accuracy"]
+    mean = values.mean()
+    ends = [[mean - values.min()], [values.max() - mean]]
+    ax.errorbar(shift * operations / 1e6, mean, ends, fmt=marker, capsize=4, label=name)
+ax.set(xscale="log", xlim=(0.8, 10), xlabel="FLOPs for one image (millions)")
+ax.set_xticks([1, 2, 5, 10], [1, 2, 5, 10])
+ax.minorticks_off()
+ax.set_ylabel("test accuracy")
+ax.set_title("Test accuracy against the FLOPs of the forward pass")
+ax.legend()
+fig.set_label(
+    "Test accuracy (mean and range over seeds) against the FLOPs of the forward pass. "
+    "All transformers need the same FLOPs; two are shifted a little to the sides."
+)
+plt.show()
+
 of_rnn = rnn.metrics["test/accuracy"]
 for name in ("sinusoidal", "rotary"):
     assert accuracies[name].min() > of_rnn.max()
@@ -274,6 +297,9 @@ assert 4.5 < five < 5.5
 # %%
 # .. provenance:: rnn-fashion-mnist
 # .. provenance:: torch-gru
+# .. provenance:: rows-none
+# .. provenance:: rows-sinusoidal
+# .. provenance:: rows-rotary
 #
 # An epoch of the transformer needs more FLOPs, and it was trained for fewer epochs. It
 # computes all rows in parallel, where a recurrent network computes one after the other;

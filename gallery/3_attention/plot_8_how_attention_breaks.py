@@ -8,8 +8,8 @@ not, what does?
 **Answer.** Mostly not: seven image classifiers with one planted bug each all learn, and
 five end less than 0.15 nats above the correct one. A missing causal mask looks not
 wrong but too good: the loss falls below what is possible. A comparison with a second
-computation rejects each bug: it exceeds the tolerance more than a million times, or
-ends with an error.
+computation rejects each bug: the difference is NaN or more than a million times the
+tolerance, or the code with the bug ends with an error.
 
 **Source.** Planted bugs (mutants) have been used to test the tests since DeMillo,
 Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on a CPU, no
@@ -150,10 +150,10 @@ for what in set(runs) - {shows, shared}:
     assert ends[what] < ends["no bug"] + 0.15
 
 # %%
-# A network with a bug is still a network, and gradient descent tolerates a gradient of
-# the wrong length or a slightly wrong direction. Heads that are split in the wrong way
-# mix unrelated positions, and even this network learns. But its weights mean something
-# different to any other implementation.
+# A network with a bug is still a network that can be trained, and gradient descent
+# tolerates a gradient of the wrong norm or a slightly wrong direction. Heads that are
+# split in the wrong way mix unrelated positions, and even this network learns. But a
+# correct implementation computes something else from its weights.
 #
 # We chose the threshold of 0.15 nats after looking at these curves, and two
 # initializations of a small network do not show that there is no difference: longer

@@ -7,9 +7,9 @@ from pure noise. Is nothing of the image left after the last step?
 
 **Answer.** It depends on the schedule. A thousand steps from :math:`\beta_1 =
 10^{-4}` to :math:`\beta_T = 0.02` leave 0.6 % of the amplitude. Half as many steps
-*with the same two ends*, a common choice, leave 8 %: an image whose mean square is 1 is
-then two standard deviations away from the noise, and the mean brightness of an image
-can be predicted from :math:`x_T`, which should be noise. With both ends doubled, 500
+*with the same two ends* leave 8 %: for an image whose mean square is 1, the mean of
+:math:`x_T` is then two standard deviations away from that of noise, and :math:`x_T`
+still predicts the mean brightness of the image. With both ends doubled, 500
 steps are as good as 1,000.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
@@ -87,15 +87,21 @@ plt.show()
 assert schedule.alpha_bar[500] < 0.1 < 0.4 < cosine_schedule().alpha_bar[500]
 
 # %%
-# Move through the timesteps of the linear schedule yourself, with five images. Values
-# outside :math:`[-1, 1]` are clamped for display.
+# Move through the timesteps of both schedules yourself, with five images. Values
+# outside :math:`[-1, 1]` are clamped for display. The curves show the signal-to-noise
+# ratio :eq:`eq-diffusion-snr`. For images of variance 1, it is the variance of the
+# remaining image divided by the variance of the noise.
 
 Interactive(
     "noising",
-    "Test images at one timestep, with the same noise at every timestep.",
+    "Test images at one timestep, with the same noise at every timestep, and the "
+    "signal-to-noise ratio of the two schedules. Choose a timestep and a schedule.",
     images=to_bytes(images[:5]).flatten(1).tolist(),
     side=28,
-    alphaBar=[round(x, 7) for x in schedule.alpha_bar.tolist()],
+    alphaBar={
+        name: [float(f"{x:.6g}") for x in tables.alpha_bar.tolist()]
+        for name, tables in schedules.items()
+    },
 )
 
 # %%
@@ -186,7 +192,7 @@ for ax, (name, tables) in zip(axes, chains.items(), strict=False):
     )
 fig.set_label(
     "The mean brightness of $x_T$ against that of the clean image, for 500 "
-    "test images. Only the chain in the middle still knows the image."
+    "test images. Only the chain in the middle still depends on the image."
 )
 plt.show()
 
@@ -197,8 +203,9 @@ assert abs(measured["T = 500, both ends doubled"]) < 5 / math.sqrt(500)
 
 # %%
 # On the chain in the middle, the mean of :math:`x_T` still carries the brightness of
-# the image, whereas the mean of real noise is zero and therefore misleads the network.
-# The effect on the samples of an optimal denoiser can be computed exactly: see
+# the image. Samples start from noise whose mean is nearly zero, and the network, which
+# has learned to read the brightness from the mean, is misled. The effect on the samples
+# of an optimal denoiser can be computed exactly: see
 # :doc:`/gallery/4_diffusion/plot_4_sampler_oracles`.
 #
 # Limits

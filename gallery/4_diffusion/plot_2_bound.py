@@ -7,12 +7,10 @@ How does the squared error of a predicted noise follow from this bound, and how 
 know that every term of it is right?
 
 **Answer.** The bound is a sum of KL divergences between Gaussians. Each is a squared
-error times a weight that depends on the timestep alone, plus a constant. For Gaussian
-data and the exact reverse process, the bound equals the entropy of the data plus the
-divergence at the start; the library agrees to 13 digits, and two mutants and a variance
-that is not the exact one break the equality. The simple loss drops the weights. The
-largest, at the first timestep, is more than a hundred times the smallest, which is that
-of a timestep in the first half of the chain; after it the weights increase again.
+error of the noise times a weight that depends on the timestep alone, plus a constant.
+For Gaussian data and the exact reverse process, the bound equals the entropy of the
+data plus the divergence at the start. The library agrees to 13 digits; with a wrong
+term or another variance the equality does not hold.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), equations 3 to 14; Sohl-Dickstein et al., *Deep Unsupervised
@@ -26,8 +24,8 @@ Seconds on a CPU, no download.
 # The forward process adds noise, and the model removes it. The chapter
 # :doc:`/diffusion` derives the variational bound :eq:`eq-diffusion-bound`: a term
 # :math:`L_T` for the start, one KL divergence :math:`L_{t-1}` for each timestep, and
-# the decoder :math:`L_0`. For each timestep it compares the reverse transition of the
-# model, below, with the posterior of the forward process.
+# the decoder :math:`L_0`. Each divergence compares the reverse transition of the model
+# (lower arrows of the figure) with the posterior of the forward process.
 
 import math
 from functools import partial
@@ -41,8 +39,14 @@ from dian.diffusion.likelihood import bound_term, bound_weight, log_density, pri
 from dian.diffusion.posterior import optimal_variance
 from dian.diffusion.process import q_sample
 from dian.diffusion.sampling import Denoiser
-from dian.diffusion.schedule import NoiseSchedule, linear_schedule, signal_to_noise
+from dian.diffusion.schedule import (
+    NoiseSchedule,
+    cosine_schedule,
+    linear_schedule,
+    signal_to_noise,
+)
 from dian.figures import diffusion_diagrams
+from dian.figures.interactive import Interactive
 
 schedule = linear_schedule()
 image = data.sample("test").signed()[:1].double()
@@ -121,16 +125,55 @@ assert weight[1] / weight[lowest] > 100
 # chapter explains by equation :eq:`eq-diffusion-elbo-view` what a change of the weights
 # means for the likelihood.
 #
+# The prediction target of the network is a choice of weights, too: by equation
+# :eq:`eq-diffusion-losses`, an unweighted loss of :math:`x_0` or of :math:`v` counts an
+# error of the noise with a weight that depends on the timestep. Only the shape of a
+# curve matters, since a constant factor does not change the minimum. Compare the
+# schedules: the weights of the bound change, whereas those of :math:`L_{simple}` do
+# not.
+
+shown_at = sorted({round(10 ** (3 * k / 60)) for k in range(61)} - {1})
+shown_weights = {}
+for name, tables in {"linear": schedule, "cosine": cosine_schedule()}.items():
+    snr_t, one = signal_to_noise(tables), torch.ones(1001, dtype=torch.float64)
+    of_loss = {
+        "variational bound": bound_weight(tables, variance="beta_tilde"),
+        "L_simple": one,
+        "unweighted loss of x₀": 1 / snr_t,
+        "unweighted loss of v": 1 / tables.alpha_bar,
+    }
+    shown_weights[name] = {
+        loss: [float(f"{weight[t]:.4g}") for t in shown_at]
+        for loss, weight in of_loss.items()
+    }
+    # Checked against the weights that the library has for the other targets.
+    for target, loss in (
+        ("x_0", "unweighted loss of x₀"),
+        ("v", "unweighted loss of v"),
+    ):
+        own = bound_weight(tables, target, variance="beta_tilde")[2:]
+        both = own * of_loss[loss][2:]
+        assert torch.allclose(both, of_loss["variational bound"][2:])
+
+Interactive(
+    "weights",
+    "The weight that each loss gives to the squared error of the predicted noise, from "
+    "timestep 2 on, on logarithmic axes. Choose a timestep and a schedule.",
+    steps=shown_at,
+    curves=shown_weights,
+)
+
+# %%
 # An oracle
 # ---------
-# How could we find a wrong term? The bound is an inequality, which a wrong term may
-# satisfy as well. But if the data are :math:`\mathcal N(m, s^2)`, the reverse process
-# is known exactly: each :math:`q(x_{t-1} \mid x_t)` is a Gaussian, its mean is that of
-# the optimal denoiser, and its variance is
+# How could we find a wrong term? The bound is an inequality, which may hold with a
+# wrong term as well. But if the data are :math:`\mathcal N(m, s^2)`, the reverse
+# process is known exactly: each :math:`q(x_{t-1} \mid x_t)` is a Gaussian, its mean is
+# that of the optimal denoiser, and its variance is
 # :math:`\sigma_t^{*2} = \tilde\beta_t + c_0^2 \operatorname{Var}(x_0 \mid x_t)`, where
-# :math:`c_0` is the factor of :math:`x_0` in :eq:`eq-diffusion-posterior`. Then
-# Jensen's inequality loses nothing but the mismatch at the start, and all terms
-# together are the entropy of the data plus one divergence, equation
+# :math:`c_0` is the factor of :math:`x_0` in :eq:`eq-diffusion-posterior`. A model with
+# these reverse transitions differs from the forward process only at the start, and all
+# terms together are the entropy of the data plus the divergence at the start, equation
 # :eq:`eq-diffusion-bound-exact`.
 #
 # The expectation is over the image and the noise. Every term is a polynomial of degree

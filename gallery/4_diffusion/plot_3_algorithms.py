@@ -5,12 +5,11 @@ A network learns the conditional mean of the noise
 **Question.** Training and sampling of a diffusion model are six lines each. What does a
 network learn from them, and how good is it, compared with the optimal prediction?
 
-**Answer.** It learns the conditional mean of the noise given what it sees, and not the
-noise itself. On a ring of eight Gaussians this mean has a closed form. A network with
-11,202 weights, trained here in seconds, comes close to it; it is worst at the first
-timesteps, where the field has the finest structure. Its loss exceeds the irreducible
-loss by exactly its mean squared distance from the optimum. Its samples cover all eight
-Gaussians, and so do those of the optimal denoiser, which are closer to the data.
+**Answer.** It learns the conditional mean of the noise given :math:`x_t`, and not the
+noise itself. For a ring of eight Gaussians this mean has a closed form, and a network
+with 11,202 weights comes close to it. Its loss exceeds the irreducible loss by exactly
+its mean squared distance from the optimum. Its samples cover all eight Gaussians; those
+of the optimal denoiser are closer to the data.
 
 **Source.** Algorithms 1 and 2 of Ho, Jain and Abbeel, *Denoising Diffusion
 Probabilistic Models*, 2020 (arXiv:2006.11239). **Cost.** Seconds on a CPU, no
@@ -42,7 +41,9 @@ import torch
 from torch import nn
 
 from dian.diffusion.gaussian_mixture import (
+    Mixture,
     draw,
+    log_parts,
     optimal_denoiser,
     optimal_epsilon,
     posterior_x0,
@@ -52,6 +53,7 @@ from dian.diffusion.gaussian_mixture import (
 from dian.diffusion.process import q_sample, training_loss
 from dian.diffusion.sampling import Denoiser, ddpm_sample
 from dian.diffusion.schedule import linear_schedule
+from dian.figures.interactive import Interactive
 from dian.positions.sinusoidal import sinusoidal_encoding
 
 
@@ -86,9 +88,9 @@ show(ddpm_sample)
 # The data are eight isotropic Gaussians on a circle. After :math:`t` steps of noise
 # each is still a Gaussian, so the density of :math:`x_t` and its score have closed
 # forms, equation :eq:`eq-diffusion-mixture-score`. The optimal prediction, the
-# conditional mean of the noise, is the score up to a factor, equation
-# :eq:`eq-diffusion-best-epsilon`: its negative points, at every noise level, towards
-# regions of high density. The code below also checks Tweedie's formula
+# conditional mean of the noise, is the score up to a negative factor, equation
+# :eq:`eq-diffusion-best-epsilon`. Therefore :math:`-\epsilon^*` points towards regions
+# of high density, at every noise level. The code below also checks Tweedie's formula
 # :eq:`eq-diffusion-tweedie` for the clean image.
 
 T, d = 100, 2
@@ -113,11 +115,47 @@ for ax, t in zip(axes, (3, 15, 60), strict=True):
     assert (optimal - by_tweedie).abs().max() < 1e-9
 fig.suptitle(r"Noisy data, and the field $-\epsilon^*$, which points to the data")
 fig.set_label(
-    "Data with the noise of three timesteps, and the negative optimal "
-    "prediction of the noise at each place. The arrows point towards the "
-    "data."
+    r"Data with the noise of three timesteps, and the field $-\epsilon^*$, the "
+    r"optimal prediction of the noise with the sign reversed. The arrows point "
+    r"towards the data."
 )
 plt.show()
+
+# %%
+# On a line all of this fits into one figure. The data are two Gaussians, at -0.6 and at
+# 0.5. The curve above is the density of :math:`x_t`, and the arrow is the score at a
+# point: it points uphill. The curve below is :math:`\mathbb E[x_0 \mid x_t = x]`, the
+# estimate of the clean point that belongs to the optimal prediction of the noise. At
+# the first timesteps it is nearly :math:`x` itself (the dashed line), because there is
+# little noise to remove. In the middle it steps from one Gaussian to the other. Near
+# the end it is nearly constant, the mean of all data.
+
+two = Mixture(
+    torch.tensor([0.3, 0.7]).double(),
+    torch.tensor([[-0.6], [0.5]]).double(),
+    torch.tensor([0.02, 0.04]).double(),
+)
+line = torch.linspace(-2.5, 2.5, 101, dtype=torch.float64)[:, None]
+shown_at = [*range(1, 20), *range(20, T + 1, 5)]
+of_line = {"density": [], "score": [], "clean": []}
+for t in shown_at:
+    a = schedule.alpha_bar[t].expand(len(line))
+    density = log_parts(two, line, a).logsumexp(-1).exp()
+    slope, clean = score(two, line, a), posterior_x0(two, line, a).mean
+    by_tweedie = (line + (1 - a[:, None]) * slope) / a[:, None].sqrt()
+    assert (clean - by_tweedie).abs().max() < 1e-9
+    for key, values in zip(of_line, (density, slope, clean), strict=True):
+        of_line[key].append([round(value, 4) for value in values.flatten().tolist()])
+
+Interactive(
+    "mixture",
+    "The density of a noisy point for two Gaussians on a line, with the score as an "
+    "arrow, and the mean of the clean point given the noisy one. Choose a timestep and "
+    "the noisy point.",
+    x=[round(value, 2) for value in line.flatten().tolist()],
+    steps=shown_at,
+    **of_line,
+)
 
 # %%
 # Training
@@ -214,16 +252,16 @@ left.axhline(1, color="gray", linestyle=":", label="predicts zero")
 left.set(xlabel="timestep t", ylabel="MSE per coordinate", ylim=(0, 1.1))
 left.legend()
 right.errorbar(
-    shown, excess, yerr=2 * np.array(error), fmt=".", label="loss - irreducible loss"
+    shown, excess, yerr=2 * np.array(error), fmt=".", label="excess of the loss"
 )
-right.plot(shown, off, label="squared distance from the optimum")
+right.plot(shown, off, label="squared distance")
 right.set(xlabel="timestep t", ylabel="MSE per coordinate")
-right.legend(loc="center right")
+right.legend()
 fig.set_label(
     "Left: the loss of a trained network at each timestep and the "
-    "irreducible loss. Right: their difference is the squared distance of "
-    "the network from the optimal denoiser; error bars are two standard "
-    "errors."
+    "irreducible loss. Right: their difference, the excess, is the squared "
+    "distance of the network from the optimal denoiser; error bars are two "
+    "standard errors."
 )
 plt.show()
 
@@ -273,9 +311,9 @@ for ax, (name, points) in zip(axes, drawn.items(), strict=True):
     assert fraction.min() > 0.08
     assert fraction.max() < 0.17
 fig.set_label(
-    "The data, samples of the network, and samples of the optimal denoiser, "
-    "all by Algorithm 2. Both samplers find all eight Gaussians; those of "
-    "the network are more blurred."
+    "The data, and samples by Algorithm 2, with the network and with the "
+    "optimal denoiser. Both find all eight Gaussians; the samples of the "
+    "network are more blurred."
 )
 plt.show()
 

@@ -5,14 +5,12 @@ Gaussian data check a sampler to floating-point accuracy
 **Question.** A wrong sampler still generates pictures. How can we know that a sampler
 is right, to floating-point accuracy and without looking at samples?
 
-**Answer.** Use Gaussian data and the optimal denoiser for them. A complete sampling run
-is then an affine map of its start and of each draw of noise, and zeros and unit vectors
-read off every coefficient. For standard normal data the variance of the samples must be
-exactly :math:`1 - \beta_1`; a single point must be reached from everywhere; the mean of
-other data is off by a factor that follows from the last signal-to-noise ratio. All
-eight mutants are detected, the smallest by 0.0001, for which random samples would need
-five billion draws. On other data even a right sampler is not exact: the page computes
-the cost of the steps, and that of few steps of DDIM.
+**Answer.** Use Gaussian data and their optimal denoiser. A complete sampling run is
+then an affine map of its start and of each draw of noise, whose coefficients can be
+computed. For standard normal data the variance of the samples must be exactly
+:math:`1 - \beta_1`; if all data are a single point, every run must end there. All eight
+mutants of the sampler are detected. The smallest error, 0.0001, would take five billion
+random samples to see.
 
 **Source.** Calculated here for the samplers of Ho, Jain and Abbeel, *Denoising
 Diffusion Probabilistic Models*, 2020 (arXiv:2006.11239), and of Song, Meng and Ermon,
@@ -131,9 +129,9 @@ ax.set(xlabel="timestep t", ylabel="fraction of the variance of $x_0$")
 ax.set_title("Where the variance of a sample comes from")
 ax.legend()
 fig.set_label(
-    "The fraction of the variance of a sample that comes from the noise of "
-    "each step, and from the start $x_T$, for standard normal data. Late "
-    "steps contribute most."
+    r"The fraction of the variance of a sample that comes from the noise of "
+    r"each step, and from the start $x_T$, for standard normal data. The second "
+    r"half of the run, $t \le 25$, contributes three quarters."
 )
 plt.show()
 
@@ -187,11 +185,12 @@ assert abs(off[smallest] - beta_1) < 1e-12
 assert abs(2 * (5 / off[smallest]) ** 2 / 5e9 - 1) < 1e-6
 
 # %%
-# A point does not detect three of the eight, and gives no number for the first: in the
-# last step that mutant asks for the score of the clean point, which is 0/0. Therefore
-# both kinds of data are needed. The length of the chain matters, too: the error of an
-# index that is off by one decreases as :math:`1/T`, to little more than a hundredth on
-# the chain of the paper. Mutants should run on short chains.
+# If all data are a point, three of the eight mutants are not detected, and the
+# result of the first is not a number: in the last step it asks for the score of the
+# clean point, which is 0/0. Therefore both kinds of data are needed. The length of the
+# chain matters, too: the error of an index that is off by one decreases as :math:`1/T`,
+# to little more than a hundredth on the chain of the paper. Mutants should run on short
+# chains.
 
 
 def variance_on(chain) -> float:

@@ -10,7 +10,8 @@ were never trained?
 joined by skip connections, with self-attention at 14 by 14 pixels and at the lowest
 resolution. Every block receives a timestep embedding; with wrong timesteps a trained
 network has a larger loss. Samples come from an exponential moving average (EMA) of the
-weights. With the decay of the paper, half of a random start is left after 6,931 steps.
+weights. With the decay of the paper, half of the initial weights is left after 6,931
+steps.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), appendix B. **Cost.** Seconds on a CPU, no download.
@@ -69,7 +70,8 @@ for t in (1, 250, 700):
     distance = (code - code[t - 1]).norm(dim=1)
     right.plot(np.arange(1, T + 1), distance.numpy(), label=f"from t = {t}")
 right.set(title="Distances", xlabel="timestep t", ylabel="distance of embeddings")
-right.legend()
+right.set(ylim=(0, 6.8))
+right.legend(loc="upper right")
 fig.set_label(
     "Left: the sinusoidal encoding of each timestep, one column each. "
     "Right: its distance from the encodings of three timesteps, which is "
@@ -116,8 +118,8 @@ for name, config in PRESETS.items():
 assert sizes["base"] > 8 * sizes["small"]
 
 # %%
-# The first is the network of the paper. With the same weights it gives the same output
-# as that of the library *diffusers*; the tests compare five digits.
+# The network ``cifar10`` is that of the paper. With the same weights its output is the
+# same as that of the library *diffusers*; the tests compare five digits.
 #
 # Does the timestep matter?
 # -------------------------

@@ -10,7 +10,8 @@ images, and how far would those of a perfect model be?
 the manifold of the test images as real images do, within the errors. They are less
 varied. Most of their Fréchet distance from the test images is no error of the model: it
 was trained on randomly mirrored images, and real images mirrored in this way are as far
-away. The model codes test images in less than half of their eight bits per pixel.
+away, within the errors. The model codes test images in less than half of their eight
+bits per pixel.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), on the data of Xiao, Rasul and Vollgraf, *Fashion-MNIST*, 2017
@@ -108,7 +109,10 @@ for ax, key, title in zip(
     strict=True,
 ):
     plots.image_grid(ax, arrays[key][0])
-    ax.set(title=title, ylabel=f"t = {', '.join(map(str, arrays['path/t'][0]))}")
+    ax.set(title=title)
+ticks = 28 * np.arange(len(arrays["path/t"][0])) + 14
+axes[0].set_yticks(ticks, [f"t = {t}" for t in arrays["path/t"][0]])
+axes[0].tick_params(length=0)
 fig.set_label(
     r"Ten samples from noise (top) to image (bottom): the noisy image $x_t$ "
     r"and the predicted image $\hat x_0$ at the same timesteps."
@@ -118,7 +122,7 @@ plt.show()
 # %%
 # .. provenance:: ddpm-fashion-mnist-small
 #
-# The mean absolute difference between the predicted image and the final sample, in grey
+# The mean absolute difference between the predicted image and the final sample, in gray
 # values from 0 to 255, at each of these timesteps:
 
 predicted = arrays["path/x_0"][0].astype(float)
@@ -232,7 +236,8 @@ assert value("real_mirrored/test/frechet") > 4 * value("real/test/frechet")
 # %%
 # The quarter of :eq:`eq-diffusion-mirrored` can be seen in these numbers. A set of real
 # images, not mirrored, is at the same distance from the test images and their mirror
-# images as a half mirrored set is from the test images.
+# images as a half mirrored set is from the test images, because both are distances
+# between :math:`P` and :math:`\tfrac12 (P + P')`.
 
 half, back = value("real_mirrored/test/kernel"), value("real/both/kernel")
 error = value("real_mirrored/test/kernel_sd") / np.sqrt(
@@ -245,7 +250,8 @@ assert abs(half - back) < 4 * error
 # %%
 # Classes
 # -------
-# The recurrent network of chapter 1 classifies all samples that were made.
+# Are all classes among the samples? The recurrent network of the chapter :doc:`/rnn`
+# classifies all samples that were made.
 
 count = arrays["classes"][0]
 print(dict(zip(data.CLASSES, count.tolist(), strict=True)))

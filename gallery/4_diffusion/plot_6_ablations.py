@@ -8,11 +8,10 @@ EMA weights, with one of two variances, and its code clips the predicted image. 
 does each of these choices change in a short training run?
 
 **Answer.** The prediction target matters most: predicting the mean costs two bits per
-pixel, and hardly any test image lies on the manifold of the samples. The weights of the
-bound give samples that are much farther from real images, and slightly more bits. Flips
-only seem to double the Fréchet distance, since samples are mirrored and test images are
-not. The smaller variance gives samples that are nearer to real images. For warm-up and
-clipping no difference can be shown.
+pixel. The weights of the bound give samples that are much farther from real images, and
+slightly more bits. Flips only seem to double the Fréchet distance, because samples are
+mirrored and test images are not. With the smaller variance samples are nearer to real
+images. For warm-up and clipping no difference can be shown.
 
 **Source.** Table 2, section 3.2 and appendix B of Ho, Jain and Abbeel, *Denoising
 Diffusion Probabilistic Models*, 2020 (arXiv:2006.11239). **Cost.** Seconds: training
@@ -212,10 +211,10 @@ assert total["mu-bound"] > 3 * total["epsilon-bound"]
 # ------------------------
 # The bound gives the first timesteps the largest weights, where the image is almost
 # clean. Training without these weights gives samples that are much nearer to real
-# images, with a higher recall. It even needs fewer bits. The difference is small, and
-# could not be seen in the means, whose standard errors are twice as large as it is; but
-# it has the same sign for nearly all images. In Table 2 of the paper, after long
-# training, the order of the bits is the opposite.
+# images, with a higher recall. It even needs fewer bits. The difference in bits is
+# smaller than the standard error of either mean, so that the means alone would not show
+# it. But the difference has the same sign for nearly all images. In Table 2 of the
+# paper, after long training, the order of the bits is the opposite.
 
 factor = evaluation.value("epsilon-bound/both/frechet") / evaluation.value(
     "reference/both/frechet"
@@ -238,8 +237,8 @@ assert more > 0.9
 # -------
 # For the model that was trained without warm-up, no difference from the recipe can be
 # shown. The intervals, two standard errors on either side, say which differences remain
-# possible. That of recall does not contain 0, by little; among five intervals this
-# happens by chance with a probability of about a fifth.
+# possible. Only the interval of recall excludes 0, by a small margin. Among five
+# intervals this happens by chance with a probability of about a fifth.
 
 for path in [f"no-warm-up/both/{m}_difference" for m in METRICS] + [
     "no-warm-up/bits_difference"
@@ -281,8 +280,8 @@ print(f"bits per pixel: {bits_apart:+.4f} ± {bits_error:.4f}")
 
 # %%
 # For the paper's data, where cars drive both ways, flips double the number of images.
-# For these data they are a choice that must be kept in mind whenever a distance from
-# images that are not mirrored is read.
+# For these data flips are a choice, which makes even perfect samples differ from images
+# that are not mirrored.
 #
 # One model, sampled in other ways
 # --------------------------------
@@ -326,7 +325,7 @@ plt.show()
 # :eq:`eq-diffusion-best-variance`. The other six differences are below three standard
 # errors. Among so many, two standard errors are exceeded by chance with a probability
 # of a quarter, so we do not call them differences. They are not shown to be zero,
-# either: twice the errors above is what remains possible.
+# either: values up to two standard errors away from those above remain possible.
 #
 # The first row is a second set of samples of the first model of the table above, by the
 # same method from other noise. The difference of the Fréchet distances of the two sets

@@ -160,8 +160,9 @@ plt.show()
 
 # %%
 # On logarithmic axes a method of first order has the slope -1, a method of second order
-# the slope -2. With even timesteps, the last step from :math:`t = T / n` to 0, which is
-# a step of Euler's method, limits Heun's method.
+# the slope -2. Heun's method needs a prediction at the end of each step. At
+# :math:`t = 0` there is none, so the last step is one of Euler's method. With even
+# timesteps it leads from :math:`t = T / n` to 0 and limits the accuracy.
 
 for (method, name), curve in errors.items():
     (calls, before), (more, after) = curve[-2:]

@@ -168,5 +168,5 @@ assert (by_flow <= by_density).all()
 # ------
 # The predictions are exact here. A trained network is less certain where it has seen
 # few images, and guidance multiplies the difference of two predictions, errors
-# included. In images, the predicted image is also clipped, which keeps a large guidance
-# weight from leaving the range of the data.
+# included. For images, the predicted image is often clipped as well, so that samples
+# stay in the range of the data even with a large guidance weight.

@@ -8,9 +8,9 @@ what does the reverse process make of a mixture of two noisy images?
 
 **Answer.** With the exact reverse process, the bits sent up to :math:`x_t` are the
 information that :math:`x_t` has about the image, plus a divergence at the start. For
-Gaussian data they lie on Shannon's curve, apart from this divergence. A trained network
-spends less than a hundredth of its bits on half of the error. An interpolation needs
-enough noise to leave the gap between two images, and too much noise forgets both.
+Gaussian data they lie on Shannon's curve, apart from this divergence. With a trained
+network, less than a hundredth of the bits removes half of the error. An interpolation
+needs enough noise to leave the gap between two images, and too much noise forgets both.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), sections 4.3 and 4.4; Guo, Shamai and Verdú, *Mutual information
@@ -25,8 +25,8 @@ Seconds on a CPU, no download.
 # :math:`x_{T-1}` and so on. The ideal length of the code for each of them is the
 # divergence of the distribution that the sender knows from the one that the receiver
 # expects: :math:`L_T`, and then :math:`L_{t-1}` for each timestep. Ho et al. assume a
-# procedure that reaches this length, such as minimal random coding. No such code is
-# built here or there, and the known ones need some more bits at every step; the lengths
+# procedure that reaches this length, such as minimal random coding. Neither they nor we
+# build such a code. Known procedures need a few more bits at every step, so the lengths
 # below are lower limits. After :math:`x_t` has arrived, the best estimate of the
 # receiver is :math:`\hat x_0`. With the exact reverse process the lengths are mutual
 # informations, equation :eq:`eq-diffusion-rate` of the chapter. For Gaussian data rate
@@ -91,7 +91,7 @@ left.set(xlabel="bits sent", ylabel="RMSE of the best estimate", ylim=(0, None))
 left.legend()
 right.plot(range(1, T + 1), sent, label="bits sent")
 right.plot(range(1, T + 1), distortion[1:], "--", label="RMSE of the best estimate")
-right.set(xlabel="timestep t of the last message")
+right.set(xlabel="timestep t of the last message", ylabel="bits, or RMSE")
 right.invert_xaxis()
 right.legend()
 fig.set_label(
@@ -163,7 +163,8 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 left.plot(ratios, slopes, "o", fillstyle="none", label="derivative of the information")
 left.plot(ratios, errors / 2, label="half the MMSE")
 left.set(xlabel="signal-to-noise ratio", xscale="log", yscale="log")
-left.legend()
+left.set(ylabel="nats per unit of SNR", ylim=(2e-4, None))
+left.legend(fontsize=8)
 right.plot(nats / math.log(2), np.sqrt(errors), label="two Gaussians")
 right.plot(
     gauss / math.log(2),
@@ -176,8 +177,8 @@ right.set(xlabel="bits", ylabel="RMSE of the best estimate", ylim=(0, None))
 right.legend()
 fig.set_label(
     "Two Gaussians. Left: the derivative of the information is half the "
-    "mean squared error. Right: error against bits; at the dotted line it "
-    "is known which component the point is from."
+    "mean squared error. Right: error against bits; the dotted line is the "
+    "entropy of the component that a point is from."
 )
 plt.show()
 
@@ -196,8 +197,8 @@ assert at_once < 0.35 * math.sqrt(variance)
 assert np.all(nats < gauss)
 
 # %%
-# The first bit says which of the two components it is, and removes two thirds of the
-# error; all others refine. The same holds for images: their coarse structure is sent
+# The first bit, about the entropy of the component, removes two thirds of the error;
+# all others refine. The same holds for images: their coarse structure is sent
 # first.
 #
 # Between two images

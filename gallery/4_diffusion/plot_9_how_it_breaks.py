@@ -5,12 +5,10 @@ Most bugs of a diffusion model do not show in its samples
 **Question.** One line of a diffusion model is wrong. Do the samples show it? And if
 they do not, what does?
 
-**Answer.** Often they do not. Of nine samplers with one injected bug each, all with the
-optimal denoiser, two generate samples that are obviously wrong. The others place at
-least four fifths of their samples near the data, and two of these look *better* than
-the right sampler, because they add too little noise. Checks against an independent
-computation detect every bug. Images that are scaled twice, or whose bytes wrap around,
-are ruined although every formula of the model is right.
+**Answer.** Often they do not. Of nine samplers with one injected bug each, two generate
+samples that are obviously wrong. The others place at least four fifths of their samples
+near the data, and two of them look *better* than the correct sampler, because they add
+too little noise. Checks against an independent computation detect every bug.
 
 **Source.** Mutation testing, the injection of bugs to test the tests, is due to
 DeMillo, Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on
@@ -21,8 +19,8 @@ a CPU, no download.
 # The list
 # --------
 # Each check of this chapter has a list of mutants, changes of one expression in the
-# source, which it must reject (:doc:`/verification` has all of them). These are the
-# ones that occur in practice.
+# source, which it must reject (:doc:`/verification` has all of them). This is a
+# selection.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -158,8 +156,8 @@ assert better == ["alpha-bar of the step before", "variance in place of deviatio
 assert abs(share["the root of alpha is lost"] - share["no bug"]) < 0.01
 
 # %%
-# Only the first two are obvious. The next ones look slightly noisy, like those of many
-# correct models that were not trained for long enough. The last two look better than
+# Only the first two are obvious. The next ones look slightly noisy, as if a correct
+# model had not been trained for long enough. The last two look better than
 # the samples of the correct sampler: they contain too little noise, so that the samples
 # stay close to the centers. Anyone who tunes by eye would prefer them. On standard
 # normal data their variance is wrong by a sixth and by nine tenths, which the oracle of
@@ -288,5 +286,5 @@ assert moved(together=True, scale=25.0) < 0.5 * alone
 # The fractions are those of one set of 2,000 samples, from the same noise for all
 # samplers, so each has a binomial standard error of about a hundredth or less.
 # The data here are two-dimensional and the prediction is perfect. In a trained network
-# the errors of the network hide smaller bugs still. And a check that rejects all bugs
-# on a list has not been seen to reject those that nobody thought of.
+# the errors of the network can hide bugs as well. And a check that detects all bugs
+# of a list may still miss a bug that nobody thought of.

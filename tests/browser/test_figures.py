@@ -91,7 +91,7 @@ CONTRAST = """figure => {
   };
   const ground = light(getComputedStyle(document.body).backgroundColor);
   return [...figure.querySelectorAll("svg .first, svg .second, svg .curve, svg .bar, "
-    + "svg .marker, svg text")].map((e) => {
+    + "svg .marker, svg .other, svg .loss, svg .arrow, svg text")].map((e) => {
     const style = getComputedStyle(e);
     const own = light(style.stroke === "none" ? style.fill : style.stroke);
     return (Math.max(own, ground) + 0.05) / (Math.min(own, ground) + 0.05);
@@ -100,7 +100,7 @@ CONTRAST = """figure => {
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", ["rotary", "attention", "gradient"])
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "noising"])
 def test_what_can_be_moved_is_seen_on_both(opened, origin, mode, name):
     with opened(mode) as tab:
         tab.goto(f"{origin}/{PAGES[name]}")

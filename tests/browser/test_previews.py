@@ -7,7 +7,7 @@ from built import HTML
 ELSEWHERE = "main a.internal[href*='.html#equation-']"
 HERE = "main a.internal[href^='#equation-']"
 SOURCE = "main a.internal[href*='references.html#']"
-PAGE = "rnn.html"
+PAGE = "rnn_gradients.html"
 
 
 @pytest.fixture

@@ -98,5 +98,5 @@ def test_the_solutions_are_on_paper(opened, origin, name):
     text = "".join(sheet.extract_text() for sheet in paper.pages)
     # letters that are printed as one, such as ff, are two again
     printed = "".join(unicodedata.normalize("NFKC", text).split())
-    assert len(folded) > 4
+    assert len(folded) > 1
     assert not [words for words in folded if words not in printed]

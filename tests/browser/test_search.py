@@ -17,7 +17,8 @@ TERMS = {
     "positions": ["sinusoidal", "rotary", "relative position", "self-attention"],
     "positions_rotary": ["long-term decay", "half-split"],
     "positions_length": ["extrapolation", "ALiBi", "YaRN"],
-    "attention": ["softmax", "attention head", "causal mask", "online softmax"],
+    "attention": ["softmax", "attention head", "causal mask"],
+    "attention_backward": ["online softmax"],
     "diffusion": [
         "noise schedule",
         "variational bound",

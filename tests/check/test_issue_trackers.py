@@ -16,6 +16,7 @@ from dian.check import check
 
 GITHUB = "https://github.com/"
 REPORTED = []
+pytestmark = pytest.mark.slow
 
 
 def reported(kind, source, *names):
@@ -64,7 +65,7 @@ def angles_in_half_precision(x, positions):
 
 
 @reported("rotary", "huggingface/transformers/issues/29496",
-          "the angle is in bfloat16")  # fmt: skip
+          "angles in bfloat16")  # fmt: skip
 def angles_in_bfloat16(x, positions):
     angles = torch.cat([angles_of(x, positions, torch.bfloat16)] * 2, -1).double()
     return x * angles.cos() + rotate_half(x) * angles.sin()
@@ -250,7 +251,7 @@ def mean_over_padding(logits, targets, mask):
 
 
 @reported("clip", "huggingface/transformers/issues/581",
-          "each tensor is clipped for itself")  # fmt: skip
+          "each tensor is clipped separately")  # fmt: skip
 def clipped_one_by_one(parameters, max_norm):
     for p in parameters:
         norm = p.grad.norm()
@@ -298,7 +299,7 @@ def bptt(dH, X, W_xh, W_hh, b, h0, carried=True, previous=True):
 
 
 @reported("rnn-backward", "qixianbiao/RNN/issues/2",
-          "nothing is carried from the next step")  # fmt: skip
+          "no gradient from the next step")  # fmt: skip
 def not_carried(dH, X, W_xh, W_hh, b, h0):
     return bptt(dH, X, W_xh, W_hh, b, h0, carried=False)
 

@@ -12,6 +12,7 @@ def claims():
     return verify.claims().values()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_file_of_claims_is_left_out(kind, claims):
     contract = find(kind)

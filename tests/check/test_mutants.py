@@ -1,6 +1,7 @@
 """Every contract accepts our own functions and rejects each known mistake by name."""
 
 import inspect
+import time
 from collections.abc import Callable
 
 import pytest
@@ -13,8 +14,8 @@ CONVENTIONS = {
     # A claim of the report rejects them, or a mistake of the report's own list, and the
     # check accepts them, since right functions differ on it: it names the convention.
     ("clip", "as torch does, with 1e-6 added to the norm"): "as torch",
-    ("confusion-matrix", "rows are what was predicted"): "rows are predicted classes",
-    ("sinusoidal", "halves in place of neighbouring pairs"): "sines first",
+    ("confusion-matrix", "rows are predictions"): "rows are predicted classes",
+    ("sinusoidal", "half-split instead of interleaved"): "sines first",
     ("alibi", "only keys before the query"): "0 in the future",
     ("causal-mask", "the causal mask is aligned at the first key"): "first key",
     ("q-sample", "the schedule starts one step late"): "t from 0",
@@ -70,13 +71,17 @@ def planted(contract, known: diagnosis.Known) -> list[Callable]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_our_own_functions_are_right(kind):
     for ours in find(kind).ours:
+        begin = time.process_time()
         report = check(kind, ours)
         assert report.passed, report
-        assert report.seconds < 5
+        assert time.process_time() - begin < 5
 
 
 def outcomes(kind):
-    """Yield the mistake and the report of every function with a known mistake."""
+    """Yield each function with a known mistake: its names, and the report.
+
+    There are several names if several mistakes compute the same.
+    """
     contract, right = find(kind), diagnosis.expected(kind)
     done = set()
     for known in diagnosis.known_mistakes(kind):
@@ -86,13 +91,21 @@ def outcomes(kind):
         for function in planted(contract, known):
             computed = diagnosis.compute(function, diagnosis.cases_of(contract))
             if diagnosis._differs(computed, right):
-                yield known.what, check(kind, function)
+                same = {
+                    other.what
+                    for other in diagnosis.known_mistakes(kind)
+                    if not diagnosis._differs(computed, other.computed)
+                }
+                yield known.what, same, check(kind, function)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_known_mistakes_are_rejected_and_named(kind):
-    for what, report in outcomes(kind):
-        assert report.seconds < 5
+    begin = time.process_time()
+    for what, same, report in outcomes(kind):
+        assert time.process_time() - begin < 5
+        begin = time.process_time()
         convention = CONVENTIONS.get((kind, what))
         if convention is not None:
             assert report.passed, report
@@ -104,4 +117,4 @@ def test_known_mistakes_are_rejected_and_named(kind):
             continue
         assert not report.passed, f"{what}\n{report}"
         if what not in UNNAMED:
-            assert what in report.mistakes, f"{what}\n{report}"
+            assert {what, *same} <= set(report.mistakes), f"{what}\n{report}"

@@ -6,6 +6,7 @@ import types
 import pytest
 
 from dian.errors import DianError
+from dian.experiments.parts import PartDone
 from dian.runs.progress import reporting
 from dian.training.loop import Step
 
@@ -23,6 +24,20 @@ def test_progress_is_lines_where_there_is_no_terminal(capsys, monkeypatch):
         "some, seed 3: step 4 of 7, loss 0.250",
         "some, seed 3: step 7 of 7, loss 0.143",
     ]
+
+
+def test_a_part_that_is_no_training_is_reported_by_its_name(
+    capsys, tmp_path, monkeypatch
+):
+    written = []
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(Writer, "add_scalar", lambda self, *row: written.append(row))
+    with reporting("some", tmp_path) as show:
+        show(0, PartDone(2, 2, "ddim-50/1"))
+    assert capsys.readouterr().err == "some, seed 0: step 2 of 2, ddim-50/1\n"
+    assert written == []
 
 
 class Writer:

@@ -92,8 +92,8 @@ def test_the_page_of_a_chapter_has_the_equation_and_the_check_of_each_claim(buil
 def test_the_table_counts_claims_and_mutants(build):
     _, pages = build(equation("eq-two") + equation("def-four"), REPORT)
     page = re.sub(r"<[^>]+>", "", pages["verification"])
-    assert "1 of 1 claims hold, and 1 of 1 planted bugs were caught." in page
-    assert "Equations that define and state nothing: 1." in page
+    assert "1 of 1 claims hold, and 1 of 1 mutants are detected." in page
+    assert "definitions is 1." in page
     assert 'href="page.html#equation-eq-two"' in pages["verification"]
 
 

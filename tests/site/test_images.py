@@ -130,3 +130,43 @@ def test_a_label_becomes_a_numbered_caption(
 def test_an_image_of_another_source_stays_as_it_is():
     tag = '<img src="_images/photo.png" class="x"/>'
     assert images.TAG.sub(lambda match: images.both(match, {"photo_dark"}), tag) == tag
+
+
+def test_a_plain_image_has_no_link_below_it():
+    for words, classes, count in [
+        ("the plain network", "picture", 1),
+        ("a network", "picture plain", 0),
+        ("a network", "plainly", 1),
+    ]:
+        tag = f'<img alt="{words}" class="{classes}" src="_images/sphx_glr_x_001.png"/>'
+        html = images.TAG.sub(
+            lambda match: images.both(match, {"sphx_glr_x_001_dark"}), tag
+        )
+        assert html.count("figure-svg") == count
+        assert html.count("only-dark") == 1
+
+
+def test_a_plain_picture_is_the_image_alone(tmp_path, sphinx_build, extension_of):
+    folder = tmp_path / "gallery/one/images"
+    folder.mkdir(parents=True)
+    name = "gallery/one/images/sphx_glr_plot_x_001.png"
+    Image.new("RGB", (4, 4)).save(tmp_path / name)
+    page = f".. image-sg:: /{name}\n   :alt: a curve\n   :srcset: /{name}\n\n"
+    (tmp_path / "gallery/one/plot_x.rst").write_text(f":orphan:\n\nX\n=\n\n{page}")
+    text = ".. picture:: gallery/one/plot_x 1\n   :{}:\n\n"
+    (tmp_path / "index.rst").write_text("One\n===\n\n" + text.format("plain"))
+    (tmp_path / "two.rst").write_text(":orphan:\n\nTwo\n===\n\n" + text.format("first"))
+    settings = SETTINGS | {
+        "extensions": [*SETTINGS["extensions"], extension_of("images")],
+        "exclude_patterns": ["gallery"],
+        "suppress_warnings": ["ref.doc"],
+    }
+    sphinx_build(tmp_path, tmp_path / "built", settings)
+    plain, first = (
+        (tmp_path / f"built/{name}.html").read_text("utf-8")
+        for name in ("index", "two")
+    )
+    assert "From the page" not in plain
+    assert 'loading="lazy"' in plain
+    assert "From the page" in first
+    assert 'loading="lazy"' not in first

@@ -27,6 +27,29 @@ def test_what_json_cannot_say_is_refused(number):
         Interactive("rotary", "", omega=[number])
 
 
+def test_a_chapter_shows_the_figure_of_a_gallery_page(
+    tmp_path, extension_of, sphinx_build
+):
+    html = Interactive("rotary", "Move & look.", omega=[0.5])._repr_html_()
+    page = f"X\n=\n\n.. raw:: html\n\n    <div>\n    {html}\n    </div>\n"
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery/plot_x.rst").write_text(page)
+    asked = "".join(f".. interactive:: gallery/plot_x{i}\n\n" for i in ("", " 2"))
+    (tmp_path / "index.rst").write_text(f"One\n===\n\n{asked}")
+    settings = {
+        "extensions": [extension_of("interactive")],
+        "master_doc": "index",
+        "suppress_warnings": ["toc.not_included"],
+        "html_theme": "basic",
+    }
+    warnings = sphinx_build(tmp_path, tmp_path / "built", settings)
+    [warning] = [line for line in warnings.splitlines() if "interactive:" in line]
+    assert "no figure 2 on gallery/plot_x" in warning
+    shown = (tmp_path / "built/index.html").read_text("utf-8")
+    assert shown.count(html) == 1
+    assert "From the page" in shown
+
+
 def test_every_figure_that_a_page_asks_for_is_drawn():
     drawn = set(re.findall(r"figures\.(\w+) = ", SCRIPT.read_text("utf-8")))
     gallery = Path(__file__).parents[2] / "gallery"

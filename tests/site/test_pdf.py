@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import check_pdf
 from dian_sphinx import records
@@ -86,6 +87,54 @@ def test_equations_have_the_numbers_of_the_site(build):
     assert r"\eqref{equation:one:eq-second}" in tex
 
 
+NUMBERED = """# Front
+
+```{toctree}
+one
+```
+
+```{toctree}
+:numbered: 1
+
+two
+```
+
+```{toctree}
+gallery/index
+references
+```
+"""
+
+
+def test_pages_before_the_chapters_have_no_number(build):
+    said, printed = build(front=NUMBERED)
+    assert said == ""
+    tex = (printed / "dian.tex").read_text()
+    marks = [
+        r"{secnumdepth}{-1}",
+        r"\chapter{One}",
+        r"\numbereddepth}",
+        r"\chapter{Two}",
+    ]
+    places = [tex.index(mark) for mark in marks[:2]]
+    places += [tex.index(mark, places[1]) for mark in marks[2:]]
+    assert places == sorted(places)
+    _, printed = build(front=NUMBERED.replace("one", "two", 1))
+    assert "numbereddepth" not in (printed / "dian.tex").read_text()
+
+
+def test_a_plain_picture_has_a_line_of_its_own(build, tmp_path):
+    (tmp_path / "docs").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "docs/x.png")
+    image = "```{image} x.png\n:alt: x\n:class: picture plain\n```"
+    said, printed = build(one=f"Title.\n\n{image}\n\nText.\n")
+    assert said == ""
+    tex = (printed / "dian.tex").read_text()
+    before = tex[: tex.index("x}.png")]
+    assert before.rindex("sphinxAtStartPar") > before.rindex("Title.")
+    assert "width=0.750" in tex
+
+
 def test_the_macros_of_the_equations_are_defined(build):
     _, printed = build(one="$\\softmax(x)$")
     tex = (printed / "dian.tex").read_text()
@@ -110,9 +159,20 @@ def test_a_line_under_a_figure_looks_like_one(build):
 
 MOVED = {
     "rotary": '{"omega": [1.0, 0.1]}',
+    "sinusoidal": '{"d": 4, "n": 8, "bases": [10, 10000]}',
+    "scaling": '{"factors": [2], "lengths": [64], "betas": [8], "ntk": [[1, 0.5]], '
+    '"yarn": [[[[1, 0.5]]]]}',
     "attention": '{"weights": [[[0.25, 0.75], [0.5, 0.5]]]}',
-    "noising": '{"images": [[0, 255, 9, 9]], "side": 2, "alphaBar": [1, 0.9, 0.5]}',
+    "masks": '{"scores": [[1, 2], [0, 1]], "masks": {"causal": [[1, 0], [1, 1]]}}',
+    "softmax": '{"scores": [1, -1], "dimensions": [4, 64]}',
+    "noising": '{"images": [[0, 255, 9, 9]], "side": 2, '
+    '"alphaBar": {"linear": [1, 0.9, 0.5]}}',
+    "unit": '{"weights": [0.5, 2], "impulses": [1], "steps": 4}',
+    "forget": '{"biases": [0, 0.5, 3], "lags": 9, "lag": 4}',
     "gradient": '{"gains": [1.0], "spreads": [0.1, 1], "curves": [[[0, -1], [0, 1]]]}',
+    "mixture": '{"x": [0, 1], "steps": [1, 9], "density": [[1, 0], [0.5, 0.5]], '
+    '"score": [[0, 1], [0, -1]], "clean": [[0, 1], [0.1, 0.2]]}',
+    "weights": '{"steps": [1, 9], "curves": {"linear": {"simple": [1, 1]}}}',
 }
 
 
@@ -178,14 +238,20 @@ def test_the_chapters_are_those_of_the_front_page():
         "Attention",
         "Denoising diffusion",
     ]
+    assert CHAPTERS[0] == "Abstract"
     assert {"Verification", "Bibliography", "Changelog"} <= set(CHAPTERS)
     assert len(CHAPTERS) == len(set(CHAPTERS))
 
 
-TOC = "\n".join(
-    rf"\contentsline {{chapter}}{{\numberline {{{i}}}{one}}}{{1}}{{chapter.{i}}}%"
-    for i, one in enumerate(CHAPTERS, 1)
-)
+START = CHAPTERS.index(check_pdf.FIRST)
+
+
+def line_of(number: int, title: str) -> str:
+    mark = rf"\numberline {{{number}}}" if number > 0 else ""
+    return rf"\contentsline {{chapter}}{{{mark}{title}}}{{1}}{{chapter.{number}}}%"
+
+
+TOC = "\n".join(line_of(i, one) for i, one in enumerate(CHAPTERS, 1 - START))
 AUX = "".join(
     rf"\newlabel{{equation:a:{name}}}{{{{{{{number}}}}}{{3}}{{}}{{AMS.1}}{{}}}}" + "\n"
     for name, number in (("x", "1.1"), ("y", "2.1"), ("z", "2.2"))
@@ -215,6 +281,7 @@ def test_a_good_pdf_has_no_problems(tmp_path, monkeypatch):
         ({"log": "Overfull \\hbox (61.1pt too wide) in x\n code\n"}, r"61.1.*code"),
         ({"toc": TOC.replace("}Attention}", "}Attentoin}")}, "no chapter 'Attention'"),
         ({"toc": "\n".join(reversed(TOC.splitlines()))}, "order"),
+        ({"toc": TOC.replace(r"\numberline {1}", "")}, r"chapter 1 is \[\]"),
         ({"aux": AUX.replace("2.2", "2.3")}, r"chapter are .*2: \[1, 3\]"),
         ({"aux": AUX.replace("2.2", "2.1")}, r"chapter are .*2: \[1, 1\]"),
         ({"aux": ""}, r"chapter are \{\}"),

@@ -173,7 +173,7 @@ def module_as_function(module: type[nn.Module]) -> Callable:
     values, output; one of three times the size holds the first three. Biases are set to
     zero. A matrix of :class:`torch.nn.Linear` is transposed.
     """
-    named = _mask_name(module)
+    named = _mask_name(module.forward)
 
     def heads(X, W_Q, W_K, W_V, W_O, n_head, mask=None):
         layer = _made(module, X.shape[-1], n_head).to(X.dtype).eval()
@@ -182,10 +182,44 @@ def module_as_function(module: type[nn.Module]) -> Callable:
         found = _forward(layer, X, options)
         return found[0] if isinstance(found, tuple) else found
 
+    return heads if named else _unmasked(heads)
+
+
+def class_as_function(made: type) -> Callable:
+    """Return a function of weights of a class made as ``made(D, n_head)``.
+
+    Its matrices are attributes, such as ``W_q``, which are recognized by their names.
+    """
+
+    def heads(X, W_Q, W_K, W_V, W_O, n_head, mask=None):
+        layer = _made(made, X.shape[-1], n_head)
+        weights = dict(zip(NAMES, (W_Q, W_K, W_V, W_O), strict=True))
+        for key, pattern in PATTERNS:
+            names = [n for n in vars(layer) if re.search(pattern, n.lower())]
+            if len(names) != 1:
+                raise Fault("module", f"has no attribute for {key}, such as {key}")
+            setattr(layer, names[0], weights[key])
+        call = layer if callable(layer) else layer.forward
+        options = {} if mask is None else {named: mask}
+        found = _forward(call, X, options)
+        return found[0] if isinstance(found, tuple) else found
+
+    named = _mask_name(getattr(made, "forward", made.__call__))
+    return heads if named else _unmasked(heads)
+
+
+def _unmasked(heads: Callable) -> Callable:
     def without_mask(X, W_Q, W_K, W_V, W_O, n_head):
         return heads(X, W_Q, W_K, W_V, W_O, n_head)
 
-    return heads if named else without_mask
+    return without_mask
+
+
+def _adapted(function: Callable) -> tuple[Callable, str]:
+    plain = inspect.isclass(function) and not issubclass(function, nn.Module)
+    if plain and (hasattr(function, "forward") or "__call__" in vars(function)):
+        return class_as_function(function), "a class with weights as attributes"
+    return function, ""
 
 
 def _made(module: type[nn.Module], D: int, n_head: int) -> nn.Module:
@@ -230,14 +264,14 @@ def _meant(name: str, left: dict[str, Tensor]) -> str:
     return next(iter(left))
 
 
-def _mask_name(module: type[nn.Module]) -> str | None:
+def _mask_name(forward: Callable) -> str | None:
     """Return the name of the parameter for a mask, if there is one."""
-    names = inspect.signature(module.forward).parameters
+    names = inspect.signature(forward).parameters
     known = ("mask", "attn_mask", "attention_mask")
     return next((name for name in known if name in names), None)
 
 
-def _forward(layer: nn.Module, X: Tensor, options: dict):
+def _forward(layer: Callable, X: Tensor, options: dict):
     try:
         return layer(X, **options)
     except TypeError:  # takes queries, keys and values
@@ -309,4 +343,9 @@ def multi_head() -> Contract:
             Mistake("the mask is not used", _built(_mask_ignored)),
         ),
         module=module_as_function,
+        adapt=_adapted,
+        notes=(
+            "A class made as `Class(D, n_head)`, with the matrices as attributes such "
+            "as `W_q`, is accepted as well.",
+        ),
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Contracts of chapter 4: noise schedules, the forward process and the loss."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,72 @@ SINGLE_T = Convention("t", (
 ), layout=True)  # fmt: skip
 
 
+def flattened(function: Function) -> Function:
+    """Wrap a function of images that are vectors, ``(batch, d)``."""
+
+    def wrapped(**given) -> Outputs:
+        names = [n for n in ("x_0", "x_t", "x_T") if n in given]
+        like = given[names[0]]
+        for name in names:
+            given[name] = given[name].flatten(1)
+        if given.get("noise") is not None:
+            noise = given["noise"]
+            given["noise"] = noise.flatten(noise.ndim - like.ndim + 1)
+        found = function(**given)
+        return tuple(_unflattened(x, like) for x in found)
+
+    return wrapped
+
+
+def _unflattened(x: Tensor, like: Tensor) -> Tensor:
+    d = like[0].numel()
+    return x.unflatten(-1, like.shape[1:]) if x.ndim > 1 and x.shape[-1] == d else x
+
+
+IMAGE_AXES = Convention("axes", (
+    Option("images (batch, ...)"), Option("vectors (batch, d)", flattened),
+), layout=True)  # fmt: skip
+
+TABLES = {
+    "alpha_bars": ("alpha_bar", "alphas_bar", "alpha_bars", "alphabar",
+                   "alphas_cumprod", "alpha_cumprod", "a_bar", "ab", "abar"),
+    "alphas": ("alpha", "alphas"),
+}  # fmt: skip
+"""Tables that a function may take in place of beta, or as well, and their names."""
+TABLES_NOTE = (
+    "`alphas` and `alpha_bars` are accepted in place of `betas`, or as further "
+    "arguments."
+)
+
+
+def tables_adapted(function: Callable) -> tuple[Callable, str]:
+    """Accept a function of the products of 1 - beta, or of 1 - beta."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return function, ""
+    known = {name: kind for kind, names in TABLES.items() for name in names}
+    taken = {p.name: known[p.name.lower()] for p in parameters
+             if p.name.lower() in known}  # fmt: skip
+    if not taken:
+        return function, ""
+    own = next(
+        (p.name for p in parameters if p.name.lower() in ("beta", "betas")), None
+    )
+
+    def with_betas(*, betas, **given):
+        alphas = 1 - betas
+        made = {"alphas": alphas, "alpha_bars": alphas.cumprod(0)}
+        tables = {name: made[kind] for name, kind in taken.items()}
+        return function(**given, **tables, **({own: betas} if own else {}))
+
+    named = inspect.Parameter.KEYWORD_ONLY
+    rest = [p.replace(kind=named) for p in parameters if p.name not in (*taken, own)]
+    betas = inspect.Parameter("betas", named)
+    with_betas.__signature__ = inspect.Signature([*rest, betas])
+    return with_betas, f"takes {', '.join(dict.fromkeys(taken.values()))}"
+
+
 # q(x_t | x_0)
 
 
@@ -95,7 +162,7 @@ def _image_case(words: str, batch: int, T: int, shape: tuple) -> Case:
 
 
 IMAGE_CASES = (
-    _image_case("2 points, T = 2", 2, 2, (1,)),
+    _image_case("2 images of 1 pixel, T = 2", 2, 2, (1, 1, 1)),
     _image_case("4 images, T = 9", 4, 9, (1, 2, 3)),
     _image_case("5 images, T = 30", 5, 30, (3, 2, 2)),
 )
@@ -103,7 +170,8 @@ IMAGE_CASES = (
 
 def _variances(f: Function) -> float:
     """The squares of the factors of image and noise add up to 1."""
-    given, zero = _images(1, 6, 20, (2,)), torch.zeros(6, 2, dtype=torch.float64)
+    given = _images(1, 6, 20, (1, 1, 2))
+    zero = torch.zeros_like(given["x_0"])
     one = zero + 1
     signal = f(**{**given, "x_0": one, "noise": zero})[0]
     noise = f(**{**given, "x_0": zero, "noise": one})[0]
@@ -148,7 +216,9 @@ def q_sample() -> Contract:
         arguments=(X_0, T_, NOISE, BETAS),
         returns=(("x_t", "batch ...", "the noisy images"),),
         ours=(_q_sample,),
-        conventions=(SINGLE_T, TIMESTEPS),
+        conventions=(IMAGE_AXES, SINGLE_T, TIMESTEPS),
+        adapt=tables_adapted,
+        notes=(TABLES_NOTE,),
         properties=(
             Property("D1", "is sqrt(abar) x_0 + sqrt(1 - abar) noise", IMAGE_CASES),
             Property("D1", "squares of the factors add up to 1", law=_variances),
@@ -225,7 +295,7 @@ def _posterior_case(words: str, batch: int, T: int, shape: tuple) -> Case:
 
 def _first_step(f: Function) -> float:
     """At t = 1 the posterior is the clean image itself."""
-    given = _posterior_case("", 3, 7, (2,)).arguments
+    given = _posterior_case("", 3, 7, (1, 2, 1)).arguments
     ones = torch.ones_like(given["t"])
     (mean, *_) = f(**{**given, "t": ones})
     return relative(mean, given["x_0"])
@@ -233,11 +303,12 @@ def _first_step(f: Function) -> float:
 
 def _marginal(f: Function) -> float:
     """Of noise-free x_t the mean is the noise-free x_{t-1}."""
-    given = _posterior_case("", 5, 11, (2,)).arguments
+    given = _posterior_case("", 5, 11, (1, 1, 2)).arguments
     a = torch.cat([torch.ones(1), (1 - given["betas"]).cumprod(0)]).double().sqrt()
     t, x_0 = given["t"], given["x_0"]
-    (mean, *_) = f(**{**given, "x_t": a[t][:, None] * x_0})
-    return relative(mean, a[t - 1][:, None] * x_0)
+    now, before = (a[s].view(-1, 1, 1, 1) for s in (t, t - 1))
+    (mean, *_) = f(**{**given, "x_t": now * x_0})
+    return relative(mean, before * x_0)
 
 
 def _coefficients(change: Callable):
@@ -286,8 +357,10 @@ def posterior() -> Contract:
         returns=(("mean", "batch ...", "the mean"),
                  ("variance", "batch ...", "the variance, also one for each image")),
         ours=(_posterior, _by_noise),
+        adapt=tables_adapted,
+        notes=(TABLES_NOTE,),
         conventions=(
-            SINGLE_T, TIMESTEPS,
+            IMAGE_AXES, SINGLE_T, TIMESTEPS,
             Convention("spread", (
                 Option("variance", returning(_as_images)),
                 Option("log-variance", returning(_logarithm)),
@@ -296,7 +369,7 @@ def posterior() -> Contract:
         ),
         properties=(
             Property("D3", "has the mean and variance of Bayes' rule", (
-                _posterior_case("2 points, T = 2", 2, 2, (1,)),
+                _posterior_case("2 images of 1 pixel, T = 2", 2, 2, (1, 1, 1)),
                 _posterior_case("4 images, T = 9", 4, 9, (1, 2, 3)),
                 _posterior_case("5 images, T = 30", 5, 30, (3, 2, 2)),
             )),
@@ -362,13 +435,17 @@ def _loss_case(words: str, batch: int, T: int, shape: tuple) -> Case:
 
 def _perfect(f: Function) -> float:
     """A model that knows the noise has no loss."""
-    given = _images(3, 4, 12, (2, 3))
-    return f(model=lambda x, t: given["noise"].to(x.dtype), **given)[0].abs().item()
+    given = _images(3, 4, 12, (1, 2, 3))
+
+    def model(x, t):
+        return given["noise"].reshape(x.shape).to(x.dtype)
+
+    return f(model=model, **given)[0].abs().item()
 
 
 def _zero_model(f: Function) -> float:
     """A model that predicts 0 loses the mean square of the noise."""
-    given = _images(4, 4, 12, (2, 3))
+    given = _images(4, 4, 12, (1, 2, 3))
     found = f(model=lambda x, t: torch.zeros_like(x), **given)[0]
     return relative(found, given["noise"].square().mean())
 
@@ -403,7 +480,10 @@ def ddpm_loss() -> Contract:
         ),
         returns=(("loss", "", "mean squared error over all entries"),),
         ours=(_loss,),
+        adapt=tables_adapted,
+        notes=(TABLES_NOTE,),
         conventions=(
+            IMAGE_AXES,
             Convention("timesteps", (
                 Option("t from 1"), Option("t from 0", _model_from_zero))),
             Convention("reduction", (
@@ -414,12 +494,12 @@ def ddpm_loss() -> Contract:
         ),
         properties=(
             Property("D8a", "is the mean squared error of the noise", (
-                _loss_case("2 points, T = 2", 2, 2, (1,)),
+                _loss_case("2 images of 1 pixel, T = 2", 2, 2, (1, 1, 1)),
                 _loss_case("4 images, T = 9", 4, 9, (1, 2, 3)),
                 _loss_case("5 images, T = 30", 5, 30, (3, 2, 2)),
             )),
             Property("D8a", "is 0 for a model that knows the noise", law=_perfect),
-            Property("D8a", "is the power of the noise for a model of zeros",
+            Property("D8a", "is the mean square of the noise if the model predicts 0",
                      law=_zero_model),
         ),
         chapter="diffusion",
@@ -442,9 +522,9 @@ def ddpm_loss() -> Contract:
                 lambda m, x, x_t, t, e, b: _square(m(x_t, t), e).sqrt())),
             Mistake("the model is shown the clean image", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x, t), e))),
-            Mistake("the model is told timestep 0 always", _asked(
+            Mistake("the model is always given timestep 0", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, 0 * t), e))),
-            Mistake("the model is told t / T", _asked(
+            Mistake("the model is given t / T", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, t / len(b)), e))),
             Mistake("the sign of the noise is lost", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, t), -e))),

@@ -112,6 +112,23 @@ def _folded(axes: int):
     return wrap
 
 
+def _one_vector(function: Function) -> Function:
+    """Wrap a function of one vector, and of its position."""
+
+    def wrapped(x, positions, k=None, **rest) -> Outputs:
+        def rotated(y):
+            rows = [
+                function(x=row, positions=m, **rest)[0]
+                for each in y.flatten(0, -3)
+                for row, m in zip(each, positions.tolist(), strict=True)
+            ]
+            return torch.stack(rows).reshape(y.shape)
+
+        return tuple(rotated(y) for y in (x, k) if y is not None)
+
+    return wrapped
+
+
 def _rotary_case(words: str, shape: tuple, positions: Tensor, **more) -> Case:
     (x,) = normal(sum(shape), shape)
     return Case(words, {"x": x, "positions": positions, **more})
@@ -267,6 +284,7 @@ def rotary() -> Contract:
                 Option("(batch, n, head, d)", _transposed),
                 Option("(batch, n, d)", _folded(3)),
                 Option("(n, d)", _folded(2)),
+                Option("one vector (d) at one position", _one_vector),
             ), layout=True),
             Convention("layout", (
                 Option("interleaved layout"),
@@ -279,7 +297,7 @@ def rotary() -> Contract:
             Property("P8", "uses the base that is given", (other,), needs=("base",)),
             Property("P9", "keeps norms", law=_norms),
             Property("P10", "leaves position 0 as it is", law=_at_zero),
-            Property("P10", "group law R(m) R(n) = R(m+n)", law=_group,
+            Property("P10", "rotations add up: R(m) R(n) = R(m+n)", law=_group,
                      needs=("positions",)),
             Property("P11", "scores depend on the distance alone",
                      law=_relative_scores),

@@ -19,7 +19,13 @@ from dian.check.contract import (
     converting,
     returning,
 )
-from dian.check.kinds.noising import BETAS, betas
+from dian.check.kinds.noising import (
+    BETAS,
+    IMAGE_AXES,
+    TABLES_NOTE,
+    betas,
+    tables_adapted,
+)
 from dian.claims.compare import normal, relative
 from dian.diffusion.sampling import Denoiser, evenly_spaced_timesteps
 from dian.diffusion.sampling import ddim_sample as ddim
@@ -100,21 +106,21 @@ def _case(words: str, T: int, batch: int, shape: tuple) -> Case:
 
 
 def _independent(f: Function) -> float:
-    given = _draw(1, 6, 3, (2,))
+    given = _draw(1, 6, 3, (1, 2, 1))
     one = {**given, "x_T": given["x_T"][1:2], "noise": given["noise"][:, 1:2]}
     return relative(f(**one)[0], f(**given)[0][1:2])
 
 
 def _last_is_quiet(f: Function) -> float:
     """The noise of the last step, t = 1, is not used."""
-    given = _draw(2, 5, 2, (3,))
+    given = _draw(2, 5, 2, (1, 3, 1))
     noise = given["noise"].clone()
     noise[0] += 10
     return relative(f(**{**given, "noise": noise})[0], f(**given)[0])
 
 
 def _steps(change: Callable):
-    """Walk back with ``change``, which returns the next image."""
+    """Run the reverse process with ``change``, which returns the next image."""
 
     def function(model, x_T, betas, noise) -> Outputs:
         bar = torch.cat([torch.ones(1), (1 - betas).cumprod(0)]).double()
@@ -186,7 +192,7 @@ def _not_from_T(model, x_T, betas, noise) -> Outputs:
 
 
 def _upwards(model, x_T, betas, noise) -> Outputs:
-    """Walk from t = 1 to T."""
+    """Visit the timesteps from t = 1 to T."""
     schedule, x = betas, x_T
     bar = (1 - betas).cumprod(0)
     for t in range(1, len(betas) + 1):
@@ -204,7 +210,12 @@ def ddpm_sample() -> Contract:
         arguments=(MODEL, START, BETAS, NOISE),
         returns=(("x_0", "batch ...", "the samples"),),
         ours=(_sample(),),
+        adapt=tables_adapted,
+        notes=(TABLES_NOTE,),
         conventions=(
+            IMAGE_AXES,
+            Convention("returns", (
+                Option("the samples"), Option("all steps", returning(_last)))),
             Convention("timesteps", (
                 Option("model takes t from 1"),
                 Option("model takes t from 0", _from_zero))),
@@ -219,13 +230,11 @@ def ddpm_sample() -> Contract:
                 Option("variance beta-tilde, x_0 clipped to [-1, 1]",
                        _like(_sample(1.0, "beta_tilde"))),
             )),
-            Convention("returns", (
-                Option("the samples"), Option("all steps", returning(_last)))),
         ),
         properties=(
-            Property("D8b", "walks back from T to the image", (
-                _case("T = 2, 1 point", 2, 1, (1,)),
-                _case("T = 3, 2 points", 3, 2, (3,)),
+            Property("D8b", "runs all steps from x_T to the image", (
+                _case("T = 2, 1 image of 1 pixel", 2, 1, (1, 1, 1)),
+                _case("T = 3, 2 images of 3 pixels", 3, 2, (1, 3, 1)),
                 _case("T = 8, 3 images", 8, 3, (1, 2, 2)),
             )),
             Property("D8b", "adds no noise at the last step", law=_last_is_quiet),
@@ -253,13 +262,13 @@ def ddpm_sample() -> Contract:
             Mistake("alpha in place of beta in front of the noise",
                     _steps(_alpha_for_beta)),
             Mistake("the predicted noise is added, not removed", _steps(_added)),
-            Mistake("the model is told the same timestep always",
+            Mistake("the model is always given the same timestep",
                     _steps(_same_timestep)),
             Mistake("the model is asked about the step before", _steps(_step_before)),
             Mistake("the predicted image is noised again with new noise",
                     _steps(_whole_jump)),
             Mistake("the first step, t = T, is left out", _not_from_T),
-            Mistake("walks from t = 1 to T", _upwards),
+            Mistake("runs from t = 1 to T", _upwards),
         ),
     )  # fmt: skip
 
@@ -309,18 +318,19 @@ def _clipped(function: Function) -> Function:
 
 
 def _ddim_case(words: str, T: int, steps: list[int], eta: float = 0.0) -> Case:
-    given = _draw(T, T, 3, (2, 2))
+    given = _draw(T, T, 3, (1, 2, 2))
     return Case(words, {**given, "steps": steps, "eta": eta})
 
 
 def _all_steps(f: Function) -> float:
     """With a model that knows the one image there is, it comes back."""
-    T, given = 9, _draw(4, 9, 3, (2,))
+    T, given = 9, _draw(4, 9, 3, (1, 2, 1))
     bar = (1 - betas(T)).cumprod(0)
     clean = 0.4
 
     def model(x: Tensor, t: Any) -> Tensor:
-        a = bar[torch.as_tensor(t).long().reshape(-1) - 1].to(x.dtype)[:, None]
+        a = bar[torch.as_tensor(t).long().reshape(-1) - 1].to(x.dtype)
+        a = a.reshape(-1, *[1] * (x.ndim - 1))
         return (x - a.sqrt() * clean) / (1 - a).sqrt()
 
     found = f(**{**given, "model": model}, steps=[2, 5, 9], eta=0.0)[0]
@@ -390,7 +400,12 @@ def ddim_sample() -> Contract:
         ),
         returns=(("x_0", "batch ...", "the samples"),),
         ours=(_ddim, _spaced),
+        adapt=tables_adapted,
+        notes=(TABLES_NOTE,),
         conventions=(
+            IMAGE_AXES,
+            Convention("returns", (
+                Option("the samples"), Option("all steps", returning(_last)))),
             Convention("timesteps", (
                 Option("t from 1"), Option("t from 0", _steps_from_zero))),
             Convention("order", (
@@ -398,8 +413,6 @@ def ddim_sample() -> Contract:
             Convention("clipping", (
                 Option("no clipping"),
                 Option("x_0 clipped to [-1, 1]", _clipped))),
-            Convention("returns", (
-                Option("the samples"), Option("all steps", returning(_last)))),
         ),
         properties=(
             Property("D12a", "follows the deterministic path", (

@@ -1,4 +1,4 @@
-r"""Diffusion by plain numbers: the other side of the claims.
+r"""The formulas of diffusion in plain numbers, which the claims compare with.
 
 Nothing here imports the library. The schedule is known by :math:`\beta_1` and
 :math:`\beta_T` alone, products are recursions over the timesteps, and means and
@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 def evenly(T: int, first: float, last: float) -> Tensor:
-    """0, then beta_1 to beta_T on a straight line."""
+    """Return 0, and then beta_1 to beta_T, evenly spaced."""
     steps = torch.arange(T, dtype=torch.float64)
     beta = first + (last - first) * steps / (T - 1)
     return torch.cat([beta.new_zeros(1), beta])
 
 
 def recursion(beta: Tensor) -> tuple[Tensor, ...]:
-    """Factor and variance of x_t given x_0, step by step, never in one product."""
+    """Return factor and variance of x_t given x_0, by a recursion over the steps."""
     factor, variance = [1.0], [0.0]
     for b in beta[1:].tolist():
         factor.append(factor[-1] * (1 - b) ** 0.5)
@@ -29,7 +29,7 @@ def recursion(beta: Tensor) -> tuple[Tensor, ...]:
 
 
 def posterior_mean(beta: Tensor, t: Tensor, x_0: Tensor, x_t: Tensor) -> Tensor:
-    """The mean of x_{t-1} given both: each guess weighted by its precision."""
+    """Return the mean of x_{t-1} given x_0 and x_t, weighted by precisions."""
     factor, variance = recursion(beta)
     wide = [-1, *[1] * (x_0.ndim - 1)]
     tables = ((factor, t - 1), (variance, t - 1), (beta, t))
@@ -39,14 +39,14 @@ def posterior_mean(beta: Tensor, t: Tensor, x_0: Tensor, x_t: Tensor) -> Tensor:
 
 
 def start(beta: Tensor, m: float, s2: float) -> float:
-    """The divergence of q(x_T) from N(0, 1), for data N(m, s^2)."""
+    """Return the divergence of q(x_T) from N(0, 1), for data N(m, s^2)."""
     factor, variance = (x[-1].item() for x in recursion(beta))
     v = factor**2 * s2 + variance
     return 0.5 * (v + factor**2 * m**2 - 1 - math.log(v))
 
 
 def marginal_of_the_model(beta: Tensor, m: float, s2: float) -> tuple[Tensor, Tensor]:
-    """Mean and variance of x_1 to x_T when it is sampled with beta-tilde."""
+    """Return mean and variance of x_1 to x_T if sampled with beta-tilde."""
     factor, noise = (x.tolist() for x in recursion(beta))
     moments = [(0.0, 1.0)]
     for t in range(len(beta) - 1, 1, -1):
@@ -61,9 +61,10 @@ def marginal_of_the_model(beta: Tensor, m: float, s2: float) -> tuple[Tensor, Te
 
 
 def bound(beta: Tensor, x_0: Tensor, name: str, variance: str) -> tuple[Tensor, ...]:
-    """L_T, the other terms and the squared errors of every image, number by number.
+    """Return L_T, the other terms and the squared errors of every image.
 
-    The noise is drawn as by the library: for each pair of images, for each timestep.
+    The noise is drawn in the order of the library: for each pair of images, for each
+    timestep.
     """
     T, generator = len(beta) - 1, torch.Generator().manual_seed(3)
     factor, noise = (x.tolist() for x in recursion(beta))
@@ -87,7 +88,7 @@ def bound(beta: Tensor, x_0: Tensor, name: str, variance: str) -> tuple[Tensor, 
 def one_entry(
     beta: Tensor, t: int, x: float, epsilon: float, name: str, variance: str
 ) -> tuple[float, float]:
-    """The term of one entry, and the squared error of the clipped image."""
+    """Return the term of one entry, and the squared error of the clipped image."""
     factor, noise = (table.tolist() for table in recursion(beta))
     b, v, before = beta[t].item(), noise[t], noise[t - 1]
     c_0, c_1 = factor[t - 1] * b / v, math.sqrt(1 - b) * before / v
@@ -110,7 +111,7 @@ def one_entry(
 
 
 def divergence(m_1: float, v_1: float, m_2: float, v_2: float) -> float:
-    """Of two Gaussians, in nats."""
+    """Return the divergence of two Gaussians, in nats."""
     return 0.5 * (math.log(v_2 / v_1) - 1 + (v_1 + (m_1 - m_2) ** 2) / v_2)
 
 
@@ -124,12 +125,12 @@ def mass(x: float, mean: float, width: float) -> float:
 
 
 def guess(x: Tensor, t: Tensor) -> Tensor:
-    """A prediction of the noise, far from that of any image: the clipping matters."""
+    """Predict noise that no image has, so that the clipping matters."""
     return 0.5 * torch.sin(3 * x) - 0.1 * t.view(-1, *[1] * (x.ndim - 1)).to(x)
 
 
 def predicting(name: str, beta: list[float]) -> Callable:
-    """A model that predicts something else and means the same noise."""
+    """Return a model that predicts the same noise in another parameterization."""
     double = torch.tensor(beta, dtype=torch.float64)
     factor, variance = recursion(double)
 

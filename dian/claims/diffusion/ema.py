@@ -1,4 +1,4 @@
-"""Chapter 4: the exponential moving average of the weights."""
+"""Chapter 4: EMA weights."""
 
 import torch
 from torch import nn
@@ -36,7 +36,7 @@ from dian.diffusion import ema
     ),
 )  # fmt: skip
 def average() -> float:
-    """From 0 on a constant 1; and as a sum over all steps, weights changed in place."""
+    """Compare with 1 - mu^n for constant weights, and with the sum over all steps."""
     decay, n = 0.9, 37
     kept = ema.EMA([("w", torch.zeros(3, dtype=torch.float64))], decay)
     constant = []
@@ -47,12 +47,12 @@ def average() -> float:
 
 
 def layers() -> nn.Module:
-    """Two layers whose weights have the same shape, and could be exchanged."""
+    """Return two layers whose weights have the same shape and could be exchanged."""
     return nn.Sequential(*(nn.Linear(3, 3, bias=False).double() for _ in range(2)))
 
 
 def of_a_network(decay: float, n: int) -> float:
-    """As a recorded run does: after each step of a network, resumed in the middle."""
+    """Average a network in training, resumed from a checkpoint, as recorded runs do."""
     network = layers()
     steps = normal(0, (n + 1, 3, 3), (n + 1, 3, 3))
 

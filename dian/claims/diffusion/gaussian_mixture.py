@@ -20,7 +20,7 @@ STEPS = (1, 10, 200, 500, 1000)
 
 
 def two(gaussian_mixture) -> tuple:
-    """Two Gaussians on a line that overlap a little, and are not alike."""
+    """Return two different Gaussians on a line that overlap a little."""
     tensors = ([0.3, 0.7], [[-0.6], [0.5]], [0.02, 0.04])
     return gaussian_mixture.Mixture(
         *(torch.tensor(x, dtype=torch.float64) for x in tensors)
@@ -28,7 +28,7 @@ def two(gaussian_mixture) -> tuple:
 
 
 def three(gaussian_mixture) -> tuple:
-    """Three Gaussians in space."""
+    """Return three Gaussians in three dimensions."""
     weight, spread = torch.tensor([0.5, 0.2, 0.3]), torch.tensor([0.1, 0.4, 0.02])
     [mean] = normal(3, (3, 3))
     return gaussian_mixture.Mixture(weight.double(), mean, spread.double())
@@ -139,7 +139,7 @@ def best_prediction() -> float:
 
 
 def unflattened(data, x: Tensor, a_t: Tensor, slope: Tensor) -> list[float]:
-    """The same with one batch axis more, and without any."""
+    """Compare with the results for one more batch axis, and for none."""
     a, noise = a_t[0], (1 - a_t[0]).sqrt()
     mean = (x + noise**2 * slope) / a.sqrt()
     model = gaussian_mixture.optimal_denoiser(data, torch.stack([a, a]))
@@ -235,7 +235,7 @@ def moments_by_sums(data, mean, covariance, x: Tensor, h: float) -> list[float]:
 
 
 def on_a_circle() -> list[float]:
-    """The centers of a ring are roots of one, with a covariance of radius^2 / 2."""
+    """Compare the centers of a ring with roots of unity; check its covariance."""
     n, radius, s2 = 5, 0.7, 0.02
     ring = gaussian_mixture.ring(n, radius, s2)
     roots = [radius * cmath.exp(2j * math.pi * k / n) for k in range(n)]

@@ -29,7 +29,7 @@ def double(x) -> Tensor:
 
 
 def exact_model(parts: list, whole, alpha_bar: Tensor):
-    """The optimal noise given a class, and without one for the null class."""
+    """Return the optimal noise for a class, or for all if it is the null class."""
 
     def model(x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
         out = torch.full_like(x_t, torch.nan)
@@ -188,7 +188,7 @@ def guided_gaussian() -> float:
 
 
 def flow_variance(s2_c: float, s2_u: float, w: float) -> float:
-    """The variance of the samples after infinitely many steps from pure noise."""
+    """Return the variance of the samples in the limit of many steps."""
     return s2_c * (s2_c / s2_u) ** w
 
 

@@ -39,7 +39,7 @@ def divergence(m_1: float, v_1: float, m_2: float, v_2: float) -> float:
 
 
 def decoded(x: float, mean: float, variance: float) -> float:
-    """-ln of the probability of the bin of a byte that is neither 0 nor 255."""
+    """Return -ln of the probability of the bin of a byte that is neither 0 nor 255."""
     low, high = (
         0.5 * math.erfc(-(x + d / 255 - mean) / math.sqrt(2 * variance))
         for d in (-1, 1)

@@ -1,4 +1,4 @@
-r"""Chapter 4: the variational bound, term by term, and what it is worth as a code.
+r"""Chapter 4: the variational bound, term by term, and as the length of a code.
 
 With Gaussian data and the exact reverse process the bound is an equality. Each term is
 then a polynomial of degree two in the image and in the noise, so that its expectation
@@ -78,7 +78,7 @@ def whole(bound: Bound) -> Tensor:
     ),
 )  # fmt: skip
 def kl() -> float:
-    """By a sum over a grid, and by torch.distributions."""
+    """Compare with a sum over a grid, and with torch.distributions."""
     residuals = []
     x = torch.arange(-15, 15, 0.01, dtype=torch.float64)
     for numbers in [(0.0, 1.0, 0.0, 1.0), (0.3, 0.5, -0.4, 1.2), (-1.0, 1.4, 0.5, 0.6)]:
@@ -232,7 +232,7 @@ def weights() -> float:
 
 
 def first_step() -> float:
-    """The density at x_0 is the same form, and a bin holds nearly density times width.
+    """Compare the term of t = 1 with the density at x_0, and a bin with its density.
 
     The error of the midpoint rule is at most the second derivative times width^3 / 24.
     """
@@ -343,7 +343,7 @@ def decoder() -> float:
 
 
 def by_many_digits() -> list[float]:
-    """Some bins with 60 digits, where the difference of two numbers near 1 is one."""
+    """Compare some bins with a computation in 60 digits."""
     residuals = []
     code = torch.tensor([0, 1, 77, 254, 255], dtype=torch.uint8)
     x = pixels.signed(code)  # float32, as in the recorded runs
@@ -497,7 +497,7 @@ def slope_of_information(a: float) -> float:
     ),
 )  # fmt: skip
 def whole_bound() -> float:
-    """Number by number, in parts that share one generator; and the law of the sum."""
+    """Compare with plain numbers, in parts that share one generator; check the mean."""
     residuals = [gaussian_sum()]
     T, first, last = 6, 0.02, 0.5
     beta = evenly(T, first, last)
@@ -542,7 +542,7 @@ def whole_bound() -> float:
 
 
 def gaussian_sum() -> float:
-    """One noise for each step and image: the mean is the bound, within 5 errors."""
+    """Compare the mean over images with the exact bound, within 5 standard errors."""
     n, beta = 20_000, evenly(*SHORT)
     schedule = noise_schedule.linear_schedule(*SHORT)
     m, s2 = 0.4, 0.09

@@ -278,7 +278,7 @@ def linear_mmse(s2: Tensor | float, snr: Tensor) -> Tensor:
 
 
 def wide_data(schedule: noise_schedule.NoiseSchedule, beta: Tensor) -> float:
-    """For data of variance 9 the best variance is above beta, by what Bayes says."""
+    """Check that for data of variance 9 the optimal variance is above beta."""
     factor, variance = recursion(beta)
     nothing = torch.zeros(len(beta), 1, dtype=torch.float64)
     data = gaussian_mixture.gaussian(0.0, 9.0)

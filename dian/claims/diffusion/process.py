@@ -1,8 +1,8 @@
 r"""Chapter 4: denoising diffusion.
 
-Every statement is checked at every timestep of long and short schedules: an index that
-is off by one changes little at T = 1000, and much at T = 7. The second side knows
-:math:`\beta_1` and :math:`\beta_T` alone, and computes step by step.
+Every statement is checked at every timestep of long and short schedules, because an
+index that is off by one changes little at T = 1000, and much at T = 7. The expected
+values are computed step by step from :math:`\beta_1` and :math:`\beta_T` alone.
 """
 
 import math
@@ -115,7 +115,7 @@ def forward() -> float:
     ),
 )  # fmt: skip
 def reparametrised() -> float:
-    """The mean of the reverse step in x_0 is that in epsilon, symbolically and not."""
+    """Compare both forms of the posterior mean, by symbols and at every timestep."""
     a_before, b, x, e = sympy.symbols("before beta x_t epsilon", positive=True)
     a_bar = a_before * (1 - b)
     x_0 = (x - sympy.sqrt(1 - a_bar) * e) / sympy.sqrt(a_bar)
@@ -270,7 +270,7 @@ def targets() -> float:
     ),
 )  # fmt: skip
 def algorithm_1() -> float:
-    """Loss and gradient of every type and weight, computed again; t and epsilon."""
+    """Compare loss and gradient of every target and weight; check t and epsilon."""
     beta = evenly(7, 0.1, 0.6)
     return largest([*drawn_by_generator(beta), *draws_given(beta)])
 
@@ -306,7 +306,7 @@ def drawn_by_generator(beta: Tensor) -> list[float]:
 
 
 def draws_given(beta: Tensor) -> list[float]:
-    """As the recorded runs call it: every type, without weights and with both kinds."""
+    """Compare every target with and without weights, as the recorded runs call it."""
     T, d = len(beta) - 1, 6
     schedule = noise_schedule.linear_schedule(T, beta[1].item(), beta[-1].item())
     factor, variance = recursion(beta)

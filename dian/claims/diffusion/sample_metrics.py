@@ -215,7 +215,7 @@ def kid() -> float:
 
 
 def mirrored_share() -> float:
-    """The share of the squared distance that is left if half of a set is replaced."""
+    """Return the fraction of the squared MMD that is left if half is mirrored."""
     return 1 / 4
 
 

@@ -129,7 +129,7 @@ def ddpm_sample() -> float:
 
 
 def parts_share_a_generator(schedule, beta: list[float]) -> list[float]:
-    """As a record is sampled: part after part, with one generator for all noise."""
+    """Compare sampling in parts with one generator, as in recorded runs."""
     T, residuals = schedule.T, []
     ours, own = (torch.Generator().manual_seed(6) for _ in range(2))
     for n in (2, 2, 1):

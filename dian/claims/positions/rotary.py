@@ -270,7 +270,7 @@ def norms() -> float:
     ),
 )  # fmt: skip
 def group() -> float:
-    """R_m R_n = R_{m+n}, R_0 = 1, R_{-m} = R_m^T, and R_m = exp(m A)."""
+    """R_m R_n = R_{m+n}, R_0 = I, R_{-m} = R_m^T, and R_m = exp(m B)."""
     omega = omegas()
     A = torch.zeros(D, D, dtype=torch.float64)
     for i, w in enumerate(omega.tolist()):

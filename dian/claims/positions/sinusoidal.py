@@ -337,7 +337,7 @@ def attend(X: Tensor, Q, K, V, bias=0.0, causal: bool = False) -> Tensor:
     ),
 )  # fmt: skip
 def permutation() -> float:
-    """f(PX) = P f(X) without positions, not with encodings; ALiBi keeps reversals."""
+    """Permuted inputs permute the outputs, unless encoded; ALiBi keeps reversals."""
     n, d, head = 5, 22, 6
     X, *W = normal(0, (n, d), (d, head), (d, head), (d, 7))
     W, residuals = [w / d**0.5 for w in W], []  # else a softmax takes one key for all

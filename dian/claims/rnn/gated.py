@@ -100,7 +100,7 @@ def forward() -> float:
 
 
 def followed(inputs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """The LSTM by gates, for autograd: hidden and cell states, whose gradients last."""
+    """The LSTM by gates, for autograd: its states retain their gradients."""
     X, W_xh, W_hh, b_h, h, c = inputs
     gates = [slice(k * H, (k + 1) * H) for k in range(4)]
     hidden, cells = [], []

@@ -199,7 +199,7 @@ def by_hand(parameters, x: Tensor, variant: Variant, Z: Sequence[Tensor]):
 
 
 def given(Z: Sequence[Tensor]):
-    """Return what takes the place of ``dropout_mask``: it hands out these masks.
+    """Return a replacement of ``dropout_mask`` that returns these masks in turn.
 
     What is not asked for as in the recorded run is NaN, which no residual survives.
     """

@@ -1,4 +1,4 @@
-r"""Chapter 1: what backpropagation through time loses when it is truncated."""
+r"""Chapter 1: the bias of truncated backpropagation through time."""
 
 from itertools import product
 from unittest.mock import patch

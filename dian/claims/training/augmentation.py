@@ -20,7 +20,7 @@ def images() -> Tensor:
 
 
 def moved(image: Tensor, down: int, right: int) -> Tensor:
-    """Move the content of images, pixel by pixel; what comes in is 0."""
+    """Shift images pixel by pixel; pixels from outside the image are 0."""
     result = torch.zeros_like(image)
     for row, column in itertools.product(range(N_ROW), range(N_COLUMN)):
         i, j = row - down, column - right

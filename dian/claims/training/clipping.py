@@ -116,7 +116,7 @@ def in_a_training_run(gradients: list[Tensor]) -> float:
 
 
 def peer(max_norm: float = 1e-3) -> float:
-    """Torch's own adds 1e-6 to the norm, so clipping twice changes 1e-6 / max_norm."""
+    """PyTorch adds 1e-6 to the norm: a second clipping changes by 1e-6 / max_norm."""
     parameter = nn.Parameter(torch.zeros(11).double())
     (gradient,) = normal(1, (11,))
     parameter.grad = gradient.clone()

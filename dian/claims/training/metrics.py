@@ -1,4 +1,4 @@
-"""Chapter 1: metrics from the confusion matrix, and what averaging them spoils."""
+"""Chapter 1: metrics from the confusion matrix, and why not to average them."""
 
 import itertools
 import math
@@ -168,7 +168,7 @@ def scikit_learn() -> ModuleType:
     ),
 )  # fmt: skip
 def batches() -> float:
-    """It depends on the order of the data, and perfect predictions do not score 1."""
+    """The average depends on the order, and is below 1 for perfect predictions."""
     n, size = 4096, 8
     counts = [round(share * n) for share in SHARES]
     target = torch.arange(len(SHARES)).repeat_interleave(torch.tensor(counts))
@@ -209,7 +209,7 @@ def whole(metrics, matrices: list[Tensor]) -> Tensor:
 
 
 def averaged(metrics, matrices: list[Tensor]) -> Tensor:
-    """Macro-F1 of each batch, averaged: what this claim is about."""
+    """Macro-F1 of each batch, averaged: the wrong value."""
     return torch.stack([metrics.f1(C).mean() for C in matrices]).mean()
 
 

@@ -1,9 +1,9 @@
 """Denoising diffusion learns Fashion-MNIST: the recipe of Ho et al., and ablations.
 
-*Denoising Diffusion Probabilistic Models*, 2020, arXiv:2006.11239. What their code does
-and their text does not mention is a setting here: warm-up and clipping of gradients.
-What changes the samples and not the training, clipping and the variance, is evaluated
-in each way with the same weights.
+*Denoising Diffusion Probabilistic Models*, 2020, arXiv:2006.11239. Warm-up and
+gradient clipping, which are in their code and not in their text, are hyperparameters
+here. Clipping of the predicted image and the variance of the reverse steps do not
+affect training: each choice is evaluated with the same weights.
 
 The runs ``ddpm-conditional-...`` train a network that is also given the class of an
 image, with labels dropped at random: Ho and Salimans, *Classifier-Free Diffusion
@@ -102,7 +102,7 @@ class StatefulGenerator(torch.Generator):
 
 
 class DiffusionModel:
-    """A network that is trained, the EMA of its weights, and the ways to call both."""
+    """A network in training, the EMA of its weights, and the models that use them."""
 
     def __init__(self, settings: Settings, job: Job, generator: torch.Generator):
         self.settings, self.job = settings, job
@@ -131,12 +131,12 @@ class DiffusionModel:
         return training_loss(self.schedule, model, x_0, draws=draws, **options).mean()
 
     def update_averaged(self) -> None:
-        """Copy the averaged weights into their network; both are for evaluation now."""
+        """Copy the EMA weights into their network, and set both to evaluation."""
         self.network.eval()
         self.averaged_network.load_state_dict(self.ema.average)
 
     def sampler(self) -> Sampler:
-        """Return what samples with the averaged weights."""
+        """Return the sampler with the EMA weights."""
         job, settings = self.job, self.settings
         where = (settings.chunk, job.seed, job.device, job.dtype)
         denoiser = Denoiser(self.averaged, settings.target)
@@ -222,7 +222,7 @@ def _transform(
     generator: torch.Generator,
     noise: torch.Generator,
 ) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """Return what makes of images the arguments of the loss."""
+    """Return a function from images to the arguments of the loss."""
 
     def transform(x_0: Tensor, *y: Tensor) -> tuple[Tensor, ...]:
         if settings.flips:
@@ -243,7 +243,7 @@ def _evaluate_epoch(
     evaluator: Evaluator,
     outcome: Outcome,
 ) -> None:
-    """Append the loss on some test images, and now and then samples."""
+    """Append the loss on some test images, and after some epochs also samples."""
     settings, job, (x_0, *y) = model.settings, model.job, test
     model.update_averaged()
     for key, network in (("test/loss", model.averaged), ("test/loss_raw", model.raw)):
@@ -264,7 +264,7 @@ def _evaluate_epoch(
 
 
 def _evaluate(model: DiffusionModel, evaluator: Evaluator, outcome: Outcome) -> None:
-    """Add what is measured after training, and the averaged weights."""
+    """Add the measurements after training, and the EMA weights."""
     job, settings = model.job, model.settings
     model.update_averaged()
     outcome.metrics = {key: row[-1] for key, row in outcome.series.items()}

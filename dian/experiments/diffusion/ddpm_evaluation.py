@@ -5,14 +5,15 @@ comparison needs more, the recorded weights are used again: for the bound of eac
 image, with the same noise for all models, and to sample one model by several methods
 from the same initial noise.
 
-Each distance has a standard error, and each difference one of its own, from the same
-halves: :func:`dian.diffusion.sample_metrics.half_sample_errors`. As references serve as
-many real training images, unchanged and with every second one mirrored, because a model
-that was trained with flips samples mirrored images. For the same reason each set is
-compared with the test images (``test``), and with the test images and their mirror
-images together (``both``).
+Each distance has a standard error, and so has each difference, from the same halves:
+:func:`dian.diffusion.sample_metrics.half_sample_errors`. The references are as many
+real training images, unchanged and with every second one mirrored, because a model that
+was trained with flips samples mirrored images. For the same reason each set is compared
+with the test images (``test``), and with the test images and their mirror images
+together (``both``).
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -56,6 +57,10 @@ class Settings:
     draws: int = 100
     bound_images: int = 64
 
+    def records(self) -> dict[str, str]:
+        """Return the name of each model's record."""
+        return {key: self.prefix + key for key in self.models.split()}
+
 
 class Model(NamedTuple):
     """What the record of a trained model holds."""
@@ -66,7 +71,7 @@ class Model(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What all models are compared with, and the models."""
+    """The models, and the images and networks with which they are evaluated."""
 
     shared: evaluation.Data
     models: dict[str, Model]
@@ -75,8 +80,8 @@ class Data(NamedTuple):
 def read_models(settings: Settings, quick: bool) -> Data:
     """Read the images, the networks that compare them, and the recorded models."""
     models = {}
-    for key in settings.models.split():
-        record = load(settings.prefix + key)
+    for key, name in settings.records().items():
+        record = load(name)
         samples = torch.from_numpy(record.arrays["samples"][0])
         model = Model(ddpm.Settings(**record.settings), record.weights, samples)
         models[key] = _short(model) if quick else model
@@ -89,11 +94,10 @@ def _short(model: Model) -> Model:
     return model._replace(settings=short)
 
 
-def checksums(settings: Settings) -> dict[str, str]:
-    """Return the SHA-256 of every file that :func:`read_models` reads."""
+def checksums(names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of every file that the evaluation of these records reads."""
     found = CHECKSUMS | evaluation.checksums()
-    for key in settings.models.split():
-        name = settings.prefix + key
+    for name in names:
         # One that is missing or damaged is reported when it is read.
         with suppress(DianError):
             files = load(name).content["files"]
@@ -101,9 +105,7 @@ def checksums(settings: Settings) -> dict[str, str]:
     return found
 
 
-def no_network(
-    settings: Settings, generator: torch.Generator | None = None
-) -> nn.Module:
+def no_network(settings: object, generator: torch.Generator | None = None) -> nn.Module:
     """Return a network without parameters: an evaluation trains none."""
     return nn.Identity()
 
@@ -306,7 +308,7 @@ EXPERIMENTS = tuple(
         build=no_network,
         run=run,
         smoke_settings=smoke_settings,
-        checksums=checksums(settings),
+        checksums=checksums(settings.records().values()),
         n_seed=1,
     )
     for name, settings in {

@@ -44,7 +44,7 @@ class Data(NamedTuple):
 
 
 def read(quick: bool) -> Data:
-    """Read everything; in a trial the features are those of an untrained network."""
+    """Read everything; in a dry run the features are those of an untrained network."""
     train, test = load_splits(quick)
     if quick:
         features = ConvNet(generator=torch.Generator().manual_seed(0)).state_dict()

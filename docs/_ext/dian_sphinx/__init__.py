@@ -12,6 +12,7 @@ PARTS = (
     "records",
     "provenance",
     "images",
+    "interactive",
     "equations",
     "claims",
     "gallery",
@@ -29,6 +30,9 @@ PARTS = (
     "benchmarks",
     "certificate",
     "citation",
+    "teaching",
+    "logo",
+    "links",
 )
 
 

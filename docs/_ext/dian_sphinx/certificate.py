@@ -12,7 +12,6 @@ from sphinx.util.docutils import SphinxDirective
 
 from dian.runs.record import Record
 from dian_sphinx.api import READING_ORDER
-from dian_sphinx.claims import code_cell
 from dian_sphinx.records import depend_on, names, read, row
 
 NAME = "mutation-certificate"
@@ -78,15 +77,14 @@ def modules_of(record: Record) -> list[str]:
 
 
 def _survivors(record: Record) -> Iterator[str]:
-    """Yield a folded table for each module that has survivors."""
+    """Yield a folded list for each module that has survivors."""
     survivors = record.content["survivors"]
     for module in filter(survivors.get, modules_of(record)):
         yield f":::{{dropdown}} Mutants of {module} that survive"
-        yield row(("Function", "Mutant", "Why it does not matter"))
-        yield row("---" for _ in range(3))
         for function, reasons in survivors[module].items():
+            yield f"- `{function}`"
             for text, reason in reasons.items():
-                yield row([f"`{function}`", code_cell(text), reason])
+                yield f"  - `{text}`: {reason}"
         yield ":::"
         yield ""
 

@@ -271,12 +271,21 @@ def _place(one: dict) -> tuple[int, int, str]:
 def _overview(claims: list[dict]) -> list[str]:
     planted = [m for one in claims for m in one["mutants"]]
     caught = sum(m["caught"] for m in planted)
-    head = ("Claim", "Statement", "Kinds", "Residual", "Allowed", "Equations", "Bugs")
+    head = (
+        "Claim",
+        "Statement",
+        "Kinds",
+        "Residual",
+        "Tolerance",
+        "Equations",
+        "Mutants",
+    )
     return [
-        f"**{sum(one['passed'] for one in claims)} of {len(claims)} claims hold, and "
-        f"{caught} of {len(planted)} planted bugs were caught.** "
-        "Equations that define and state nothing: {definitions}`all`. "
-        "How many are checked in which way (a claim may be in several):",
+        f"{sum(one['passed'] for one in claims)} of {len(claims)} claims hold, and "
+        f"{caught} of {len(planted)} mutants are detected. The build stops otherwise, "
+        "so this is a rule of the build and not a result. The number of equations that "
+        "are definitions is {definitions}`all`. Claims by kind of check (a claim may "
+        "be of several kinds):",
         "",
         *(f"- {kind}, {_count(kind, claims)}: {what}" for kind, what in KINDS.items()),
         "",
@@ -309,8 +318,8 @@ def _details(one: dict) -> list[str]:
     return [
         f"- Source: {one['source']}",
         f"- Assumptions: {one['assumptions']}",
-        f"- Residual: {found}, allowed {_number(one['tolerance'])}",
-        f"- Kinds: {one['kinds']}",
+        f"- Residual: {found}, tolerance {_number(one['tolerance'])}",
+        f"- Check: {'; '.join(KINDS[kind] for kind in one['kinds'].split())}",
         "",
         f":::{{dropdown}} The check, in {one['file']}",
         "```python",
@@ -318,12 +327,15 @@ def _details(one: dict) -> list[str]:
         "```",
         ":::",
         "",
+        f":::{{dropdown}} {len(one['mutants'])} mutants, of which "
+        f"{sum(m['caught'] for m in one['mutants'])} are killed",
         row(("Mutant", "Original code", "Mutated code", "Killed by")),
         row("---" for _ in range(4)),
         *(
             row([m["what"], code_cell(m["old"]), code_cell(m["new"]), _short(m["by"])])
             for m in one["mutants"]
         ),
+        ":::",
     ]
 
 

@@ -14,6 +14,8 @@ from dian_sphinx.folded import folded
 LONG = 14
 """Lines of code of which a block may consist without being folded."""
 DOWNLOADS = "sphx-glr-footer"
+SHORT = {"jupyter": "Notebook", "python": "Script", "zip": "Both, zipped"}
+"""The text of the link to each file."""
 POINTER = "sphx-glr-download-link-note"  # "go to the end to download"
 
 
@@ -47,6 +49,17 @@ def _move_downloads(doctree: nodes.document) -> None:
         elif DOWNLOADS in classes and title is not None:
             part.parent.remove(part)
             title.parent.insert(title.parent.index(title) + 1, part)
+            _shorten(part)
+
+
+def _shorten(downloads: nodes.Element) -> None:
+    """Name each download in a word: the names of the files are wider than a phone."""
+    for box in downloads.findall(nodes.container):
+        for kind, text in SHORT.items():
+            if f"sphx-glr-download-{kind}" in box["classes"]:
+                for link in box.findall(addnodes.download_reference):
+                    link.children = []
+                    link += nodes.Text(text)
 
 
 def connect(app: Sphinx) -> None:

@@ -9,8 +9,10 @@ each image has a second form for the dark mode, and a link to its SVG file.
 import re
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
@@ -28,6 +30,7 @@ MATH = re.compile(r":math:`([^`]+)`")
 NEXT_BLOCK = re.compile(r"^\.\. GENERATED FROM PYTHON SOURCE", re.MULTILINE)
 RECORD = re.compile(r"^\.\. provenance:: (\S+)$", re.MULTILINE)
 # In HTML, with the address of an image of the gallery in its parts:
+PLAIN = re.compile(r'class *= *"[^"]*\bplain\b')
 TAG = re.compile(r'<img [^>]*src="([^"]*_images/)(sphx_glr_\w+)\.png"[^>]*>')
 
 
@@ -65,9 +68,14 @@ class NumberFigures(SphinxTransform):
 
 
 class Picture(SphinxDirective):
-    """One figure of a page: ``gallery/1_rnn/plot_1_forward 2``, counted from 1."""
+    """One figure of a page: ``gallery/1_rnn/plot_1_forward 2``, counted from 1.
+
+    With the option ``plain`` it is the image alone, for example on a card. With
+    ``first`` the image is loaded at once, because it is on the first screen.
+    """
 
     required_arguments = 2
+    option_spec: ClassVar = {"plain": directives.flag, "first": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         """Return the figure, and the line under it."""
@@ -80,15 +88,14 @@ class Picture(SphinxDirective):
             log.warning("picture: no figure %s on %s", number, docname, location=place)
             return []
         uri, words, text, records = figures[number - 1]
-        image = nodes.image(uri=uri, alt=words, classes=["picture"], loading="lazy")
-        line = nodes.paragraph(classes=["provenance"])
-        line += nodes.Text("From the page ")
-        line += page_link(docname)
-        line += nodes.Text(": drawn from " if records else ", computed as it was built")
-        for i, name in enumerate(records):
-            line += [nodes.Text(", ")] if i else []
-            line += link_to(name, name)
-        line += nodes.Text(".")
+        image = nodes.image(uri=uri, alt=words, classes=["picture"])
+        if "first" not in self.options:
+            image["loading"] = "lazy"
+        if "plain" in self.options:
+            image["classes"].append("plain")
+            self.set_source_info(image)
+            return [image]
+        line = origin(docname, records)
         self.set_source_info(image)
         self.set_source_info(line)
         if not text:
@@ -133,6 +140,19 @@ def figures_of(page: str) -> list[tuple[str, str, str, list[str]]]:
             )
         )
     return figures
+
+
+def origin(docname: str, records: list[str]) -> nodes.paragraph:
+    """Return the line under a figure of the gallery on another page."""
+    line = nodes.paragraph(classes=["provenance"])
+    line += nodes.Text("From the page ")
+    line += page_link(docname)
+    line += nodes.Text(": drawn from " if records else ", computed as it was built")
+    for i, name in enumerate(records):
+        line += [nodes.Text(", ")] if i else []
+        line += link_to(name, name)
+    line += nodes.Text(".")
+    return line
 
 
 def page_link(docname: str) -> addnodes.pending_xref:
@@ -194,6 +214,8 @@ def both(tag: re.Match, made: set[str]) -> str:
     if "loading=" not in dark:
         dark = dark.replace("<img ", '<img loading="lazy" ', 1)
     link = f'<a class="figure-svg" href="{folder}{stem}.svg" download>SVG</a>'
+    if PLAIN.search(tag[0]):
+        link = ""
     return f'<span class="figure-forms">{light}{dark}{link}</span>'
 
 

@@ -1,5 +1,8 @@
 """The notebooks that the gallery offers, without the markup that only the site knows.
 
+With ``DIAN_REPOSITORY``, the first cell of each installs the library if it is missing,
+as on Colab.
+
 Sphinx-gallery converts the text of a script to Markdown, but not our role ``result``,
 our directives ``provenance`` and ``live``, the numbers of equations, or links into the
 site.
@@ -37,12 +40,36 @@ def write_out(app: Sphinx) -> None:
         whole = [cell["source"][0] for cell in texts]
         for cell, text in zip(texts, numbered(whole), strict=True):
             cell["source"] = [text]
+        if repository := getattr(app.config, "repository", ""):
+            install(content, repository)
         if json.dumps(content) != before:
             notebook.write_text(json.dumps(content, indent=1), "utf-8")
             archive = notebook.with_suffix(".zip")
             with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
                 for part in (notebook.with_suffix(".py"), notebook):
                     file.write(part, part.relative_to(gallery))
+
+
+def install(content: dict, repository: str) -> None:
+    """Put a cell that installs the library in front, or correct the one that is there.
+
+    >>> notebook = {"cells": []}
+    >>> for address in ("https://a.b/c", "https://a.b/d"):
+    ...     install(notebook, address)
+    >>> print(notebook["cells"][0]["source"][0])
+    %pip install --quiet "dian @ git+https://a.b/d"
+    >>> len(notebook["cells"])
+    1
+    """
+    cells = [c for c in content["cells"] if not c.get("metadata", {}).get("install")]
+    cell = {
+        "cell_type": "code",
+        "execution_count": None,
+        "metadata": {"install": True},
+        "outputs": [],
+        "source": [f'%pip install --quiet "dian @ git+{repository}"'],
+    }
+    content["cells"] = [cell, *cells]
 
 
 def plain(text: str) -> str:

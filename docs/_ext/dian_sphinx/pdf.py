@@ -23,15 +23,19 @@ INTERACTIVE = re.compile(
     r"<figcaption>(.*?)</figcaption>",
     re.DOTALL,
 )
+NO_NUMBERS = r"\edef\numbereddepth{\arabic{secnumdepth}}\setcounter{secnumdepth}{-1}"
+NUMBERS = r"\setcounter{secnumdepth}{\numbereddepth}"
 WRAPPED = {"provenance", "claim-badge"}
 ELSEWHERE = {
     OVERVIEW,  # cards of all pages, which the PDF has in full
     "references",  # LaTeX sets the literature at the end
+    *("exercises", "solutions", "figures"),  # all of which the chapters have
 }
 WIDTHS = {  # of the columns of tables, by the head of the first
     "Claim": (7, 30, 14, 12, 11, 16, 10),
     "Mutant": (21, 31, 30, 18),
     "Run": (22, 30, 14, 9, 12, 13),
+    "Library": (15, 23, 20, 9, 20, 13),
     "Work": (23, 26, 10, 10, 15, 9, 7),
 }
 
@@ -101,6 +105,7 @@ def for_print(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         raw.replace_self(still(app, raw, number))
     for start in list(doctree.findall(is_elsewhere)):
         start.parent.remove(start)
+    leave_numbers_to_chapters(app, doctree)
     for section in list(doctree.children[0].children):
         if isinstance(section, nodes.section):
             section.replace_self(without_number(section))
@@ -114,18 +119,32 @@ def for_print(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         for code in table.findall(nodes.literal):
             for text in list(code.findall(nodes.Text)):
                 text.parent.replace(text, nodes.Text(breakable(text.astext())))
-    for image in doctree.findall(nodes.image):
+    for image in list(doctree.findall(nodes.image)):
         if "picture" in image["classes"]:
             image["width"] = "75%"
+        if "plain" in image["classes"]:  # not in the line of the title above it
+            image.replace_self(nodes.paragraph("", "", image.deepcopy()))
+
+
+def leave_numbers_to_chapters(app: Sphinx, doctree: nodes.document) -> None:
+    """Give pages before the chapters no number: equation (1.1) is in chapter 1."""
+    pages = list(doctree.findall(addnodes.start_of_file))
+    numbered = app.env.toc_secnumbers
+    first = next((p for p in pages if numbered.get(p["docname"])), None)
+    if first is None or first is pages[0]:
+        return
+    for page, tex in ((pages[0], NO_NUMBERS), (first, NUMBERS)):
+        raw = nodes.raw("", tex, format="latex")
+        page.parent.insert(page.parent.index(page), raw)
 
 
 def breakable(code: str) -> str:
     r"""Let a line end within a long name, at a space that is as wide as nothing.
 
-    >>> ascii(breakable("a.b_c(d)"))
-    "'a.\\u200bb_\\u200bc(\\u200bd)'"
+    >>> ascii(breakable("a.b_c(d-e)"))
+    "'a.\\u200bb_\\u200bc(\\u200bd-\\u200be)'"
     """
-    return re.sub(r"([._(])(?=\w)", "\\1\N{ZERO WIDTH SPACE}", code)
+    return re.sub(r"([._(-])(?=\w)", "\\1\N{ZERO WIDTH SPACE}", code)
 
 
 class PdfEdition(SphinxDirective):

@@ -92,7 +92,7 @@ def _pages_with(app: Sphinx, name: str) -> Iterator[str]:
 def reread_lists(app: Sphinx, env, added, changed, removed) -> set[str]:
     """Read the pages that list, count or show runs again if one is new or gone."""
     old, env.recorded_names = getattr(env, "recorded_names", names()), names()
-    pages = {PAGE, "index", "benchmarks", "verification"} & env.found_docs
+    pages = {PAGE, "abstract", "benchmarks", "verification"} & env.found_docs
     return pages if old != env.recorded_names else set()
 
 
