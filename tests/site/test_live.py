@@ -80,6 +80,21 @@ def test_a_network_with_classes_is_exported_with_them():
     assert [one.name for one in graph.graph.input] == ["x", "t", "y"]
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_the_network_with_classes_is_offered_when_it_is_recorded(monkeypatch, there):
+    names = ["ddpm-conditional-trial-small", "ddpm-fashion-mnist-small"]
+    names += ["ddpm-conditional-small"] if there else []
+    monkeypatch.setattr(live, "record_names", lambda: names)
+    assert list(live.denoisers()) == names[1:]
+
+
+def test_what_is_said_of_recorded_images_is_what_is_recorded():
+    found = live.recorded_distances(live.DENOISER)
+    record = load(f"{live.DENOISER}-evaluation")
+    assert list(found) == [10, 20, 50, 100]
+    assert found[20][0] == pytest.approx(record.value("ddim-20/both/frechet"), abs=0.01)
+
+
 def test_the_bug_is_behind_one_answer_alone():
     puzzle = {
         "question": "?",
@@ -95,7 +110,7 @@ def test_the_bug_is_behind_one_answer_alone():
     html = live.spot(puzzle)
     assert re.findall(r"bug is in (.)</summary><p>(\w+)", html) == [
         ("A", "No"),
-        ("B", "Yes"),
+        ("B", "Correct"),
     ]
     assert "a &lt; b" in html
     assert 'href="verification/rnn.html#claim-r5"' in html

@@ -4,7 +4,10 @@ The directive ``live-figure`` places one: ``reader`` (a recurrent network reads 
 image), ``attention`` (a transformer reads one), ``denoise`` (images from noise), or
 ``spot`` (of two results, one is of code with a bug). A page loads nothing of a network
 until its button is pressed; before that, without scripts and on paper, it shows a
-recorded result.
+recorded result, or what the directive contains.
+
+What is said here stands in ``TEXT``, ``CAPTIONS`` and ``PUZZLES``; the scripts have a
+table ``TEXT`` each.
 
 What the browser needs is made from the records while the site is built, by ``python -m
 dian_sphinx.live`` in a process of its own, since this one must not run torch. It is
@@ -26,6 +29,7 @@ from functools import cache
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -45,6 +49,7 @@ RUNTIME_FILES = (
     "ort-wasm-simd-threaded.wasm",
 )
 FOLDER = "_static/live"
+SUBSCRIPT = re.compile(r"(?<=\w)_(?:\{([^{}]+)\}|(\w))")
 USED = re.compile(r"^[:`]{3,}\{live-figure\}", re.M)
 
 READERS = {
@@ -57,30 +62,56 @@ TRANSFORMERS = {
     "rows-rotary": "Rotary embedding",
     "rows-none": "Trained without positions",
 }
-DENOISER = "ddpm-fashion-mnist-small"
-CONDITIONAL = "ddpm-conditional"
-"""How the name of a record begins whose network is given a class, if there is one."""
+DENOISERS = {
+    "ddpm-fashion-mnist-small": "Unconditional network",
+    "ddpm-conditional-small": "Class-conditional network",
+}
+"""The second is offered as soon as it is recorded."""
+DENOISER = next(iter(DENOISERS))
 
 CAPTIONS = {
-    "reader": "A recorded network reads an image row by row in your browser. The image "
-    "stays on this page.",
-    "attention": "A recorded transformer reads all rows of an image at once in your "
-    "browser. Rows can be shuffled, and the positions switched off.",
-    "denoise": "A recorded network removes noise in your browser, step by step.",
-    "spot": "Both results are computed while this site is built, one of them by code "
-    "with one wrong expression.",
+    "reader": "Try it: a recorded recurrent network reads an image row by row in your "
+    "browser. The image never leaves this page.",
+    "attention": "Try it: a recorded transformer reads all rows of an image at once in "
+    "your browser. You can shuffle the rows and remove the positional encoding.",
+    "denoise": "Try it: a recorded diffusion model generates an image in your browser, "
+    "step by step.",
+    "spot": "Both results are computed while this site is built; one of them is "
+    "computed by code with one wrong expression.",
+}
+SMALL_CAPTION = (
+    "Press <em>Run</em>, and the recorded network reads this image in your browser."
+)
+
+TEXT = {
+    "run": "Run",
+    "no script": "Without JavaScript, the recorded result is shown.",
+    "reader": "Left, an image. Right, the absolute gradient of the loss with respect "
+    "to each pixel; the darkest pixel has the largest gradient. From row {first} on, "
+    "the class {name} is the most probable one; after the last row its probability is "
+    "{p:.3f}.",
+    "attention": "Left, an image of 28 rows. Right, the attention weights of the four "
+    "heads of the first layer, from each row (query, down) to each row (key, right). "
+    "In each head, the largest weight is black.",
+    "denoise": "From noise to an image in 20 DDIM steps. Top, the noisy image after "
+    "steps 1, 5, 9, 13, 16, 18 and 20. Bottom, the predicted clean image.",
+    "spot": "Spot the bug.",
+    "which": "Which one is computed by the code with the bug?",
+    "result": "Result {place}",
+    "curve": "Result {place}: a decreasing curve",
+    "answer": "The bug is in {place}",
+    "right": "Correct.",
+    "wrong": "No.",
+    "reply": "The bug is in {place}: {what}. The check {link} detects it: without the "
+    "bug, the two sides of the equation differ by {without}; with the bug, they differ "
+    "by {bug}. The tolerance is {tolerance}.",
 }
 
 
 def denoisers() -> dict[str, str]:
     """List the records that the figure ``denoise`` runs, with what they are called."""
-    found = {DENOISER: "Small network, without classes"}
-    for name in record_names():
-        if name.startswith(CONDITIONAL):
-            record = load(name)
-            if "weights.safetensors" in record.content["files"]:
-                found[name] = f"{name}, with classes"
-    return found
+    there = record_names()
+    return {name: words for name, words in DENOISERS.items() if name in there}
 
 
 RECORDS: dict[str, Callable[[], dict[str, str]]] = {
@@ -253,12 +284,7 @@ def reader_still() -> dict:
         p = torch.stack([model(x[:, :t])[0].softmax(0) for t in range(1, 29)])
     first = next(t for t in range(28) if (p[t:].argmax(1) == p[-1].argmax()).all()) + 1
     best = int(p[-1].argmax())
-    said = (
-        f"Left, an image; right, the size of the gradient of the loss with respect to "
-        f"each pixel, dark where it is large. From row {first} on, {CLASSES[best]} is "
-        f"the most probable class; after the last row its probability is "
-        f"{p[-1, best]:.3f}."
-    )
+    said = TEXT["reader"].format(first=first, name=CLASSES[best], p=p[-1, best])
     parts = [255 - images[0].numpy(), dark(x.grad[0].abs().numpy())]
     return {"image": picture(beside(parts)), "said": said, "width": 58}
 
@@ -274,12 +300,11 @@ def attention_still() -> dict:
     with torch.no_grad():
         P = model.attention_weights(unit(images[:1]))[0][0]
     parts = [255 - images[0].numpy(), *(dark(head.numpy()) for head in P)]
-    said = (
-        "Left, an image of 28 rows; then the attention weights of the four heads of "
-        "the first layer, from each row (query, downwards) to each row (key, to the "
-        "right); the darkest weight of each head is its largest."
-    )
-    return {"image": picture(beside(parts)), "said": said, "width": 148}
+    return {
+        "image": picture(beside(parts)),
+        "said": TEXT["attention"],
+        "width": 148,
+    }
 
 
 def denoise_still() -> dict:
@@ -307,13 +332,8 @@ def denoise_still() -> dict:
     import numpy as np
 
     gap = np.full((2, rows[0].shape[1]), 255, np.uint8)
-    said = (
-        "From noise to an image in 20 steps of DDIM: above, the image after steps 1, "
-        "5, 9, 13, 16, 18 and 20; below, the image without noise that the network "
-        "predicts."
-    )
     whole = np.concatenate([rows[0], gap, rows[1]])
-    return {"image": picture(whole), "said": said, "width": whole.shape[1]}
+    return {"image": picture(whole), "said": TEXT["denoise"], "width": whole.shape[1]}
 
 
 def schedule_of(record):
@@ -407,30 +427,32 @@ PUZZLES = {
     # chapter: what is shown; the module and its mutant; the claim; where the bug is
     "rnn": (
         puzzle_rnn,
-        "The training loss of a recurrent network on 1,000 images, by step.",
+        "Two curves show the training loss of a recurrent network on 1,000 images, by "
+        "step.",
         ("dian.rnn.recurrence", "dian.claims.rnn.recurrence", "bptt"),
         "H_t for H_{t-1}",
         "B",
     ),
     "positions": (
         puzzle_positions,
-        "The attention weights of 24 queries and keys with rotary embedding; dark is "
-        "large.",
+        "Two pictures show the attention weights of 24 queries and keys with rotary "
+        "embedding; dark is large.",
         ("dian.positions.rotary", "dian.claims.positions.rotary", "forms"),
         "the cosine is used twice",
         "A",
     ),
     "attention": (
         puzzle_attention,
-        "The attention weights of 24 random queries and keys of 16 features; dark is "
-        "large.",
+        "Two pictures show the attention weights of 24 random queries and keys with 16 "
+        "features; dark is large.",
         ("dian.attention.dot_product", "dian.claims.attention.dot_product", "plain"),
         "divided by the square root of the number of keys",
         "B",
     ),
     "diffusion": (
         puzzle_diffusion,
-        "2,000 samples of a ring of eight Gaussians, with the optimal denoiser.",
+        "Two pictures show 2,000 samples of a ring of eight Gaussians, drawn with the "
+        "optimal denoiser.",
         (
             "dian.diffusion.sampling",
             "dian.claims.diffusion.sampling",
@@ -491,7 +513,10 @@ def pieces() -> dict[
             lambda name=name: (hashes_of([name]), source_key("dian.diffusion.unet")),
             lambda name=name: export(load(name).model()),
         )
-        made[f"{name}.js"] = _records(name), lambda name=name: denoiser_script(name)
+        made[f"{name}.js"] = (
+            _records(name, *evaluation(name)),
+            lambda name=name: denoiser_script(name),
+        )
     stills = {
         "reader": (reader_still, "rnn-fashion-mnist"),
         "attention": (attention_still, "rows-sinusoidal"),
@@ -517,8 +542,28 @@ def denoiser_script(name: str) -> str:
         "alphaBar": schedule.alpha_bar.tolist(),
         "predicts": record.settings["target"],
         "nullClass": record.model().null_class,
+        "recorded": recorded_distances(name),
     }
     return packed(name, {}, **facts)
+
+
+def evaluation(name: str) -> list[str]:
+    """Return the record of how good the samples of a diffusion model are, if any."""
+    return [one for one in [f"{name}-evaluation"] if one in record_names()]
+
+
+def recorded_distances(name: str) -> dict[int, tuple[float, float]]:
+    """Return Fréchet distance and standard error by the number of DDIM steps."""
+    found = {}
+    for one in evaluation(name):
+        record = load(one)
+        ways = record.settings["ways"].split()
+        for steps in (10, 20, 50, 100):
+            if f"ddim-{steps}" in ways and "guidance" not in record.settings:
+                place = f"ddim-{steps}/both/frechet"
+                pair = record.value(place), record.value(f"{place}_error")
+                found[steps] = tuple(round(float(v), 2) for v in pair)
+    return found
 
 
 def keys() -> dict[str, str]:
@@ -631,7 +676,8 @@ class Live(SphinxDirective):
 
     required_arguments = 1
     optional_arguments = 1
-    option_spec = {"small": directives.flag}  # noqa: RUF012
+    has_content = True
+    option_spec: ClassVar = {"small": directives.flag, "name": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         """Return the figure, with the result that stands there before it runs."""
@@ -646,7 +692,7 @@ class Live(SphinxDirective):
                 raise self.error(f"live-figure: spot has no chapter {chapter}")
             self.env.note_dependency(str(KEPT / f"spot-{chapter}.json"))
             text = spot(json.loads((KEPT / f"spot-{chapter}.json").read_text("utf-8")))
-            return [nodes.raw("", text, format="html")]
+            return self.placed(nodes.raw("", text, format="html"))
         for name in RECORDS[kind]():
             for file in (f"{name}.js", f"still-{kind}.json"):
                 self.env.note_dependency(str(KEPT / file))
@@ -654,25 +700,50 @@ class Live(SphinxDirective):
             self.env.note_dependency(str(script))
         self.env.metadata[self.env.docname]["live"] = "yes"
         small = "small" in self.options
-        return [nodes.raw("", figure(kind, small), format="html")]
+        begin, end = figure(kind, small)
+        shown = self.parse_content_to_nodes()
+        if not shown:
+            shown = [nodes.raw("", still(kind), format="html")]
+        return self.placed(
+            nodes.raw("", begin, format="html"),
+            *shown,
+            nodes.raw("", end, format="html"),
+        )
+
+    def placed(self, *parts: nodes.Node) -> list[nodes.Node]:
+        """Return the parts of a figure in one box, to which its name leads."""
+        box = nodes.container("", *parts, classes=["live-place"])
+        self.set_source_info(box)
+        self.add_name(box)
+        return [box]
 
 
-def figure(kind: str, small: bool) -> str:
-    """Write a figure that waits for its button."""
-    still = json.loads((KEPT / f"still-{kind}.json").read_text("utf-8"))
-    size = "small" if small else "whole"
-    said = escape(still["said"])
+def still(kind: str) -> str:
+    """Write the recorded result of a figure."""
+    one = json.loads((KEPT / f"still-{kind}.json").read_text("utf-8"))
+    said = escape(one["said"])
     return (
+        f'<img src="{one["image"]}" alt="{said}" width="{4 * one["width"]}">'
+        f"<p>{said}</p>"
+    )
+
+
+def figure(kind: str, small: bool) -> tuple[str, str]:
+    """Write a figure that waits for its button: before and after what it shows."""
+    size = "small" if small else "whole"
+    caption = SMALL_CAPTION if small else escape(CAPTIONS[kind])
+    begin = (
         f'<figure class="live" data-live="{kind}" data-size="{size}">'
         f'<script type="application/json">{loaded(kind)}</script>'
-        f'<div class="live-still"><img src="{still["image"]}" alt="{said}" '
-        f'width="{4 * still["width"]}"><p>{said}</p></div>'
-        '<p class="live-start"><button type="button" hidden>Run</button> '
-        '<span class="live-status" role="status">Without JavaScript, this recorded '
-        "result stays.</span></p>"
-        '<div class="live-box"></div>'
-        f"<figcaption>{escape(CAPTIONS[kind])}</figcaption></figure>"
+        '<div class="live-still">'
     )
+    end = (
+        f'</div><p class="live-start"><button type="button" hidden>{TEXT["run"]}'
+        '</button> <span class="live-status" role="status">'
+        f'{escape(TEXT["no script"])}</span></p><div class="live-box"></div>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+    return begin, end
 
 
 def spot(puzzle: dict) -> str:
@@ -680,33 +751,61 @@ def spot(puzzle: dict) -> str:
     shown, replies = [], []
     for place in "AB":
         one = puzzle["shown"][place]
+        name = TEXT["result"].format(place=place)
         if "image" in one:
-            drawn = f'<img src="{one["image"]}" alt="Result {place}" width="176">'
+            drawn = f'<img src="{one["image"]}" alt="{name}" width="176">'
         else:
+            curve = TEXT["curve"].format(place=place)
             drawn = (
-                f'<svg viewBox="-2 -2 204 104" role="img" aria-label="Result {place}: '
-                'a curve that falls"><path d="M0 0V100H200"/>'
-                f'<polyline points="{one["points"]}"/></svg>'
+                f'<svg viewBox="-2 -2 204 104" role="img" aria-label="{curve}">'
+                f'<path d="M0 0V100H200"/><polyline points="{one["points"]}"/></svg>'
             )
         shown.append(f"<div><p>{place}</p>{drawn}</div>")
-        word = "Yes." if place == puzzle["place"] else "No."
         claim = puzzle["claim"]
-        address = f"verification/{_chapter(claim)}.html"
+        address = f"verification/{_chapter(claim)}.html#claim-{claim.lower()}"
+        title = escape(f"{claim}, {puzzle['title']}")
+        reply = TEXT["reply"].format(
+            place=puzzle["place"],
+            what=SUBSCRIPT.sub(subscript, escape(puzzle["what"])),
+            link=f'<a href="{address}">{title}</a>',
+            without=number(puzzle["right"]),
+            bug=number(puzzle["wrong"]),
+            tolerance=number(puzzle["tolerance"]),
+        )
+        word = TEXT["right" if place == puzzle["place"] else "wrong"]
+        answer = TEXT["answer"].format(place=place)
         replies.append(
-            f"<details><summary>The bug is in {place}</summary><p>{word} "
-            f"The bug is in {puzzle['place']}: {escape(puzzle['what'])}. What sees it "
-            f'is <a href="{address}#claim-{claim.lower()}">{claim}, '
-            f"{escape(puzzle['title'])}</a>: without the bug both sides of the "
-            f"equation differ by {puzzle['right']}, with it by {puzzle['wrong']}; the "
-            f"tolerance is {puzzle['tolerance']}.</p></details>"
+            f"<details><summary>{answer}</summary><p>{word} {reply}</p></details>"
         )
     return (
         '<figure class="live spot" data-live="spot">'
-        f"<p><strong>Spot the bug.</strong> {escape(puzzle['question'])} Which of the "
-        f'two has the bug?</p><div class="live-pair">{"".join(shown)}</div>'
+        f"<p><strong>{TEXT['spot']}</strong> {escape(puzzle['question'])} "
+        f'{TEXT["which"]}</p><div class="live-pair">{"".join(shown)}</div>'
         f"{''.join(replies)}<figcaption>{escape(CAPTIONS['spot'])}</figcaption>"
         "</figure>"
     )
+
+
+def subscript(match: re.Match) -> str:
+    """Write what follows the underscore of a name in HTML.
+
+    >>> SUBSCRIPT.sub(subscript, "H_t for H_{t-1}")
+    'H<sub>t</sub> for H<sub>t&minus;1</sub>'
+    """
+    return f"<sub>{(match[1] or match[2]).replace('-', '&minus;')}</sub>"
+
+
+def number(text: str) -> str:
+    """Write a number of one digit in HTML.
+
+    >>> number("6e-16"), number("1e-10"), number("9e-01"), number("2e+00")
+    ('6 &times; 10<sup>&minus;16</sup>', '10<sup>&minus;10</sup>', '0.9', '2')
+    """
+    digit, _, power = text.partition("e")
+    if int(power) >= -2:
+        return f"{float(text):g}"
+    before = "" if digit == "1" else f"{digit} &times; "
+    return f"{before}10<sup>&minus;{-int(power)}</sup>"
 
 
 def _chapter(claim: str) -> str:

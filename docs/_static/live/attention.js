@@ -1,7 +1,24 @@
 /* A transformer reads all rows of an image at once: who attends to whom. */
 "use strict";
 (() => {
-  const { html, parts, networks } = window.dianLive;
+  const { html, fill, parts, networks } = window.dianLive;
+  const TEXT = {
+    image: "Image",
+    weights: "Attention weights (query down, key right)",
+    row: "Rows that the query attends to",
+    probabilities: "Class probabilities: {name} {p}",
+    told: "Layer {layer}, head {head}: row {query} attends most to row {top}, with weight {weight}. "
+      + "The predicted class is {name}, with probability {p}.",
+    shuffled: "Shuffling the rows changes each logit by at most {change}.",
+    layer: "Layer",
+    head: "Head",
+    query: "Row (query)",
+    network: "Network",
+    shuffle: "Shuffle the rows",
+    off: "Remove the positional encoding",
+    loading: "Loading …",
+    failed: "{what}.",
+  };
 
   /** The weights of a script, put into layers. */
   const assemble = ({ encoding, n_head, n_layer, tensors }) => {
@@ -27,8 +44,9 @@
     const { classes } = images;
     let network = assemble(await data(Object.keys(facts.networks)[0]));
     let image, found, straight, shuffled = false, without = false;
-    const shown = parts.picture("Image", 28, 28), map = parts.picture("Attention weights", 28, 28);
-    const one = parts.picture("Rows that the query reads", 28, 28);
+    const shown = parts.picture(TEXT.image, 28, 28);
+    const map = parts.picture(TEXT.weights, 28, 28);
+    const one = parts.picture(TEXT.row, 28, 28);
     const probability = parts.bars(classes), told = parts.words();
     const run = () => {
       const used = without ? { ...network, encoding: "none" } : network;
@@ -48,16 +66,16 @@
       one.paint((i) => { const row = Math.floor(i / 28), v = ink(i), w = read[row] / top;
         return row === q ? parts.signed(-0.3 - 0.7 * v) : parts.grey(0.08 * w + v * (0.1 + 0.9 * w)); });
       const p = networks.softmax(found.logits), best = p.indexOf(Math.max(...p));
-      probability.show(p, `Class probabilities: ${classes[best]} ${p[best].toFixed(3)}`);
+      const values = { layer: layer.value, head: head.value, query: q + 1, top: read.indexOf(top) + 1,
+        weight: top.toFixed(3), name: classes[best], p: p[best].toFixed(3) };
+      probability.show(p, fill(TEXT.probabilities, values));
       const change = Math.max(...found.logits.map((o, k) => Math.abs(o - straight.logits[k])));
-      told.textContent = `Layer ${layer.value}, head ${head.value}: row ${q + 1} attends most to row `
-        + `${read.indexOf(top) + 1}, with weight ${top.toFixed(3)}. The class is ${classes[best]}, `
-        + `probability ${p[best].toFixed(3)}.`
-        + (shuffled ? ` Shuffling the rows changes a logit by at most ${change.toFixed(4)}.` : "");
+      told.textContent = fill(TEXT.told, values)
+        + (shuffled ? ` ${fill(TEXT.shuffled, { change: change.toFixed(4) })}` : "");
     };
-    const layer = parts.slider("Layer", { min: 1, max: network.layers.length, value: 1 }, () => show());
-    const head = parts.slider("Head", { min: 1, max: network.n_head, value: 1 }, () => show());
-    const query = parts.slider("Row (query)", { min: 1, max: 28, value: 14 }, () => show());
+    const layer = parts.slider(TEXT.layer, { min: 1, max: network.layers.length, value: 1 }, () => show());
+    const head = parts.slider(TEXT.head, { min: 1, max: network.n_head, value: 1 }, () => show());
+    const query = parts.slider(TEXT.query, { min: 1, max: 28, value: 14 }, () => show());
     for (const { canvas } of [map, one]) {
       canvas.addEventListener("pointermove", (event) => {
         const at = canvas.getBoundingClientRect();
@@ -65,16 +83,16 @@
         if (row >= 1 && row <= 28 && row !== query.value) { query.set(row); show(); }
       });
     }
-    const chooser = parts.select("Network", facts.networks, async (name) => {
-      status.textContent = "Loading …";
+    const chooser = parts.select(TEXT.network, facts.networks, async (name) => {
+      status.textContent = TEXT.loading;
       try {
         network = assemble(await data(name));
         status.textContent = "";
         run();
-      } catch (error) { status.textContent = `${error.message}.`; }
+      } catch (error) { status.textContent = fill(TEXT.failed, { what: error.message }); }
     });
-    const shuffle = parts.check("Shuffle the rows", false, (on) => { shuffled = on; run(); });
-    const off = parts.check("Switch the positions off", false, (on) => { without = on; run(); });
+    const shuffle = parts.check(TEXT.shuffle, false, (on) => { shuffled = on; run(); });
+    const off = parts.check(TEXT.off, false, (on) => { without = on; run(); });
     const picker = parts.picker(images, (chosen) => { image = chosen; run(); });
     box.append(picker.box, chooser.line, layer.line, head.line, query.line, shuffle.line, off.line,
       html("div", { className: "live-pictures" }, shown.box, map.box, one.box), probability.box, told);

@@ -1,7 +1,37 @@
 /* A recorded network removes noise, by onnxruntime-web, in one thread of this page. */
 "use strict";
 (() => {
-  const { html, parts, sampler, script } = window.dianLive, SIZE = 28 * 28;
+  const { html, fill, parts, sampler, script } = window.dianLive, SIZE = 28 * 28;
+  const TEXT = {
+    notLoaded: "The network could not be loaded ({status})",
+    noisy: "Noisy image",
+    clean: "Predicted clean image",
+    progress: "Completed steps",
+    steps: "Steps",
+    eta: "η (new noise)",
+    seed: "Seed",
+    other: "Second seed",
+    mix: "Interpolation to the second seed",
+    weight: "Guidance weight",
+    method: "Sampler",
+    methods: { ddim: "DDIM", ddpm: "DDPM, all timesteps" },
+    clip: "Clip the predicted image to [−1, 1]",
+    label: "Class",
+    none: "None",
+    fill: "Generate",
+    fills: { none: "The whole image", lower: "The lower half", upper: "The upper half" },
+    loading: "Loading the runtime and the network …",
+    running: "Running …",
+    done: "Seed {seed}, {steps} steps of {method}: done in {seconds} s.",
+    recorded: "Recorded Fréchet distance of {steps} such steps: {value} ± {error}.",
+    replaced: "After each step, the known half is replaced by the noised given image. This "
+      + "inpainting by replacement only approximates the conditional distribution.",
+    cancelled: "Cancelled. The memory of the network is released.",
+    failed: "{what}.",
+    start: "Denoise",
+    cancel: "Cancel",
+    network: "Network",
+  };
 
   /** Open a recorded network; predict(x, t, classes) takes one image for each class. */
   const open = async ({ facts, root, name, schedule }) => {
@@ -11,7 +41,7 @@
     Object.assign(ort.env.wasm, { numThreads: 1, wasmPaths: {
       mjs: address("ort-wasm-simd-threaded.mjs"), wasm: address("ort-wasm-simd-threaded.wasm") } });
     const answer = await fetch(new URL(`data/${name}.onnx?v=${facts.data[`${name}.onnx`]}`, root));
-    if (!answer.ok) throw new Error(`The network could not be loaded (${answer.status})`);
+    if (!answer.ok) throw new Error(fill(TEXT.notLoaded, answer));
     const session = await ort.InferenceSession.create(await answer.arrayBuffer(),
       { executionProviders: ["wasm"] });
     const predict = async (x, t, classes = [null]) => {
@@ -34,26 +64,25 @@
     const chosen = { name: Object.keys(facts.networks)[0], method: "ddim", clip: true, half: "none",
       label: "none", known: null };
     let network = null, stopped = false, runs = false;
-    const noisy = parts.picture("Image with noise", 28, 28);
-    const clean = parts.picture("Predicted without noise", 28, 28);
-    const told = parts.words(), bar = html("progress", { value: 0, "aria-label": "Steps done" });
+    const noisy = parts.picture(TEXT.noisy, 28, 28);
+    const clean = parts.picture(TEXT.clean, 28, 28);
+    const told = parts.words(), bar = html("progress", { value: 0, "aria-label": TEXT.progress });
     const draw = (picture, x) => picture.paint((i) => parts.grey((x[i] + 1) / 2));
-    const steps = parts.slider("Steps", { min: 10, max: 100, step: 10, value: 50 }, () => {});
-    const eta = parts.slider("η (new noise)", { min: 0, max: 1, step: 0.1, value: 0 }, () => {});
-    const seed = parts.slider("Seed", { min: 0, max: 99, value: 3 }, () => {});
-    const other = parts.slider("Second seed", { min: 0, max: 99, value: 4 }, () => {});
-    const mix = parts.slider("Share of the second", { min: 0, max: 1, step: 0.05, value: 0 }, () => {});
-    const weight = parts.slider("Guidance weight", { min: 0, max: 4, step: 0.5, value: 1 }, () => {});
-    const method = parts.select("Sampler", { ddim: "DDIM", ddpm: "DDPM, all steps" }, (value) => {
+    const steps = parts.slider(TEXT.steps, { min: 10, max: 100, step: 10, value: 50 }, () => {});
+    const eta = parts.slider(TEXT.eta, { min: 0, max: 1, step: 0.1, value: 0 }, () => {});
+    const seed = parts.slider(TEXT.seed, { min: 0, max: 99, value: 3 }, () => {});
+    const other = parts.slider(TEXT.other, { min: 0, max: 99, value: 4 }, () => {});
+    const mix = parts.slider(TEXT.mix, { min: 0, max: 1, step: 0.05, value: 0 }, () => {});
+    const weight = parts.slider(TEXT.weight, { min: 0, max: 4, step: 0.5, value: 1 }, () => {});
+    const method = parts.select(TEXT.method, TEXT.methods, (value) => {
       chosen.method = value;
       for (const { input } of [steps, eta]) input.disabled = value === "ddpm";
     });
-    const clip = parts.check("Clip the prediction to the range of images", true,
+    const clip = parts.check(TEXT.clip, true,
       (on) => { chosen.clip = on; });
-    const label = parts.select("Class", [["none", "None"], ...images.classes.entries()],
+    const label = parts.select(TEXT.label, [["none", TEXT.none], ...images.classes.entries()],
       (value) => { chosen.label = value; });
-    const half = parts.select("Fill in", { none: "The whole image", lower: "The lower half",
-      upper: "The upper half" }, (value) => { chosen.half = value; picker.box.hidden = value === "none"; });
+    const half = parts.select(TEXT.fill, TEXT.fills, (value) => { chosen.half = value; picker.box.hidden = value === "none"; });
     const picker = parts.picker(images, (one) => { chosen.known = one.pixels; });
     picker.choose(0);
     picker.box.hidden = true;
@@ -72,13 +101,13 @@
       start.disabled = true;
       cancel.disabled = false;
       bar.removeAttribute("value");
-      told.textContent = network ? "Running …" : "Loading the runtime and the network …";
+      told.textContent = network ? TEXT.running : TEXT.loading;
       try {
         const schedule = await data(chosen.name);
         offer(schedule);
         network ??= await open({ facts, root, name: chosen.name, schedule });
-        if (stopped) throw new Error("Cancelled");
-        told.textContent = "Running …";
+        if (stopped) throw new Error(TEXT.cancelled);
+        told.textContent = TEXT.running;
         const own = seed.value, first = sampler.normal(own, 0, SIZE);
         const x_T = mix.value ? sampler.between(first, sampler.normal(other.value, 0, SIZE), mix.value)
           : first;
@@ -104,20 +133,25 @@
             await new Promise((go) => { setTimeout(go); });
             seen = performance.now();
           }
-          if (stopped) throw new Error("Cancelled");
+          if (stopped) throw new Error(TEXT.cancelled);
         }
         draw(noisy, last.x);
         draw(clean, last.clean);
         [bar.value, bar.max] = [last.of, last.of];
         const seconds = (performance.now() - begun) / 1000;
-        told.textContent = `Seed ${own}, ${last.of} steps of ${chosen.method.toUpperCase()}: `
-          + `done in ${seconds.toFixed(1)} s.`
-          + (known ? " The known half was put back after each step, with its noise: this is "
-            + "replacement, which only approximates the conditional distribution." : "");
+        told.textContent = fill(TEXT.done, { seed: own, steps: last.of,
+          method: chosen.method.toUpperCase(), seconds: seconds.toFixed(1) });
+        const plain = chosen.method === "ddim" && options.eta === 0 && options.clip && !known && !guide;
+        const recorded = plain ? schedule.recorded[last.of] : null;
+        if (recorded) {
+          const [value, error] = recorded.map((v) => v.toFixed(0));
+          told.textContent += ` ${fill(TEXT.recorded, { steps: last.of, value, error })}`;
+        }
+        if (known) told.textContent += ` ${TEXT.replaced}`;
         box.dataset.seconds = seconds;
         box.dataset.image = JSON.stringify(Array.from(last.x, (v) => Math.round(1e6 * v) / 1e6));
       } catch (error) {
-        told.textContent = stopped ? "Cancelled; the network is freed." : `${error.message}.`;
+        told.textContent = stopped ? TEXT.cancelled : fill(TEXT.failed, { what: error.message });
         bar.value = 0;
         await close();
       }
@@ -125,10 +159,10 @@
       start.disabled = false;
       cancel.disabled = true;
     };
-    const start = parts.button("Denoise", run);
-    const cancel = parts.button("Cancel", () => { stopped = true; });
+    const start = parts.button(TEXT.start, run);
+    const cancel = parts.button(TEXT.cancel, () => { stopped = true; });
     cancel.disabled = true;
-    const chooser = parts.select("Network", facts.networks, async (name) => {
+    const chooser = parts.select(TEXT.network, facts.networks, async (name) => {
       chosen.name = name;
       stopped = true;
       await close();

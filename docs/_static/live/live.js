@@ -2,6 +2,17 @@
    Weights are scripts, which a page that is opened as a file may load, too. */
 "use strict";
 (() => {
+  const TEXT = {
+    file: "A page that is opened as a file cannot run this network. Serve the site "
+      + "(make serve). The recorded result is shown.",
+    noWasm: "This browser has no WebAssembly. The recorded result is shown.",
+    loading: "Loading …",
+    failed: "{what}. The recorded result is shown.",
+    missing: "{file} could not be loaded",
+  };
+  /** Put values in the places of a text, which are written {name}. */
+  const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+
   const html = (tag, attributes = {}, ...children) => {
     const element = document.createElement(tag);
     for (const [key, value] of Object.entries(attributes)) {
@@ -33,7 +44,7 @@
     element.onerror = () => {
       delete asked[path];
       element.remove();
-      fail(new Error(`${path} could not be loaded`));
+      fail(new Error(fill(TEXT.missing, { file: path })));
     };
     document.head.append(element);
   });
@@ -47,7 +58,7 @@
 
   const prepare = (figure) => {
     const facts = JSON.parse(figure.querySelector("script").textContent);
-    const kind = figure.dataset.live, button = figure.querySelector("button");
+    const kind = figure.dataset.live, button = figure.querySelector(".live-start button");
     const status = figure.querySelector(".live-status");
     const data = async (name) => {
       await script(`data/${name}.js`, facts.data[`${name}.js`]);
@@ -55,18 +66,17 @@
     };
     status.textContent = "";
     if (kind === "denoise" && location.protocol === "file:") {
-      status.textContent = "Opened as a file, a page cannot run this network: serve the site "
-        + "(make serve). The recorded result is shown.";
+      status.textContent = TEXT.file;
       return;
     }
     if (typeof WebAssembly === "undefined" && kind === "denoise") {
-      status.textContent = "This browser has no WebAssembly: the recorded result is shown.";
+      status.textContent = TEXT.noWasm;
       return;
     }
     button.hidden = false;
     button.addEventListener("click", async () => {
       button.disabled = true;
-      status.textContent = "Loading …";
+      status.textContent = TEXT.loading;
       try {
         const first = Object.keys(facts.networks)[0];
         for (const name of NEEDS[kind]) await script(name, facts.scripts[name]);
@@ -79,12 +89,12 @@
         status.textContent = "";
         box.querySelector("button, input, select").focus({ preventScroll: true });
       } catch (error) {
-        status.textContent = `${error.message}; the recorded result is shown.`;
+        status.textContent = fill(TEXT.failed, { what: error.message });
         button.disabled = false;
       }
     });
   };
 
-  window.dianLive = { give, given, html, script, figures: {} };
+  window.dianLive = { give, given, html, script, fill, figures: {} };
   document.querySelectorAll("figure.live:not(.spot)").forEach(prepare);
 })();

@@ -1,7 +1,23 @@
 /* Parts that the live figures share: controls, pictures, and the choice of an image. */
 "use strict";
 (() => {
-  const { html } = window.dianLive, SIDE = 28, LARGEST = 5e6, MOST = 24e6;
+  const { html, fill } = window.dianLive, SIDE = 28, LARGEST = 5e6, MOST = 24e6;
+  const TEXT = {
+    large: "The file has {size} MB; at most 5 MB can be read.",
+    noImage: "The file is not an image that this browser can read.",
+    pixels: "The image has {width} x {height} pixels, which is too many.",
+    thumb: "{name}, test image {index}",
+    image: "Image",
+    drawing: "Your drawing",
+    field: "Drawing field: the arrow keys move the pen, the space bar paints",
+    ownDrawing: "your drawing",
+    ownImage: "your image",
+    clear: "Clear",
+    file: "Image file",
+    own: "Draw or open an image",
+    hint: "The networks were trained on light clothes on a dark background; this page shows "
+      + "the images with inverted colors. An opened image never leaves this page.",
+  };
   let count = 0;
 
   const labelled = (label, control, ...more) => {
@@ -80,14 +96,14 @@
 
   /** What is wrong with a file, in one line; or its image as bytes. */
   const fromFile = async (file) => {
-    const size = `${(file.size / 1e6).toFixed(1)} MB`;
-    if (file.size > LARGEST) throw new Error(`The file has ${size}; at most 5 MB can be read.`);
+    const size = (file.size / 1e6).toFixed(1);
+    if (file.size > LARGEST) throw new Error(fill(TEXT.large, { size }));
     let image;
     try { image = await createImageBitmap(file); } catch {
-      throw new Error("The file is not an image that this browser can read.");
+      throw new Error(TEXT.noImage);
     }
     if (image.width * image.height > MOST) {
-      throw new Error(`The image has ${image.width} x ${image.height} pixels, too many.`);
+      throw new Error(fill(TEXT.pixels, image));
     }
     const canvas = html("canvas", { width: SIDE, height: SIDE });
     const context = canvas.getContext("2d");
@@ -106,7 +122,7 @@
     const pixels = labels.map((_, i) => tensors.images.subarray(784 * i, 784 * (i + 1)));
     const told = html("p", { role: "status", className: "live-told" });
     const thumbs = pixels.map((bytes, i) => {
-      const name = `${classes[labels[i]]}, test image ${index[i]}`;
+      const name = fill(TEXT.thumb, { name: classes[labels[i]], index: index[i] });
       const canvas = html("canvas", { width: SIDE, height: SIDE, "aria-hidden": "true" });
       const context = canvas.getContext("2d"), image = context.createImageData(SIDE, SIDE);
       bytes.forEach((v, k) => image.data.set([255 - v, 255 - v, 255 - v, 255], 4 * k));
@@ -124,9 +140,9 @@
     };
 
     const drawn = new Uint8Array(SIDE * SIDE);
-    const field = picture("Your drawing", SIDE, SIDE), { canvas } = field;
+    const field = picture(TEXT.drawing, SIDE, SIDE), { canvas } = field;
     canvas.setAttribute("role", "application");
-    canvas.setAttribute("aria-label", "Field to draw in: arrow keys move, space paints");
+    canvas.setAttribute("aria-label", TEXT.field);
     canvas.tabIndex = 0;
     let x = 14, y = 14, down = false;
     const show = () => field.paint((i) => (i === 28 * y + x && document.activeElement === canvas
@@ -142,7 +158,7 @@
     };
     const use = () => {
       mark(-1);
-      picked({ pixels: drawn.slice(), label: null, name: "your drawing" });
+      picked({ pixels: drawn.slice(), label: null, name: TEXT.ownDrawing });
     };
     const place = (event) => {
       const box = canvas.getBoundingClientRect(), at = (v) => Math.min(27, Math.max(0, Math.floor(v)));
@@ -165,7 +181,7 @@
       if (step) show(); else { dab(); use(); }
     });
     for (const when of ["focus", "blur"]) canvas.addEventListener(when, show);
-    const clear = button("Clear", () => { drawn.fill(0); show(); use(); });
+    const clear = button(TEXT.clear, () => { drawn.fill(0); show(); use(); });
     show();
 
     const file = html("input", { type: "file", accept: "image/*" });
@@ -175,17 +191,16 @@
         const read = await fromFile(file.files[0]);
         told.textContent = "";
         mark(-1);
-        picked({ pixels: read, label: null, name: "your image" });
+        picked({ pixels: read, label: null, name: TEXT.ownImage });
       } catch (error) { told.textContent = error.message; }
       file.value = "";
     });
-    const own = html("details", {}, html("summary", { textContent: "Draw or open an image" }),
-      html("p", { textContent: "The networks know light clothes on a dark ground; here they are "
-        + "shown in reverse. Nothing leaves this page." }),
+    const own = html("details", {}, html("summary", { textContent: TEXT.own }),
+      html("p", { textContent: TEXT.hint }),
       html("div", { className: "live-own" }, field.box, clear),
-      labelled("Image file", file));
+      labelled(TEXT.file, file));
     const box = html("div", { className: "live-picker" },
-      html("div", { className: "live-thumbs", role: "group", "aria-label": "Image" }, ...thumbs),
+      html("div", { className: "live-thumbs", role: "group", "aria-label": TEXT.image }, ...thumbs),
       own, told);
     return { box, choose };
   };

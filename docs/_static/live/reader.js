@@ -2,7 +2,24 @@
    after each row, and the gradient of the loss with respect to each pixel. */
 "use strict";
 (() => {
-  const { html, parts, networks } = window.dianLive;
+  const { html, fill, parts, networks } = window.dianLive;
+  const TEXT = {
+    image: "Image",
+    states: "Hidden state after each row",
+    gradient: "Gradient with respect to each pixel",
+    probabilities: "Class probabilities after row {t}: {name} {p}",
+    after: "After row {t} of 28: {name}, probability {p}.",
+    decided: "This class is the most probable one from row {since} on. Row {jump} increased its "
+      + "probability most, by {rise}.",
+    longest: "Gradient of the loss of class {name} with respect to each pixel. "
+      + "Row {row} has the largest norm.",
+    rows: "Rows read",
+    play: "Read row by row",
+    stop: "Stop",
+    network: "Network",
+    loading: "Loading …",
+    failed: "{what}.",
+  };
 
   /** The weights of a script, put into layers. */
   const assemble = ({ cell, readout, layers, tensors }) => {
@@ -19,30 +36,30 @@
   window.dianLive.figures.reader = async ({ figure, box, facts, images, data, status }) => {
     const small = figure.dataset.size === "small", { classes } = images;
     let network = assemble(await data(Object.keys(facts.networks)[0]));
-    let image, rows, after, timer = 0;
-    const shown = parts.picture("Image", 28, 28), told = parts.words();
-    const states = parts.picture("State after each row", 128, 28);
-    const heat = parts.picture("Gradient by pixel", 28, 28);
+    let image, rows, after, whole, timer = 0;
+    const shown = parts.picture(TEXT.image, 28, 28), told = parts.words();
+    const states = parts.picture(TEXT.states, 128, 28);
+    const heat = parts.picture(TEXT.gradient, 28, 28);
     const probability = parts.bars(classes);
 
     const of = (t) => after[t] ??= networks.softmax(networks.read(network, rows.slice(0, t)).logits);
     const top = (p) => p.indexOf(Math.max(...p));
     const drawStates = (t) => {
-      const { states: H } = networks.read(network, rows), width = H[0].length;
+      const H = whole.states, width = H[0].length;
       if (states.canvas.width !== width) states.canvas.width = width;
-      const context = states.canvas.getContext("2d"), whole = context.createImageData(width, 28);
-      H.forEach((h, r) => h.forEach((v, k) => whole.data.set(
+      const context = states.canvas.getContext("2d"), drawn = context.createImageData(width, 28);
+      H.forEach((h, r) => h.forEach((v, k) => drawn.data.set(
         [...(r < t ? parts.signed(v) : [255, 255, 255]), 255], 4 * (r * width + k))));
-      context.putImageData(whole, 0, 0);
+      context.putImageData(drawn, 0, 0);
     };
     const show = (t) => {
       const p = of(t), best = top(p);
       shown.paint((i) => (Math.floor(i / 28) === t - 1 ? parts.signed(0.25 + image.pixels[i] / 255)
         : parts.grey(image.pixels[i] / 255 * (i < 28 * t ? 1 : 0.35))));
       if (!small) drawStates(t);
-      probability.show(p, `Class probabilities after row ${t}: ${classes[best]} ${p[best].toFixed(3)}`);
-      told.textContent = `After row ${t} of 28: ${classes[best]}, probability ${p[best].toFixed(3)}.`;
-      if (t === 28) told.textContent += ` ${decided()}`;
+      const values = { t, name: classes[best], p: p[best].toFixed(3) };
+      probability.show(p, fill(TEXT.probabilities, values));
+      told.textContent = fill(TEXT.after, values) + (t === 28 ? ` ${decided()}` : "");
     };
     const decided = () => {
       const best = top(of(28));
@@ -52,8 +69,7 @@
         const rise = of(t)[best] - of(t - 1)[best];
         if (rise > most) [most, jump] = [rise, t];
       }
-      return `It is the most probable class from row ${since} on; row ${jump} raised its `
-        + `probability most, by ${most.toFixed(3)}.`;
+      return fill(TEXT.decided, { since, jump, rise: most.toFixed(3) });
     };
     const differentiate = () => {
       const label = image.label ?? top(of(28));
@@ -61,27 +77,36 @@
       const most = Math.max(...size.flatMap((g) => [...g])) || 1;
       heat.paint((i) => parts.grey(size[Math.floor(i / 28)][i % 28] / most));
       const norms = size.map((g) => Math.hypot(...g)), row = norms.indexOf(Math.max(...norms));
-      heat.canvas.setAttribute("aria-label", `Gradient of the loss of ${classes[label]} by pixel: `
-        + `row ${row + 1} has the longest`);
+      heat.canvas.setAttribute("aria-label", fill(TEXT.longest, { name: classes[label], row: row + 1 }));
     };
-    const slider = parts.slider("Rows read", { min: 1, max: 28, value: 28 }, (t) => { stop(); show(t); });
-    const stop = () => { clearInterval(timer); timer = 0; play.textContent = "Read row by row"; };
-    const play = parts.button("Read row by row", () => {
-      if (timer) return stop();
+    const slider = parts.slider(TEXT.rows, { min: 1, max: 28, value: 28 }, (t) => {
+      stop();
+      told.setAttribute("aria-live", "polite");
+      show(t);
+    });
+    const stop = () => { clearInterval(timer); timer = 0; play.textContent = TEXT.play; };
+    const play = parts.button(TEXT.play, () => {
+      if (timer) {
+        told.setAttribute("aria-live", "polite");
+        return stop();
+      }
+      told.setAttribute("aria-live", "off"); // a screen reader reads only the last row
       let t = 0;
       // One frame is enough for a row; this pace can be followed.
       const next = () => {
         slider.set(++t);
+        if (t === 28) told.setAttribute("aria-live", "polite");
         show(t);
         if (t === 28) stop();
       };
       next();
       timer = setInterval(next, matchMedia("(prefers-reduced-motion: reduce)").matches ? 400 : 120);
-      play.textContent = "Stop";
+      play.textContent = TEXT.stop;
       return undefined;
     });
     const take = () => {
       after = [];
+      whole = networks.read(network, rows);
       if (!small) differentiate();
       show(slider.value);
     };
@@ -91,14 +116,14 @@
       rows = rowsOf(image.pixels);
       take();
     });
-    const chooser = parts.select("Network", facts.networks, async (name) => {
+    const chooser = parts.select(TEXT.network, facts.networks, async (name) => {
       stop();
-      status.textContent = "Loading …";
+      status.textContent = TEXT.loading;
       try {
         network = assemble(await data(name));
         status.textContent = "";
         take();
-      } catch (error) { status.textContent = `${error.message}.`; }
+      } catch (error) { status.textContent = fill(TEXT.failed, { what: error.message }); }
     });
     const pictures = small ? [shown.box] : [shown.box, heat.box, states.box];
     states.box.classList.add("live-wide");
