@@ -731,17 +731,20 @@ def still(kind: str) -> str:
 def figure(kind: str, small: bool) -> tuple[str, str]:
     """Write a figure that waits for its button: before and after what it shows."""
     size = "small" if small else "whole"
-    caption = SMALL_CAPTION if small else escape(CAPTIONS[kind])
+    invitation = f"<span hidden>{SMALL_CAPTION}</span> " if small else ""
+    start = (
+        f'<p class="live-start"><button type="button" hidden>{TEXT["run"]}</button> '
+        f'{invitation}<span class="live-status" role="status">'
+        f"{escape(TEXT['no script'])}</span></p>"
+    )
     begin = (
         f'<figure class="live" data-live="{kind}" data-size="{size}">'
         f'<script type="application/json">{loaded(kind)}</script>'
-        '<div class="live-still">'
+        f'{start if small else ""}<div class="live-still">'
     )
     end = (
-        f'</div><p class="live-start"><button type="button" hidden>{TEXT["run"]}'
-        '</button> <span class="live-status" role="status">'
-        f'{escape(TEXT["no script"])}</span></p><div class="live-box"></div>'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f'</div>{"" if small else start}<div class="live-box"></div>'
+        f"<figcaption>{escape(CAPTIONS[kind])}</figcaption></figure>"
     )
     return begin, end
 

@@ -73,7 +73,7 @@
       status.textContent = TEXT.noWasm;
       return;
     }
-    button.hidden = false;
+    figure.querySelectorAll(".live-start [hidden]").forEach((part) => { part.hidden = false; });
     button.addEventListener("click", async () => {
       button.disabled = true;
       status.textContent = TEXT.loading;
