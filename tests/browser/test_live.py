@@ -53,13 +53,16 @@ def started(tab, origin, kind):
 
 @pytest.fixture(scope="module")
 def tabs(opened, origin):
-    """Keep a tab for each figure, in which its scripts are loaded."""
-    kinds = [*PAGES, "index"]
+    """Keep a tab for each figure that is asked for, in which its scripts are loaded."""
+
+    class Tabs(dict):
+        def __missing__(self, kind):
+            self[kind] = stack.enter_context(opened())
+            started(self[kind], origin, kind)
+            return self[kind]
+
     with ExitStack() as stack:
-        found = {kind: stack.enter_context(opened()) for kind in kinds}
-        for kind, tab in found.items():
-            started(tab, origin, kind)
-        yield found
+        yield Tabs()
 
 
 @cache
@@ -150,47 +153,32 @@ def without(old, new):
     return serve
 
 
-def test_every_row_is_read_within_a_frame(tabs):
-    took = tabs["reader"].evaluate("""async () => {
-      const { reader, networks, script, given } = dianLive, found = {};
-      for (const name of ['rnn-fashion-mnist', 'rnn-best', 'torch-gru']) {
-        await script(`data/${name}.js`, 'test');
-        const network = reader.assemble(given[name]);
-        const rows = reader.rowsOf(given.images.tensors.images.subarray(0, 784));
-        networks.read(network, rows.slice(0, 1));
-        const once = (t) => {
-          const begun = performance.now();
-          networks.read(network, rows.slice(0, t + 1));
-          return performance.now() - begun;
-        };
-        // the best of three: the machine may be busy
-        found[name] = rows.map((_, t) => Math.min(once(t), once(t), once(t)));
-      }
-      return found;
-    }""")
-    print({name: (np.median(each), max(each)) for name, each in took.items()})
-    for name, each in took.items():
-        assert max(each) < 1000 / 60, name
-
-
 def test_a_row_is_shown_within_a_frame(tabs):
-    """All that one step of the slider does; the first row may take longer."""
+    """All that one step of the slider does, computed anew: the best of five times.
+
+    The machine may be busy; the first row may take longer.
+    """
     took = tabs["reader"].evaluate("""async () => {
       const box = document.querySelector('figure.live[data-live="reader"]');
       const chooser = box.querySelector('select'), found = {};
       const slider = box.querySelector('input[type="range"]');
+      const move = (t) => {
+        slider.value = t;
+        const begun = performance.now();
+        slider.dispatchEvent(new Event('input'));
+        return performance.now() - begun;
+      };
       for (const name of ['rnn-fashion-mnist', 'rnn-best', 'torch-gru']) {
         chooser.value = name;
         chooser.dispatchEvent(new Event('change'));
         await new Promise((go) => setTimeout(go, 300));
-        const once = (t) => {
-          slider.value = t;
-          const begun = performance.now();
-          slider.dispatchEvent(new Event('input'));
-          return performance.now() - begun;
-        };
-        found[name] = Array.from({ length: 27 }, (_, t) => Math.min(
-          once(t + 1), once(t + 1), once(t + 1)));
+        const times = Array(27).fill(Infinity);
+        for (let k = 0; k < 5; k++) {
+          move(1);
+          box.querySelectorAll('.live-thumbs button')[k].click(); // forgets the rows
+          times.forEach((least, t) => { times[t] = Math.min(least, move(t + 1)); });
+        }
+        found[name] = times;
       }
       return found;
     }""")
@@ -453,7 +441,7 @@ def test_the_same_seed_gives_the_same_image_and_50_steps_are_fast(opened, origin
         images, seconds, worked = [finished(box)], [], []
         client = tab.context.new_cdp_session(tab)
         client.send("Performance.enable", {"timeDomain": "threadTicks"})
-        for _ in range(3):
+        for _ in range(2):
             before = task_seconds(client)
             images.append(denoised(box))
             worked.append(task_seconds(client) - before)
@@ -522,21 +510,21 @@ def test_cancel_frees_the_network(opened, origin):
 # --- Readers of every kind ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", PAGES)
-def test_axe_finds_nothing_while_it_runs_and_it_fits_a_telephone(
-    opened, origin, kind, mode
-):
-    with opened(mode, 390) as tab, listened(tab, origin) as told:
+@pytest.mark.parametrize("kind", [*PAGES, "index"])
+def test_axe_finds_nothing_while_it_runs_and_it_fits_a_telephone(opened, origin, kind):
+    with opened(width=390) as tab, listened(tab, origin) as told:
         box = started(tab, origin, kind)
-        if kind == "denoise":
-            finished(box)
-        box.locator("details summary").first.evaluate(
-            "e => e.parentElement.open = true"
-        )
+        fold = box.locator("details summary")
+        if fold.count():
+            fold.first.evaluate("e => e.parentElement.open = true")
         tab.evaluate(AXE.read_text("utf-8"))
-        # the figure: the rest of the page is looked at elsewhere
-        assert tab.evaluate(RUN_AXE.replace("document", "'figure.live'")) == []
+        for mode in MODES:
+            tab.emulate_media(color_scheme=mode)
+            tab.wait_for_function(
+                f"document.documentElement.dataset.theme === '{mode}'"
+            )
+            # the figure: the rest of the page is looked at elsewhere
+            assert tab.evaluate(RUN_AXE.replace("document", "'figure.live'")) == []
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
         assert not told
 
@@ -578,7 +566,7 @@ def test_without_scripts_the_recorded_result_stays(opened, origin, kind):
     with opened(java_script_enabled=False) as tab:
         tab.goto(f"{origin}/{PAGES.get(kind, 'index')}.html")
         box = figure(tab, kind if kind in PAGES else "reader")
-        assert box.locator(".live-still img:visible").count() == 1
+        assert box.locator(".live-still img:visible").count() >= 1
         assert not box.locator(".live-start button").is_visible()
         assert "Without JavaScript" in box.locator(".live-status").inner_text()
 
@@ -606,8 +594,9 @@ def test_the_keyboard_reaches_everything(opened, origin, kind):
         tab.keyboard.press("Enter")
         words = box.locator(".interactive-words:not(:empty)")
         words.wait_for(timeout=60_000)
-        inside = "e => e.contains(document.activeElement)"
-        assert box.evaluate(inside)
+        tab.wait_for_function(
+            "document.activeElement.matches('figure.live .live-box *')"
+        )
         if kind == "denoise":
             finished(box)
             box.get_by_role("button", name="Denoise").focus()

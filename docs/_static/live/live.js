@@ -87,7 +87,8 @@
         figure.querySelector(".live-start").after(status);
         figure.querySelector(".live-start").remove();
         status.textContent = "";
-        box.querySelector("button, input, select").focus({ preventScroll: true });
+        const controls = [...box.querySelectorAll("button, input, select")];
+        controls.find((one) => one.checkVisibility() && !one.disabled)?.focus({ preventScroll: true });
       } catch (error) {
         status.textContent = fill(TEXT.failed, { what: error.message });
         button.disabled = false;
