@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from built import CHAPTERS, HTML, MODES
+from built import CHAPTERS, HTML, MODES, until
 from survey import AXE, RUN_AXE, listened
 
 from dian.data import sample
@@ -171,7 +171,8 @@ def test_a_row_is_shown_within_a_frame(tabs):
       for (const name of ['rnn-fashion-mnist', 'rnn-best', 'torch-gru']) {
         chooser.value = name;
         chooser.dispatchEvent(new Event('change'));
-        await new Promise((go) => setTimeout(go, 300));
+        while (!dianLive.given[name]) await new Promise((go) => setTimeout(go, 50));
+        await new Promise((go) => setTimeout(go, 100));
         const times = Array(27).fill(Infinity);
         for (let k = 0; k < 5; k++) {
           move(1);
@@ -520,9 +521,7 @@ def test_axe_finds_nothing_while_it_runs_and_it_fits_a_telephone(opened, origin,
         tab.evaluate(AXE.read_text("utf-8"))
         for mode in MODES:
             tab.emulate_media(color_scheme=mode)
-            tab.wait_for_function(
-                f"document.documentElement.dataset.theme === '{mode}'"
-            )
+            until(tab, f"document.documentElement.dataset.theme === '{mode}'")
             # the figure: the rest of the page is looked at elsewhere
             assert tab.evaluate(RUN_AXE.replace("document", "'figure.live'")) == []
         assert tab.evaluate("document.documentElement.scrollWidth") <= 390
@@ -594,9 +593,7 @@ def test_the_keyboard_reaches_everything(opened, origin, kind):
         tab.keyboard.press("Enter")
         words = box.locator(".interactive-words:not(:empty)")
         words.wait_for(timeout=60_000)
-        tab.wait_for_function(
-            "document.activeElement.matches('figure.live .live-box *')"
-        )
+        until(tab, "document.activeElement.matches('figure.live .live-box *')")
         if kind == "denoise":
             finished(box)
             box.get_by_role("button", name="Denoise").focus()
