@@ -57,7 +57,7 @@ SECTIONS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "ddpm-loss": (f"{DIFFUSION}#the-list", OF_TABLES),
     "ddpm-sample": (f"{DIFFUSION}#the-list", OF_TABLES),
     "ddim-sample": ("diffusion_sampling.html#fewer-steps-ddim", (
-        ("no time embedding", f"{DIFFUSION}#the-list"), *OF_TABLES)),
+        ("no timestep embedding", f"{DIFFUSION}#the-list"), *OF_TABLES)),
     "denoiser": (f"{DIFFUSION}#the-list", ()),
 }  # fmt: skip
 """For each kind the usual section, and those of mistakes that contain certain words."""
