@@ -48,8 +48,10 @@
       const H = whole.states, width = H[0].length;
       if (states.canvas.width !== width) states.canvas.width = width;
       const context = states.canvas.getContext("2d"), drawn = context.createImageData(width, 28);
-      H.forEach((h, r) => h.forEach((v, k) => drawn.data.set(
-        [...(r < t ? parts.signed(v) : [255, 255, 255]), 255], 4 * (r * width + k))));
+      whole.colors ??= Uint8ClampedArray.from(
+        H.flatMap((h) => Array.from(h, (v) => [...parts.signed(v), 255]).flat()));
+      drawn.data.fill(255);
+      drawn.data.set(whole.colors.subarray(0, 4 * width * t));
       context.putImageData(drawn, 0, 0);
     };
     const show = (t) => {
