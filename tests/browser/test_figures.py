@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from built import HTML, MODES, page_names
+from built import HTML, MODES, page_names, until
 from PIL import Image
 from test_interactive import PAGES
 
@@ -24,7 +24,7 @@ def shown(request, browser, origin):
         if "<img" not in (HTML / name).read_text("utf-8"):
             continue
         tab.goto(f"{origin}/{name}", wait_until="domcontentloaded")
-        tab.wait_for_function(f"document.documentElement.dataset.theme === '{mode}'")
+        until(tab, f"document.documentElement.dataset.theme === '{mode}'")
         for one in tab.evaluate(SHOWN):
             found[one["address"].removeprefix(f"{origin}/")] = one
     context.close()

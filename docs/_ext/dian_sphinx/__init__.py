@@ -21,6 +21,8 @@ PARTS = (
     "api",
     "katex",
     "html",
+    "live",
+    "policy",
     "previews",
     "glossary",
     "incremental",
