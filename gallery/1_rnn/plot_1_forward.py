@@ -171,9 +171,11 @@ plt.show()
 # **Left.** With :math:`w_{hh} = 0` the impulse is forgotten one step later. Between -1
 # and 1, each step multiplies the size of the state by :math:`|w_{hh}|` or less, because
 # :math:`|\tanh a| \le |a|`. At exactly 1 the state still decays, but only as
-# :math:`\sqrt{3 / (2t)}`, because tanh subtracts about :math:`h^3/3` at each step.
-# Above 1 the fixed point 0 is unstable, and the state moves to the solution of :math:`h
-# = \tanh(w_{hh} h)`. There it remains, so the unit stores one bit indefinitely.
+# :math:`\sqrt{3 / (2t)}` for large :math:`t`: tanh subtracts about :math:`h^3/3` at
+# each step, and :math:`\mathrm dh / \mathrm dt = -h^3 / 3` has this solution. Above 1
+# the fixed point 0 is unstable, and the state moves to the solution of
+# :math:`h = \tanh(w_{hh} h)`. There it remains, so the unit stores one bit
+# indefinitely.
 #
 # **Middle.** The state is proportional to a small impulse. A large impulse saturates
 # the unit near 1, so that little more than its sign is stored.
@@ -274,10 +276,12 @@ plt.show()
 # We measure how well the input :math:`k` steps ago can be recovered from the state: we
 # fit the best linear readout by least squares and take the fraction of the variance
 # that it explains. Summed over all :math:`k`, these fractions are at most the number of
-# units. This is Jaeger's theorem. The proof: as vectors over time, the delayed signals
-# are orthogonal, and a fraction is the squared norm of the projection of one of them,
-# normalized, on the space that the :math:`h` states span. Such projections on a space
-# of :math:`h` dimensions add up to at most :math:`h`.
+# units. This is Jaeger's theorem. The proof: regard each signal as a vector over time.
+# The delayed signals, normalized, are orthonormal vectors :math:`u_k`, and the
+# explained fraction at delay :math:`k` is :math:`\lVert \Pi u_k \rVert^2`, where
+# :math:`\Pi` projects on the space that the states of the :math:`h` units span. Summed
+# over orthonormal vectors, this is at most the trace of :math:`\Pi`, the dimension of
+# that space, which is at most :math:`h`.
 
 delays = range(48)
 delayed = torch.stack([signal.roll(k) for k in delays], 1)

@@ -40,8 +40,8 @@ Bengio, *On the difficulty of training recurrent neural networks*, 2013
 # ----------------
 # The network has an output at every step, and a label where a mask is 1. Below, entry
 # :math:`t` of each list belongs to step :math:`t`, and entry 0 of the inputs is never
-# used. The sizes are different primes, and no value is zero, so that a matrix that is
-# not transposed or a term that is missing cannot remain unnoticed by chance.
+# used. The sizes are different primes, and no weight or input is zero, so that a matrix
+# that is not transposed or a term that is missing cannot remain unnoticed by chance.
 
 import matplotlib.pyplot as plt
 import torch
@@ -141,8 +141,8 @@ gradient["W_hq"] = sum(H[t].T @ G[t] for t in steps)
 gradient["b_q"] = sum(G[t].sum(0) for t in steps)
 
 # %%
-# What remains is the gradient with respect to the states, :math:`\sum_t \langle G_t
-# W_{hq}^\top, \mathrm dH_t \rangle`.
+# The remaining part of :math:`\mathrm dL` contains the changes of the states:
+# :math:`\sum_t \langle G_t W_{hq}^\top, \mathrm dH_t \rangle`.
 #
 # Step 3: through the states, from the last to the first
 # ------------------------------------------------------
@@ -202,7 +202,8 @@ gradient["H_0"] = delta[1] @ W_hh.T
 # If all sequences share one initial state, the gradient with respect to this state is
 # the sum of the rows of :math:`\partial L / \partial H_0`. These few lines are the
 # whole backward pass. The library's :func:`dian.rnn.recurrence.rnn_backward` has the
-# same lines, and computes each sum over time as products over many steps at once.
+# same lines, and computes the sums over time by matrix products that contain many
+# steps.
 #
 # Three computations of each gradient
 # -----------------------------------
@@ -424,7 +425,8 @@ plt.show()
 # Jacobians shrink the gradient. To measure which fraction of the gradient comes from a
 # term, we project the term on the direction of the whole gradient. In each of twelve
 # initializations, the first half of the image contributes less than a twentieth. (The
-# sum of its terms is larger than that, but most of it is orthogonal to the gradient.)
+# norm of the sum of these terms is a larger fraction of the norm of the gradient, but
+# most of this sum is orthogonal to the gradient.)
 
 share = (terms * whole).sum((1, 2)) / whole.square().sum()  # along the whole
 print(f"sum of the terms against the library: {apart(terms.sum(0), whole):.1e}")
@@ -447,7 +449,7 @@ for seed in range(12):  # other initial weights
     share = (terms * whole).sum((1, 2)) / whole.square().sum()
     assert share[-8:].sum() > 0.75
     assert abs(share[:14].sum()) < 0.05
-    along = share[:14].sum() * whole.norm()  # the rest is at right angles to the whole
+    along = share[:14].sum() * whole.norm()  # the rest is orthogonal to the whole
     assert terms[:14].sum(0).norm() > 2**0.5 * abs(along)
 
 # %%

@@ -6,11 +6,11 @@ Tanh does not prevent vanishing gradients
 determines it? Does tanh, whose derivative is up to 1 where that of the sigmoid is at
 most 1/4, prevent it from vanishing?
 
-**Answer.** With random weights each step changes the norm by a factor of about
-:math:`\sqrt\chi`: the mean squared derivative times the sum of the squared weights of a
-unit gives :math:`\chi`. In a tanh network with an orthogonal :math:`W_{hh}` and inputs
-of variance 1, the gradient shrinks by a factor of more than :math:`10^7` in 40 steps.
-Every tanh network equals a sigmoid network with other weights.
+**Answer.** With random weights each step multiplies the norm by about
+:math:`\sqrt\chi`, where :math:`\chi` is the mean squared derivative times the mean sum
+of squared weights of a unit. In a tanh network with an orthogonal :math:`W_{hh}` and
+inputs of variance 1, the gradient shrinks by a factor of more than :math:`10^7` in 40
+steps. Every tanh network equals a sigmoid network with other weights.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013 (arXiv:1211.5063), section 2.1, for the bound; Schoenholz, Gilmer,
@@ -275,7 +275,7 @@ curves = {
     for spread in spreads
 }
 
-assert curves[1.2, 0.01][-1] < 1.2**40 / 100  # the states themselves make it shorter
+assert curves[1.2, 0.01][-1] < 1.2**40 / 100  # growing states saturate the units
 assert curves[3.0, 3.0][-1] > 1 > curves[1.2, 3.0][-1]
 for spread in spreads:
     ends = [curves[gain, spread][-1] for gain in gains]

@@ -133,7 +133,8 @@ ax.set(xlabel="lag $k$ (steps)", ylabel="norm of the gradient / at lag 0")
 fig.set_label(
     "The norm of the gradient with respect to the input of an earlier step against the "
     "lag, at initialization. With biases of 0, the gated networks lose the gradient as "
-    "fast as tanh; with a forget bias of 3 the LSTM keeps a large part of it."
+    "fast as tanh; with a forget bias of 3 the LSTM keeps a large part of it. For the "
+    "GRU, the bias is that of the update gate."
 )
 ax.set_ylim(1e-21, 10)
 ax.legend(fontsize=9)
@@ -221,9 +222,10 @@ assert sizes[3.0] > 2 * sizes[0.0]
 # a forget bias of 3, most of the gradient is propagated through the random recurrent
 # weights and not through the forget gates. The decay of the direct path follows the
 # forget gate. If the inputs were zero, the gate would be :math:`\sigma(b)`, and a
-# fraction :math:`1/e` would remain after :math:`\tau \approx e^b` steps,
-# :eq:`eq-forget-bias`: with a bias of 0 after 1.4 steps, with 1 after 3, and with 3
-# after 21. In the interactive figure you can change the bias.
+# fraction :math:`1/e` would remain after :math:`\tau` steps, which lies between
+# :math:`e^b` and :math:`e^b + \tfrac12`, :eq:`eq-forget-bias`: with a bias of 0 after
+# 1.4 steps, with 1 after 3, and with 3 after 21. In the interactive figure you can
+# change the bias.
 
 Interactive(
     "forget",

@@ -105,9 +105,9 @@ for name, style in [
 right.set(xlabel="epoch", ylabel="metric on the test images", ylim=(0, 1))
 right.legend(loc="lower right")
 fig.set_label(
-    "The recorded run. Left: training loss and test loss. Right: four metrics on the "
-    "test images. Lines are means over five seeds, bands range from the minimum to the "
-    "maximum."
+    "The recorded run of the reference network. Left: training loss and test loss. "
+    "Right: four metrics on the test images. Lines are means over five seeds, bands "
+    "range from the minimum to the maximum."
 )
 plt.show()
 

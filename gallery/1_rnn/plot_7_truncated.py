@@ -235,7 +235,7 @@ K = 7
 every = labels.expand(T, n)  # the label of an image, at each of its rows
 H, derivatives, _ = backward(W_hh)
 G = cross_entropy_backward(H[1:] @ W_hq, every) @ W_hq.T
-pairs = torch.zeros(T, T, h, h).double()  # of the loss after row t, by way of row k
+pairs = torch.zeros(T, T, h, h).double()  # of the loss after row t, through row k
 for t in range(T):
     pairs[t, : t + 1] = gradient_terms(G[t], derivatives[: t + 1], H[: t + 2], W_hh)
 chunk = torch.arange(T) // K
@@ -297,13 +297,16 @@ assert missing["W_hq"] < 1e-14
 assert min(missing[name] for name in ("W_xh", "W_hh", "b_h")) > 0.01
 
 # %%
-# :math:`W_{hq}` affects the loss of its own step only, through a state that is exact,
-# because it was carried over. No path of its gradient crosses a cut, so it is unbiased.
-# The gradients of all other parameters are biased.
+# At each step, :math:`W_{hq}` is multiplied by the current state, which is exact
+# because states are carried over, and affects the loss of this step only. No path of
+# the gradient with respect to :math:`W_{hq}` crosses a cut, so this gradient is
+# unbiased. The gradients with respect to all other parameters are biased.
 #
-# A chunk of :math:`K` steps does not look back :math:`K` steps: its first step has only
-# itself, and its last one the whole chunk, so the average is :math:`(K + 1)/2`. The
-# position of the cuts matters, too: the same two rows may share a chunk or not.
+# With chunks of :math:`K` steps, the gradient of a loss is not always propagated
+# through :math:`K` steps: that of the first loss of a chunk reaches one step, and that
+# of the last loss all :math:`K`, so the average is :math:`(K + 1)/2` steps. The
+# position of the cuts matters, too, because it determines which rows are in the same
+# chunk.
 #
 # Limits
 # ------

@@ -7,9 +7,9 @@ If not, what detects it?
 
 **Answer.** Mostly it does not. Of nine networks with one bug each, one stops because
 its gradient is not finite, one learns nothing, two learn less than they could, and five
-end within 0.1 nats of the correct one, which three seeds on 1,000 images cannot
-distinguish. A comparison with a second computation of the same quantity detects every
-bug.
+end within 0.1 nats of the correct one, a difference that three seeds on 1,000 images
+cannot resolve. A comparison with a second computation of the same quantity detects
+every bug.
 
 **Source.** Mutation testing, the injection of bugs to test the tests, is due to
 DeMillo, Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on
@@ -343,7 +343,7 @@ else:
 # different lengths are padded to the longest, and a mask marks the positions that
 # count. In this example five labels count, and the amount of padding increases. The
 # correct loss does not change. The wrong loss shrinks as if the network had learned,
-# and so does every step of the optimizer.
+# and so does every step of SGD.
 
 wrong_loss = verifier.load_mutant("dian.training.loss", masked).cross_entropy
 generator = torch.Generator().manual_seed(0)

@@ -105,8 +105,9 @@ plt.show()
 
 # %%
 # With real numbers, each pair is multiplied by a matrix of two rows, and these matrices
-# are the blocks of one large matrix, :eq:`eq-rotary-blocks`. It serves for
-# illustration and tests, since most of its entries are zero.
+# are the blocks of one large matrix, :eq:`eq-rotary-blocks`. The large matrix serves
+# for illustration and tests only: most of its entries are zero, so that a product with
+# it wastes time.
 
 R = rotation_matrix(torch.tensor(3), omega)
 

@@ -55,9 +55,9 @@ print(markdown_table(header, printed))
 # :math:`p\,\omega_i\,(y + 3)\,u`. The factor :math:`e^{-y}(y + 3)` decreases for
 # :math:`y \ge 0`, so it is at most 3, and the result is :eq:`eq-angle-error`.
 #
-# The largest errors that the report finds exceed half of each bound, so the bounds
-# cannot be improved much. Multiplying by :math:`1 / \theta^{2i/d}` instead of dividing
-# rounds once more, and 3 becomes 4.
+# The largest errors that the checks of the report find exceed half of each of the two
+# bounds, so the bounds cannot be improved much. Multiplying by
+# :math:`1 / \theta^{2i/d}` instead of dividing rounds once more, and 3 becomes 4.
 #
 # Sine and cosine depend on the angle modulo :math:`2\pi`. Taking the remainder does not
 # reduce the error, which is already in the angle.

@@ -8,8 +8,8 @@ the division, and for which queries and keys is this the right divisor?
 **Answer.** For independent entries with mean 0 and variance 1, a score has the variance
 :math:`d_k`. Without the division the softmax saturates: at :math:`d_k = 1024` one of
 128 keys has more than nine tenths of the weight on average, and gradients nearly
-vanish. For correlated entries, the variance of a score can be up to :math:`d_k` times
-larger.
+vanish. If the entries within each vector are correlated, the variance of a score can be
+up to :math:`d_k` times larger.
 
 **Source.** Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.2.1 and its footnote 4. **Cost.** Seconds on a CPU, no download.
@@ -95,7 +95,8 @@ assert np.ptp(results[True], axis=0).max() < 0.02
 #
 # In the next figure you can choose the dimension and the divisor. It uses 16 scores of
 # mean 0, which are scaled to the standard deviation :math:`s = \sqrt{d_k}`, and then
-# divided. With the divisor :math:`d_k`, a common mistake, the weights are nearly equal.
+# divided. With the divisor :math:`d_k`, the weights become nearly equal as :math:`d_k`
+# grows.
 
 drawn = normal(16).sort(descending=True).values
 standard = (drawn - drawn.mean()) / drawn.std(correction=0)
@@ -112,7 +113,10 @@ Interactive(
 # -----------------------
 # Equation :eq:`eq-score-variance` of the chapter assumes independent entries of mean 0
 # and variance 1. More generally, let query and key be independent of *each other*, with
-# any means :math:`\mu` and covariance matrices :math:`\Sigma` of their entries. Then
+# any means :math:`\mu` and covariance matrices :math:`\Sigma` of their entries.
+# Inserting :math:`\mathbb E[q q^\top] = \Sigma_q + \mu_q \mu_q^\top`, and the same for
+# the key, into :math:`\mathbb E[(q \cdot k)^2] = \operatorname{tr}(\mathbb E[q
+# q^\top]\, \mathbb E[k k^\top])` and subtracting the squared mean gives
 #
 # .. math::
 #    :label: eq-score-moments
@@ -187,13 +191,13 @@ assert score_moments(zero, zero, same, same)[1] == d * d
 #    H(p) \approx \Big(\ln n + \frac{s^2}{2}\Big) - s^2 = \ln n - \frac{s^2}{2} .
 #
 # With :math:`s^2 = 1`, the entropy is only half a nat below its maximum. The formula
-# reaches zero at :math:`s^2 = 2 \ln n`. As the number of keys grows, the entropy
-# divided by :math:`\ln n` follows the formula up to this value of :math:`s^2` (this is
-# the random-energy model of Derrida, 1981). For a finite number of keys the formula
-# fails earlier, because the entropy of finite scores is positive and cannot reach zero.
-# For :math:`s^2 \ge 2 \ln n`, a few scores near the largest one, which is about
-# :math:`s \sqrt{2 \ln n}`, dominate the sums, and the means over the keys are no longer
-# close to their expectations.
+# reaches zero at :math:`s^2 = 2 \ln n`. In the limit of many keys, the ratio of the
+# entropy to its maximum :math:`\ln n` follows the formula up to this value of
+# :math:`s^2` (this is the random-energy model of Derrida, 1981). For a finite number of
+# keys the formula fails earlier, because the entropy of finite scores is positive and
+# cannot reach zero. For :math:`s^2 \ge 2 \ln n`, a few scores near the largest one,
+# which is about :math:`s \sqrt{2 \ln n}`, dominate the sums, and the means over the
+# keys are no longer close to their expectations.
 
 spreads = np.linspace(0, 6, 25)
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -236,7 +240,7 @@ assert np.isclose(uniform.trace(), 1 - 1 / n_key)
 # %%
 # Limits
 # ------
-# The entries here are Gaussian and independent. In a trained network they are neither:
-# the division sets the variance of the scores at initialization, and training changes
-# it. The attention weights of a small trained network are shown in
-# :doc:`/gallery/3_attention/plot_7_rows`.
+# The figures on this page use independent Gaussian entries or scores. In a trained
+# network they are neither independent nor Gaussian: the division sets the variance of
+# the scores at initialization, and training changes it. The attention weights of a
+# small trained network are shown in :doc:`/gallery/3_attention/plot_7_rows`.

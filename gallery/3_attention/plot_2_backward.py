@@ -101,7 +101,7 @@ def forward(Q, K, V, B):
     return P, (P * Z) @ V
 
 
-O_bar = normal(n, d_v)  # the gradient of the output, as if from the layers above
+O_bar = normal(n, d_v)  # gradient with respect to the output, given
 
 
 def loss(*tensors):

@@ -248,10 +248,11 @@ assert seen[torch.float16, "add -1e9"] == ("NaN", False)
 assert seen[torch.float16, "set to -1e9"] == "error"
 
 # %%
-# For this query, adding :math:`-10^9` gives uniform attention, attention without
-# any mask, or NaN, depending on the dtype. In float64, :math:`10^9` is subtracted from
+# For this query, adding :math:`-10^9` gives uniform attention, attention without any
+# mask, or NaN, depending on the dtype. In float64, :math:`10^9` is subtracted from
 # *every* score of the row, which does not change the softmax. In float32 the scores are
-# lost to rounding, and all become equal. In float16, :math:`10^9` is not representable.
+# lost to rounding, and all become equal. In float16, :math:`-10^9` is not representable
+# and becomes :math:`-\infty`.
 #
 # With :math:`-\infty` the NaN does not stay in its row. The product
 # :math:`\bar V = P^\top \bar O` contains the weights of that row, and NaN times zero is

@@ -140,8 +140,9 @@ assert abs(m + torch.tensor(l).log() - s.logsumexp(-1)) < 1e-6
 # Any partition of the keys
 # -------------------------
 # Now we use many queries, a mask, and blocks of every size from one key to all of them.
-# For a fully masked query some blocks are empty, and the implementation has to avoid
-# the difference of two infinities.
+# In some blocks a query may attend to no key, and a fully masked query in none. The
+# maximum of such a block is :math:`-\infty`, so the implementation has to avoid the
+# difference of two infinities.
 
 n_query, n_key, d = 13, 101, 8
 Q, K, V = normal(n_query, d), normal(n_key, d), normal(n_key, d)

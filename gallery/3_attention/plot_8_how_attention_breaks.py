@@ -153,7 +153,7 @@ for what in set(runs) - {shows, shared}:
 # A network with a bug is still a network that can be trained, and gradient descent
 # tolerates a gradient of the wrong norm or a slightly wrong direction. Heads that are
 # split in the wrong way mix unrelated positions, and even this network learns. But a
-# correct implementation computes something else from its weights.
+# correct implementation with the same weights computes different outputs.
 #
 # We chose the threshold of 0.15 nats after looking at these curves, and two
 # initializations of a small network do not show that there is no difference: longer
@@ -206,10 +206,10 @@ print(markdown_table(("check", "title", "residual"), printed))
 # %%
 # A loss that is too good
 # -----------------------
-# The task is to predict the next of twelve letters, drawn uniformly from eight and
-# independent of each other. The best possible loss is that of a uniform prediction,
-# :math:`\ln 8`. Without the causal mask, every position but the last can read its
-# target.
+# Each letter of a sequence is drawn uniformly from eight letters, independently of all
+# others. The task is to predict the next letter at each of twelve positions. The best
+# possible loss is that of a uniform prediction, :math:`\ln 8`. Without the causal mask,
+# every position but the last can attend to its target.
 
 floor = math.log(8)
 letters = {}
@@ -253,15 +253,15 @@ assert last[True] > floor - 0.02
 assert last[False] < floor / 5
 
 # %%
-# For text the best possible loss is not known, and a loss that is too low passes for
-# success. Two tests detect the leak: training on data that cannot be predicted, and the
-# Jacobian, which must be exactly zero for later positions
+# For text the best possible loss is not known, and a loss that is too low is easily
+# taken for a success. Two tests detect the leak: training on data that cannot be
+# predicted, and the Jacobian, which must be exactly zero for later positions
 # (:doc:`/gallery/3_attention/plot_5_masks`).
 #
 # Limits
 # ------
 # These are short training runs of a small network on a small sample, with two seeds, so
-# the limit of 0.15 nats illustrates what can happen and is no test. With more data and
-# layers, some of the bugs may become visible, but only in comparison with the loss of
-# the correct network. And checks that reject all bugs of a list need not reject those
-# that are not on it.
+# the limit of 0.15 nats illustrates what can happen, and is not a test. With more data
+# and layers, some of the bugs may become visible, but only in comparison with the loss
+# of the correct network. And checks that reject all bugs of a list need not reject
+# those that are not on it.
