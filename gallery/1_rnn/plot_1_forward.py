@@ -89,8 +89,8 @@ assert max(against_loop, against_torch) < 1e-12
 # %%
 # Without recurrent weights there is no memory
 # --------------------------------------------
-# We take other images, but keep the last row of each. If :math:`W_{hh}` is zero, the
-# last state does not change at all; otherwise it does.
+# We replace all rows of each image but the last by those of another image. If
+# :math:`W_{hh}` is zero, the last state does not change at all; otherwise it does.
 
 others = torch.cat([X[:-1].flip(1), X[-1:]])  # not the last row
 
@@ -182,10 +182,11 @@ plt.show()
 #
 # **Right.** The bias shifts the fixed points. The unit with :math:`w_{hh} = 1.5` is at
 # the lower one, and the impulse moves it to the upper one. If the bias is too negative,
-# the upper fixed point ceases to exist, and the unit returns to the lower one. With
-# :math:`h^* = \sqrt{1 - 1/w}`, the upper fixed point exists as long as :math:`|b_h| < w
-# h^* - \operatorname{artanh} h^*`; at equality, :math:`h \mapsto \tanh(w h + b_h)`
-# touches the diagonal.
+# the upper fixed point ceases to exist, and the unit returns to the lower one. At this
+# limit, the curve :math:`h \mapsto \tanh(w h + b_h)` touches the diagonal, so its slope
+# :math:`w\,(1 - h^2)` is 1. This gives :math:`h^* = \sqrt{1 - 1/w}`, and with
+# :math:`w h^* + b_h = \operatorname{artanh} h^*` the condition for the upper fixed
+# point: :math:`|b_h| < w h^* - \operatorname{artanh} h^*`.
 
 for w in (0.5, 0.9):
     tail = respond(w)[4:]
@@ -310,7 +311,7 @@ fig.suptitle("How much of an earlier input a linear readout recovers")
 fig.set_label(
     "The fraction of the variance of the input $k$ steps ago that a linear readout of "
     "the state explains. For a weak signal (left) both networks with a memory store "
-    "sixteen inputs in total; for a strong signal (right) the nonlinearity reduces it."
+    "sixteen inputs in total; for a strong signal (right) they store fewer."
 )
 axes[0].set_ylabel("explained fraction of $x_{t-k}$")
 axes[0].legend()
@@ -341,7 +342,7 @@ assert mixed[1] < mixed[0] - 1
 # %%
 # Limits
 # ------
-# What a *linear* readout can recover of *uncorrelated* inputs is one measure of memory,
-# and these weights were set by hand or drawn at random. This page does not show whether
-# training finds such weights. For that, the gradient must reach as far back as the
-# memory does.
+# We measure memory by the *uncorrelated* inputs that a *linear* readout can recover,
+# which is only one of several measures. The weights were set by hand or drawn at
+# random, so this page does not show whether training finds such weights. For that, the
+# gradient must reach as far back as the memory does.

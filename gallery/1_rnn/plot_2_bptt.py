@@ -6,11 +6,11 @@ Backpropagation through time, derived line by line and checked
 its weights, inputs and initial hidden state, and how do we know that the formulas are
 right?
 
-**Answer.** One backward pass gives all seven gradients. They agree with automatic
-differentiation and with a complex step to twelve digits, and three common mistakes do
-not. Before training, at least three quarters of the gradient with respect to
-:math:`W_{hh}` come from the last eight of the 28 rows of an image, in each of twelve
-random initializations.
+**Answer.** One backward pass gives the gradients with respect to the five parameters,
+the inputs and the initial state. They agree with automatic differentiation and with a
+complex step to twelve digits, and both comparisons detect three common mistakes. Before
+training, at least three quarters of the gradient with respect to :math:`W_{hh}` come
+from the last eight of the 28 rows of an image, in each of twelve initializations.
 
 **Source.** Werbos, *Backpropagation through time: what it does and how to do it*,
 Proceedings of the IEEE 78, 1990; for the product of Jacobians, Pascanu, Mikolov and

@@ -185,9 +185,9 @@ assert not any(g.any() for g in clipped(by_norm, [torch.zeros(3)], 1.0))
 # ------------------
 # An infinite gradient has no direction that could be kept. Scaled by :math:`\theta /
 # \infty = 0`, its infinite entry becomes :math:`\infty \cdot 0`, which is not a number
-# (NaN), and after one step all weights are NaN. By default PyTorch does not report it
-# (``error_if_nonfinite=True`` does). Our function raises an error, and training stops
-# with the previous weights.
+# (NaN). One weight is then NaN, so the next gradient is NaN, and with it all weights.
+# By default PyTorch does not report it (``error_if_nonfinite=True`` does). Our function
+# raises an error, and training stops with the previous weights.
 
 broken = [torch.tensor([1.0, math.inf])]
 print("torch:", clipped(by_torch, broken, 1.0))
@@ -272,7 +272,8 @@ right.legend()
 plt.show()
 
 # %%
-# The last column is the fraction of all steps whose gradient was clipped.
+# In the table, the last column is the fraction of all steps with clipping whose
+# gradient exceeded the threshold.
 
 failed = {theta: (end > math.log(10)).sum(1) for theta, end in ends.items()}
 cut_share = [
@@ -303,6 +304,6 @@ assert abs(best[math.inf] - best[1.0]) < 0.3
 # ------
 # At these rates nearly every step is clipped. Clipping is therefore more than a
 # protection against rare outliers: the learning rate alone determines the size of each
-# step, and the range of rates that work becomes wider. At the best rate of each, the
-# final losses with and without clipping are similar, after few steps and on little
+# step, and the range of rates that work becomes wider. With and without clipping, the
+# final losses are similar if each uses its best rate, after few steps and on little
 # data. Clipping does nothing where the gradient vanishes.

@@ -183,9 +183,9 @@ assert abs(np.subtract(*two_macros(rare))) > 0.1
 #    F\Big(\sum_b C^{(b)}\Big) \ne \frac{1}{B} \sum_b F\big(C^{(b)}\big) .
 #
 # To average over batches, we need the pairs of true and predicted class in some order.
-# The matrix determines which pairs there are. Since only their distribution over the
-# batches matters here, we shuffle them, five times. (The order of the real test set is
-# one more such order.)
+# The matrix determines how often each pair occurs, but not the order. Therefore we
+# shuffle the pairs, in five different ways. (The order of the real test set is one more
+# such order.)
 
 
 def pairs(C: Tensor) -> tuple[Tensor, Tensor]:
@@ -348,8 +348,9 @@ assert carried_over[-1] < by_epoch[-1] - 0.01
 # *confidence* be the probability of the predicted class,
 # :math:`\hat p_n = \max_c p_{n,c}`. A network is *calibrated* if, among all items with
 # a confidence of :math:`p`, a fraction :math:`p` is classified correctly. The
-# *expected calibration error* sorts the items into :math:`B` bins by their confidence
-# and averages the difference between the accuracy and the mean confidence of each bin,
+# *expected calibration error* sorts the items into :math:`B` bins by their confidence,
+# with :math:`n_b` items in bin :math:`b`, and averages the absolute difference between
+# the accuracy and the mean confidence of each bin,
 #
 # .. math::
 #    :label: eq-calibration-error

@@ -20,9 +20,9 @@ Seconds on a CPU, no download.
 # %%
 # The setting
 # -----------
-# The network has 64 units, reads the 1,000 training images of the bundled sample row by
-# row, and is evaluated after the last of :math:`T = 28` rows. We compare two
-# initializations: Xavier, and an orthogonal matrix times 0.7, for which
+# The network has 64 units and reads the 1,000 training images of the bundled sample row
+# by row. The loss depends on the state after the last of :math:`T = 28` rows. We
+# compare two initializations: Xavier, and an orthogonal matrix times 0.7, for which
 # :math:`\gamma\sigma` is 0.7.
 
 import matplotlib.pyplot as plt
@@ -74,8 +74,9 @@ def backward(W_hh):
 # :math:`K` steps from the loss keeps the last :math:`K` terms unchanged and omits the
 # others, equation :eq:`eq-truncated`.
 #
-# In practice one runs to step :math:`T - K`, detaches the state, and continues. We
-# compare the resulting gradient with the partial sum.
+# In practice, the forward pass runs to step :math:`T - K`, the state is detached from
+# the graph, and the forward pass continues. We compare the resulting gradient with the
+# partial sum.
 
 W_hh = initializations["Xavier"]
 H, derivatives, E = backward(W_hh)
@@ -125,7 +126,7 @@ axes[0].set_ylabel("norm of the bias / norm of the gradient")
 fig.set_label(
     "The bias of the gradient that is truncated after $K$ steps, and its bound, before "
     "training. Left: with Xavier weights the bound is far too large, and the bias "
-    "decreases all the same. Right: with $\\gamma\\sigma < 1$ both decrease."
+    "decreases nevertheless. Right: with $\\gamma\\sigma < 1$ both decrease."
 )
 axes[0].legend()
 plt.show()
@@ -297,10 +298,11 @@ assert missing["W_hq"] < 1e-14
 assert min(missing[name] for name in ("W_xh", "W_hh", "b_h")) > 0.01
 
 # %%
-# At each step, :math:`W_{hq}` is multiplied by the current state, which is exact
-# because states are carried over, and affects the loss of this step only. No path of
-# the gradient with respect to :math:`W_{hq}` crosses a cut, so this gradient is
-# unbiased. The gradients with respect to all other parameters are biased.
+# At each step, the output :math:`h_t W_{hq}` affects the loss of this step only. The
+# state :math:`h_t` is exact, because states are carried over. Therefore no path of the
+# gradient with respect to :math:`W_{hq}` crosses a cut, and this gradient is unbiased.
+# The gradients with respect to :math:`W_{xh}`, :math:`W_{hh}` and :math:`b_h` are
+# biased.
 #
 # With chunks of :math:`K` steps, the gradient of a loss is not always propagated
 # through :math:`K` steps: that of the first loss of a chunk reaches one step, and that

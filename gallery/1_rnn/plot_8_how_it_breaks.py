@@ -213,10 +213,11 @@ plt.show()
 # %%
 # Why the curves look plausible
 # -----------------------------
-# Gradient descent tolerates errors of the direction: every direction with a positive
-# cosine decreases the loss in a small step, and clipping controls the step size. The
-# figure shows the cosine of each wrong gradient with the correct one at the initial
-# weights, and the accuracy after training, for each of the three seeds.
+# Gradient descent tolerates errors of the direction: a small step decreases the loss
+# whenever the cosine of the wrong gradient with the correct one is positive, and
+# clipping controls the step size. The figure shows the cosine of each wrong gradient
+# with the correct one at the initial weights, and the accuracy after training, for each
+# of the three seeds.
 
 
 def gradient(what: str, seed: int) -> torch.Tensor:
@@ -263,12 +264,13 @@ fig.set_label(
 plt.show()
 
 # %%
-# The bias that is added twice has a cosine of 1, because it is initially zero. For this
-# reason no check of the report uses a bias of zero. The network with this bug need not
-# be less accurate, but its weights define another function in code without the bug. The
-# wrong derivative :math:`1 - A^2` has nearly the correct direction with at least one of
-# the three initializations, and a very different one with another. Therefore a check
-# compares every entry, and not only the direction.
+# With the bias added twice, the cosine is 1, because the bias is initially zero, so
+# that adding it twice changes nothing. For this reason no check of the report uses a
+# bias of zero. The network with this bug need not be less accurate, but its weights
+# define another function in code without the bug. The wrong derivative :math:`1 - A^2`
+# has nearly the correct direction with at least one of the three initializations, and a
+# very different one with another. Therefore a check compares every entry, and not only
+# the direction.
 
 ends = {
     what: np.mean([np.mean(losses[-20:]) for losses, _ in rows])
@@ -297,10 +299,10 @@ assert min(cosines[slope_of_A.what]) < 0.2 < 0.9 < max(cosines[slope_of_A.what])
 # Three bugs outside the recurrent layer
 # --------------------------------------
 # **The state is carried over without being detached.** A long sequence is read in
-# chunks. The state is passed from one chunk to the next, and its gradient must not be.
-# Without ``detach``, the second backward pass enters the graph of the first chunk,
-# which has been freed. PyTorch's message suggests ``retain_graph=True``, which is the
-# wrong solution: then every backward pass runs through all previous chunks.
+# chunks. The state is passed from one chunk to the next, but no gradient may be passed
+# back. Without ``detach``, the second backward pass enters the graph of the first
+# chunk, which has been freed. PyTorch's message suggests ``retain_graph=True``, which
+# is the wrong solution: then every backward pass runs through all previous chunks.
 
 
 def layers_walked(last: torch.Tensor) -> int:

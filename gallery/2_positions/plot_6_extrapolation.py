@@ -28,6 +28,11 @@ the training runs are recorded.
 # positions before. The task requires a token at a fixed distance, and the tokens
 # themselves give no hint of it. Positions without a marked token so far, or without a
 # token three positions before, have no answer and are not counted.
+#
+# There are two reference values for the accuracy. A random answer is correct with the
+# probability 1/16, the chance level. In *latest*, a network that always answers with
+# the current token does better: its answer is correct if this token is marked, and
+# otherwise with the probability 1/16.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -211,9 +216,9 @@ for of_task in plain.values():
 # more than 98 % correct answers in every run and every position range: a penalty on the
 # distance is suited to finding the nearest token. Learned and sinusoidal encodings are
 # as good up to 64. Beyond :math:`2L` their accuracy is below that of answering with the
-# current token. The network without positional encoding (NoPE) is worse than all others
-# up to 64, and its accuracy already decreases within these positions. Beyond 64 it is
-# better than the learned and the sinusoidal encoding.
+# current token, which is printed above. The network without positional encoding
+# (NoPE) is worse than all others up to 64, and its accuracy already decreases within
+# these positions. Beyond 64 it is better than the learned and the sinusoidal encoding.
 #
 # In *offset*, networks with sinusoids and with rotary embedding learn the distance.
 # Those with learned vectors reach 60 to 80 % up to 64. Beyond, both learned and
@@ -340,7 +345,8 @@ plt.show()
 # .. provenance:: offset-rotary
 #
 # The network returns the token :math:`3s` positions before. If all angles are divided
-# by :math:`s`, the angle that meant three positions in training means :math:`3s`.
+# by :math:`s`, the angle that belonged to a distance of three positions in training
+# belongs to a distance of :math:`3s` positions.
 #
 # The hyperparameter of YaRN
 # --------------------------

@@ -126,9 +126,10 @@ Interactive(
 #    + \mu_q^\top \Sigma_k\, \mu_q + \mu_k^\top \Sigma_q\, \mu_k .
 #
 # For Gaussian vectors with entries of mean 0 and variance 1, three cases of dependence
-# are instructive. All pairs of entries of one vector may have the correlation
-# :math:`r`; the key may equal the query; or each entry of the key may have the
-# correlation :math:`c` with that of the query:
+# are instructive. In the first, all pairs of entries within the query have the
+# correlation :math:`r`, and those within the key as well. In the second, the key equals
+# the query. In the third, each entry of the key has the correlation :math:`c` with the
+# same entry of the query:
 #
 # .. math::
 #    :label: eq-score-dependent
@@ -174,8 +175,9 @@ same = torch.ones(d, d).double()  # all entries of a vector are one number
 assert score_moments(zero, zero, same, same)[1] == d * d
 
 # %%
-# For correlated entries the variance grows with the square of :math:`d_k`, and no fixed
-# divisor compensates for it.
+# For correlated entries the variance grows with the square of :math:`d_k`. The divisor
+# :math:`\sqrt{d_k}` does not compensate for this, and the right divisor depends on the
+# correlation, which is not known and changes during training.
 #
 # The entropy that is left
 # ------------------------
@@ -230,7 +232,7 @@ print(markdown_table(header, printed))
 # %%
 # To the right of the dotted lines, the entropy is less than half of its maximum. Scores
 # that are not divided have :math:`s = \sqrt{d_k}`, that is 8 for the usual 64 features
-# of a head: to the right of all of them.
+# of a head. This is to the right of all dotted lines.
 
 assert np.sqrt(2 * np.log(4096)) < 64**0.5
 # The largest trace of the first section:

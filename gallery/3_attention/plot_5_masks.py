@@ -183,12 +183,12 @@ assert torch.allclose(prefix, whole[:4], rtol=0, atol=1e-14)
 # %%
 # A fully masked query
 # --------------------
-# The fraction in :eq:`eq-mask` is then 0/0. We define the output and the gradient as
-# zero, :eq:`eq-dead-row`, as PyTorch's function does. To compute this, we set masked
-# scores to the lowest finite number of the dtype, and masked weights to zero after the
-# softmax. The table compares this with three other implementations. The loss leaves out
-# the fully masked query. Nevertheless, the gradients of the values may be NaN; the last
-# column says whether they are finite.
+# If all keys of a query are masked, the fraction in :eq:`eq-mask` is 0/0. We define the
+# output and the gradient as zero, :eq:`eq-dead-row`, as PyTorch's function does. To
+# compute this, we set masked scores to the lowest finite number of the dtype, and
+# masked weights to zero after the softmax. The table compares this with three other
+# implementations. The loss leaves out the fully masked query. Nevertheless, the
+# gradients of the values may be NaN; the last column says whether they are finite.
 
 mask = torch.ones(n, n, dtype=torch.bool)
 mask[:, 5:] = False

@@ -141,8 +141,9 @@ for name in ("sinusoidal", "rotary"):
     assert right_of[name][0] > right_of[name][2] + 0.2
 
 # %%
-# The network without positional encoding reaches nine tenths of the accuracy: most of
-# the information is in the set of rows, and the rest in their order.
+# The network without positional encoding reaches more than nine tenths of the accuracy
+# of the network with sinusoidal encoding: most of the information is in the set of
+# rows, and the rest in their order.
 
 assert without.mean() > 0.9 * accuracies["sinusoidal"].mean()
 

@@ -5,25 +5,26 @@ Five of seven bugs in attention hardly show in the training loss
 **Question.** One line of a transformer is wrong. Does the training loss show it? If
 not, what does?
 
-**Answer.** Mostly not: seven image classifiers with one planted bug each all learn, and
-five end less than 0.15 nats above the correct one. A missing causal mask looks not
+**Answer.** Mostly not: seven image classifiers with one injected bug each all learn,
+and five end less than 0.15 nats above the correct one. A missing causal mask looks not
 wrong but too good: the loss falls below what is possible. A comparison with a second
 computation rejects each bug: the difference is NaN or more than a million times the
 tolerance, or the code with the bug ends with an error.
 
-**Source.** Planted bugs (mutants) have been used to test the tests since DeMillo,
+**Source.** Injected bugs (mutants) have been used to evaluate tests since DeMillo,
 Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on a CPU, no
 download.
 """
 
 # %%
-# Training losses with planted bugs
-# ---------------------------------
+# Training losses with injected bugs
+# ----------------------------------
 # Each claim of the report comes with mutants: changes of one expression in the source
 # that its check has to reject (:doc:`/verification` lists all of them). We select
 # mutants that are common mistakes. Seven of them are in code that trains a classifier
 # of images, which are read as rows with sinusoidal encoding: one layer with four heads,
-# on the 1,000 training images of the sample, with two initializations each.
+# on the 1,000 training images that come with the library, with two initializations
+# each.
 
 import math
 
@@ -130,7 +131,8 @@ ax.set_title("Training losses with one bug each")
 fig.legend(loc="outside lower center", ncols=2)
 fig.set_label(
     "Training losses of networks with one bug each (first initialization, moving "
-    "average over 20 steps). Only the softmax over the queries stands out."
+    "average over 20 steps). Only two losses are clearly larger than without a bug: "
+    "that of the softmax over the queries and that of the shared projections."
 )
 plt.show()
 
