@@ -171,7 +171,8 @@ for target, name in TARGETS.items():
         cells = [f"{value(p):.2f} ± {value(f'{p}_{spread}'):.2f}" for p in paths]
         printed.append((label, *cells))
     print(f"distance from the {name}:")
-    print(markdown_table(("images", *names), printed))
+    header = ("images", "Fréchet distance", "KID", "precision", "recall")
+    print(markdown_table(header, printed))
 
 fig, axes = plt.subplots(2, 2, figsize=(7, 5.5), layout="constrained")
 for ax, metric in zip(axes.flat, names, strict=True):

@@ -80,7 +80,8 @@ def table(rows: dict[str, str], target: str, *, change: str = "") -> None:
         paths = [f"{key}/{target}/{metric}{change}" for metric in METRICS]
         cells = ["{:.2f} ± {:.2f}".format(*with_error(path, spread)) for path in paths]
         printed.append((label, *cells))
-    print(markdown_table(("images of", *METRICS), printed))
+    header = ("images of", "Fréchet distance", "KID", "precision", "recall")
+    print(markdown_table(header, printed))
 
 
 REAL = {"real_mirrored": "real, half mirrored", "real": "real"}

@@ -87,7 +87,8 @@ for label, key in rows.items():
     cells = [f"{value(p):.2f} ± {value(f'{p}_{spread}'):.2f}" for p in paths]
     printed.append((label, *cells))
 print(f"{evaluation.settings['n']} images:")
-print(markdown_table(("images of", *METRICS), printed))
+header = ("images of", "Fréchet distance", "KID", "precision", "recall")
+print(markdown_table(header, printed))
 
 apart, printed = {}, []
 for n in steps[:-1]:
@@ -96,7 +97,7 @@ for n in steps[:-1]:
     cells = [f"{a:+.2f} ± {e:.2f}" for a, e in apart[n]]
     printed.append((f"{n} steps", *cells))
 print(f"differences from {steps[-1]} steps:")
-print(markdown_table(("images of", *METRICS), printed))
+print(markdown_table(header, printed))
 
 # %%
 # The time per step is constant. From 20 steps on, the Fréchet distance does not differ
