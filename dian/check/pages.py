@@ -9,7 +9,7 @@ LOSS = "rnn.html#the-loss-and-its-gradient-with-respect-to-the-logits"
 PROPERTIES = "gallery/2_positions/plot_7_how_it_breaks.html"
 PRECISION = "gallery/2_positions/plot_5_precision.html#rounding-errors-of-the-angle"
 ATTENTION = "gallery/3_attention/plot_8_how_attention_breaks.html"
-TRAINED = f"{ATTENTION}#training-losses-with-planted-bugs"
+TRAINED = f"{ATTENTION}#training-losses-with-injected-bugs"
 MASKS = "gallery/3_attention/plot_5_masks.html"
 SCALE = "attention.html#why-scores-are-divided-by-the-square-root-of-the-dimension"
 DIFFUSION = "gallery/4_diffusion/plot_9_how_it_breaks.html"
@@ -57,7 +57,7 @@ SECTIONS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "ddpm-loss": (f"{DIFFUSION}#the-list", OF_TABLES),
     "ddpm-sample": (f"{DIFFUSION}#the-list", OF_TABLES),
     "ddim-sample": ("diffusion_sampling.html#fewer-steps-ddim", (
-        ("no time embedding", f"{DIFFUSION}#the-list"), *OF_TABLES)),
+        ("no timestep embedding", f"{DIFFUSION}#the-list"), *OF_TABLES)),
     "denoiser": (f"{DIFFUSION}#the-list", ()),
 }  # fmt: skip
 """For each kind the usual section, and those of mistakes that contain certain words."""

@@ -88,8 +88,8 @@ assert max(against_loop, against_torch) < 1e-12
 # %%
 # Without recurrent weights there is no memory
 # --------------------------------------------
-# We take other images, but keep the last row of each. If :math:`W_{hh}` is zero, the
-# last state does not change at all; otherwise it does.
+# We replace all rows of each image but the last by those of another image. If
+# :math:`W_{hh}` is zero, the last state does not change at all; otherwise it does.
 
 others = torch.cat([X[:-1].flip(1), X[-1:]])  # not the last row
 
@@ -170,19 +170,22 @@ plt.show()
 # **Left.** With :math:`w_{hh} = 0` the impulse is forgotten one step later. Between -1
 # and 1, each step multiplies the size of the state by :math:`|w_{hh}|` or less, because
 # :math:`|\tanh a| \le |a|`. At exactly 1 the state still decays, but only as
-# :math:`\sqrt{3 / (2t)}`, because tanh subtracts about :math:`h^3/3` at each step.
-# Above 1 the fixed point 0 is unstable, and the state moves to the solution of :math:`h
-# = \tanh(w_{hh} h)`. There it remains, so the unit stores one bit indefinitely.
+# :math:`\sqrt{3 / (2t)}` for large :math:`t`: tanh subtracts about :math:`h^3/3` at
+# each step, and :math:`\mathrm dh / \mathrm dt = -h^3 / 3` has this solution. Above 1
+# the fixed point 0 is unstable, and the state moves to the solution of
+# :math:`h = \tanh(w_{hh} h)`. There it remains, so the unit stores one bit
+# indefinitely.
 #
 # **Middle.** The state is proportional to a small impulse. A large impulse saturates
 # the unit near 1, so that little more than its sign is stored.
 #
 # **Right.** The bias shifts the fixed points. The unit with :math:`w_{hh} = 1.5` is at
 # the lower one, and the impulse moves it to the upper one. If the bias is too negative,
-# the upper fixed point ceases to exist, and the unit returns to the lower one. With
-# :math:`h^* = \sqrt{1 - 1/w}`, the upper fixed point exists as long as :math:`|b_h| < w
-# h^* - \operatorname{artanh} h^*`; at equality, :math:`h \mapsto \tanh(w h + b_h)`
-# touches the diagonal.
+# the upper fixed point ceases to exist, and the unit returns to the lower one. At this
+# limit, the curve :math:`h \mapsto \tanh(w h + b_h)` touches the diagonal, so its slope
+# :math:`w\,(1 - h^2)` is 1. This gives :math:`h^* = \sqrt{1 - 1/w}`, and with
+# :math:`w h^* + b_h = \operatorname{artanh} h^*` the condition for the upper fixed
+# point: :math:`|b_h| < w h^* - \operatorname{artanh} h^*`.
 
 for w in (0.5, 0.9):
     tail = respond(w)[4:]
@@ -272,10 +275,12 @@ plt.show()
 # We measure how well the input :math:`k` steps ago can be recovered from the state: we
 # fit the best linear readout by least squares and take the fraction of the variance
 # that it explains. Summed over all :math:`k`, these fractions are at most the number of
-# units. This is Jaeger's theorem. The proof: as vectors over time, the delayed signals
-# are orthogonal, and a fraction is the squared norm of the projection of one of them,
-# normalized, on the space that the :math:`h` states span. Such projections on a space
-# of :math:`h` dimensions add up to at most :math:`h`.
+# units. This is Jaeger's theorem. The proof: regard each signal as a vector over time.
+# The delayed signals, normalized, are orthonormal vectors :math:`u_k`, and the
+# explained fraction at delay :math:`k` is :math:`\lVert \Pi u_k \rVert^2`, where
+# :math:`\Pi` projects on the space that the states of the :math:`h` units span. Summed
+# over orthonormal vectors, this is at most the trace of :math:`\Pi`, the dimension of
+# that space, which is at most :math:`h`.
 
 delays = range(48)
 delayed = torch.stack([signal.roll(k) for k in delays], 1)
@@ -304,7 +309,7 @@ fig.suptitle("How much of an earlier input a linear readout recovers")
 fig.set_label(
     "The fraction of the variance of the input $k$ steps ago that a linear readout of "
     "the state explains. For a weak signal (left) both networks with a memory store "
-    "sixteen inputs in total; for a strong signal (right) the nonlinearity reduces it."
+    "sixteen inputs in total; for a strong signal (right) they store fewer."
 )
 axes[0].set_ylabel("explained fraction of $x_{t-k}$")
 axes[0].legend()
@@ -334,7 +339,7 @@ assert mixed[1] < mixed[0] - 1
 # %%
 # Limits
 # ------
-# What a *linear* readout can recover of *uncorrelated* inputs is one measure of memory,
-# and these weights were set by hand or drawn at random. This page does not show whether
-# training finds such weights. For that, the gradient must reach as far back as the
-# memory does.
+# We measure memory by the *uncorrelated* inputs that a *linear* readout can recover,
+# which is only one of several measures. The weights were set by hand or drawn at
+# random, so this page does not show whether training finds such weights. For that, the
+# gradient must reach as far back as the memory does.

@@ -6,11 +6,11 @@ Backpropagation through time, derived line by line and checked
 its weights, inputs and initial hidden state, and how do we know that the formulas are
 right?
 
-**Answer.** One backward pass gives all seven gradients. They agree with automatic
-differentiation and with a complex step to twelve digits, and three common mistakes do
-not. Before training, at least three quarters of the gradient with respect to
-:math:`W_{hh}` come from the last eight of the 28 rows of an image, in each of twelve
-random initializations.
+**Answer.** One backward pass gives the gradients with respect to the five parameters,
+the inputs and the initial state. They agree with automatic differentiation and with a
+complex step to twelve digits, and both comparisons detect three common mistakes. Before
+training, at least three quarters of the gradient with respect to :math:`W_{hh}` come
+from the last eight of the 28 rows of an image, in each of twelve initializations.
 
 **Source.** Werbos, *Backpropagation through time: what it does and how to do it*,
 Proceedings of the IEEE 78, 1990; for the product of Jacobians, Pascanu, Mikolov and
@@ -40,8 +40,8 @@ Bengio, *On the difficulty of training recurrent neural networks*, 2013
 # ----------------
 # The network has an output at every step, and a label where a mask is 1. Below, entry
 # :math:`t` of each list belongs to step :math:`t`, and entry 0 of the inputs is never
-# used. The sizes are different primes, and no value is zero, so that a matrix that is
-# not transposed or a term that is missing cannot remain unnoticed by chance.
+# used. The sizes are different primes, and no weight or input is zero, so that a matrix
+# that is not transposed or a term that is missing cannot remain unnoticed by chance.
 
 import matplotlib.pyplot as plt
 import torch
@@ -140,8 +140,8 @@ gradient["W_hq"] = sum(H[t].T @ G[t] for t in steps)
 gradient["b_q"] = sum(G[t].sum(0) for t in steps)
 
 # %%
-# What remains is the gradient with respect to the states, :math:`\sum_t \langle G_t
-# W_{hq}^\top, \mathrm dH_t \rangle`.
+# The remaining part of :math:`\mathrm dL` contains the changes of the states:
+# :math:`\sum_t \langle G_t W_{hq}^\top, \mathrm dH_t \rangle`.
 #
 # Step 3: through the states, from the last to the first
 # ------------------------------------------------------
@@ -201,7 +201,8 @@ gradient["H_0"] = delta[1] @ W_hh.T
 # If all sequences share one initial state, the gradient with respect to this state is
 # the sum of the rows of :math:`\partial L / \partial H_0`. These few lines are the
 # whole backward pass. The library's :func:`dian.rnn.recurrence.rnn_backward` has the
-# same lines, and computes each sum over time as products over many steps at once.
+# same lines, and computes the sums over time by matrix products that contain many
+# steps.
 #
 # Three computations of each gradient
 # -----------------------------------
@@ -413,7 +414,8 @@ plt.show()
 # Jacobians shrink the gradient. To measure which fraction of the gradient comes from a
 # term, we project the term on the direction of the whole gradient. In each of twelve
 # initializations, the first half of the image contributes less than a twentieth. (The
-# sum of its terms is larger than that, but most of it is orthogonal to the gradient.)
+# norm of the sum of these terms is a larger fraction of the norm of the gradient, but
+# most of this sum is orthogonal to the gradient.)
 
 share = (terms * whole).sum((1, 2)) / whole.square().sum()  # along the whole
 print(f"sum of the terms against the library: {apart(terms.sum(0), whole):.1e}")
@@ -438,7 +440,7 @@ for seed in range(12):  # other initial weights
     share = (terms * whole).sum((1, 2)) / whole.square().sum()
     assert share[-8:].sum() > 0.75
     assert abs(share[:14].sum()) < 0.05
-    along = share[:14].sum() * whole.norm()  # the rest is at right angles to the whole
+    along = share[:14].sum() * whole.norm()  # the rest is orthogonal to the whole
     assert terms[:14].sum(0).norm() > 2**0.5 * abs(along)
 
 # %%

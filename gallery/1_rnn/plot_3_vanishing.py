@@ -3,14 +3,14 @@ Tanh does not prevent vanishing gradients
 =========================================
 
 **Question.** By what factor does the gradient change with every backward step, and what
-determines it? Does tanh, whose derivative is up to 1 where that of the sigmoid is at
-most 1/4, prevent it from vanishing?
+determines it? The derivative of tanh reaches 1, whereas that of the sigmoid is at most
+1/4. Does tanh therefore prevent vanishing gradients?
 
-**Answer.** With random weights each step changes the norm by a factor of about
-:math:`\sqrt\chi`: the mean squared derivative times the sum of the squared weights of a
-unit gives :math:`\chi`. In a tanh network with an orthogonal :math:`W_{hh}` and inputs
-of variance 1, the gradient shrinks by a factor of more than :math:`10^7` in 40 steps.
-Every tanh network equals a sigmoid network with other weights.
+**Answer.** With random weights each step multiplies the norm by about
+:math:`\sqrt\chi`, where :math:`\chi` is the mean squared derivative times the sum of
+the squared weights per unit. In a tanh network with an orthogonal :math:`W_{hh}` and
+inputs of variance 1, the gradient shrinks by a factor of more than :math:`10^7` in 40
+steps. Every tanh network equals a sigmoid network with other weights.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013 (arXiv:1211.5063), section 2.1, for the bound; Schoenholz, Gilmer,
@@ -20,14 +20,15 @@ Ganguli and Sohl-Dickstein, *Deep information propagation*, 2017 (arXiv:1611.012
 """
 
 # %%
-# What is measured
-# ----------------
+# The measurement
+# ---------------
 # A network of 128 units reads 60 steps of independent normal numbers, one for each
 # unit. Since :math:`W_{xh} = I`, the input adds one of these numbers to each
-# pre-activation, so their standard deviation is the strength of the input. A gradient
-# is given at the last state, and we measure its norm 1, 2, ..., 40 steps earlier. At
-# every step it is multiplied by one derivative for each unit, and then by
-# :math:`W_{hh}^\top`.
+# pre-activation, so their standard deviation is the strength of the input. We start
+# from a random gradient with respect to the last state, and measure the norm of the
+# gradient with respect to the states 1, 2, ..., 40 steps earlier. At every backward
+# step, each entry of the gradient is multiplied by the derivative of its unit, and the
+# result by :math:`W_{hh}^\top`.
 
 from functools import partial
 
@@ -272,7 +273,7 @@ curves = {
     for spread in spreads
 }
 
-assert curves[1.2, 0.01][-1] < 1.2**40 / 100  # the states themselves make it shorter
+assert curves[1.2, 0.01][-1] < 1.2**40 / 100  # growing states saturate the units
 assert curves[3.0, 3.0][-1] > 1 > curves[1.2, 3.0][-1]
 for spread in spreads:
     ends = [curves[gain, spread][-1] for gain in gains]

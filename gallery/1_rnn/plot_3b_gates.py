@@ -24,14 +24,15 @@ empirical exploration of recurrent network architectures*, 2015, for the forget 
 # weight matrix lies on the path of the cell state, from :math:`c_{t-1}` to :math:`c_t`,
 # so the forget gate :math:`f_t` alone determines how much of it is kept.
 #
-# What is measured
-# ----------------
-# Each network has 64 units and reads 130 steps of independent standard normal inputs. A
-# random gradient is given at the last hidden state, and we backpropagate it to the
-# *input* of each earlier step. This is the gradient that training needs in order to
-# learn that an early input matters, and it has the same units in all networks. The
-# weights of all gates have the same distribution: Gaussian input weights that give each
-# pre-activation unit variance, and orthogonal recurrent weights. All biases are zero,
+# The measurement
+# ---------------
+# Each network has 64 units and reads 130 steps of independent standard normal inputs.
+# We start from a random gradient with respect to the last hidden state, and
+# backpropagate it to the *input* of each earlier step. This is the gradient that
+# training needs in order to learn that an early input matters. It can be compared
+# between the networks, because they all read the same kind of input. The weights of all
+# gates have the same distribution: Gaussian input weights whose contribution to each
+# pre-activation has variance 1, and orthogonal recurrent weights. All biases are zero,
 # except that of the forget gate. In a GRU, the update gate has this role.
 
 from functools import partial
@@ -133,7 +134,8 @@ ax.set(xlabel="lag $k$ (steps)", ylabel="norm of the gradient / at lag 0")
 fig.set_label(
     "The norm of the gradient with respect to the input of an earlier step against the "
     "lag, at initialization. With biases of 0, the gated networks lose the gradient as "
-    "fast as tanh; with a forget bias of 3 the LSTM keeps a large part of it."
+    "fast as tanh; with a forget bias of 3 the LSTM keeps a large part of it. For the "
+    "GRU, the bias is that of the update gate."
 )
 ax.set_ylim(1e-21, 10)
 ax.legend(fontsize=9)
@@ -215,9 +217,10 @@ assert sizes[3.0] > 2 * sizes[0.0]
 # a forget bias of 3, most of the gradient is propagated through the random recurrent
 # weights and not through the forget gates. The decay of the direct path follows the
 # forget gate. If the inputs were zero, the gate would be :math:`\sigma(b)`, and a
-# fraction :math:`1/e` would remain after :math:`\tau \approx e^b` steps,
-# :eq:`eq-forget-bias`: with a bias of 0 after 1.4 steps, with 1 after 3, and with 3
-# after 21. In the interactive figure you can change the bias.
+# fraction :math:`1/e` would remain after :math:`\tau` steps. By :eq:`eq-forget-bias`,
+# :math:`\tau` lies between :math:`e^b` and :math:`e^b + \tfrac12`: it is about 1.4
+# steps for a bias of 0, 3 for a bias of 1, and 21 for a bias of 3. In the interactive
+# figure you can change the bias.
 
 Interactive(
     "forget",

@@ -8,9 +8,9 @@ change it? How much does clipping help?
 
 **Answer.** Clipped by the norm over all parameters together, the gradient keeps its
 direction exactly; clipped tensor by tensor or entry by entry, it does not. At a
-learning rate of 0.3, all of five short training runs end with a loss above that of a
-uniform prediction, and with clipping none does. At a rate of 1 most fail with clipping,
-too.
+learning rate of 0.3, all five short training runs without clipping end with a loss
+above that of a uniform prediction, and none of the five with clipping does. At a rate
+of 1, most runs with clipping fail, too.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013, algorithm 1 (arXiv:1211.5063). **Cost.** Seconds on a CPU, no download:
@@ -179,9 +179,9 @@ assert not any(g.any() for g in clipped(by_norm, [torch.zeros(3)], 1.0))
 # ------------------
 # An infinite gradient has no direction that could be kept. Scaled by :math:`\theta /
 # \infty = 0`, its infinite entry becomes :math:`\infty \cdot 0`, which is not a number
-# (NaN), and after one step all weights are NaN. By default PyTorch does not report it
-# (``error_if_nonfinite=True`` does). Our function raises an error, and training stops
-# with the previous weights.
+# (NaN). One weight is then NaN, so the next gradient is NaN, and with it all weights.
+# By default PyTorch does not report it (``error_if_nonfinite=True`` does). Our function
+# raises an error, and training stops with the previous weights.
 
 broken = [torch.tensor([1.0, math.inf])]
 print("torch:", clipped(by_torch, broken, 1.0))
@@ -258,14 +258,16 @@ right.set(yscale="log", ylim=(1, 1000), xlabel="step")
 right.set(ylabel="gradient norm before clipping")
 right.set_title("Learning rate 0.3, first seed")
 fig.set_label(
-    "Left: the final loss of fifty short training runs, with and without clipping. "
-    "Right: the norm of the gradient before clipping, during two of them."
+    "Left: the final loss of fifty short training runs. At a rate of 0.3, every run "
+    "without clipping ends above the uniform prediction, and no run with clipping "
+    "does. Right: the norm of the gradient before clipping, during two of them."
 )
 right.legend()
 plt.show()
 
 # %%
-# The last column is the fraction of all steps whose gradient was clipped.
+# In the table, the last column is the fraction of all steps with clipping whose
+# gradient exceeded the threshold.
 
 failed = {theta: (end > math.log(10)).sum(1) for theta, end in ends.items()}
 cut_share = [
@@ -291,6 +293,6 @@ assert abs(best[math.inf] - best[1.0]) < 0.3
 # ------
 # At these rates nearly every step is clipped. Clipping is therefore more than a
 # protection against rare outliers: the learning rate alone determines the size of each
-# step, and the range of rates that work becomes wider. At the best rate of each, the
-# final losses with and without clipping are similar, after few steps and on little
+# step, and the range of rates that work becomes wider. With and without clipping, the
+# final losses are similar if each uses its best rate, after few steps and on little
 # data. Clipping does nothing where the gradient vanishes.

@@ -104,19 +104,20 @@ for name, style in [
 right.set(xlabel="epoch", ylabel="metric on the test images", ylim=(0, 1))
 right.legend(loc="lower right")
 fig.set_label(
-    "The recorded run. Left: training loss and test loss. Right: four metrics on the "
-    "test images. Lines are means over five seeds, bands range from the minimum to the "
-    "maximum."
+    "The recorded run of the reference network. Left: training loss and test loss. "
+    "Right: four metrics on the test images; macro is the mean over the ten classes. "
+    "Lines are means over five seeds, bands range from the minimum to the maximum."
 )
 plt.show()
 
 # %%
 # .. provenance:: rnn-fashion-mnist
 #
-# Every class has equally many test images, so the macro recall equals the accuracy: its
-# circles lie on that line, in every epoch of every run. All four metrics are computed
-# from the confusion matrix of the whole test set; an average over batches would be a
-# different, wrong number.
+# A macro metric is the mean over the ten classes. Every class has equally many test
+# images, so the macro recall equals the accuracy: its circles lie on the line of the
+# accuracy, in every epoch of every run. All four metrics are computed from the
+# confusion matrix of the whole test set; an average over batches would be a different,
+# wrong number.
 
 of_seeds = f"{len(record.seeds)} seeds, s.d."
 for name in ("accuracy", "precision", "recall", "f1", "loss"):
@@ -240,7 +241,7 @@ plt.show()
 # :result:`rnn-fashion-mnist/settings/epochs` epochs, an initial learning rate of
 # :result:`rnn-fashion-mnist/settings/learning_rate` with a
 # :result:`rnn-fashion-mnist/settings/schedule` schedule, no momentum, no augmentation.
-# The last epoch is the result, so that no epoch was selected. On which images the
-# hyperparameters themselves were chosen was not recorded; if the test images were used,
-# the accuracy is optimistic. The accuracy of other choices and of the best plain
-# network is on :ref:`sphx_glr_gallery_1_rnn_plot_5b_choices.py`.
+# The last epoch is the result, so that no epoch was selected. It was not recorded on
+# which images the hyperparameters were chosen; if the test images were used, the
+# accuracy is optimistic. The accuracy of other choices and of the best plain network is
+# on :ref:`sphx_glr_gallery_1_rnn_plot_5b_choices.py`.

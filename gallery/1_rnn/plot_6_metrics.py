@@ -6,10 +6,11 @@ F1 scores must not be averaged over batches
 they related, and what happens if F1 is computed for each batch and then averaged, like
 a loss?
 
-**Answer.** All are ratios of sums of one confusion matrix, and the matrix adds up over
-batches; its ratios do not. In batches of 8 the averaged macro-F1 of our network is
-below 0.6 instead of above 0.8. Even a classifier without errors gets less than 0.6, and
-if the test images are sorted by class, ours gets less than 0.1.
+**Answer.** All are ratios of sums of entries of one confusion matrix. The matrices of
+batches can be added, but averaging the ratios gives a different result. In batches of 8
+the averaged macro-F1 of our network is below 0.6 instead of above 0.8. Even a
+classifier without errors gets less than 0.6, and if the test images are sorted by
+class, ours gets less than 0.1.
 
 **Source.** Opitz and Burst, *Macro F1 and Macro F1*, 2019 (arXiv:1911.03347), on the
 two definitions; Forman and Scholz, *Apples-to-apples in cross-validation studies*,
@@ -178,9 +179,9 @@ assert abs(np.subtract(*two_macros(rare))) > 0.1
 #    F\Big(\sum_b C^{(b)}\Big) \ne \frac{1}{B} \sum_b F\big(C^{(b)}\big) .
 #
 # To average over batches, we need the pairs of true and predicted class in some order.
-# The matrix determines which pairs there are. Since only their distribution over the
-# batches matters here, we shuffle them, five times. (The order of the real test set is
-# one more such order.)
+# The matrix determines how often each pair occurs, but not the order. Therefore we
+# shuffle the pairs, in five different ways. (The order of the real test set is one more
+# such order.)
 
 
 def pairs(C: Tensor) -> tuple[Tensor, Tensor]:
@@ -338,11 +339,13 @@ assert carried_over[-1] < by_epoch[-1] - 0.01
 #
 #    -\frac1N \sum_{n} \ln p_{n,y_n} .
 #
-# It is infinite if the network gives probability 0 to a true class. Finally, a network
-# is *calibrated* if it is right as often as it is confident. The confidence is the
-# probability of the predicted class, :math:`\hat p_n = \max_c p_{n,c}`. The *expected
-# calibration error* sorts the items into :math:`B` bins by their confidence and
-# averages the difference between the accuracy and the mean confidence of each bin,
+# It is infinite if the network gives probability 0 to a true class. Finally, let the
+# *confidence* be the probability of the predicted class,
+# :math:`\hat p_n = \max_c p_{n,c}`. A network is *calibrated* if, among all items with
+# a confidence of :math:`p`, a fraction :math:`p` is classified correctly. The
+# *expected calibration error* sorts the items into :math:`B` bins by their confidence,
+# with :math:`n_b` items in bin :math:`b`, and averages the absolute difference between
+# the accuracy and the mean confidence of each bin,
 #
 # .. math::
 #    :label: eq-calibration-error

@@ -20,9 +20,9 @@ Seconds on a CPU, no download.
 # %%
 # The setting
 # -----------
-# The network has 64 units, reads the 1,000 training images of the bundled sample row by
-# row, and is evaluated after the last of :math:`T = 28` rows. We compare two
-# initializations: Xavier, and an orthogonal matrix times 0.7, for which
+# The network has 64 units and reads the 1,000 training images of the bundled sample row
+# by row. The loss depends on the state after the last of :math:`T = 28` rows. We
+# compare two initializations: Xavier, and an orthogonal matrix times 0.7, for which
 # :math:`\gamma\sigma` is 0.7.
 
 import matplotlib.pyplot as plt
@@ -73,8 +73,9 @@ def backward(W_hh):
 # :math:`K` steps from the loss keeps the last :math:`K` terms unchanged and omits the
 # others, equation :eq:`eq-truncated`.
 #
-# In practice one runs to step :math:`T - K`, detaches the state, and continues. We
-# compare the resulting gradient with the partial sum.
+# In practice, the forward pass runs to step :math:`T - K`, the state is detached from
+# the graph, and the forward pass continues. We compare the resulting gradient with the
+# partial sum.
 
 W_hh = initializations["Xavier"]
 H, derivatives, E = backward(W_hh)
@@ -123,7 +124,7 @@ axes[0].set_ylabel("norm of the bias / norm of the gradient")
 fig.set_label(
     "The bias of the gradient that is truncated after $K$ steps, and its bound, before "
     "training. Left: with Xavier weights the bound is far too large, and the bias "
-    "decreases all the same. Right: with $\\gamma\\sigma < 1$ both decrease."
+    "decreases nevertheless. Right: with $\\gamma\\sigma < 1$ both decrease."
 )
 axes[0].legend()
 plt.show()
@@ -228,7 +229,7 @@ K = 7
 every = labels.expand(T, n)  # the label of an image, at each of its rows
 H, derivatives, _ = backward(W_hh)
 G = cross_entropy_backward(H[1:] @ W_hq, every) @ W_hq.T
-pairs = torch.zeros(T, T, h, h).double()  # of the loss after row t, by way of row k
+pairs = torch.zeros(T, T, h, h).double()  # of the loss after row t, through row k
 for t in range(T):
     pairs[t, : t + 1] = gradient_terms(G[t], derivatives[: t + 1], H[: t + 2], W_hh)
 chunk = torch.arange(T) // K
@@ -289,13 +290,17 @@ assert missing["W_hq"] < 1e-14
 assert min(missing[name] for name in ("W_xh", "W_hh", "b_h")) > 0.01
 
 # %%
-# :math:`W_{hq}` affects the loss of its own step only, through a state that is exact,
-# because it was carried over. No path of its gradient crosses a cut, so it is unbiased.
-# The gradients of all other parameters are biased.
+# At each step, the output :math:`h_t W_{hq}` affects the loss of this step only. The
+# state :math:`h_t` is exact, because states are carried over. Therefore no path of the
+# gradient with respect to :math:`W_{hq}` crosses a cut, and this gradient is unbiased.
+# The gradients with respect to :math:`W_{xh}`, :math:`W_{hh}` and :math:`b_h` are
+# biased.
 #
-# A chunk of :math:`K` steps does not look back :math:`K` steps: its first step has only
-# itself, and its last one the whole chunk, so the average is :math:`(K + 1)/2`. The
-# position of the cuts matters, too: the same two rows may share a chunk or not.
+# With chunks of :math:`K` steps, the gradient of a loss is not always propagated
+# through :math:`K` steps: that of the first loss of a chunk reaches one step, and that
+# of the last loss all :math:`K`, so the average is :math:`(K + 1)/2` steps. The
+# position of the cuts matters, too, because it determines which rows are in the same
+# chunk.
 #
 # Limits
 # ------

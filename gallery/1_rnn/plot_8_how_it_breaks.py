@@ -7,9 +7,9 @@ If not, what detects it?
 
 **Answer.** Mostly it does not. Of nine networks with one bug each, one stops because
 its gradient is not finite, one learns nothing, two learn less than they could, and five
-end within 0.1 nats of the correct one, which three seeds on 1,000 images cannot
-distinguish. A comparison with a second computation of the same quantity detects every
-bug.
+end within 0.1 nats of the correct one, a difference that three seeds on 1,000 images
+cannot resolve. A comparison with a second computation of the same quantity detects
+every bug.
 
 **Source.** Mutation testing, the injection of bugs to test the tests, is due to
 DeMillo, Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on
@@ -208,10 +208,11 @@ plt.show()
 # %%
 # Why the curves look plausible
 # -----------------------------
-# Gradient descent tolerates errors of the direction: every direction with a positive
-# cosine decreases the loss in a small step, and clipping controls the step size. The
-# figure shows the cosine of each wrong gradient with the correct one at the initial
-# weights, and the accuracy after training, for each of the three seeds.
+# Gradient descent tolerates errors of the direction: a small step decreases the loss
+# whenever the cosine of the wrong gradient with the correct one is positive, and
+# clipping controls the step size. The figure shows the cosine of each wrong gradient
+# with the correct one at the initial weights, and the accuracy after training, for each
+# of the three seeds.
 
 
 def gradient(what: str, seed: int) -> torch.Tensor:
@@ -258,12 +259,13 @@ fig.set_label(
 plt.show()
 
 # %%
-# The bias that is added twice has a cosine of 1, because it is initially zero. For this
-# reason no check of the report uses a bias of zero. The network with this bug need not
-# be less accurate, but its weights define another function in code without the bug. The
-# wrong derivative :math:`1 - A^2` has nearly the correct direction with at least one of
-# the three initializations, and a very different one with another. Therefore a check
-# compares every entry, and not only the direction.
+# With the bias added twice, the cosine is 1, because the bias is initially zero, so
+# that adding it twice changes nothing. For this reason no check of the report uses a
+# bias of zero. The network with this bug need not be less accurate, but its weights
+# define another function in code without the bug. The wrong derivative :math:`1 - A^2`
+# has nearly the correct direction with at least one of the three initializations, and a
+# very different one with another. Therefore a check compares every entry, and not only
+# the direction.
 
 ends = {
     what: np.mean([np.mean(losses[-20:]) for losses, _ in rows])
@@ -290,10 +292,10 @@ assert min(cosines[slope_of_A.what]) < 0.2 < 0.9 < max(cosines[slope_of_A.what])
 # Three bugs outside the recurrent layer
 # --------------------------------------
 # **The state is carried over without being detached.** A long sequence is read in
-# chunks. The state is passed from one chunk to the next, and its gradient must not be.
-# Without ``detach``, the second backward pass enters the graph of the first chunk,
-# which has been freed. PyTorch's message suggests ``retain_graph=True``, which is the
-# wrong solution: then every backward pass runs through all previous chunks.
+# chunks. The state is passed from one chunk to the next, but no gradient may be passed
+# back. Without ``detach``, the second backward pass enters the graph of the first
+# chunk, which has been freed. PyTorch's message suggests ``retain_graph=True``, which
+# is the wrong solution: then every backward pass runs through all previous chunks.
 
 
 def layers_walked(last: torch.Tensor) -> int:
@@ -333,7 +335,7 @@ else:
 # different lengths are padded to the longest, and a mask marks the positions that
 # count. In this example five labels count, and the amount of padding increases. The
 # correct loss does not change. The wrong loss shrinks as if the network had learned,
-# and so does every step of the optimizer.
+# and so does every step of SGD.
 
 wrong_loss = verifier.load_mutant("dian.training.loss", masked).cross_entropy
 generator = torch.Generator().manual_seed(0)

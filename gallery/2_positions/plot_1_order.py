@@ -147,7 +147,8 @@ ax.set(xlim=(0, 1.15 * max(apart.values())))
 ax.set_title("How much the two sentences differ after attention")
 fig.set_label(
     "Distance between the mean outputs for the two sentences, relative to the norm of "
-    "one. Without positions, and with ALiBi alone, the distance is zero up to rounding."
+    "the mean output without positional encoding. Without positional encoding, and "
+    "with ALiBi alone, the distance is zero up to rounding."
 )
 plt.show()
 

@@ -19,8 +19,8 @@ section 3.5; the four terms of a score are those of Dai et al., *Transformer-XL*
 # %%
 # The encoding
 # ------------
-# Pair :math:`i` of the encoding is a point on a circle that rotates with the frequency
-# :math:`\omega_i = \theta^{-2i/d}`, like the hand of a clock: the first pair is the
+# Pair :math:`i` of the encoding is a point that moves on a circle with the frequency
+# :math:`\omega_i = \theta^{-2i/d}`, like the tip of a clock hand: the first pair is the
 # fastest, and each later one is slower by the same factor. The figure shows 128
 # positions in 64 features; features with an even index are sines, the others cosines.
 
@@ -134,10 +134,11 @@ plt.show()
 # them, :eq:`eq-offset-product`. It is symmetric in the sign of the offset, and largest
 # at :math:`c(0) = d/2`. For large :math:`d` the sum over the pairs :math:`i` is close
 # to an integral. Since :math:`\omega = \theta^{-2i/d}`, we have
-# :math:`di = -\frac{d}{2 \ln \theta} \frac{d\omega}{\omega}`, and the substitution
-# :math:`u = \Delta\,\omega` leads to the cosine integral :math:`\operatorname{Ci}`. The
-# Euler–Maclaurin formula adds half of the difference between the cosines at the two
-# ends of the range:
+# :math:`\mathrm{d}i = -\frac{d}{2 \ln \theta} \frac{\mathrm{d}\omega}{\omega}`.
+# (The upright :math:`\mathrm{d}` marks differentials; :math:`d` is the dimension.) The
+# substitution :math:`u = \Delta\,\omega` leads to the cosine integral
+# :math:`\operatorname{Ci}`. The Euler–Maclaurin formula adds half of the difference
+# between the cosines at the two ends of the range:
 #
 # .. math::
 #    :label: eq-offset-integral
@@ -145,7 +146,7 @@ plt.show()
 #    c(\Delta) \approx \frac{d}{2 \ln \theta}
 #    \Big[ \operatorname{Ci}(\Delta) - \operatorname{Ci}(\Delta/\theta) \Big]
 #    + \tfrac12 \big( \cos \Delta - \cos (\Delta/\theta) \big), \qquad
-#    \operatorname{Ci}(x) = -\int_x^\infty \frac{\cos u}{u}\, du .
+#    \operatorname{Ci}(x) = -\int_x^\infty \frac{\cos u}{u}\, \mathrm{d}u .
 
 
 def integral(x: int, d: int, base: float = 10_000) -> float:

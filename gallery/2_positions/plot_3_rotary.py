@@ -7,9 +7,9 @@ alone? And why can two correct libraries give different results?
 
 **Answer.** Each pair of features is rotated by an angle proportional to the position,
 and the product of two rotated pairs depends on the difference of the angles alone. The
-rotation can be written as a complex product, as a block-diagonal matrix, or with two
-halves. Libraries differ in which two features form a pair; one permutation converts the
-layouts, and mixing them changes the scores but no shape.
+rotation can be written as a complex product or as a block-diagonal matrix. Libraries
+differ in which two features form a pair, neighbors or features :math:`d/2` apart; one
+permutation converts the layouts, and mixing them changes the scores but no shape.
 
 **Source.** Su et al., *RoFormer: Enhanced transformer with rotary position embedding*,
 2021 (arXiv:2104.09864), sections 3.2 and 3.4.2. **Cost.** Seconds on a CPU, no
@@ -104,8 +104,9 @@ plt.show()
 
 # %%
 # With real numbers, each pair is multiplied by a matrix of two rows, and these matrices
-# are the blocks of one large matrix, :eq:`eq-rotary-blocks`. It serves for
-# illustration and tests, since most of its entries are zero.
+# are the blocks of one large matrix, :eq:`eq-rotary-blocks`. The large matrix serves
+# for illustration and tests only: most of its entries are zero, so that a product with
+# it wastes time.
 
 R = rotation_matrix(torch.tensor(3), omega)
 

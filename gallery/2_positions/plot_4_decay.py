@@ -5,10 +5,11 @@ r"""
 **Question.** The paper on rotary embedding describes a long-term decay of the score of
 a query and a key with their distance. Do scores decay?
 
-**Answer.** No. An upper bound on the magnitude of all scores decreases, and even the
-bound is not monotonic: for 128 features it increases for the first time from distance
-18 to 19. A query and a key that use only the slowest pair of features keep 99 % of
-their score at distance 1000, and some scores increase with the distance at first.
+**Answer.** No. An upper bound on the magnitude of all scores decreases on the whole,
+but not monotonically: for 128 features it increases for the first time from distance
+18 to 19. The scores below it need not decrease: a query and a key that use only the
+slowest pair of features keep 99 % of their score at distance 1000, and some scores
+increase with the distance at first.
 
 **Source.** Su et al., *RoFormer*, 2021 (arXiv:2104.09864), section 3.4.3, equations 35
 to 37. **Cost.** Seconds on a CPU, no download.

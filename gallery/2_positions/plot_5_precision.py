@@ -41,8 +41,9 @@ for dtype, last in [(torch.bfloat16, 256), (torch.float16, 2048)]:
 # :math:`p / \theta^{2i/d}`, and write :math:`\omega_i = e^{-y}` with
 # :math:`y = \tfrac{2i}{d} \ln\theta`. Three errors add up:
 #
-# - The exponent :math:`2i/d` is rounded. A relative error :math:`u` of the exponent is
-#   a relative error :math:`y u` of the power.
+# - The exponent :math:`2i/d` is rounded. A relative error :math:`u` of the exponent
+#   changes :math:`y` by :math:`y u`, and therefore the power by the relative error
+#   :math:`y u`.
 # - The power is computed to within one unit in the last place, which is at most
 #   :math:`2u`.
 # - The quotient is rounded, by at most :math:`u`.
@@ -51,9 +52,9 @@ for dtype, last in [(torch.bfloat16, 256), (torch.float16, 2048)]:
 # :math:`p\,\omega_i\,(y + 3)\,u`. The factor :math:`e^{-y}(y + 3)` decreases for
 # :math:`y \ge 0`, so it is at most 3, and the result is :eq:`eq-angle-error`.
 #
-# The largest errors that the report finds exceed half of each bound, so the bounds
-# cannot be improved much. Multiplying by :math:`1 / \theta^{2i/d}` instead of dividing
-# rounds once more, and 3 becomes 4.
+# The largest errors that the checks of the report find exceed half of each of the two
+# bounds, so no bound could be smaller by a factor of two. Multiplying by
+# :math:`1 / \theta^{2i/d}` instead of dividing rounds once more, and 3 becomes 4.
 #
 # Sine and cosine depend on the angle modulo :math:`2\pi`. Taking the remainder does not
 # reduce the error, which is already in the angle.

@@ -5,11 +5,11 @@ Which encoding extrapolates depends on the task
 **Question.** A small transformer is trained on sequences of 64 tokens. Which positional
 encodings still work on sequences of up to eight times that length?
 
-**Answer.** If the task asks for the nearest of some tokens, ALiBi extrapolates to all
-lengths; if it asks for a fixed distance, ALiBi is right in about half of the cases at
+**Answer.** If the task requires the nearest marked token, ALiBi extrapolates to all
+lengths; if it requires a fixed distance, ALiBi is right in about half of the cases at
 every length. Learned and sinusoidal encodings fail beyond 64 in both tasks. RoPE works
-up to twice the length, with more than 95 % in every run. NTK-aware scaling and YaRN
-extend it in both tasks; position interpolation only in the first.
+up to twice the length, with an accuracy above 95 % in every run. NTK-aware scaling and
+YaRN extend it in both tasks; position interpolation only in the first.
 
 **Source.** The question is that of Press, Smith and Lewis, *Train short, test long*,
 2021 (arXiv:2108.12409); rotary embedding is that of Su et al., 2021 (arXiv:2104.09864),
@@ -23,11 +23,16 @@ the training runs are recorded.
 # ---------
 # A sequence consists of random tokens from a vocabulary of 16. In *latest* one token in
 # eight is marked, on average, and the answer at each position is the last token that
-# has been marked so far, which may be the current one. The task asks for the nearest of
-# some tokens, at no fixed distance. In *offset* the answer is the token three positions
-# before. The task asks for one distance, and the tokens themselves give no hint of it.
-# Positions without a marked token so far, or without a token three positions before,
-# have no answer and are not counted.
+# has been marked so far, which may be the current one. The task requires the nearest
+# marked token, whose distance varies. In *offset* the answer is the token three
+# positions before. The task requires a token at a fixed distance, and the tokens
+# themselves give no hint of it. Positions without a marked token so far, or without a
+# token three positions before, have no answer and are not counted.
+#
+# There are two reference values for the accuracy. A random answer is correct with the
+# probability 1/16, the chance level. In *latest*, a network that always answers with
+# the current token does better: its answer is correct if this token is marked, and
+# otherwise with the probability 1/16.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -208,17 +213,18 @@ for of_task in plain.values():
 # more than 98 % correct answers in every run and every position range: a penalty on the
 # distance is suited to finding the nearest token. Learned and sinusoidal encodings are
 # as good up to 64. Beyond :math:`2L` their accuracy is below that of answering with the
-# current token. The network without positional encoding (NoPE) is worse than all others
-# up to 64, and its accuracy already decreases within these positions. Beyond 64 it is
-# better than those two.
+# current token, which is printed above. The network without positional encoding
+# (NoPE) is worse than all others up to 64, and its accuracy already decreases within
+# these positions. Beyond 64 it is better than the learned and the sinusoidal encoding.
 #
 # In *offset*, networks with sinusoids and with rotary embedding learn the distance.
 # Those with learned vectors reach 60 to 80 % up to 64. Beyond, both learned and
 # sinusoidal encodings fail. ALiBi reaches about one half, with nearly the same accuracy
 # in every range: it does not learn one distance well, but what it learns does not
-# depend on the length. We did not measure why. The penalty of one head is smallest at
-# distance zero, but the layer adds several heads with learned matrices, and such a sum
-# can have its maximum at distance three (exercise 7 of :doc:`/positions_length`).
+# depend on the length. We did not investigate the reason. The penalty of one head is
+# smallest at distance zero, but the layer adds several heads with learned matrices, and
+# such a sum can have its maximum at distance three (exercise 7 of
+# :doc:`/positions_length`).
 #
 # Rotary embedding works up to twice the training length in both tasks.
 #
@@ -336,7 +342,8 @@ plt.show()
 # .. provenance:: offset-rotary
 #
 # The network returns the token :math:`3s` positions before. If all angles are divided
-# by :math:`s`, the angle that meant three positions in training means :math:`3s`.
+# by :math:`s`, the angle that belonged to a distance of three positions in training
+# belongs to a distance of :math:`3s` positions.
 #
 # The hyperparameter of YaRN
 # --------------------------
@@ -371,8 +378,8 @@ assert yarn(omega, 2.0, L, beta_fast=8.0)[0] == omega[0] > yarn(omega, 2.0, L)[0
 # %%
 # Limits
 # ------
-# These are two small tasks, networks of one size, and one short training run each. The
-# results do not show how the encodings behave in large language models, nor whether
-# longer training would help learned positions and ALiBi in *offset*. All networks have
-# the same hyperparameters, which may suit some encodings better than others. We report
-# the two tasks separately because their results disagree.
+# These are two small tasks and networks of one size, which were trained for a short
+# time. The results do not show how the encodings behave in large language models, nor
+# whether longer training would help learned positions and ALiBi in *offset*. All
+# networks have the same hyperparameters, which may suit some encodings better than
+# others. We report the two tasks separately because their results disagree.

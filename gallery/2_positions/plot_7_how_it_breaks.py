@@ -112,13 +112,14 @@ show(
 assert found == {bug.mutant.what: bug.seen for bug in bug_matrix.ROTARY_BUGS}
 
 # %%
-# Nearly all properties detect the bug from above, since it changes norms. Others are
-# detected by a single property. Rotated values change no score, so that only *shift*,
-# which tests the output, detects them. A missing offset in decoding is detected by
-# *cache* alone, because all other properties process a whole sequence at once. If
-# queries and keys rotate in the wrong direction, or with the frequencies of another
-# dimension, the encoding is consistent, but differs from that of other implementations:
-# a network can be trained with it, and its weights cannot be used elsewhere.
+# Nearly all properties detect the bug from above, since it changes norms. Some other
+# bugs are detected by a single property. Rotated values change no score, so that only
+# *shift*, which tests the output, detects them. A missing offset in decoding is
+# detected by *cache* alone, because all other properties process a whole sequence at
+# once. If queries and keys rotate in the wrong direction, or with the frequencies of
+# another dimension, the encoding is consistent, but differs from that of other
+# implementations: a network can be trained with it, and its weights cannot be used
+# elsewhere.
 #
 # Four properties are enough
 # --------------------------
@@ -181,8 +182,9 @@ assert all("golden" in seen for seen in found.values())
 #
 # A bug that no property shows
 # ----------------------------
-# Suppose that an encoding is computed once for the longest sequence and cached under a
-# key that consists of length and dimension. Later, a second model uses another base:
+# Suppose that an encoding is computed once for the longest sequence and cached in a
+# dictionary whose keys consist of length and dimension. Later, a second model uses
+# another base:
 
 tables: dict[tuple[int, int], torch.Tensor] = {}
 

@@ -8,8 +8,8 @@ the division, and for which queries and keys is this the right divisor?
 **Answer.** For independent entries with mean 0 and variance 1, a score has the variance
 :math:`d_k`. Without the division the softmax saturates: at :math:`d_k = 1024` one of
 128 keys has more than nine tenths of the weight on average, and gradients nearly
-vanish. For correlated entries, the variance of a score can be up to :math:`d_k` times
-larger.
+vanish. If the entries within each vector are correlated, the variance of a score can be
+up to :math:`d_k` times larger.
 
 **Source.** Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.2.1 and its footnote 4. **Cost.** Seconds on a CPU, no download.
@@ -91,7 +91,8 @@ assert np.ptp(results[True], axis=0).max() < 0.02
 #
 # In the next figure you can choose the dimension and the divisor. It uses 16 scores of
 # mean 0, which are scaled to the standard deviation :math:`s = \sqrt{d_k}`, and then
-# divided. With the divisor :math:`d_k`, a common mistake, the weights are nearly equal.
+# divided. With the divisor :math:`d_k`, the weights become nearly equal as :math:`d_k`
+# grows.
 
 drawn = normal(16).sort(descending=True).values
 standard = (drawn - drawn.mean()) / drawn.std(correction=0)
@@ -108,7 +109,10 @@ Interactive(
 # -----------------------
 # Equation :eq:`eq-score-variance` of the chapter assumes independent entries of mean 0
 # and variance 1. More generally, let query and key be independent of *each other*, with
-# any means :math:`\mu` and covariance matrices :math:`\Sigma` of their entries. Then
+# any means :math:`\mu` and covariance matrices :math:`\Sigma` of their entries.
+# Inserting :math:`\mathbb E[q q^\top] = \Sigma_q + \mu_q \mu_q^\top`, and the same for
+# the key, into :math:`\mathbb E[(q \cdot k)^2] = \operatorname{tr}(\mathbb E[q
+# q^\top]\, \mathbb E[k k^\top])` and subtracting the squared mean gives
 #
 # .. math::
 #    :label: eq-score-moments
@@ -118,9 +122,10 @@ Interactive(
 #    + \mu_q^\top \Sigma_k\, \mu_q + \mu_k^\top \Sigma_q\, \mu_k .
 #
 # For Gaussian vectors with entries of mean 0 and variance 1, three cases of dependence
-# are instructive. All pairs of entries of one vector may have the correlation
-# :math:`r`; the key may equal the query; or each entry of the key may have the
-# correlation :math:`c` with that of the query:
+# are instructive. In the first, all pairs of entries within the query have the
+# correlation :math:`r`, and those within the key as well. In the second, the key equals
+# the query. In the third, each entry of the key has the correlation :math:`c` with the
+# same entry of the query:
 #
 # .. math::
 #    :label: eq-score-dependent
@@ -163,8 +168,9 @@ same = torch.ones(d, d).double()  # all entries of a vector are one number
 assert score_moments(zero, zero, same, same)[1] == d * d
 
 # %%
-# For correlated entries the variance grows with the square of :math:`d_k`, and no fixed
-# divisor compensates for it.
+# For correlated entries the variance grows with the square of :math:`d_k`. The divisor
+# :math:`\sqrt{d_k}` does not compensate for this, and the right divisor depends on the
+# correlation, which is not known and changes during training.
 #
 # The entropy that is left
 # ------------------------
@@ -180,13 +186,13 @@ assert score_moments(zero, zero, same, same)[1] == d * d
 #    H(p) \approx \Big(\ln n + \frac{s^2}{2}\Big) - s^2 = \ln n - \frac{s^2}{2} .
 #
 # With :math:`s^2 = 1`, the entropy is only half a nat below its maximum. The formula
-# reaches zero at :math:`s^2 = 2 \ln n`. As the number of keys grows, the entropy
-# divided by :math:`\ln n` follows the formula up to this value of :math:`s^2` (this is
-# the random-energy model of Derrida, 1981). For a finite number of keys the formula
-# fails earlier, because the entropy of finite scores is positive and cannot reach zero.
-# For :math:`s^2 \ge 2 \ln n`, a few scores near the largest one, which is about
-# :math:`s \sqrt{2 \ln n}`, dominate the sums, and the means over the keys are no longer
-# close to their expectations.
+# reaches zero at :math:`s^2 = 2 \ln n`. In the limit of many keys, the ratio of the
+# entropy to its maximum :math:`\ln n` follows the formula up to this value of
+# :math:`s^2` (this is the random-energy model of Derrida, 1981). For a finite number of
+# keys the formula fails earlier, because the entropy of finite scores is positive and
+# cannot reach zero. For :math:`s^2 \ge 2 \ln n`, a few scores near the largest one,
+# which is about :math:`s \sqrt{2 \ln n}`, dominate the sums, and the means over the
+# keys are no longer close to their expectations.
 
 spreads = np.linspace(0, 6, 25)
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -215,7 +221,7 @@ plt.show()
 # %%
 # To the right of the dotted lines, the entropy is less than half of its maximum. Scores
 # that are not divided have :math:`s = \sqrt{d_k}`, that is 8 for the usual 64 features
-# of a head: to the right of all of them.
+# of a head. This is to the right of all dotted lines.
 
 assert np.sqrt(2 * np.log(4096)) < 64**0.5
 # The largest trace of the first section:
@@ -225,7 +231,7 @@ assert np.isclose(uniform.trace(), 1 - 1 / n_key)
 # %%
 # Limits
 # ------
-# The entries here are Gaussian and independent. In a trained network they are neither:
-# the division sets the variance of the scores at initialization, and training changes
-# it. The attention weights of a small trained network are shown in
-# :doc:`/gallery/3_attention/plot_7_rows`.
+# The figures on this page use independent Gaussian entries or scores. In a trained
+# network they are neither independent nor Gaussian: the division sets the variance of
+# the scores at initialization, and training changes it. The attention weights of a
+# small trained network are shown in :doc:`/gallery/3_attention/plot_7_rows`.

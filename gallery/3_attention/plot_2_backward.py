@@ -49,7 +49,7 @@ plt.show()
 # The gradient :math:`\bar M` of the loss with respect to a matrix :math:`M` is defined
 # by :math:`\mathrm dL = \langle \bar M, \mathrm dM \rangle`, where :math:`\langle A, B
 # \rangle` is the sum of all products of corresponding entries. To find it, we write
-# :math:`\mathrm dL` in this form. Two rules suffice:
+# :math:`\mathrm dL` in this form. For everything but the softmax, two rules suffice:
 #
 # .. math::
 #
@@ -57,7 +57,8 @@ plt.show()
 #    = \langle B^\top A, C \rangle, \qquad
 #    \langle A, B \odot C \rangle = \langle A \odot B, C \rangle .
 #
-# Applied from the output to the inputs, they give one formula for each arrow:
+# Applied from the output to the inputs, they and the derivative of the softmax,
+# :eq:`eq-softmax-backward`, give one formula for each arrow:
 
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 attention_diagrams.head(ax, backward=True)
@@ -100,7 +101,7 @@ def forward(Q, K, V, B):
     return P, (P * Z) @ V
 
 
-O_bar = normal(n, d_v)  # the gradient of the output, as if from the layers above
+O_bar = normal(n, d_v)  # gradient with respect to the output, given
 
 
 def loss(*tensors):

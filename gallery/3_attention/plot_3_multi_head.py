@@ -118,10 +118,9 @@ assert apart(by_heads, Y) < 1e-12
 #    Y(b_V) = Y(0) + \mathbf 1\, b_V W_O, \qquad
 #    \bar b_V = \bar b_O\, W_O^\top .
 #
-# The first equation does not hold if the keys are rotated by their positions. The
-# second and third need weights that sum to one: they hold neither for a fully masked
-# query nor with dropout of the weights, since the rows of :math:`P \odot Z` do not sum
-# to one.
+# The first equation does not hold if a rotary embedding rotates the keys. The second
+# and third need weights that sum to one: they hold neither for a fully masked query nor
+# with dropout of the weights, since the rows of :math:`P \odot Z` do not sum to one.
 
 ranks = []
 for h in range(H):
@@ -196,8 +195,8 @@ ax.set_title("Fraction of the FLOPs that grows with the square of the length")
 ax.set(xlabel="sequence length $n$ (positions)", ylabel="fraction", ylim=(0, 1))
 ax.legend()
 fig.set_label(
-    "The products that compare all pairs of positions reach half of the FLOPs at "
-    "$n = 2D$ (circles)."
+    "The two products over all pairs of positions, $QK^\\top$ and $PV$, take half of "
+    "the FLOPs at $n = 2D$ (circles)."
 )
 plt.show()
 

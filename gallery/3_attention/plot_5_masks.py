@@ -179,12 +179,12 @@ assert torch.allclose(prefix, whole[:4], rtol=0, atol=1e-14)
 # %%
 # A fully masked query
 # --------------------
-# The fraction in :eq:`eq-mask` is then 0/0. We define the output and the gradient as
-# zero, :eq:`eq-dead-row`, as PyTorch's function does. To compute this, we set masked
-# scores to the lowest finite number of the dtype, and masked weights to zero after the
-# softmax. The table compares this with three other implementations. The loss leaves out
-# the fully masked query. Nevertheless, the gradients of the values may be NaN; the last
-# column says whether they are finite.
+# If all keys of a query are masked, the fraction in :eq:`eq-mask` is 0/0. We define the
+# output and the gradient as zero, :eq:`eq-dead-row`, as PyTorch's function does. To
+# compute this, we set masked scores to the lowest finite number of the dtype, and
+# masked weights to zero after the softmax. The table compares this with three other
+# implementations. The loss leaves out the fully masked query. Nevertheless, the
+# gradients of the values may be NaN; the last column says whether they are finite.
 
 mask = torch.ones(n, n, dtype=torch.bool)
 mask[:, 5:] = False
@@ -242,10 +242,11 @@ assert seen[torch.float16, "add -1e9"] == ("NaN", False)
 assert seen[torch.float16, "set to -1e9"] == "error"
 
 # %%
-# For this query, adding :math:`-10^9` gives uniform attention, attention without
-# any mask, or NaN, depending on the dtype. In float64, :math:`10^9` is subtracted from
+# For this query, adding :math:`-10^9` gives uniform attention, attention without any
+# mask, or NaN, depending on the dtype. In float64, :math:`10^9` is subtracted from
 # *every* score of the row, which does not change the softmax. In float32 the scores are
-# lost to rounding, and all become equal. In float16, :math:`10^9` is not representable.
+# lost to rounding, and all become equal. In float16, :math:`-10^9` is not representable
+# and becomes :math:`-\infty`.
 #
 # With :math:`-\infty` the NaN does not stay in its row. The product
 # :math:`\bar V = P^\top \bar O` contains the weights of that row, and NaN times zero is

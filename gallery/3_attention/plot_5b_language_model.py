@@ -5,11 +5,11 @@ A language model with a loss below the entropy sees the future
 **Question.** Which value does the loss of a causal language model approach, what does
 perplexity mean, and how does a leak of the targets show?
 
-**Answer.** The loss approaches the entropy of the source from above; the difference is
-a Kullback-Leibler divergence. A small transformer trained for seconds comes within a
-few hundredths of a nat. Without the causal mask, or with targets that are not shifted,
-the loss falls *below* the entropy; without access to the targets, no model can do so on
-average.
+**Answer.** The loss approaches the entropy of the source, the random process that
+generates the data, from above; the difference is a Kullback-Leibler divergence. A small
+transformer trained for seconds comes within a few hundredths of a nat. Without the
+causal mask, or with targets that are not shifted, the loss falls *below* the entropy;
+without access to the targets, no model can do so on average.
 
 **Source.** Bengio et al., *A Neural Probabilistic Language Model*, 2003; the entropy of
 a source is from Shannon, *A Mathematical Theory of Communication*, 1948. The experiment
@@ -45,7 +45,8 @@ fig.suptitle("Causal attention in training and in generation")
 fig.set_label(
     "Causal attention. Training (left): all rows are computed in one pass, and each "
     "predicts the next token. Generation (right): only the last row is computed; the "
-    "keys and values of earlier tokens are cached."
+    "keys and values of earlier tokens (blue) are cached, and those of the new token "
+    "(orange) are added."
 )
 plt.show()
 
@@ -177,9 +178,9 @@ assert final["no mask"] < best / 2
 assert final["targets not shifted"] < 0.01
 
 # %%
-# The two models with a bug read the answer: without a mask from the next position, and
-# without a shift from the position itself. Their losses look excellent, but the models
-# are useless.
+# Both models with a bug copy the target. The one without a mask attends to the next
+# position, whose token is the target; with targets that are not shifted, the input of a
+# position is its own target. Their losses look excellent, but the models are useless.
 #
 # Evaluation
 # ----------
@@ -207,9 +208,10 @@ assert perplexity(true_nll) < perplexity(nll[:, 1:]) < np.exp(known["the last to
 # %%
 # Decoding with a cache
 # ---------------------
-# In generation there are no true tokens to read: each token is drawn from the model and
-# read next. With the KV cache, a new token costs the computation of one position. The
-# logits equal those of one pass over the whole sequence, :eq:`eq-decoding`.
+# In generation there are no true tokens: each token is drawn from the prediction of the
+# model, and is its next input. With the KV cache, a new token costs the computation of
+# one position. The logits equal those of one pass over the whole sequence,
+# :eq:`eq-decoding`.
 
 with torch.no_grad():
     whole, caches, parts = model(inputs[:8]), None, []
@@ -232,12 +234,13 @@ print(f"NLL of the samples under the source: {sample_nll.mean():.3f} +- {spread:
 assert abs(sample_nll.mean() - entropy_rate) < 0.1
 
 # %%
-# Sequences of the source itself would have the entropy rate as their mean. The samples
-# are slightly less probable under the source, since the model is not perfect.
+# For sequences drawn from the source itself, the expected NLL per token is the entropy
+# rate. The samples are slightly less probable under the source, since the model is not
+# perfect.
 #
 # Limits
 # ------
 # The source has a context of two tokens and five symbols. The entropy of natural
 # language is not known, so a perplexity can only be compared with that of other models
-# *with the same tokens*: the mean is per token, and a vocabulary of longer tokens has
-# fewer of them.
+# *with the same tokens*: the mean is per token, and if tokens are longer, the same text
+# has fewer of them.

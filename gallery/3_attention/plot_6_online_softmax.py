@@ -137,8 +137,9 @@ assert abs(m + torch.tensor(l).log() - s.logsumexp(-1)) < 1e-6
 # Any partition of the keys
 # -------------------------
 # Now we use many queries, a mask, and blocks of every size from one key to all of them.
-# For a fully masked query some blocks are empty, and the implementation has to avoid
-# the difference of two infinities.
+# For some queries, all keys of a block are masked; for a fully masked query, this holds
+# for every block. The maximum of the scores is then :math:`-\infty`, so the
+# implementation has to avoid the difference of two infinities.
 
 n_query, n_key, d = 13, 101, 8
 Q, K, V = normal(n_query, d), normal(n_key, d), normal(n_key, d)

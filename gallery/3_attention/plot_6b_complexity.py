@@ -79,12 +79,13 @@ plt.show()
 # %%
 # Path length
 # -----------
-# Which input positions does an output position depend on after :math:`k` steps? For the
-# recurrence, one step updates all states at once from their predecessors,
-# :math:`h_t \leftarrow \tanh(x_t W_{xh} + h_{t-1} W_{hh} + b_h)`, starting from zero;
-# after :math:`n` such steps the states are those of the usual loop. For attention, a
-# step is one causal layer, either with all earlier positions or with a window of three.
-# A nonzero block of the Jacobian shows the dependence.
+# Which input positions does an output position depend on after :math:`k` steps? A layer
+# of attention updates all positions at once. To count steps in the same way for the
+# recurrence, we let one step update all states at once from their predecessors,
+# :math:`h_t \leftarrow \tanh(x_t W_{xh} + h_{t-1} W_{hh} + b_h)`, starting from zero.
+# After :math:`n` such steps the states are those of the usual loop. For attention, a
+# step is one causal layer, either with all earlier positions or with a window of three
+# positions. A nonzero block of the Jacobian shows the dependence.
 
 n, d = 9, 4
 generator = torch.Generator().manual_seed(0)

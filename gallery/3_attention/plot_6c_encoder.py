@@ -6,11 +6,11 @@ Deep post-norm transformers start with larger gradients
 changes if layer normalization follows each residual connection (post-norm) instead of
 preceding each sublayer (pre-norm)?
 
-**Answer.** Each residual connection passes the gradient on and adds that of its
-sublayer. At initialization, the gradient of the last layer falls with the depth
-:math:`L` about as :math:`1/\sqrt L` with pre-norm, and does not depend on it with
-post-norm: a deep post-norm network starts with larger gradients, which is one
-explanation of its need for warm-up.
+**Answer.** Each residual connection passes the gradient on unchanged, and the gradient
+through the sublayer is added. At initialization, the gradient norm of the last layer
+falls with the depth :math:`L` about as :math:`1/\sqrt L` with pre-norm, and hardly
+depends on it with post-norm: a deep post-norm network starts with larger gradients,
+which is one explanation of its need for warm-up.
 
 **Source.** Xiong et al., *On Layer Normalization in the Transformer Architecture*, 2020
 (arXiv:2002.04745), who prove and measure this; Vaswani et al., 2017 (arXiv:1706.03762)
@@ -93,7 +93,7 @@ for name, (by_hand, by_autograd) in pairs.items():
 # A pre-norm layer computes :math:`Y = X + f(\operatorname{LN}(X))` for each sublayer
 # :math:`f`, and a post-norm layer :math:`Y = \operatorname{LN}(X + f(X))`. In both, the
 # gradient reaches the residual connection as :math:`\bar Y` and leaves it as a sum of
-# two terms. The difference is what multiplies the first term:
+# two terms. Pre-norm and post-norm differ in the factor of the first term:
 #
 # .. math::
 #    :label: eq-pre-post-norm
@@ -244,8 +244,8 @@ assert (last["pre-norm"][-1] < last["post-norm"][-1] / 3).all()
 # The reason for the factor :math:`1/\sqrt L` is the residual stream
 # :eq:`eq-residual-stream`: it is a sum of :math:`2L` sublayer outputs of similar
 # variance, so its variance grows linearly with the depth, and the final layer
-# normalization divides the gradient by its standard deviation. The variance of the
-# stream, for the deepest stack:
+# normalization divides the gradient by the standard deviation of the stream. The
+# variance of the stream, for the deepest stack:
 
 generator = torch.Generator().manual_seed(0)
 Z, variances = torch.randn(4, n, D, generator=generator, dtype=torch.float64), []

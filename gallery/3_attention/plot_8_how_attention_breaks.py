@@ -5,25 +5,26 @@ Five of seven bugs in attention hardly show in the training loss
 **Question.** One line of a transformer is wrong. Does the training loss show it? If
 not, what does?
 
-**Answer.** Mostly not: seven image classifiers with one planted bug each all learn, and
-five end less than 0.15 nats above the correct one. A missing causal mask looks not
+**Answer.** Mostly not: seven image classifiers with one injected bug each all learn,
+and five end less than 0.15 nats above the correct one. A missing causal mask looks not
 wrong but too good: the loss falls below what is possible. A comparison with a second
 computation rejects each bug: the difference is NaN or more than a million times the
 tolerance, or the code with the bug ends with an error.
 
-**Source.** Planted bugs (mutants) have been used to test the tests since DeMillo,
+**Source.** Injected bugs (mutants) have been used to evaluate tests since DeMillo,
 Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on a CPU, no
 download.
 """
 
 # %%
-# Training losses with planted bugs
-# ---------------------------------
+# Training losses with injected bugs
+# ----------------------------------
 # Each claim of the report comes with mutants: changes of one expression in the source
 # that its check has to reject (:doc:`/verification` lists all of them). We select
 # mutants that are common mistakes. Seven of them are in code that trains a classifier
 # of images, which are read as rows with sinusoidal encoding: one layer with four heads,
-# on the 1,000 training images of the sample, with two initializations each.
+# on the 1,000 training images that come with the library, with two initializations
+# each.
 
 import math
 
@@ -129,7 +130,8 @@ ax.set_title("Training losses with one bug each")
 fig.legend(loc="outside lower center", ncols=2)
 fig.set_label(
     "Training losses of networks with one bug each (first initialization, moving "
-    "average over 20 steps). Only the softmax over the queries stands out."
+    "average over 20 steps). Only two losses are clearly larger than without a bug: "
+    "that of the softmax over the queries and that of the shared projections."
 )
 plt.show()
 
@@ -153,7 +155,7 @@ for what in set(runs) - {shows, shared}:
 # A network with a bug is still a network that can be trained, and gradient descent
 # tolerates a gradient of the wrong norm or a slightly wrong direction. Heads that are
 # split in the wrong way mix unrelated positions, and even this network learns. But a
-# correct implementation computes something else from its weights.
+# correct implementation with the same weights computes different outputs.
 #
 # We chose the threshold of 0.15 nats after looking at these curves, and two
 # initializations of a small network do not show that there is no difference: longer
@@ -203,10 +205,10 @@ for check in dict.fromkeys(check for check, _ in listed):
 # %%
 # A loss that is too good
 # -----------------------
-# The task is to predict the next of twelve letters, drawn uniformly from eight and
-# independent of each other. The best possible loss is that of a uniform prediction,
-# :math:`\ln 8`. Without the causal mask, every position but the last can read its
-# target.
+# Each letter of a sequence is drawn uniformly from eight letters, independently of all
+# others. The task is to predict the next letter at each of twelve positions. The best
+# possible loss is that of a uniform prediction, :math:`\ln 8`. Without the causal mask,
+# every position but the last can attend to its target.
 
 floor = math.log(8)
 letters = {}
@@ -250,15 +252,15 @@ assert last[True] > floor - 0.02
 assert last[False] < floor / 5
 
 # %%
-# For text the best possible loss is not known, and a loss that is too low passes for
-# success. Two tests detect the leak: training on data that cannot be predicted, and the
-# Jacobian, which must be exactly zero for later positions
+# For text the best possible loss is not known, and a loss that is too low is easily
+# taken for a success. Two tests detect the leak: training on data that cannot be
+# predicted, and the Jacobian, which must be exactly zero for later positions
 # (:doc:`/gallery/3_attention/plot_5_masks`).
 #
 # Limits
 # ------
 # These are short training runs of a small network on a small sample, with two seeds, so
-# the limit of 0.15 nats illustrates what can happen and is no test. With more data and
-# layers, some of the bugs may become visible, but only in comparison with the loss of
-# the correct network. And checks that reject all bugs of a list need not reject those
-# that are not on it.
+# the limit of 0.15 nats illustrates what can happen, and is not a test. With more data
+# and layers, some of the bugs may become visible, but only in comparison with the loss
+# of the correct network. And checks that reject all bugs of a list need not reject
+# those that are not on it.

@@ -1,6 +1,6 @@
 r"""
-Half as many steps with the same schedule leave 8 % of the signal
-=================================================================
+Half as many steps with the same schedule leave 8 % of the amplitude
+====================================================================
 
 **Question.** A diffusion model destroys an image in many small steps, and samples start
 from pure noise. Is nothing of the image left after the last step?
@@ -63,7 +63,7 @@ assert (signal - all_at_once).abs().max() < 1e-14
 assert abs(noise.var() - 1) < 5 * math.sqrt(2 / 784)
 
 # %%
-# The linear schedule and the cosine schedule :eq:`eq-diffusion-cosine`, applied to the
+# We apply the linear schedule and the cosine schedule :eq:`eq-diffusion-cosine` to the
 # same image with the same noise. The linear schedule destroys the image early: the
 # cosine schedule reaches the same noise level many timesteps later.
 

@@ -102,7 +102,7 @@ ax.legend()
 fig.set_label(
     "The weight that the variational bound gives to the squared error of "
     "each timestep, for both variances, and the weight 1 of the simple "
-    "loss. The bound stresses the first timesteps."
+    "loss. The bound gives most weight to the first timesteps."
 )
 plt.show()
 
@@ -230,9 +230,9 @@ for m, s2 in [(0.0, 1.0), (0.4, 0.09), (-0.7, 0.5)]:
 # Does it detect mistakes?
 # ------------------------
 # Two mutants, each with one mistake, and a different choice. The first calls the
-# network with the timestep before; the second omits the last term. The third is not a
-# mistake: it is the variance that the authors use. But the oracle requires the exact
-# one.
+# network with the timestep before; the second omits :math:`L_T`, the term for the
+# start. The third is not a mistake: it is the variance that the authors use. But the
+# oracle requires the exact variance.
 
 m, s2 = 0.4, 0.09
 exact = partial(terms, short, m, s2)
@@ -250,10 +250,11 @@ assert wrong["beta in place of the exact variance"] > expected(short, m, s2)
 # %%
 # The size of the terms
 # ---------------------
-# The chain with :math:`T = 1000`, on data with a standard deviation of 0.3. With the
-# exact variance the terms add up to the entropy and the divergence at the start; with a
-# fixed one the sum is larger. The choice :math:`\beta_t` is exact for data of variance
-# 1, and :math:`\tilde\beta_t` for a single point.
+# The figure shows the terms of the chain with :math:`T = 1000`, on data with a standard
+# deviation of 0.3. With the exact variance the terms add up to the entropy and the
+# divergence at the start; with a fixed one the sum is larger. The choice
+# :math:`\beta_t` is exact for data of variance 1, and :math:`\tilde\beta_t` for a
+# single point.
 
 choices = {
     "exact": exact_variance(schedule, m, s2),

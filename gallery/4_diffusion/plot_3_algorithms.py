@@ -125,9 +125,9 @@ plt.show()
 # On a line all of this fits into one figure. The data are two Gaussians, at -0.6 and at
 # 0.5. The curve above is the density of :math:`x_t`, and the arrow is the score at a
 # point: it points uphill. The curve below is :math:`\mathbb E[x_0 \mid x_t = x]`, the
-# estimate of the clean point that belongs to the optimal prediction of the noise. At
-# the first timesteps it is nearly :math:`x` itself (the dashed line), because there is
-# little noise to remove. In the middle it steps from one Gaussian to the other. Near
+# estimate of the clean point that corresponds to the optimal prediction of the noise.
+# At the first timesteps it is nearly :math:`x` itself (the dashed line), because there
+# is little noise to remove. In the middle it steps from one Gaussian to the other. Near
 # the end it is nearly constant, the mean of all data.
 
 two = Mixture(

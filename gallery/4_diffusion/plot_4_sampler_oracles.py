@@ -85,11 +85,13 @@ def sampler(data: Mixture, variance: str = "beta") -> Callable:
 # **A point.** If all data are one point :math:`m`, the predicted image is :math:`m` for
 # every input, and the last step returns it.
 #
-# **Other Gaussians.** Samples start at :math:`\mathcal N(0, 1)`, while the mean of the
-# noisy data at :math:`T` is :math:`\sqrt{\bar\alpha_T}\, m`. With
+# **Other Gaussians.** Sampling starts from :math:`\mathcal N(0, 1)`, while the mean of
+# the noisy data at :math:`T` is :math:`\sqrt{\bar\alpha_T}\, m`. With
 # :math:`v_t = \bar\alpha_t s^2 + 1 - \bar\alpha_t`, each step multiplies the error of
-# the mean by :math:`\sqrt{\alpha_t}\, v_{t-1} / v_t`. The product of these factors is
-# :math:`\sqrt{\bar\alpha_T}\, s^2 / v_T`, so the error that remains at the end is
+# the mean by :math:`\sqrt{\alpha_t}\, v_{t-1} / v_t`, the slope of
+# :math:`\mathbb E[x_{t-1} \mid x_t]` as a function of :math:`x_t`. The product of these
+# factors is :math:`\sqrt{\bar\alpha_T}\, s^2 / v_T`, so the error that remains at the
+# end is
 #
 # .. math::
 #    :label: eq-diffusion-mean-oracle
@@ -117,9 +119,9 @@ for m, s2 in [(0.4, 0.09), (-0.7, 0.5)]:
     assert abs(b - m - formula) < 1e-13
 
 # %%
-# The coefficients also show how the sampler forgets. On standard normal data nothing of
-# the start is left at the end, and little of the early noise; three quarters of the
-# variance of a sample are noise of the second half of the steps.
+# The coefficients also show which noise a sample depends on. On standard normal data
+# almost nothing of the start is left at the end, and little of the early noise; three
+# quarters of the variance of a sample are noise of the second half of the steps.
 
 _, a, c = affine(sampler(gaussian(0.0, 1.0)))
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -142,18 +144,18 @@ assert 0.7 < (c[:25] ** 2).sum() < 0.8
 # %%
 # Mutants
 # -------
-# Each replaces one expression in the source of the sampler. The table shows the error
-# of the variance on standard normal data, the result for a point, and the number of
-# random samples that would be needed to detect the error of the variance by five
+# Each mutant replaces one expression in the source of the sampler. The table shows the
+# error of the variance on standard normal data, the result for a point, and the number
+# of random samples that would be needed to detect the error of the variance by five
 # standard errors.
 
 planted = {mutant.what: mutant for mutant in checks.gaussian_oracle.claim.mutants}
 listed = [
-    "the model is asked about the step before",
+    "the model is called with the timestep before",
     "alpha-bar of the step before",
-    "no time embedding",
-    "the root under the noise is lost",
-    "the root of alpha is lost",
+    "no timestep embedding",
+    "the root of 1 - alpha-bar is missing",
+    "the root of alpha is missing",
     "variance in place of deviation",
     "the variance of the whole noise",
     "noise at the last step too",
@@ -185,12 +187,12 @@ assert abs(off[smallest] - beta_1) < 1e-12
 assert abs(2 * (5 / off[smallest]) ** 2 / 5e9 - 1) < 1e-6
 
 # %%
-# If all data are a point, three of the eight mutants are not detected, and the
-# result of the first is not a number: in the last step it asks for the score of the
-# clean point, which is 0/0. Therefore both kinds of data are needed. The length of the
-# chain matters, too: the error of an index that is off by one decreases as :math:`1/T`,
-# to little more than a hundredth on the chain of the paper. Mutants should run on short
-# chains.
+# If all data are a point, three of the eight mutants are not detected, and the result
+# of the first is not a number: in the last step the denoiser is evaluated at
+# :math:`t = 0`, where the score of a point is 0/0. Therefore both kinds of data are
+# needed. The length of the chain matters, too: the error of an index that is off by one
+# decreases as :math:`1/T`, to little more than a hundredth on the chain of the paper.
+# Mutants should run on short chains.
 
 
 def variance_on(chain) -> float:
@@ -206,7 +208,7 @@ def variance_on(chain) -> float:
     return (x_0**2).sum().item() - (1 - chain.beta[1].item())
 
 
-neighbour = "the model is asked about the step before"
+neighbour = "the model is called with the timestep before"
 wrong = verifier.load_mutant("dian.diffusion.sampling", planted[neighbour])
 lengths = [25, 50, 100, 200, 400]
 errors = []
@@ -218,12 +220,12 @@ assert all(1.8 < early / late < 2.2 for early, late in pairwise(errors))
 assert errors[-1] * 400 / 1000 < 0.012
 
 # %%
-# The error of right samplers
-# ---------------------------
-# A right sampler is not exact. For a mixture, the exact reverse process is not
-# Gaussian, and the start is not the distribution of :math:`x_T`. The resulting error
-# can be computed without random draws, by propagating the density of :math:`x_t`
-# through all steps on a grid:
+# The error of correct samplers
+# -----------------------------
+# Even a correct sampler is not exact. For a mixture, the exact reverse process is not
+# Gaussian, and the distribution of the start, :math:`\mathcal N(0, 1)`, is not that of
+# :math:`x_T`. The resulting error can be computed without random draws, by propagating
+# the density of :math:`x_t` through all steps on a grid:
 #
 # .. math::
 #    :label: eq-diffusion-grid

@@ -3,8 +3,8 @@ A U-Net that is conditioned on the timestep, and its EMA weights
 ================================================================
 
 **Question.** A single network removes the noise of all timesteps. What does it consist
-of, how is it conditioned on the timestep, and why do samples come from weights that
-were never trained?
+of, how is it conditioned on the timestep, and why do samples come from averaged
+weights?
 
 **Answer.** It is a U-Net: residual blocks on a downsampling and an upsampling path,
 joined by skip connections, with self-attention at 14 by 14 pixels and at the lowest
@@ -80,7 +80,8 @@ fig.set_label(
 plt.show()
 
 # %%
-# No two timesteps have the same embedding: the two closest are still apart.
+# No two timesteps have the same embedding, as the smallest distance between two of them
+# shows:
 
 apart = torch.cdist(code, code) + 9 * torch.eye(T, dtype=torch.float64)
 print(f"smallest distance between two of {T} embeddings: {apart.min():.3f}")

@@ -151,9 +151,10 @@ plt.show()
 #
 # Image by image
 # --------------
-# The difference in bits of each test image, from the model of the recipe. The standard
-# error of the mean difference is what decides whether two models differ; the spread of
-# the bits themselves, which is between easy and difficult images, does not.
+# The figure shows the difference in bits of each test image from the model of the
+# recipe. The standard error of the mean difference decides whether two models differ.
+# The spread of the bits themselves does not, because it is mostly a spread between easy
+# and difficult images.
 
 bits = evaluation.arrays["bits"][0]
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -191,10 +192,10 @@ for m in ("mu-bound", "mu-simple"):
 assert evaluation.value("reference/both/recall") > 0.5
 
 # %%
-# Is clipping the reason? An image that is computed from a predicted mean has an error
-# that is a multiple of the error of the mean, and is clipped then. But the test loss
-# involves no clipping, and if it is weighted as the bound, it is the same divergence,
-# in nats, for both targets.
+# Is clipping the reason? The bits above are computed with clipping: the image that
+# corresponds to a predicted mean has an error much larger than that of the mean, and is
+# clipped. But the test loss involves no clipping. With the weights of the bound it is,
+# for both targets, the KL divergence in nats, so that the two networks can be compared.
 
 loss = {key: runs[key].value("test/loss") for key in ("mu-bound", "epsilon-bound")}
 total = {key: recipe["T"] * value / math.log(2) for key, value in loss.items()}
@@ -205,7 +206,7 @@ assert total["mu-bound"] > 3 * total["epsilon-bound"]
 # %%
 # So the network itself is worse. The mean of the reverse step is nearly :math:`x_t`,
 # and a network that is initialized to return zeros has to learn the identity first.
-# This may be the reason; it was not measured.
+# This may be the reason; we did not measure it.
 #
 # The weights of the bound
 # ------------------------
@@ -251,12 +252,12 @@ for path in [f"no-warm-up/both/{m}_difference" for m in METRICS] + [
 # Flips
 # -----
 # Against the test images, the model trained without flips is at half the distance of
-# the recipe. The reason is that clothes are not symmetric and are photographed one way:
-# the tips of shoes point to the left. Trained with flips, a model generates mirrored
-# clothes, as it should, and test images are not mirrored. Each model has to be compared
-# with images like those that it was trained on: the test images for the model without
-# flips, and the test images and their mirror images for the others. Then the difference
-# is no larger than its standard errors explain.
+# the recipe. The reason is that clothes are not symmetric and all photographs have the
+# same orientation: the tips of shoes point to the left. Trained with flips, a model
+# generates mirrored clothes, as it should, and test images are not mirrored. Each model
+# has to be compared with images like those that it was trained on: the test images for
+# the model without flips, and the test images and their mirror images for the others.
+# Then the difference is no larger than its standard errors explain.
 
 own = {"reference": "both", "no-flips": "test"}
 real = {"reference": "real_mirrored", "no-flips": "real"}
@@ -279,7 +280,7 @@ bits_apart, bits_error = with_error("no-flips/bits_difference")
 print(f"bits per pixel: {bits_apart:+.4f} ± {bits_error:.4f}")
 
 # %%
-# For the paper's data, where cars drive both ways, flips double the number of images.
+# For the paper's data, where cars face either side, flips double the number of images.
 # For these data flips are a choice, which makes even perfect samples differ from images
 # that are not mirrored.
 #

@@ -72,8 +72,9 @@ plt.show()
 # .. provenance:: ddpm-fashion-mnist-small-evaluation
 # .. provenance:: ddpm-fashion-mnist-small
 #
-# The numbers, and the differences from the largest number of steps. As all numbers of
-# steps share their initial noise, the errors of the differences are those of pairs.
+# The table has the numbers, and the differences from the largest number of steps. As
+# all numbers of steps share their initial noise, the standard errors of the differences
+# are those of paired differences.
 
 METRICS = ("frechet", "kernel", "precision", "recall")
 rows = {f"DDIM, {n} steps": f"ddim-{n}" for n in steps}

@@ -93,8 +93,9 @@ plt.show()
 
 # %%
 # Time runs from noise on the left to data on the right. The paths of the ODE are smooth
-# and do not cross: the order of the points is kept, and three in ten end in the smaller
-# component. The paths of the SDE end anywhere in the data, whatever their start.
+# and do not cross: the order of the points is kept, and three of the eleven points end
+# in the smaller component. The paths of the SDE end anywhere in the data, whatever
+# their start.
 
 assert (flow[-1].diff() > 0).all()
 assert (flow[-1] < 0).sum() == 3

@@ -1,14 +1,14 @@
 r"""
-Guidance narrows each class, more than its density says
-=======================================================
+Guided samples are narrower than the guided density
+===================================================
 
 **Question.** Classifier-free guidance extrapolates from the prediction without a class
 to the one with it. Which distribution do the samples have?
 
 **Answer.** Each class is moved away from the others and becomes narrower, the more the
-larger the guidance weight :math:`w`. It is not the distribution that the guided score
-suggests: for Gaussian data the samples are narrower still, by a factor known in closed
-form.
+larger the guidance weight :math:`w`. The samples do not have the guided density, the
+one whose score is the guided score of the data: for Gaussian data they are narrower
+still, by a factor known in closed form.
 
 **Source.** Ho and Salimans, *Classifier-Free Diffusion Guidance*, 2022
 (arXiv:2207.12598); Bradley and Nakkiran, *Classifier-Free Guidance is a
@@ -99,9 +99,9 @@ for ax, w in zip(axes, WEIGHTS, strict=True):
 axes[0].set_ylabel("density")
 axes[0].legend(fontsize=8)
 fig.set_label(
-    "Samples of one class for three guidance weights $w$, the density that "
-    "the guided score suggests, and the other class. Guidance moves samples "
-    "away from the other class."
+    "Samples of one class for three guidance weights $w$, the guided density, "
+    "whose score is the guided score, and the other class. Guidance moves "
+    "samples away from the other class."
 )
 plt.show()
 
@@ -149,7 +149,7 @@ ax.legend()
 fig.set_label(
     "Variance of guided samples against the guidance weight: of the guided "
     "density, in the limit of many steps, and measured with a thousand "
-    "steps. Samples are narrower than the density."
+    "steps. Samples are narrower than the guided density."
 )
 plt.show()
 

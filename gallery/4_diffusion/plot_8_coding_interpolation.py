@@ -4,13 +4,13 @@ The first bits of the code describe the image, the rest fine details
 
 **Question.** The variational bound is the ideal length of a code that sends an image
 timestep by timestep. How much is known after each timestep, and for how many bits? And
-what does the reverse process make of a mixture of two noisy images?
+what does the reverse process generate from a mixture of two noisy images?
 
 **Answer.** With the exact reverse process, the bits sent up to :math:`x_t` are the
 information that :math:`x_t` has about the image, plus a divergence at the start. For
 Gaussian data they lie on Shannon's curve, apart from this divergence. With a trained
 network, less than a hundredth of the bits removes half of the error. An interpolation
-needs enough noise to leave the gap between two images, and too much noise forgets both.
+needs enough noise to leave the gap between two images, but too much erases both.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), sections 4.3 and 4.4; Guo, Shamai and Verdú, *Mutual information
@@ -197,9 +197,9 @@ assert at_once < 0.35 * math.sqrt(variance)
 assert np.all(nats < gauss)
 
 # %%
-# The first bit, about the entropy of the component, removes two thirds of the error;
-# all others refine. The same holds for images: their coarse structure is sent
-# first.
+# When the bits sent equal the entropy of the component, slightly less than one bit, two
+# thirds of the error are removed; all further bits refine the estimate. The same holds
+# for images: their coarse structure is sent first.
 #
 # Between two images
 # ------------------
@@ -262,8 +262,8 @@ for ax, t in zip(axes, shown, strict=True):
 fig.suptitle("Halfway between the crosses, with the same noise for both")
 fig.set_label(
     "Samples halfway between two points (crosses) of a ring, started from "
-    "the noise of four timesteps. Little noise leaves samples in the gap; "
-    "much noise forgets the points."
+    "the noise of four timesteps. With little noise some samples stay in the "
+    "gap; with much noise they no longer depend on the two points."
 )
 plt.show()
 
@@ -285,11 +285,12 @@ assert ends[5, True][1] > 0.6 > ends[10, True][1] > 0.3
 assert abs(ends[100, True][1] - 1 / 8) < 5 * (7 / 64 / n) ** 0.5
 
 # %%
-# From :math:`t = 1` more than a fifth of the samples end in the gap. From :math:`t = 5`
-# most end on the Gaussian between the two, from :math:`t = 10` they spread over its
-# neighbors as well, and from :math:`T` they end anywhere, since nothing is left of
-# either point. With two independent noises the mixture has too little noise, as if the
-# reverse process had started at a smaller :math:`t`.
+# If the reverse process starts at :math:`t = 1`, more than a fifth of the samples end
+# in the gap. At a start of :math:`t = 5`, most end on the Gaussian between the two; at
+# :math:`t = 10`, they spread over its neighbors as well; and at :math:`T`, they end
+# anywhere, since nothing is left of either point. With two independent noises the
+# mixture has too little noise, as if the reverse process had started at a smaller
+# :math:`t`.
 #
 # A trained network
 # -----------------
@@ -328,9 +329,9 @@ assert close < rate[0] / 4
 # quarter of them leaves an error of five gray values of 255: most bits describe details
 # that are hardly visible.
 #
-# Two test images, at the left and at the right, get the same noise of half the chain,
-# timestep 500, and are mixed in nine proportions. The reverse process generates an
-# image from each mixture, with the same noise again, with clipping and
+# Two test images, at the left and at the right, get the same noise of timestep 500,
+# half of the chain, and are mixed in nine proportions. The reverse process generates an
+# image from each mixture, with the same draws of noise for all nine, with clipping and
 # :math:`\sigma_t^2 = \beta_t`.
 
 between, ends = (record.arrays[key][0] for key in ("between", "between/ends"))

@@ -45,13 +45,13 @@ def planted(check, what: str) -> Mutant:
 
 
 in_the_sampler = [
-    "the root under the noise is lost",
-    "no time embedding",
+    "the root of 1 - alpha-bar is missing",
+    "no timestep embedding",
     "the variance of the whole noise",
-    "the model is asked about the step before",
+    "the model is called with the timestep before",
     "stops one step early",
     "noise at the last step too",
-    "the root of alpha is lost",
+    "the root of alpha is missing",
     "alpha-bar of the step before",
     "variance in place of deviation",
 ]
@@ -59,13 +59,13 @@ bugs = [(sampling.gaussian_oracle, what) for what in in_the_sampler]
 bugs += [
     (process.forward, "a sum in place of a product"),
     (process.forward, "the schedule starts one step late"),
-    (process.algorithm_1, "step 0 is drawn, and T is not"),
-    (process.algorithm_1, "the model is shown the clean image"),
+    (process.algorithm_1, "timestep 0 is drawn, and T is not"),
+    (process.algorithm_1, "the model is called with the clean image"),
     (pixels.scaling, "scaled twice"),
-    (pixels.scaling, "wraps around where it should be cut off"),
-    (sampling.ddpm_sample, "clips below alone"),
+    (pixels.scaling, "wraps around in place of being clamped"),
+    (sampling.ddpm_sample, "clips from below only"),
     (sampling.ddim, "the noise of the prediction before it was clipped"),
-    (likelihood.bound, "the divergence is taken the other way round"),
+    (likelihood.bound, "the divergence with its arguments exchanged"),
     (likelihood.decoder, "the upper end is closed"),
 ]
 print(f"{'bug':52} check  residual tolerance")
@@ -153,7 +153,7 @@ assert max(share[what] for what in shows) < 0.25
 assert all(share[what] > 0.8 for what in in_the_sampler if what not in shows)
 better = [what for what in in_the_sampler if share[what] > share["no bug"] + 0.02]
 assert better == ["alpha-bar of the step before", "variance in place of deviation"]
-assert abs(share["the root of alpha is lost"] - share["no bug"]) < 0.01
+assert abs(share["the root of alpha is missing"] - share["no bug"]) < 0.01
 
 # %%
 # Only the first two are obvious. The next ones look slightly noisy, as if a correct

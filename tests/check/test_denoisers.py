@@ -56,7 +56,7 @@ def test_modules():
     assert check("denoiser", Perceptron()).passed
     network = unet.UNet(unet.UNetConfig(**CONFIG))
     assert check("denoiser", network).passed
-    assert check("denoiser", Unconditioned).mistakes == ["no time embedding"]
+    assert check("denoiser", Unconditioned).mistakes == ["no timestep embedding"]
 
 
 def test_batch_statistics():
@@ -78,10 +78,10 @@ def test_dropout_that_stays_on():
 
 def test_our_network_without_its_embedding():
     mutants = {m.what: m for m in claim_of_unet.claim.mutants}
-    mutant = mutants["no step embedding"]
+    mutant = mutants["no timestep embedding"]
     with installed(load_mutant(unet.__name__, mutant)):
         report = check("denoiser", unet.UNet(unet.UNetConfig(**CONFIG)))
-    assert report.mistakes == ["no time embedding"]
+    assert report.mistakes == ["no timestep embedding"]
 
 
 def test_a_network_that_cannot_be_made():

@@ -44,7 +44,7 @@ def rotate_half(x):
 
 
 @reported("rotary", "huggingface/transformers/issues/47328",
-          "neighbors are rotated with the table of the halves")  # fmt: skip
+          "interleaved pairs use the table of half-split ones")  # fmt: skip
 def layouts_mixed(x, positions):
     angles = torch.cat([angles_of(x, positions)] * 2, -1)
     turned = torch.stack((-x[..., 1::2], x[..., ::2]), -1).reshape(x.shape)
@@ -161,7 +161,7 @@ def softmax_over_queries(q, k, v):
     return torch.einsum("bhij,bhjd->bhid", weights.softmax(2), v)
 
 
-@reported("attention", "pytorch/pytorch/issues/92554", "the mask is not used")
+@reported("attention", "pytorch/pytorch/issues/92554", "the mask is ignored")
 def mask_of_another_type(q, k, v, mask):
     scores = q @ k.mT / q.shape[-1] ** 0.5
     ignored = torch.zeros_like(scores) if mask is None else mask.double() * 0

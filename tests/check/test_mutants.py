@@ -22,8 +22,8 @@ CONVENTIONS = {
     ("q-sample", "the step after"): "t from 0",
     ("ddpm-loss", "the schedule starts one step late"): "t from 0",
     ("ddpm-loss", "a sum over the entries"): "sum over an image",
-    ("ddpm-sample", "the model is asked about the step before"): "t from 0",
-    ("ddpm-sample", "beta-tilde where beta was asked for"): "variance beta-tilde",
+    ("ddpm-sample", "the model is called with the timestep before"): "t from 0",
+    ("ddpm-sample", "beta-tilde although beta is chosen"): "variance beta-tilde",
 }
 WARNED = {
     # Right within the precision of float32, or where the paper defines nothing: the

@@ -275,12 +275,12 @@ def attention() -> Contract:
             Mistake("the softmax overflows", _mistaken(_scaled, _no_maximum)),
             Mistake("masked scores are 0, not minus infinity", _zero_scores),
             Mistake("the mask is applied after the softmax", _masked_values),
-            Mistake("the mask is not used", _mask_ignored),
+            Mistake("the mask is ignored", _mask_ignored),
             Mistake("multiplied by the root of d, not divided",
                     _mistaken(lambda Q, K: Q @ K.mT * math.sqrt(Q.shape[-1]))),
-            Mistake("divided by the root of the width of all heads", _mistaken(
+            Mistake("divided by the root of the dimension of all heads", _mistaken(
                 lambda Q, K: Q @ K.mT / math.sqrt(Q.shape[-1] * Q.shape[1]))),
-            Mistake("divided by the root of the width of the values",
+            Mistake("divided by the root of the dimension of the values",
                     lambda Q, K, V, mask=None: _mistaken(
                         lambda q, k: q @ k.mT / math.sqrt(V.shape[-1]))(Q, K, V, mask)),
             Mistake("no softmax at all", _mistaken(_scaled, lambda S, mask: S)),
@@ -416,8 +416,8 @@ def attention_backward_() -> Contract:
                     _parts(_sigmoid_slope)),
             Mistake("the gradient of the scores without the weights in front",
                     _parts(_no_weights)),
-            Mistake("the queries without the scale", _steps(scale_q=False)),
-            Mistake("neither queries nor keys have the scale",
+            Mistake("the queries are not scaled", _steps(scale_q=False)),
+            Mistake("neither queries nor keys are scaled",
                     _steps(scale_q=False, scale_k=False)),
             Mistake("divided by d in place of its root", _parts(_square_only)),
             Mistake("the mean of the gradient is not weighted", _steps(weighted=False)),

@@ -35,7 +35,7 @@ SHAPES = {
 STEPS = (250, 600, 3)
 """Timesteps of the three images that each check predicts."""
 SHAPE = "the output has another shape"
-UNCONDITIONED = "no time embedding"
+UNCONDITIONED = "no timestep embedding"
 EXCHANGED = "an image gets the timestep of another one"
 RELATIVE = 1e-6
 """Below this part of the output, two predictions count as the same."""

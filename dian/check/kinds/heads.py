@@ -353,7 +353,7 @@ def multi_head() -> Contract:
         ),
         mistakes=(
             Mistake("the output projection is missing", _built(_no_output)),
-            Mistake("one head of the whole width", _built(_one_head)),
+            Mistake("a single head of the model dimension", _built(_one_head)),
             Mistake("divided by the root of the model dimension, not of a head's",
                     _built(_whole_width)),
             Mistake("divided by the root of the number of heads",
@@ -362,7 +362,7 @@ def multi_head() -> Contract:
             Mistake("the input is added to the output", _built(_residual)),
             Mistake("one projection for all heads", _built(_shared)),
             Mistake("the heads are averaged", _built(_mean_of_heads)),
-            Mistake("the mask is not used", _built(_mask_ignored)),
+            Mistake("the mask is ignored", _built(_mask_ignored)),
         ),
         module=module_as_function,
         adapt=_adapted,

@@ -330,7 +330,7 @@ def classification_metrics() -> Contract:
                     _from_counts(_macro_of_means)),
             Mistake("weighted by the size of each class", _from_counts(_weighted)),
             Mistake("micro averages", _from_counts(_micro)),
-            Mistake("precision and recall change places", _from_counts(_exchanged)),
+            Mistake("precision and recall are exchanged", _from_counts(_exchanged)),
             Mistake("the last batch alone", _last_batch),
         ),
         notes=(

@@ -235,7 +235,7 @@ def q_sample() -> Contract:
             Mistake("the image is not under the root",
                     _mixed(lambda a: a, lambda a: (1 - a).sqrt())),
             Mistake("no roots at all", _mixed(lambda a: a, lambda a: 1 - a)),
-            Mistake("signal and noise change places",
+            Mistake("signal and noise are exchanged",
                     _mixed(lambda a: (1 - a).sqrt(), lambda a: a.sqrt())),
             Mistake("the noise is multiplied by 1 - the root", _mixed(
                 lambda a: a.sqrt(), lambda a: 1 - a.sqrt())),
@@ -388,11 +388,11 @@ def posterior() -> Contract:
             "diffusion.likelihood",
         ),
         mistakes=(
-            Mistake("the coefficients of image and x_t change places",
+            Mistake("the coefficients of image and x_t are exchanged",
                     _coefficients(_swapped)),
-            Mistake("alpha and alpha-bar change places in the roots",
+            Mistake("alpha and alpha-bar are exchanged in the roots",
                     _coefficients(_roots)),
-            Mistake("the fraction of the variance is upside down",
+            Mistake("the fraction of the variance is inverted",
                     _coefficients(_upside_down)),
         ),
     )  # fmt: skip
@@ -520,13 +520,13 @@ def ddpm_loss() -> Contract:
                 lambda m, x, x_t, t, e, b: (m(x_t, t) - e).abs().mean())),
             Mistake("the root of the mean squared error", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, t), e).sqrt())),
-            Mistake("the model is shown the clean image", _asked(
+            Mistake("the model is called with the clean image", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x, t), e))),
             Mistake("the model is always given timestep 0", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, 0 * t), e))),
             Mistake("the model is given t / T", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, t / len(b)), e))),
-            Mistake("the sign of the noise is lost", _asked(
+            Mistake("the sign of the noise is missing", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, t), -e))),
             Mistake("half of the squared error", _asked(
                 lambda m, x, x_t, t, e, b: _square(m(x_t, t), e) / 2)),
@@ -622,7 +622,7 @@ def noise_schedule() -> Contract:
         mistakes=(
             Mistake("the roots are linear (Stable Diffusion's schedule)", _tables(
                 lambda u, T, a, b: (a**0.5 + (b**0.5 - a**0.5) * u) ** 2)),
-            Mistake("the end is not reached", _tables(
+            Mistake("the schedule does not reach its end", _tables(
                 lambda u, T, a, b: a + (b - a) * u * (T - 1) / T)),
             Mistake("the product of the betas", _tables(line, lambda b: b.cumprod(0))),
             Mistake("1 - the product of the betas", _tables(

@@ -316,7 +316,8 @@ def rotary() -> Contract:
             Mutant(m.what, m.at, m.old, m.new, rope) for m in bugs
         ),
         mistakes=(
-            Mistake("frequencies of the whole width, not of one head", _wrong_width),
+            Mistake("frequencies of the model dimension, not of one head",
+                    _wrong_width),
             Mistake("only the queries are rotated", _only_queries),
             Mistake("rotated by the head in place of the position", _by_axis),
             Mistake("exponent i / d", _exponent),
@@ -324,13 +325,13 @@ def rotary() -> Contract:
                     _signed(1, -1, 1, -1)),
             Mistake("no minus before the sine", _signed(1, 1, 1, 1)),
             Mistake("a minus before both sines", _signed(1, -1, -1, 1)),
-            Mistake("neighbors are rotated with the table of the halves",
+            Mistake("interleaved pairs use the table of half-split ones",
                     _mixed_tables),
             Mistake("the angle is in float16", _rounded(torch.float16)),
             Mistake("the table is in bfloat16", _rounded(table_dtype=torch.bfloat16)),
             Mistake("the table is in float16", _rounded(table_dtype=torch.float16)),
-            Mistake("the base that is given is not used", _base_ignored),
-            Mistake("the positions that are given are not used", _positions_ignored),
+            Mistake("the argument base is ignored", _base_ignored),
+            Mistake("the given positions are ignored", _positions_ignored),
         ),
     )  # fmt: skip
 
@@ -453,7 +454,7 @@ def sinusoidal() -> Contract:
             Mistake("column j has the exponent 2 j / d", _columns(2.0)),
             Mistake("positions are divided by the frequencies", _divided),
             Mistake("the index of a pair is doubled twice", _twice),
-            Mistake("the base that is given is not used",
+            Mistake("the argument base is ignored",
                     lambda positions, d, base=BASE: _sinusoidal(positions, d)),
         ),
     )  # fmt: skip

@@ -215,7 +215,7 @@ def rnn() -> Contract:
             "attention.complexity",
         ),
         mistakes=(
-            Mistake("nothing is carried from step to step", _no_recurrence),
+            Mistake("the state is not passed to the next step", _no_recurrence),
             Mistake("ReLU in place of tanh", _outputs_of(torch.relu)),
             Mistake("no activation", _outputs_of(lambda a: a)),
             Mistake("reads the sequence from its end", _last_input_first),
@@ -373,7 +373,7 @@ def rnn_backward_() -> Contract:
         mistakes=(
             Mistake("the weights get the mean over the steps", _per_step),
             Mistake("the weights get the mean over the batch", _per_sequence),
-            Mistake("the gradients of a step overwrite those of the others",
+            Mistake("the gradient of each step overwrites the sum",
                     _last_step),
             Mistake("the derivative of tanh is left out", _no_slope),
         ),

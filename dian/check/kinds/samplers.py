@@ -264,7 +264,8 @@ def ddpm_sample() -> Contract:
             Mistake("the predicted noise is added, not removed", _steps(_added)),
             Mistake("the model is always given the same timestep",
                     _steps(_same_timestep)),
-            Mistake("the model is asked about the step before", _steps(_step_before)),
+            Mistake("the model is called with the timestep before",
+                    _steps(_step_before)),
             Mistake("the predicted image is noised again with new noise",
                     _steps(_whole_jump)),
             Mistake("the first step, t = T, is left out", _not_from_T),
@@ -438,7 +439,7 @@ def ddim_sample() -> Contract:
             "diffusion.guidance",
         ),
         mistakes=(
-            Mistake("the new noise is not taken from the old", _walk(_not_taken)),
+            Mistake("the old noise is not reduced by the new one", _walk(_not_taken)),
             Mistake("eta is not squared", _walk(_eta_once)),
             Mistake("alpha-bar of this step in front of the noise", _walk(_same_bar)),
             Mistake("the image is not scaled", _walk(_no_image_scale)),

@@ -217,7 +217,7 @@ def cross_entropy() -> Contract:
         mistakes=(
             Mistake("the gradient is that of a sum, the value a mean", _sum_gradient),
             Mistake("softmax is taken twice", _mistaken(_double_softmax)),
-            Mistake("the mask is not used", _mistaken(_mask_ignored)),
+            Mistake("the mask is ignored", _mistaken(_mask_ignored)),
             Mistake("in bits", _mistaken(_base_two)),
             Mistake("the softmax is taken over the batch", _mistaken(_over_batch)),
             Mistake("divided by the number of classes, too", _mistaken(_over_entries)),
@@ -400,7 +400,7 @@ def clip() -> Contract:
                     lambda gradients, max_norm: tuple(gradients)),
             Mistake("each value is clipped", _by_value),
             Mistake("scaled to the limit, also if the norm is smaller", _always),
-            Mistake("divided by the norm, whatever the limit", _unit),
+            Mistake("divided by the norm, without the limit", _unit),
             Mistake("the largest entry in place of the norm", _max_norm),
         ),
     )  # fmt: skip

@@ -213,7 +213,7 @@ def gradients_of_torch(peer: nn.TransformerEncoderLayer) -> list[Tensor]:
         Mutant("the gradient through keys and values is missing",
                "encoder_layer_backward", "attention.X_q + attention.X_kv",
                "attention.X_q"),
-        Mutant("the ReLU is forgotten in the backward pass", "encoder_layer_backward",
+        Mutant("the ReLU is missing in the backward pass", "encoder_layer_backward",
                "(Z_bar @ w.W_2.T) * (inner.F > 0)", "Z_bar @ w.W_2.T"),
         Mutant("the ReLU is inverted in the backward pass", "encoder_layer_backward",
                "inner.F > 0", "inner.F <= 0"),

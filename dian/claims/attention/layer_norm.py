@@ -67,7 +67,7 @@ def central(loss, x: Tensor, h: float = 1e-5) -> Tensor:
         Mutant("the gradient of the variance is missing", "layer_norm_backward",
                "g - g.mean(-1, keepdim=True) - X_hat * along",
                "g - g.mean(-1, keepdim=True)"),
-        Mutant("the scale is forgotten in the backward pass", "layer_norm_backward",
+        Mutant("the scale is missing in the backward pass", "layer_norm_backward",
                "gamma * Y_bar", "Y_bar"),
         Mutant("the gradient is multiplied by the deviation", "layer_norm_backward",
                "rstd * (g - g.mean(-1, keepdim=True) - X_hat * along)",

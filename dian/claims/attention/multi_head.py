@@ -512,7 +512,7 @@ def shared_projections() -> float:
     mutants=(
         Mutant("the positions of new keys start from 0", "MultiHeadAttention.decode",
                "0 if cache is None else cache.K.shape[2]", "0"),
-        Mutant("the cached keys are lost", "MultiHeadAttention.decode",
+        Mutant("the cached keys are dropped", "MultiHeadAttention.decode",
                "[cache.K, K]", "[0 * cache.K, K]"),
         Mutant("new keys and values come before cached ones",
                "MultiHeadAttention.decode",

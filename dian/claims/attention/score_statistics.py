@@ -98,7 +98,7 @@ def score_variance() -> float:
                "-torch.xlogy(p, p).sum(-1)",
                "-torch.xlogy(p, p).sum(-1) / torch.tensor(2.0).log()",
                module=score_statistics),
-        Mutant("the minus is missing", "entropy",
+        Mutant("the minus sign is missing", "entropy",
                "-torch.xlogy(p, p).sum(-1)", "torch.xlogy(p, p).sum(-1)",
                module=score_statistics),
         Mutant("zero times its logarithm is NaN", "entropy",

@@ -80,7 +80,7 @@ def affine(X: Tensor, layer: nn.Linear) -> Tensor:
                "X = self.encode(X)", "X = self.encode(self.encode(X))"),
         Mutant("positions are not added", "Encoder._layers",
                "X = self.encode(X)", "pass"),
-        Mutant("the bias is lost", "Encoder._bias",
+        Mutant("the bias is missing", "Encoder._bias",
                "at_least_float32(self.bias(n, m).to(X.device))", "None"),
         Mutant("not causal", "Encoder._layers", "self.causal", "False"),
         Mutant("always causal", "Encoder._layers", "self.causal", "True"),

@@ -133,7 +133,7 @@ COSINES = [(1000, 0.008, 0.999), (50, 0.008, 0.999), (7, 0.02, 0.5), (1, 0.008, 
         Mutant("a cap below", "cosine_schedule",
                "(1 - f[1:] / f[:-1]).clamp(max=max_beta)",
                "(1 - f[1:] / f[:-1]).clamp(max=max_beta / 2)"),
-        Mutant("the ratio is that of neighbours too far apart", "cosine_schedule",
+        Mutant("the ratio to f(0) in place of the timestep before", "cosine_schedule",
                "(1 - f[1:] / f[:-1])", "(1 - f[1:] / f[0])"),
     ),
 )  # fmt: skip

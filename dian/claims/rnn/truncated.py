@@ -46,7 +46,7 @@ WILLIAMS += "training of recurrent network trajectories, 1990"
                "truncation_bound",
                "(max_slope * sigma) ** (n_time - k).to(sizes) * max_slope * sizes",
                "(max_slope * sigma) ** (n_time - k).to(sizes) * sizes"),
-        Mutant("every step sees the whole past", "chunks",
+        Mutant("the whole past is read at every step", "chunks",
                "start = (t - 1) // K * K", "start = 0", module=__name__),
         Mutant("the state restarts at each block of steps", "rnn_forward",
                "rows = _rows(X[part])", "state, rows = H_0, _rows(X[part])",

@@ -47,7 +47,7 @@ def frequencies(found: Tensor, cases: list[Tensor]) -> float:
     source="Goodfellow et al., Deep Learning, 2016, section 7.4",
     subjects=(augmentation,),
     mutants=(
-        Mutant("upside down", "random_horizontal_flip", "images.flip(-1)",
+        Mutant("flipped vertically", "random_horizontal_flip", "images.flip(-1)",
                "images.flip(1)"),
         Mutant("all or none of a batch", "random_horizontal_flip",
                "torch.rand(len(images), 1, 1, generator=generator)",
@@ -65,7 +65,7 @@ def frequencies(found: Tensor, cases: list[Tensor]) -> float:
         Mutant("only along the diagonal", "random_shift",
                "down, right = corners.to(images.device)",
                "down = right = corners.to(images.device)[0]"),
-        Mutant("pixels reappear on the other side", "random_shift",
+        Mutant("pixels reappear on the opposite side", "random_shift",
                "pad(images, [max_shift] * 4)",
                "pad(images, [max_shift] * 4, mode='circular')"),
         Mutant("the same shift for the batch", "random_shift",

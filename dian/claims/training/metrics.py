@@ -158,7 +158,7 @@ def scikit_learn() -> ModuleType:
                "return metrics.f1(sum(matrices)).mean()",
                "return torch.stack([metrics.f1(C).mean() for C in matrices]).mean()",
                module=__name__),
-        Mutant("0/0 is 1: what is absent is always right", "_ratio",
+        Mutant("0/0 is 1: an absent class counts as right", "_ratio",
                "part.double()", "(part + (whole == 0)).double()"),
         Mutant("a class is in a batch as often as in one item of it", "present",
                "1 - math.comb(n - k, size) / math.comb(n, size)", "k / n",
