@@ -73,8 +73,8 @@ plt.show()
 # :math:`\tilde\beta_t` and :math:`\sigma_t^2` are known numbers, only the mean is
 # learned. Both means are linear in the noise, so their squared difference is a squared
 # error of the noise times a weight, equation :eq:`eq-diffusion-weight`. For
-# :math:`\sigma_t^2 = \tilde\beta_t` it is a ratio of signal-to-noise ratios,
-# equation :eq:`eq-diffusion-weight-snr`.
+# :math:`\sigma_t^2 = \tilde\beta_t` the weight depends only on the ratio of two
+# signal-to-noise ratios, equation :eq:`eq-diffusion-weight-snr`.
 
 steps = torch.arange(1, 1001)
 weights = {
@@ -229,10 +229,10 @@ for m, s2 in [(0.0, 1.0), (0.4, 0.09), (-0.7, 0.5)]:
 # %%
 # Does it detect mistakes?
 # ------------------------
-# Two mutants, each with one mistake, and a different choice. The first calls the
-# network with the timestep before; the second omits :math:`L_T`, the term for the
-# start. The third is not a mistake: it is the variance that the authors use. But the
-# oracle requires the exact variance.
+# We make three changes, one at a time. Two are mistakes (mutants): the first calls the
+# network with the timestep before, and the second omits :math:`L_T`, the term for the
+# start. The third uses :math:`\sigma_t^2 = \beta_t`, a variance that the authors use.
+# This is no mistake, but the equality requires the exact variance.
 
 m, s2 = 0.4, 0.09
 exact = partial(terms, short, m, s2)

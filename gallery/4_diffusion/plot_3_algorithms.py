@@ -220,7 +220,7 @@ assert n_weight == 11_202
 # The noise cannot be predicted exactly, only its conditional mean. The loss that
 # remains is the irreducible loss, equation :eq:`eq-diffusion-floor`. The loss of any
 # other network is larger by its mean squared distance from the optimum, equation
-# :eq:`eq-diffusion-excess`. Both are measured here.
+# :eq:`eq-diffusion-excess`. Both sides of this equation are measured here.
 
 best = optimal_denoiser(data, schedule.alpha_bar)
 n = 4000
@@ -280,9 +280,9 @@ assert np.mean(reached) > np.mean(floor)
 # %%
 # Sampling
 # --------
-# Algorithm 2 with the network and with the optimal denoiser, with
-# :math:`\sigma_t^2 = \beta_t`. The predicted :math:`\hat x_0` is not clipped, because
-# these data are not images.
+# Algorithm 2 runs once with the network and once with the optimal denoiser, both times
+# with :math:`\sigma_t^2 = \beta_t`. The predicted :math:`\hat x_0` is not clipped,
+# because these data are not images.
 
 n = 2000
 x_T = torch.randn(n, d, generator=torch.Generator().manual_seed(1))

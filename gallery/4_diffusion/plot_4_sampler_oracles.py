@@ -145,8 +145,9 @@ assert 0.7 < (c[:25] ** 2).sum() < 0.8
 # Mutants
 # -------
 # Each mutant replaces one expression in the source of the sampler. The table shows the
-# error of the variance on standard normal data, the result for a point, and the number
-# of random samples that would be needed to detect the error of the variance by five
+# error of the variance on standard normal data; for a point, the error of the mean and
+# the variance of the samples, which are both 0 for a correct sampler; and the number of
+# random samples that would be needed to detect the error of the variance by five
 # standard errors.
 
 planted = {mutant.what: mutant for mutant in checks.gaussian_oracle.claim.mutants}

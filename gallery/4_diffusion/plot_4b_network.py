@@ -52,11 +52,11 @@ plt.show()
 # %%
 # The timestep embedding
 # ----------------------
-# A number as such would be a poor input, with 1 and 1,000 on the same scale. Each
-# timestep is encoded by sines and cosines of decreasing frequency, and passes through
-# two layers, equation :eq:`eq-unet-step`. The frequencies differ slightly from those of
-# *Attention Is All You Need*: the lowest is 1/10000 itself. The authors' code counts
-# timesteps from 0, so :math:`t - 1` is encoded.
+# The number :math:`t` itself would be a poor input, because it ranges from 1 to 1,000.
+# Therefore each timestep is encoded by sines and cosines of decreasing frequency, and
+# this encoding passes through two layers, equation :eq:`eq-unet-step`. The frequencies
+# differ slightly from those of *Attention Is All You Need*: the lowest is exactly
+# 1/10000. The authors' code counts timesteps from 0, so :math:`t - 1` is encoded.
 
 T, w = 1000, PRESETS["small"].width
 base = 10_000 ** (w / (w - 2))

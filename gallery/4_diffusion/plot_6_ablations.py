@@ -194,8 +194,9 @@ assert evaluation.value("reference/both/recall") > 0.5
 # %%
 # Is clipping the reason? The bits above are computed with clipping: the image that
 # corresponds to a predicted mean has an error much larger than that of the mean, and is
-# clipped. But the test loss involves no clipping. With the weights of the bound it is,
-# for both targets, the KL divergence in nats, so that the two networks can be compared.
+# clipped. But the test loss involves no clipping. With the weights of the bound, the
+# test loss is the KL divergence in nats for both targets, so that the two networks can
+# be compared.
 
 loss = {key: runs[key].value("test/loss") for key in ("mu-bound", "epsilon-bound")}
 total = {key: recipe["T"] * value / math.log(2) for key, value in loss.items()}
@@ -324,13 +325,14 @@ plt.show()
 # difference. This holds for one model and is no general result: which variance is best
 # depends on how much the network knows about the image, see
 # :eq:`eq-diffusion-best-variance`. The other six differences are below three standard
-# errors. Among so many, two standard errors are exceeded by chance with a probability
-# of a quarter, so we do not call them differences. They are not shown to be zero,
-# either: values up to two standard errors away from those above remain possible.
+# errors. With a probability of a quarter, at least one of six exceeds two standard
+# errors by chance, so we do not call these differences significant. They are not shown
+# to be zero, either: values up to two standard errors away from those above remain
+# possible.
 #
-# The first row is a second set of samples of the first model of the table above, by the
-# same method from other noise. The difference of the Fréchet distances of the two sets
-# is of the size that their standard errors predict:
+# The first row of this table and the first row of the table at the top of the page
+# belong to the same model and the same sampler, with different noise. The difference of
+# their Fréchet distances is of the size that their standard errors predict:
 
 first, second = with_error("reference/both/frechet"), with_error("ddpm/both/frechet")
 by_chance = second[0] - first[0]
@@ -349,5 +351,5 @@ assert abs(by_chance) < 2 * error
 # :result:`ddpm-ablation-small-reference/settings/epochs` epoch: how much another seed
 # would change was not measured, and the standard errors do not include it. The EMA has
 # a decay of :result:`ddpm-ablation-small-reference/settings/ema`, for a run this short.
-# After longer training the order may be another one: in the paper the two targets end
-# at about the same FID under the bound.
+# After longer training the order may be different: in the paper the two targets reach
+# about the same FID under the bound.

@@ -24,9 +24,9 @@ runs.
 # with flips, all samples are compared with the test images and their mirror images; see
 # :ref:`sphx_glr_gallery_4_diffusion_plot_5_samples.py`. Error bars are standard errors
 # :eq:`eq-diffusion-half-samples`. The dotted line is Algorithm 2 with all steps,
-# :math:`\sigma_t^2 = \beta_t`, clipped as well; the dashed line is the mean of as many
-# real images, every second one mirrored. The times are those of the run that trained
-# the network.
+# :math:`\sigma_t^2 = \beta_t`, clipped as well. The dashed line is the mean value of
+# sets of real images, each as large as a set of samples, with every second image
+# mirrored. The times were measured in the run that trained the network.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -72,9 +72,9 @@ plt.show()
 # .. provenance:: ddpm-fashion-mnist-small-evaluation
 # .. provenance:: ddpm-fashion-mnist-small
 #
-# The table has the numbers, and the differences from the largest number of steps. As
-# all numbers of steps share their initial noise, the standard errors of the differences
-# are those of paired differences.
+# The table has the numbers, and the differences from the largest number of steps.
+# Because all numbers of steps share their initial noise, the standard errors of the
+# differences are those of paired differences.
 
 METRICS = ("frechet", "kernel", "precision", "recall")
 rows = {f"DDIM, {n} steps": f"ddim-{n}" for n in steps}
@@ -112,11 +112,12 @@ assert all(e < value(f"ddim-{n}/both/frechet_error") for n, (_, e) in frechet.it
 # %%
 # Classes
 # -------
-# The recurrent network of chapter 1 classifies the samples. *Imbalance* is the total
-# variation distance of the classes from equal frequencies: the fraction of images that
-# would have to change class. For a finite set it is always larger than 0, and the
-# network makes mistakes, in particular on mirrored images. Therefore we compare with
-# real images, every second one mirrored: mean and standard deviation over the sets.
+# The recurrent network of the chapter :doc:`/rnn` classifies the samples. *Imbalance*
+# is the total variation distance of the classes from equal frequencies: the fraction of
+# images that would have to change class. For a random finite set it is larger than 0 on
+# average, and the network makes mistakes, in particular on mirrored images. Therefore
+# we compare with sets of real images, every second one mirrored, and state the mean and
+# the standard deviation over the sets.
 
 for label, key in rows.items():
     spread = value(f"{key}/imbalance_sd") if key.startswith("real") else None
@@ -128,8 +129,8 @@ for key in rows.values():
     assert abs(value(f"{key}/imbalance") - balanced) < 2 * deviation
 
 # %%
-# All values are within two standard deviations of what real images give, so there is no
-# sign that one of the samplers prefers some classes.
+# All values are within two standard deviations of the mean for real images, so there is
+# no sign that one of the samplers prefers some classes.
 #
 # The same initial noise
 # ----------------------

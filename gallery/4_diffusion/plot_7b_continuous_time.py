@@ -2,8 +2,9 @@ r"""
 DDIM solves an ordinary differential equation
 =============================================
 
-**Question.** DDIM generates images without adding noise. What does each point of
-:math:`x_T` become, and how many network calls does it take to compute this accurately?
+**Question.** DDIM generates images without adding noise. Which sample belongs to a
+given start :math:`x_T`, and how many network calls does it take to compute it
+accurately?
 
 **Answer.** In the limit of many steps, each point follows the probability-flow ODE,
 which has the same densities as the noisy reverse process. DDIM is Euler's method for

@@ -5,10 +5,11 @@ Guided samples are narrower than the guided density
 **Question.** Classifier-free guidance extrapolates from the prediction without a class
 to the one with it. Which distribution do the samples have?
 
-**Answer.** Each class is moved away from the others and becomes narrower, the more the
-larger the guidance weight :math:`w`. The samples do not have the guided density, the
-one whose score is the guided score of the data: for Gaussian data they are narrower
-still, by a factor known in closed form.
+**Answer.** Guidance moves the samples of each class away from the other classes and
+makes their distribution narrower; both effects grow with the guidance weight :math:`w`.
+The samples do not have the guided density, the density whose score is the guided score
+of the data: for Gaussian data they are narrower still, by a factor known in closed
+form.
 
 **Source.** Ho and Salimans, *Classifier-Free Diffusion Guidance*, 2022
 (arXiv:2207.12598); Bradley and Nakkiran, *Classifier-Free Guidance is a
@@ -154,8 +155,8 @@ fig.set_label(
 plt.show()
 
 # %%
-# The samples of a thousand steps lie on the curve; a few percent are the error of
-# Euler's method.
+# The samples of a thousand steps lie on the curve; the remaining difference of a few
+# percent is the error of Euler's method.
 
 for weight, value in measured.items():
     limit = s2_y * (s2_y / s2) ** weight

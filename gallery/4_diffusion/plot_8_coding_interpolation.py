@@ -9,8 +9,8 @@ what does the reverse process generate from a mixture of two noisy images?
 **Answer.** With the exact reverse process, the bits sent up to :math:`x_t` are the
 information that :math:`x_t` has about the image, plus a divergence at the start. For
 Gaussian data they lie on Shannon's curve, apart from this divergence. With a trained
-network, less than a hundredth of the bits removes half of the error. An interpolation
-needs enough noise to leave the gap between two images, but too much erases both.
+network, less than a hundredth of the bits removes half of the error. With too little
+noise, an interpolation stays in the gap between two images; too much noise erases both.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), sections 4.3 and 4.4; Guo, Shamai and Verdú, *Mutual information

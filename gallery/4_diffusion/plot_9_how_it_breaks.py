@@ -20,7 +20,10 @@ a CPU, no download.
 # --------
 # Each check of this chapter has a list of mutants, changes of one expression in the
 # source, which it must reject (:doc:`/verification` has all of them). This is a
-# selection.
+# selection. The table names the check that detects each bug, and gives its residual,
+# the difference from an independent computation, and its tolerance. A bug is detected
+# if the residual exceeds the tolerance or is not a number (``nan``), or if the check
+# stops with the expected error (``error``).
 
 import matplotlib.pyplot as plt
 import numpy as np
