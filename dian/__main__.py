@@ -409,6 +409,10 @@ def check(
     raise typer.Exit(report.status)
 
 
+class NothingChecked(DianError):
+    """The command cannot be carried out, so the function is neither right nor wrong."""
+
+
 def _checked(
     kind: str, target: str, arrays: str, seconds: float, *, quiet: bool
 ) -> Report:
@@ -424,8 +428,7 @@ def _checked(
             print(f"checking {target} ...", file=sys.stderr, flush=True)
         return checking.check_in_process(kind, target, arrays=arrays, seconds=seconds)
     except DianError as error:
-        error.status = STATUS[UNCHECKED]
-        raise
+        raise NothingChecked(str(error)) from error
 
 
 @app.command()
@@ -457,7 +460,7 @@ def main() -> None:
         rank = distributed.rank()
         who = f"dian (process {rank})" if rank else "dian"
         print(f"{who}: {error}", file=sys.stderr)
-        sys.exit(error.status)
+        sys.exit(STATUS[UNCHECKED] if isinstance(error, NothingChecked) else 1)
     except KeyboardInterrupt:
         if not distributed.rank():
             told = "interrupted; a training run continues with --resume"

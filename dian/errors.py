@@ -15,9 +15,6 @@ class DianError(Exception):
     :class:`ValueError` or a :class:`TypeError`, as everywhere in Python.
     """
 
-    status = 1
-    """The exit status of the command line."""
-
 
 def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     """List the valid names nearest to a wrong one, or all of them if none is near.

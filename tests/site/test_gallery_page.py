@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from docutils import nodes
 
 from dian_sphinx import gallery_page
 
@@ -130,3 +131,12 @@ def test_a_table_in_code_is_left_alone(page):
 
 def test_a_table_on_other_pages_is_left_alone(page):
     assert "<table" not in page(PRINTED, folder="chapters")
+
+
+def test_one_table_follows_another():
+    lines = ["| a |", "|--:|", "| 1 |", "| b | c |", "|--:|--:|", "| 2 | 3 |"]
+    parts = gallery_page.tabulated(nodes.literal_block("", "\n".join(lines)))
+    assert [part.astext().split() for part in parts] == [
+        ["a", "1"],
+        ["b", "c", "2", "3"],
+    ]

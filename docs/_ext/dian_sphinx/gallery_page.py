@@ -23,7 +23,8 @@ SHORT = {"jupyter": "Notebook", "python": "Script", "zip": "Both, zipped"}
 """The text of the link to each file."""
 POINTER = "sphx-glr-download-link-note"  # "go to the end to download"
 OUTPUT = "sphx-glr-script-out"
-TABLE = re.compile(r"^\|.*\|\n\|[-:|]+\|(?:\n\|.*\|)*$", re.MULTILINE)
+# A row that a rule follows is the header of the next table.
+TABLE = re.compile(r"^\|.*\|\n\|[-:|]+\|(?:\n\|.*\|(?!\n\|[-:|]+\|))*$", re.MULTILINE)
 FORMULA = re.compile(r"\$([^$]+)\$")
 
 
