@@ -8,6 +8,7 @@ from built import HTML, MODES, gallery_pages
 
 # Pages that print text whose lines look alike, and are no tables.
 NO_TABLES = {
+    "1_rnn/plot_5_fashion_mnist": "the two data sets as Python describes them",
     "1_rnn/plot_8_how_it_breaks": "which training runs stopped, a sentence each",
     "3_attention/plot_4_random_matrix": "twenty scores, ten in a line",
     "3_attention/plot_5b_language_model": "sequences that a model wrote",
