@@ -17,7 +17,9 @@ import dian
 from dian.check import folder as submissions
 from dian.check import runner as checking
 from dian.check import template as templates
+from dian.check.checker import ARRAYS
 from dian.check.registry import find as find_kind
+from dian.check.report import STATUS, UNCHECKED, Report
 from dian.claims import cache
 from dian.claims import verify as verifier
 from dian.errors import DianError
@@ -400,16 +402,33 @@ def check(
     if template:
         print(templates.template(kind), end="")
         return
-    if not (kind and target):
-        raise DianError("expected KIND and MODULE:FUNCTION; `--list` lists the kinds")
-    find_kind(kind)
-    if not json:
-        print(f"checking {target} ...", file=sys.stderr, flush=True)
-    report = checking.check_in_process(kind, target, arrays=arrays, seconds=time_limit)
+    report = _checked(kind, target, arrays, time_limit, quiet=json)
     print(to_json(report.as_dict(), indent=1) if json else report)
     if report.details and shown["traceback"]:
         print(report.details, file=sys.stderr)
     raise typer.Exit(report.status)
+
+
+class NothingChecked(DianError):
+    """The command cannot be carried out, so the function is neither right nor wrong."""
+
+
+def _checked(
+    kind: str, target: str, arrays: str, seconds: float, *, quiet: bool
+) -> Report:
+    try:
+        if not (kind and target):
+            said = "expected KIND and MODULE:FUNCTION; `--list` lists the kinds"
+            raise DianError(said)
+        find_kind(kind)
+        if arrays not in ARRAYS:
+            said = f"--arrays must be one of {', '.join(ARRAYS)}, got {arrays!r}"
+            raise DianError(said)
+        if not quiet:
+            print(f"checking {target} ...", file=sys.stderr, flush=True)
+        return checking.check_in_process(kind, target, arrays=arrays, seconds=seconds)
+    except DianError as error:
+        raise NothingChecked(str(error)) from error
 
 
 @app.command()
@@ -441,7 +460,7 @@ def main() -> None:
         rank = distributed.rank()
         who = f"dian (process {rank})" if rank else "dian"
         print(f"{who}: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(STATUS[UNCHECKED] if isinstance(error, NothingChecked) else 1)
     except KeyboardInterrupt:
         if not distributed.rank():
             told = "interrupted; a training run continues with --resume"

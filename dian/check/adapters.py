@@ -6,7 +6,7 @@ import io
 import random
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -137,6 +137,8 @@ class Subject:
         with _guarded(), contextlib.redirect_stdout(printed):
             try:
                 found = self.function(*positional, **named)
+            except Fault:  # of a module that cannot be made, or has other weights
+                raise
             except (Exception, SystemExit) as error:
                 last = traceback.format_exception_only(error)[-1].strip()
                 line = " ".join(last.split())[:200]
@@ -183,6 +185,9 @@ def _bind(contract: Contract, function: Callable) -> dict[str, str | None]:
         return dict.fromkeys(a.name for a in contract.arguments if a.default is not ANY)
     if any(p.kind is p.VAR_POSITIONAL for p in parameters):
         return dict.fromkeys(a.name for a in contract.arguments if a.default is not ANY)
+    if parameters and parameters[0].name == "self":
+        said = "is a method without its object: give that of an object, not of a class"
+        raise Fault("signature", said)
     parameters = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
     bound: dict[str, Any] = {}
     for argument in contract.arguments:
@@ -299,7 +304,15 @@ def _outputs(found: Any, contract: Contract) -> Outputs:
     names = [name for name, _, _ in contract.returns]
     if isinstance(found, Mapping):
         found = _by_name(found, names)
-    if isinstance(found, list) and len(names) == 1:
+    if len(names) > 1 and isinstance(found, Iterator):
+        found = list(found)
+    if isinstance(found, tuple | list) and len(found) < len(names):
+        inner = found[0] if found else None
+        if isinstance(inner, tuple | list) and len(inner) == len(names):
+            found = inner  # such as (gradients, norm)
+    rows = isinstance(found, list) and bool(found) and isinstance(found[0], list)
+    matrix = " " in contract.returns[0][1]
+    if isinstance(found, list) and (len(names) == 1 or (rows and matrix)):
         found = _stacked(found)
     if not isinstance(found, tuple | list):
         found = (found,)

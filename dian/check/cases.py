@@ -9,11 +9,6 @@ from dian.check.registry import find
 from dian.check.report import FAILED, SKIPPED, Report
 
 
-@cache
-def _report(kind: str, function: Callable) -> Report:
-    return check(kind, function)
-
-
 @dataclass(frozen=True)
 class PropertyCheck:
     """Call it to check one property of a function.
@@ -21,13 +16,12 @@ class PropertyCheck:
     The function is checked once, when the first of its properties is called.
     """
 
-    kind: str
-    function: Callable
+    report: Callable[[], Report]
     title: str
 
     def __call__(self) -> None:
         """Raise an :class:`AssertionError` that shows the report if it fails."""
-        report = _report(self.kind, self.function)
+        report = self.report()
         if report.fault:
             raise AssertionError(f"\n{report}")
         line = next(line for line in report.lines if line.title == self.title)
@@ -58,5 +52,6 @@ def parametrize_with_checks(kind: str, function: Callable) -> Callable:
     """
     import pytest
 
-    cases = [PropertyCheck(kind, function, one.title) for one in find(kind).properties]
+    report = cache(lambda: check(kind, function))
+    cases = [PropertyCheck(report, one.title) for one in find(kind).properties]
     return pytest.mark.parametrize("case", cases, ids=str)

@@ -1,5 +1,7 @@
 """Check a function: find its conventions, then its mistakes."""
 
+import contextlib
+import functools
 import inspect
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +29,8 @@ from dian.check.report import (
 from dian.errors import require_one_of
 
 ARRAYS = ("auto", "torch", "numpy")
+ROUGH = 0.01
+"""Largest residual in float32 that rounding alone explains."""
 NOT_COMPARABLE = {"signature", "raises", "module", "import"}
 """Faults after which nothing is known about what the function computes."""
 
@@ -111,6 +115,8 @@ class Checker:
         failed = any(line.mark == FAILED for line in self.result.lines)
         if failed or self.result.fault:
             self.result.verdict = WRONG
+        else:
+            self._single()
         self._tell(named, failed)
         self._tell_properties()
         self._ambiguous()
@@ -392,6 +398,24 @@ class Checker:
         finally:
             Subject.seed = 0
 
+    def _single(self) -> None:
+        """Warn of a function that is wrong in float32, in which networks compute."""
+        double, worst = self.subject, 0.0
+        if double.dtype != torch.float64:
+            return
+        self.subject = Subject(
+            self.contract, double.function, double.arrays, torch.float32
+        )
+        self.subject.in_place = double.in_place
+        function = self._under(self.choice)
+        for case, right in zip(self.cases, self.right, strict=True):
+            with contextlib.suppress(Skipped, Fault):
+                worst = max(worst, residual(function(**case.arguments), right))
+        self.subject = double
+        if worst > ROUGH:
+            said = f"right in float64, but not in float32 (residual {worst:.0e})"
+            double.notes[said] = None
+
 
 def _bad(one: Property) -> str:
     return WARNED if one.advice else FAILED
@@ -442,10 +466,25 @@ def _as_function(contract: Contract, function: Any) -> Callable:
             raise Fault("signature", f"is no function but of type {kind}")
         return function
     if contract.module is None:
-        raise Fault("module", f"is a module; {contract.kind} takes a function")
+        if inspect.isclass(function):
+            said = (
+                f"is a class of modules; {contract.kind} takes a function or an object"
+            )
+            raise Fault("module", said)
+        return _forward(function)
     if not (inspect.isclass(function) or contract.made):
         raise Fault("module", "is a module that was made already; give its class")
     return contract.module(function)
+
+
+def _forward(module: nn.Module) -> Callable:
+    """Return a module as a function that has the arguments of ``forward``."""
+
+    @functools.wraps(module.forward)
+    def function(*arguments: Any, **named: Any) -> Any:
+        return module(*arguments, **named)
+
+    return function
 
 
 def name_of(function: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dian.check.registry import KINDS, find
 from dian.check.report import FAILED, UNCHECKED, Report
@@ -112,10 +113,21 @@ def _wanted(source: bytes, kinds: Sequence[str]) -> list[tuple[str, str]]:
 def _defined(source: bytes) -> set[str]:
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError):
         return set()
-    kinds = ast.FunctionDef | ast.ClassDef
-    return {node.name for node in tree.body if isinstance(node, kinds)}
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    found = {node.name for node in tree.body if isinstance(node, kinds)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            names = ast.walk(node)  # also "rotary" of "rotary = partial(rotate)"
+            found |= {
+                n.id
+                for n in names
+                if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            found |= {name.asname or name.name for name in node.names}
+    return found
 
 
 def _checked(path: Path, kind: str, function: str, seconds: float) -> Report:
@@ -141,5 +153,5 @@ def print_table(rows: Iterator[Row]) -> None:
     """Print a table, when all are checked."""
     table = Table(*COLUMNS)
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(Text, row.values()))  # not as markup: "[mask]" is kept
     Console().print(table)

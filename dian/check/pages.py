@@ -9,7 +9,7 @@ LOSS = "rnn.html#the-loss-and-its-gradient-with-respect-to-the-logits"
 PROPERTIES = "gallery/2_positions/plot_7_how_it_breaks.html"
 PRECISION = "gallery/2_positions/plot_5_precision.html#rounding-errors-of-the-angle"
 ATTENTION = "gallery/3_attention/plot_8_how_attention_breaks.html"
-TRAINED = f"{ATTENTION}#training-losses-with-planted-bugs"
+TRAINED = f"{ATTENTION}#training-losses-with-injected-bugs"
 MASKS = "gallery/3_attention/plot_5_masks.html"
 SCALE = "attention.html#why-scores-are-divided-by-the-square-root-of-the-dimension"
 DIFFUSION = "gallery/4_diffusion/plot_9_how_it_breaks.html"
@@ -38,6 +38,7 @@ SECTIONS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
         ("cosine is used twice", f"{PROPERTIES}#a-plausible-output"),
         ("float", PRECISION), ("single precision", PRECISION),
         ("layout", "positions_rotary.html#two-layouts"),
+        ("interleaved", "positions_rotary.html#two-layouts"),
         ("neighbors", "positions_rotary.html#two-layouts"))),
     "alibi": ("positions_length.html#alibi", ()),
     "attention": (TRAINED, OF_SCORES),
@@ -51,7 +52,7 @@ SECTIONS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
         ("next one", f"{ATTENTION}#a-loss-that-is-too-good"),
         ("nothing is masked", f"{ATTENTION}#a-loss-that-is-too-good"))),
     "noise-schedule": (f"{NOISING}#step-by-step-and-directly", (
-        *OF_TABLES, ("the end is not", f"{NOISING}#the-remaining-signal"))),
+        *OF_TABLES, ("reach its end", f"{NOISING}#the-remaining-signal"))),
     "q-sample": ("diffusion.html#the-forward-process", OF_TABLES),
     "posterior": ("diffusion.html#the-posterior-of-the-forward-process", OF_TABLES),
     "ddpm-loss": (f"{DIFFUSION}#the-list", OF_TABLES),

@@ -61,12 +61,14 @@ def check_in_process(
 def _read(kind: str, name: str, answer: Path, status: int) -> Report:
     try:
         values = json.loads(answer.read_text("utf-8"))
-    except (OSError, ValueError):
+        error = values.get("error")
+        report = None if error else Report.from_dict(values)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         said = f"ended the process of the check (exit status {status})"
         return Report(kind, name, UNCHECKED, fault=said)
-    if "error" in values:
-        raise DianError(f"{kind} · {name}: {values['error']}")
-    return Report.from_dict(values)
+    if report is None:
+        raise DianError(f"{kind} · {name}: {error}")
+    return report
 
 
 def _spawned(arguments: Sequence[str], seconds: float) -> int:
@@ -99,6 +101,8 @@ def _forked(arguments: Sequence[str], seconds: float) -> int:
     if not child:
         try:
             os.setsid()
+            # Nobody else ends it if the command itself is killed.
+            signal.alarm(int(seconds) + 5)
             nothing = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
                 os.dup2(nothing, stream)
@@ -160,6 +164,34 @@ def _from_package(path: Path) -> ModuleType:
     return importlib.import_module(name)
 
 
+def _loaded(module: str, name: str) -> Any:
+    """Import the reader's function, and undo what this changes for all of torch."""
+    import torch
+
+    try:
+        return load(module, name)
+    finally:
+        torch.set_default_device(None)
+        torch.set_grad_enabled(True)
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000))
+
+
+def _functions() -> dict[tuple[str, str], Any]:
+    """Return the functions by which the check compares, by module and name."""
+    import torch
+
+    ours = {k: m for k, m in sys.modules.items() if k.partition(".")[0] == "dian"}
+    found = {
+        (place, key): value
+        for place, holder in {**ours, "torch.Tensor": torch.Tensor}.items()
+        for key, value in vars(holder).items()
+        if callable(value)
+    }
+    # Not all of torch: importing its compiler replaces some.
+    names = ("as_tensor", "equal", "stack", "where")
+    return found | {("torch", key): getattr(torch, key) for key in names}
+
+
 def _unimported(kind: str, name: str, error: BaseException) -> Report:
     line = " ".join(str(error).split())[:200]
     said = f"cannot be imported: {type(error).__name__}: {line}"
@@ -174,13 +206,18 @@ def main(kind: str, module: str, name: str, arrays: str, answer: str) -> None:
 
     try:
         find(kind)
+        before = _functions()
         try:
-            function = load(module, name)
+            function = _loaded(module, name)
         except (Exception, SystemExit) as error:
             report = _unimported(kind, name, error)
         else:
             report = check(kind, function, arrays=arrays)
             report.name = f"{Path(module).name}:{name}"
+        now = _functions()
+        if changed := [key for key in before if now.get(key) is not before[key]]:
+            said = f"replaces {'.'.join(changed[0])}, on which the check relies"
+            report = Report(kind, report.name, UNCHECKED, fault=said)
         values = report.as_dict()
     except DianError as error:
         values = {"error": str(error)}

@@ -30,6 +30,7 @@ import torch
 
 from dian import data
 from dian.figures import plots
+from dian.figures.tables import markdown_table
 from dian.rnn import initialization
 from dian.rnn.recurrence import rnn_forward
 
@@ -200,7 +201,8 @@ touching = sqrt(1 - 1 / 1.5)
 limit = 1.5 * touching - atanh(touching)
 ends = {b: respond(1.5, 3.0, -b, n_time=2000)[-1].item() for b in (0.1, 0.2, 0.21, 0.3)}
 print(f"largest bias with two stable fixed points: {limit:.4f}")
-print("last state:", {f"b = -{b}": round(end, 2) for b, end in ends.items()})
+printed = [(-b, f"{end:.2f}") for b, end in ends.items()]
+print(markdown_table(("bias b", "last state"), printed))
 
 assert abs(slow / sqrt(1.5 / 4995) - 1) < 0.01
 assert residual < 1e-6
@@ -315,8 +317,9 @@ axes[0].set_ylabel("explained fraction of $x_{t-k}$")
 axes[0].legend()
 plt.show()
 
-for (title, strength), shares in memory.items():
-    print(f"{title:17} s.d. {strength:<4g}: {shares.sum():5.2f} inputs in {h} units")
+printed = [(*case, f"{shares.sum():.2f}") for case, shares in memory.items()]
+header = ("recurrent matrix", "s.d. of the signal", f"inputs stored in {h} units")
+print(markdown_table(header, printed))
 
 # %%
 # A weak signal stays in the range where tanh is almost linear, and both networks with a

@@ -50,6 +50,7 @@ from torch.autograd.functional import jacobian
 from dian import data
 from dian.figures import plots
 from dian.figures.interactive import Interactive
+from dian.figures.tables import markdown_table
 from dian.rnn import initialization
 from dian.rnn.recurrence import ACTIVATIONS, rnn_backward, rnn_forward
 from dian.rnn.truncated import gradient_terms
@@ -238,16 +239,24 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max().clamp(min=1)).item()
 
 
-print("of    numbers  autograd  complex step  library")
-differences = []
+differences, printed = [], []
 for name in given:
     found = gradient[name]
     row = [apart(found, by_autograd[name]), apart(found, complex_step(name))]
     if name in by_library._fields:
         inner = found[1:] if name == "X" else found
         row.append(apart(inner, getattr(by_library, name)))
-    print(f"{name:5} {found.numel():7}", *(f"{x:10.1e}" for x in row))
+    cells = [f"{x:.1e}" for x in row] + [""] * (3 - len(row))
+    printed.append((name, found.numel(), *cells))
     differences += row
+header = (
+    "gradient of",
+    "entries",
+    "from autograd",
+    "from complex step",
+    "from library",
+)
+print(markdown_table(header, printed))
 
 assert max(differences) < 1e-12
 
@@ -266,13 +275,12 @@ mistakes = {
     "nothing carried from the next step": sum(H[t - 1].T @ uncarried[t] for t in steps),
     "W_hh not transposed": sum(H[t - 1].T @ turned[t] for t in steps),
 }
-by_step = complex_step("W_hh")
+by_step, printed = complex_step("W_hh"), []
 for what, wrong in mistakes.items():
     caught = [apart(wrong, right) for right in (by_autograd["W_hh"], by_step)]
-    print(
-        f"{what:35} off by {caught[0]:.2f} (autograd), {caught[1]:.2f} (complex step)"
-    )
+    printed.append((what, *(f"{x:.2f}" for x in caught)))
     assert min(caught) > 0.01
+print(markdown_table(("mistake", "from autograd", "from complex step"), printed))
 
 # %%
 # The same gradient as a product of Jacobians
@@ -303,11 +311,13 @@ def state(t: int, k: int, h_k: torch.Tensor) -> torch.Tensor:
     return h_k
 
 
+printed = []
 for t, k in [(1, 0), (6, 2), (T, 0)]:
     found = product_of_jacobians(t, k)
     expected = jacobian(lambda h_k, t=t, k=k: state(t, k, h_k), H[k][0])
-    print(f"∂h_{t}/∂h_{k}: {apart(found, expected):.1e} from autograd")
+    printed.append((f"∂h_{t}/∂h_{k}", f"{apart(found, expected):.1e}"))
     assert apart(found, expected) < 1e-12
+print(markdown_table(("Jacobian", "difference from autograd"), printed))
 
 # %%
 # If we insert this product into :eq:`eq-bptt-weights`, we obtain the form
@@ -363,10 +373,11 @@ def of_one_unit(w: float, impulse: float) -> tuple[float, float]:
     return last.item(), derivative.item()
 
 
+printed = []
 for w, impulse in [(0.8, 1.0), (2.0, 1.0), (2.0, 0.0001)]:
     last_state, derivative = of_one_unit(w, impulse)
-    print(f"w = {w}, impulse {impulse}: h_15 = {last_state:.2g}, ", end="")
-    print(f"dh_15 / dh_1 = {derivative:.2g}")
+    printed.append((w, impulse, f"{last_state:.2g}", f"{derivative:.2g}"))
+print(markdown_table(("weight w", "impulse", "h_15", "∂h_15/∂h_1"), printed))
 
 assert 0.01 < of_one_unit(0.8, 1.0)[1] < 0.8**14
 assert of_one_unit(2.0, 1.0)[0] > 0.9 > 1e9 * of_one_unit(2.0, 1.0)[1]
@@ -419,10 +430,8 @@ plt.show()
 
 share = (terms * whole).sum((1, 2)) / whole.square().sum()  # along the whole
 print(f"sum of the terms against the library: {apart(terms.sum(0), whole):.1e}")
-for rows_back in (1, 4, 8, 14):
-    print(
-        f"the last {rows_back:2} rows: {share[-rows_back:].sum():.1%} of the gradient"
-    )
+printed = [(k, f"{share[-k:].sum():.1%}") for k in (1, 4, 8, 14)]
+print(markdown_table(("last rows of the image", "share of the gradient"), printed))
 print(f"row 2 against row 28: {sizes[1] / sizes[-1]:.3f}")
 
 assert apart(terms.sum(0), whole) < 1e-12

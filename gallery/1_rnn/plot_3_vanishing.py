@@ -36,6 +36,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from dian.figures.interactive import Interactive
+from dian.figures.tables import markdown_table
 from dian.rnn import initialization, vanishing
 from dian.rnn.recurrence import ACTIVATIONS, rnn_forward
 
@@ -99,6 +100,7 @@ assert (derivative_of["tanh"][a.abs() > 1e-9] < 1).all()
 # converse does not hold.
 
 fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
+printed = []
 for ax, name in zip(axes, ("tanh", "sigmoid", "relu"), strict=True):
     W_hh, derivatives, _ = run(name, initialization.xavier_, 1.0)
     derivatives = derivatives[:, 0]  # of one sequence
@@ -112,11 +114,8 @@ for ax, name in zip(axes, ("tanh", "sigmoid", "relu"), strict=True):
     ax.semilogy(lags, tight, "--", label="bound, derivatives")
     ax.semilogy(lags, norms, "o-", markersize=3, label="measured")
     ax.set(title=f"{name}, Xavier", xlabel="lag $k$ (steps)")
-    print(
-        f"{name:8} gamma sigma = {loose[1]:.2f}; at lag 40: bound {loose[-1]:.0e}, ",
-        end="",
-    )
-    print(f"measured {norms[-1]:.0e}")
+    ends = (f"{loose[-1]:.0e}", f"{norms[-1]:.0e}")
+    printed.append((name, f"{loose[1]:.2f}", *ends))
     assert (norms <= tight * (1 + 1e-12)).all()
     assert (tight <= loose * (1 + 1e-12)).all()
     if name == "tanh":
@@ -129,6 +128,9 @@ fig.set_label(
 axes[0].set_ylabel(r"$\Vert \partial h_T / \partial h_{T-k} \Vert_2$")
 axes[0].legend(fontsize=8)
 plt.show()
+
+header = ("activation", "gamma sigma", "bound at lag 40", "measured at lag 40")
+print(markdown_table(header, printed))
 
 # %%
 # The bounds hold, but they are loose: both assume that at every step the gradient has
@@ -221,18 +223,19 @@ plt.show()
 # prediction :math:`\tfrac12 \ln \chi` in parentheses.
 
 heads = [f"{activation}, {spread:g}" for activation, spread in inputs]
-print(f"{'rate (predicted)':21}", *(f"{head:>16}" for head in heads), sep="")
+printed = []
 for name in fills:
     rates = [results[*case, name][2:] for case in inputs]
-    cells = (f"{rate:+.3f} ({law:+.3f})" for rate, law in rates)
-    print(f"{name:21}", *(f"{cell:>16}" for cell in cells), sep="")
+    printed.append((name, *(f"{rate:+.3f} ({law:+.3f})" for rate, law in rates)))
     if name != "identity":
         assert all(abs(rate - law) < 0.03 for rate, law in rates)
 
-print(f"\n{'left after 40 steps':21}", *(f"{head:>16}" for head in heads), sep="")
+print(markdown_table(("rate (predicted)", *heads), printed))
+printed = []
 for name in fills:
     left = [results[*case, name][0][:, -1].log().mean().exp() for case in inputs]
-    print(f"{name:21}", *(f"{x:16.0e}" for x in left), sep="")
+    printed.append((name, *(f"{x:.0e}" for x in left)))
+print("", markdown_table(("left after 40 steps", *heads), printed), sep="\n")
 
 assert results["tanh", 1.0, "orthogonal"][0][:, -1].max() < 1e-7
 
@@ -372,6 +375,7 @@ matrices = {
 k = torch.arange(13).double()
 power_norms = {}
 fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
+printed = []
 for ax, (name, W) in zip(axes, matrices.items(), strict=True):
     powers = torch.stack([torch.linalg.matrix_power(W, i) for i in range(13)])
     norms = power_norms[name] = torch.linalg.matrix_norm(powers, 2)
@@ -381,8 +385,8 @@ for ax, (name, W) in zip(axes, matrices.items(), strict=True):
     ax.semilogy(k, rho**k, "--", label=r"$\rho^k$")
     ax.set(title=name, xlabel="lag $k$ (steps)", ylabel="norm")
     ax.legend()
-    values = ", ".join(f"{norms[i]:.4g}" for i in (1, 2, 5, 10))
-    print(f"{name:21} rho = {rho:.2f}; norms at lag 1, 2, 5, 10: {values}")
+    values = (f"{norms[i]:.4g}" for i in (1, 2, 5, 10))
+    printed.append((name, f"{rho:.2f}", *values))
 fig.suptitle("Norm of the Jacobian of a linear network")
 fig.set_label(
     "The norm of the Jacobian of a linear network over $k$ steps. For a multiple of an "
@@ -390,6 +394,9 @@ fig.set_label(
     "(right), with both eigenvalues 0.5, it first grows."
 )
 plt.show()
+
+header = ("matrix", "rho", *(f"norm at lag {i}" for i in (1, 2, 5, 10)))
+print(markdown_table(header, printed))
 
 normal_, sheared = power_norms.values()
 x, y = 0.5 ** k[1:], k[1:] * 10 * 0.5 ** (k[1:] - 1)

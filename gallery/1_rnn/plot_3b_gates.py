@@ -42,6 +42,7 @@ import torch
 
 from dian.figures import recurrent_diagrams
 from dian.figures.interactive import Interactive
+from dian.figures.tables import markdown_table
 from dian.rnn import gated
 from dian.rnn.initialization import orthogonal_
 from dian.rnn.recurrence import rnn_backward, rnn_forward
@@ -119,7 +120,7 @@ networks = [
     ("GRU", 0.0, "C1--"),
     ("GRU", 3.0, "C1-"),
 ]
-left = {}
+left, printed = {}, []
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for network, bias, style in networks:
     curves = [by_lag(gradient_of_inputs(network, bias, seed)) for seed in seeds]
@@ -127,8 +128,7 @@ for network, bias, style in networks:
     name = network if network == "tanh" else f"{network}, bias {bias:g}"
     ax.semilogy(lags, curve, style, label=name)
     left[network, bias] = torch.stack(curves)[:, back]
-    print(f"{name:12} left at lags 10, 40, 100:", end="")
-    print(*(f"{curve[k]:8.0e}" for k in (10, 40, 100)))
+    printed.append((name, *(f"{curve[k]:.0e}" for k in (10, 40, 100))))
 ax.set_title("Norm of the gradient with respect to the input")
 ax.set(xlabel="lag $k$ (steps)", ylabel="norm of the gradient / at lag 0")
 fig.set_label(
@@ -140,6 +140,9 @@ fig.set_label(
 ax.set_ylim(1e-21, 10)
 ax.legend(fontsize=9)
 plt.show()
+
+header = ("network", *(f"left at lag {k}" for k in (10, 40, 100)))
+print(markdown_table(header, printed))
 
 # %%
 # Three of the six networks lose the gradient at about the same rate: tanh, and both
@@ -169,7 +172,7 @@ for seed in seeds:
 # product with the complete gradient with respect to the cell state.
 
 fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
-kept, sizes = {}, {}
+kept, sizes, printed = {}, {}, []
 for i, bias in enumerate((0.0, 1.0, 3.0)):
     X, W_xh, W_hh, b = example("LSTM", bias, seed=0)
     zero = torch.zeros(n_batch, h).double()
@@ -184,9 +187,8 @@ for i, bias in enumerate((0.0, 1.0, 3.0)):
     axes[0].semilogy(lags, whole, f"C{i}-", label=f"bias {bias:g}")
     axes[0].semilogy(lags, direct, f"C{i}:")
     kept[bias], sizes[bias] = (whole, direct), states.c[-1].square().mean().sqrt()
-    print(f"bias {bias:g}: mean forget gate {f.mean():.2f}, ", end="")
-    print(f"cell states of size {sizes[bias]:.1f}; left at lag 40: ", end="")
-    print(f"{whole[40]:.0e}, through the forget gates alone {direct[40]:.0e}")
+    at_40 = (f"{whole[40]:.0e}", f"{direct[40]:.0e}")
+    printed.append((f"{bias:g}", f"{f.mean():.2f}", f"{sizes[bias]:.1f}", *at_40))
 axes[0].set_title("Complete (solid), direct (dotted)", fontsize=10)
 axes[0].set(xlabel="lag $k$ (steps)", ylabel="norm of the gradient / at lag 0")
 fig.set_label(
@@ -205,6 +207,10 @@ axes[1].set_title("Time scale of the forget gate", fontsize=10)
 axes[1].set(xlabel="bias $b$ of the forget gate", ylabel=r"time scale $\tau$ (steps)")
 axes[1].legend(fontsize=9)
 plt.show()
+
+header = ("forget bias", "mean forget gate", "size of cell states")
+header += ("left at lag 40", "through the forget gates alone")
+print(markdown_table(header, printed))
 
 for whole, direct in kept.values():
     assert (whole[40] > direct[40]).all()

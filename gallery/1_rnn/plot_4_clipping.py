@@ -33,6 +33,7 @@ import torch
 from torch import nn
 
 from dian import data
+from dian.figures.tables import markdown_table
 from dian.rnn.networks import RNNClassifier
 from dian.training.clipping import clip_by_norm
 from dian.training.loop import Training
@@ -84,9 +85,12 @@ cross_entropy(model(train[first].unit().double()), train.labels[first]).backward
 gradient = [p.grad for p in model.parameters()]
 length = math.hypot(*(g.norm().item() for g in gradient))
 
-for (name, _), g in zip(model.named_parameters(), gradient, strict=True):
-    print(f"{name:9} {g.numel():6} entries, norm {g.norm():.3f}")
-print(f"together: {length:.3f}")
+printed = [
+    (name, f"{g.numel():,}", f"{g.norm():.3f}")
+    for (name, _), g in zip(model.named_parameters(), gradient, strict=True)
+]
+printed.append(("together", f"{sum(g.numel() for g in gradient):,}", f"{length:.3f}"))
+print(markdown_table(("parameter", "entries", "norm of the gradient"), printed))
 
 # %%
 # How do the three forms change this gradient? The left panel shows the cosine of the
@@ -158,9 +162,11 @@ plt.show()
 
 theta = 0.01
 print(f"at a threshold of {theta}:")
+printed = []
 for label, cut in [*((n, c) for n, c, _ in ways), ("torch", by_torch)]:
     norm = flat(clipped(cut, gradient, theta)).norm()
-    print(f"{label:14} norm {norm:.6f}, cosine {turned(cut, theta):.6f}")
+    printed.append((label, f"{norm:.6f}", f"{turned(cut, theta):.6f}"))
+print(markdown_table(("clipped", "norm", "cosine"), printed))
 
 for theta in thetas:
     norm = flat(clipped(by_norm, gradient, theta)).norm().item()
@@ -273,9 +279,14 @@ failed = {theta: (end > math.log(10)).sum(1) for theta, end in ends.items()}
 cut_share = [
     np.mean([norm > 1 for _, norms in row for norm in norms]) for row in results[1.0]
 ]
-print("rate   failed without   failed with   steps clipped")
-for row in zip(rates, failed[math.inf], failed[1.0], cut_share, strict=True):
-    print("{:4}   {} of 5           {} of 5        {:.0%}".format(*row))
+printed = [
+    (rate, f"{without} of 5", f"{with_it} of 5", f"{cut:.0%}")
+    for rate, without, with_it, cut in zip(
+        rates, failed[math.inf], failed[1.0], cut_share, strict=True
+    )
+]
+header = ("learning rate", "failed without clipping", "failed with", "steps clipped")
+print(markdown_table(header, printed))
 best = {theta: end.mean(1).min() for theta, end in ends.items()}
 print(f"best mean: {best[math.inf]:.2f} nats without, {best[1.0]:.2f} with clipping")
 # Fisher's exact test at the rate 0.3: all five against none, of 252 equally likely ways

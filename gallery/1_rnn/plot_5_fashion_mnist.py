@@ -27,6 +27,7 @@ import torch
 
 from dian import data
 from dian.figures import plots
+from dian.figures.tables import markdown_table
 from dian.rnn.networks import RNNClassifier
 from dian.runs.record import load
 from dian.training import metrics
@@ -119,10 +120,12 @@ plt.show()
 # confusion matrix of the whole test set; an average over batches would be a different,
 # wrong number.
 
-of_seeds = f"{len(record.seeds)} seeds, s.d."
+printed = []
 for name in ("accuracy", "precision", "recall", "f1", "loss"):
     values = record.metrics[f"test/{name}"]
-    print(f"{name:10} {values.mean():.4f} ± {values.std(ddof=1):.4f} ({of_seeds})")
+    printed.append((name, f"{values.mean():.4f}", f"{values.std(ddof=1):.4f}"))
+header = ("test metric", f"mean of {len(record.seeds)} seeds", "s.d.")
+print(markdown_table(header, printed))
 
 assert record.metrics["test/accuracy"].min() > 0.86
 assert len(record.seeds) == 5
@@ -149,7 +152,8 @@ plt.show()
 # The record contains the matrix, and the four metrics follow from it:
 
 summary = metrics.summary(C)
-print({name: round(value, 4) for name, value in summary.items()})
+printed = [(name, f"{value:.4f}") for name, value in summary.items()]
+print(markdown_table(("metric", "first run"), printed))
 recall = metrics.recall(C)
 hardest = data.CLASSES[recall.argmin()]
 print(f"hardest class: {hardest}, recall {recall.min():.3f}")
@@ -180,6 +184,7 @@ recorded = {
 assert (after != recorded["after"]).sum() <= 1
 
 shown = np.array([np.flatnonzero(test.labels == c)[0] for c in range(10)])
+printed = []
 for when, predicted in recorded.items():
     fig, axes = plt.subplots(2, 5, figsize=(7, 4), layout="constrained")
     fig.suptitle(f"{when} training".capitalize())
@@ -195,8 +200,9 @@ for when, predicted in recorded.items():
         data.CLASSES,
     )
     right = (predicted == test.labels.numpy()).mean()
-    print(f"{when} training: {right:.1%} of the 500 images correct")
+    printed.append((f"{when} training", f"{right:.1%}"))
 plt.show()
+print(markdown_table(("predictions", "correct, of 500 images"), printed))
 
 assert (recorded["before"] == test.labels.numpy()).mean() < 0.25
 assert (recorded["after"] == test.labels.numpy()).mean() > 0.8

@@ -35,6 +35,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from dian.figures import plots, recurrent_diagrams
+from dian.figures.tables import markdown_table
 from dian.runs.record import load
 
 runs = {
@@ -93,14 +94,14 @@ n_image = len(runs["nn.GRU"].arrays["predictions"][0])
 binomial = {
     k: np.sqrt(v.mean() * (1 - v.mean()) / n_image) for k, v in accuracy.items()
 }
-print(f"{'':24}    mean   s.d. of seeds   binomial s.e.   parameters")
+printed = []
 for name, values in accuracy.items():
     parameters = sum(w.numel() for w in runs[name].weights.values())
     spread = values.std(ddof=1)
-    print(
-        f"{name:24} {values.mean():7.2%}   {spread:7.2%}   {binomial[name]:13.2%}   "
-        f"{parameters:12,}"
-    )
+    shares = (f"{x:.2%}" for x in (values.mean(), spread, binomial[name]))
+    printed.append((name, *shares, f"{parameters:,}"))
+header = ("network", "mean accuracy", "s.d. of seeds", "binomial s.e.", "parameters")
+print(markdown_table(header, printed))
 
 larger = [k for k in accuracy if binomial[k] > accuracy[k].std(ddof=1)]
 print(f"the binomial standard error is the larger one in {len(larger)} of {len(runs)}")
@@ -154,11 +155,13 @@ for rank, name in enumerate(sorted(p, key=p.get)):
     floor = max(floor, min(1.0, p[name] * (len(p) - rank)))
     corrected[name] = floor
 
-print(f"{'':24} difference (points)      p, Holm   s.e. of the images at most")
+printed = []
 for name in others:
     low, high = (100 * end for end in interval[name])
-    middle = f"{(low + high) / 2:+6.2f} ± {(high - low) / 2:5.2f}"
-    print(f"{name:24} {middle:>20} {corrected[name]:12.4f} {same_images[name]:15.2%}")
+    middle = f"{(low + high) / 2:+.2f} ± {(high - low) / 2:.2f}"
+    printed.append((name, middle, f"{corrected[name]:.4f}", f"{same_images[name]:.2%}"))
+header = ("network", "difference (points)", "p, Holm", "s.e. of the images at most")
+print(markdown_table(header, printed))
 
 alike = ("orthogonal", "ReLU", "nn.GRU", "nn.LSTM")
 for name in alike:
@@ -198,12 +201,13 @@ def failures(limit: float) -> tuple[int, int]:
     return tuple(int((v < limit).sum()) for v in (accuracy["not clipped"], study))
 
 
+printed = []
 for what, limit in (("below one half", 0.5), ("two points below", study.min() - 0.02)):
     counts = failures(limit)
-    print(f"{what:17}: {counts[0]} of 5 without clipping, {counts[1]} of 5 with it; ",
-          end="")  # fmt: skip
-    print(f"Fisher's exact test p = {fisher(*counts):.2f}")
+    printed.append((what, *(f"{n} of 5" for n in counts), f"{fisher(*counts):.2f}"))
     assert fisher(*counts) > 0.1
+header = ("accuracy", "without clipping", "with clipping", "p, Fisher's exact test")
+print(markdown_table(header, printed))
 assert failures(0.5) == (1, 0)
 
 # %%
@@ -268,8 +272,8 @@ fig.set_label(
 )
 plt.show()
 
-for name, gap in gaps.items():
-    print(f"{name:24} test loss - training loss = {gap:.3f} nats")
+printed = [(name, f"{gap:.3f}") for name, gap in gaps.items()]
+print(markdown_table(("network", "test loss - training loss (nats)"), printed))
 assert gaps["the best plain network"] < gaps["tanh, Xavier, clipped"] / 2
 
 # %%
@@ -310,12 +314,15 @@ fig.set_label(
 )
 plt.show()
 
+printed = []
 for name, record in pixels.items():
     values = record.metrics["test/accuracy"]
-    ends = f"from {values.min():.1%} to {values.max():.1%}"
-    print(f"{name:18} {values.mean():.1%} ± {values.std(ddof=1):.1%}, {ends}")
+    numbers = (values.mean(), values.std(ddof=1), values.min(), values.max())
+    printed.append((name, *(f"{x:.1%}" for x in numbers)))
     assert record.settings["h"] == 64
     assert record.settings["images"] == 10_000
+header = ("network", "mean accuracy", "s.d.", "minimum", "maximum")
+print(markdown_table(header, printed))
 xavier, orthogonal, identity = (r.metrics["test/accuracy"] for r in pixels.values())
 assert all(0.49 < values.mean() < 0.6 for values in (xavier, orthogonal, identity))
 

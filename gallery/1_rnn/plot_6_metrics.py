@@ -33,6 +33,7 @@ from torch import Tensor
 
 from dian import data
 from dian.figures import plots
+from dian.figures.tables import markdown_table
 from dian.runs.record import load
 from dian.training import metrics
 from dian.training.loss import softmax
@@ -107,8 +108,9 @@ plt.show()
 # %%
 # .. provenance:: rnn-fashion-mnist
 
-for name, value in [("precision", precision), ("recall", recall), ("F1", f1)]:
-    print(f"Shirt: {name:9} {value[shirt]:.4f}")
+of_shirt = {"precision": precision, "recall": recall, "F1": f1}
+printed = [(name, f"{value[shirt]:.4f}") for name, value in of_shirt.items()]
+print(markdown_table(("metric", "Shirt"), printed))
 
 assert torch.allclose(f1, 2 / (1 / precision + 1 / recall))
 assert f1.argmin() == shirt
@@ -159,9 +161,11 @@ def two_macros(C: Tensor) -> tuple[float, float]:
 
 
 rare = torch.tensor([[1, 0], [9, 90]])  # one image of the first class, 99 of the second
-for name, matrix in [("Fashion-MNIST", C), ("one image of 100", rare)]:
-    of_f1, of_means = two_macros(matrix)
-    print(f"{name:16}: mean of F1 {of_f1:.4f}, F1 of the means {of_means:.4f}")
+printed = [
+    (name, *(f"{f1:.4f}" for f1 in two_macros(matrix)))
+    for name, matrix in [("Fashion-MNIST", C), ("one image of 100", rare)]
+]
+print(markdown_table(("images", "mean of F1", "F1 of the means"), printed))
 
 assert abs(np.subtract(*two_macros(C))) < 0.001
 assert abs(np.subtract(*two_macros(rare))) > 0.1
@@ -262,12 +266,12 @@ plt.show()
 # they are sorted:
 
 in_order = {size: batch_average(true, guessed, size, False) for size in (8, 256)}
+printed = []
 for size in (8, 256):
     shuffled = averages["ours", False][:, sizes.index(size)]
-    print(
-        f"batches of {size:3}: shuffled {shuffled.min():.3f} to {shuffled.max():.3f}, "
-        f"sorted by class {in_order[size]:.3f}, whole {whole:.3f}"
-    )
+    span = f"{shuffled.min():.3f} to {shuffled.max():.3f}"
+    printed.append((size, span, f"{in_order[size]:.3f}", f"{whole:.3f}"))
+print(markdown_table(("batch size", "shuffled", "sorted by class", "whole"), printed))
 without_mistake = averages["perfect", False][:, 0]
 print(f"perfect predictions, batches of 8: {without_mistake.mean():.3f}")
 
@@ -297,7 +301,8 @@ for t, p in zip(true.split(256), guessed.split(256), strict=True):
     total.update(target=t, preds=p)
 assert torch.equal(total.counts, C)
 summary = metrics.summary(total.counts)
-print({name: round(value, 4) for name, value in summary.items()})
+printed = [(name, f"{value:.4f}") for name, value in summary.items()]
+print(markdown_table(("metric", "value"), printed))
 
 # %%
 # Reset the matrix before each pass over the data. A matrix that is carried over from
@@ -365,14 +370,21 @@ model = record.model()
 with torch.no_grad():
     p = softmax(model(test.unit()))
 of_these = metrics.confusion_matrix(target=test.labels, preds=p.argmax(1))
-print(f"accuracy            {metrics.accuracy(of_these):.3f}")
-print(f"balanced accuracy   {metrics.balanced_accuracy(of_these):.3f}")
+balanced = metrics.balanced_accuracy(of_these)
 top = [metrics.top_k_accuracy(p, test.labels, k).item() for k in (1, 2, 3)]
-print("top-1, top-2, top-3:", *(f"{share:.3f}" for share in top))
 nll = metrics.negative_log_likelihood(p, test.labels)
-print(f"NLL                 {nll:.3f} nats; uniform prediction {np.log(10):.3f}")
+
 error = metrics.calibration_error(p, test.labels, n_bins=10)
-print(f"calibration error   {error:.3f} in 10 bins")
+values = {
+    "accuracy": metrics.accuracy(of_these),
+    "balanced accuracy": balanced,
+    **{f"top-{k} accuracy": share for k, share in enumerate(top, start=1)},
+    "NLL (nats)": nll,
+    "NLL of the uniform prediction (nats)": np.log(10),
+    "calibration error in 10 bins": error,
+}
+printed = [(name, f"{value:.3f}") for name, value in values.items()]
+print(markdown_table(("metric", "value"), printed))
 
 assert torch.equal(p.argmax(1), preds[test.index])
 assert abs(metrics.balanced_accuracy(of_these) - metrics.accuracy(of_these)) < 1e-12

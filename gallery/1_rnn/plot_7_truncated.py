@@ -30,6 +30,7 @@ import torch
 from matplotlib.patches import Rectangle
 
 from dian import data
+from dian.figures.tables import markdown_table
 from dian.rnn import initialization
 from dian.rnn.recurrence import ACTIVATIONS, rnn, rnn_backward, rnn_forward
 from dian.rnn.truncated import gradient_terms, truncation_bound
@@ -82,14 +83,16 @@ H, derivatives, E = backward(W_hh)
 terms = gradient_terms(E, derivatives, H, W_hh)  # the term of step k is terms[k - 1]
 full = rnn_backward(None, E, X, H, W_xh, W_hh).W_hh
 
+printed = []
 for K in (1, 4, 14, T):
     leaf = W_hh.clone().requires_grad_()
     state = rnn_forward(X[: T - K], W_xh, W_hh, b_h, H_0)[-1] if K < T else H_0
     _, last = rnn(X[T - K :], W_xh, leaf, b_h, state.detach())
     cross_entropy(last @ W_hq, labels).backward()
     difference = (leaf.grad - terms[-K:].sum(0)).norm() / full.norm()
-    print(f"K = {K:2}: detached against the partial sum {difference:.1e}")
+    printed.append((K, f"{difference:.1e}"))
     assert difference < 1e-12
+print(markdown_table(("steps K", "detached against the partial sum"), printed))
 
 assert torch.allclose(terms.sum(0), full, rtol=0, atol=1e-14)  # K = T
 
@@ -101,7 +104,7 @@ assert torch.allclose(terms.sum(0), full, rtol=0, atol=1e-14)  # K = T
 
 Ks = range(1, T + 1)
 fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained", sharey=True)
-biases = {}
+biases, printed = {}, []
 for ax, (name, W) in zip(axes, initializations.items(), strict=True):
     H, derivatives, E = backward(W)
     by_step = gradient_terms(E, derivatives, H, W)
@@ -114,11 +117,10 @@ for ax, (name, W) in zip(axes, initializations.items(), strict=True):
     ax.semilogy(Ks[:-2], bound[:-2], "--", label="bound")
     ax.semilogy(Ks[:-2], bias[:-2], "o-", markersize=4, label="measured")
     ax.set(title=rf"{name}: $\gamma\sigma$ = {sigma:.2f}", xlabel="$K$ (steps)")
-    print(f"{name}: the fraction of the gradient that is missing")
     for K in (1, 4, 7, 14):
         kept = by_step[-K:].sum(0)
         cosine = (kept * whole).sum() / kept.norm() / whole.norm()
-        print(f"  K = {K:2}: {bias[K - 1]:7.2%} (cosine with the whole {cosine:.3f})")
+        printed.append((name, K, f"{bias[K - 1]:.2%}", f"{cosine:.3f}"))
 fig.suptitle("Bias of the truncated gradient, relative to the whole")
 axes[0].set_ylabel("norm of the bias / norm of the gradient")
 fig.set_label(
@@ -128,6 +130,9 @@ fig.set_label(
 )
 axes[0].legend()
 plt.show()
+
+header = ("weights", "steps K", "missing of the gradient", "cosine with the whole")
+print(markdown_table(header, printed))
 
 # %%
 # If :math:`\gamma\sigma < 1`, the bound decreases with :math:`K`. For Xavier weights
@@ -196,10 +201,12 @@ fig.set_label(
 ax.legend()
 plt.show()
 
-for size, *errors in zip(sizes, *error.values(), strict=True):
-    print(
-        f"{size:6} images: error {errors[0]:7.2%} in full, {errors[1]:7.2%} truncated"
-    )
+printed = [
+    (f"{size:,}", *(f"{x:.2%}" for x in errors))
+    for size, *errors in zip(sizes, *error.values(), strict=True)
+]
+header = ("images", "error of the full gradient", "of the truncated gradient")
+print(markdown_table(header, printed))
 print(f"bias: {bias:.2%}")
 
 full_errors, truncated_errors = error.values()
@@ -282,7 +289,8 @@ missing = {}
 for name, found in zip(names, chunked, strict=True):
     true = full_W_hq if name == "W_hq" else getattr(full, name)
     missing[name] = ((found - true).norm() / true.norm()).item()
-    print(f"missing of the gradient of {name:4}: {missing[name]:.2%}")
+printed = [(name, f"{share:.2%}") for name, share in missing.items()]
+print(markdown_table(("gradient of", "missing"), printed))
 
 assert torch.allclose(pairs.sum((0, 1)), full.W_hh, rtol=0, atol=1e-13)
 assert torch.allclose(kept, chunked[1], rtol=0, atol=1e-13)

@@ -39,6 +39,7 @@ from dian.claims import Mutant
 from dian.claims import verify as verifier
 from dian.claims.rnn import recurrence, truncated
 from dian.claims.training import clipping, metrics
+from dian.figures.tables import markdown_table
 from dian.rnn.networks import RNNClassifier, as_sequence
 from dian.training import loop
 from dian.training.clipping import clip_by_norm
@@ -96,21 +97,25 @@ bugs = [
     (truncated.kept_terms, carried),
     (metrics.batches, averaged),
 ]
-print(f"{'bug':52} check  differs  tolerance")
+printed = []
 for check, mutant in bugs:
     result = verifier.run_mutant(check.claim, mutant)
     found = "error" if result.error else f"{result.residual:.0e}"
-    print(f"{mutant.what:52} {check.claim.id:6} {found:8} {check.claim.tolerance:.0e}")
+    tolerance = f"{check.claim.tolerance:.0e}"
+    printed.append((mutant.what, check.claim.id, found, tolerance))
     assert verifier.killed(mutant, result)
     assert result.error or result.residual > 1e6 * check.claim.tolerance
+print(markdown_table(("bug", "check", "residual", "tolerance"), printed))
 
 # %%
 # Without a bug, the same checks find differences of the size of rounding errors.
 
+printed = []
 for check in dict.fromkeys(check for check, _ in bugs):
     result = verifier.verify(check.claim)
-    print(f"{check.claim.id:4} {check.claim.title:45} {result.residual:.0e}")
+    printed.append((check.claim.id, check.claim.title, f"{result.residual:.0e}"))
     assert result.passed
+print(markdown_table(("check", "title", "residual"), printed))
 
 # %%
 # Training with a bug
@@ -271,10 +276,12 @@ ends = {
     what: np.mean([np.mean(losses[-20:]) for losses, _ in rows])
     for what, rows in runs.items()
 }
-print(f"{'means of three':52} cosine   loss  accuracy")
+printed = []
 for what in runs:
     means = np.mean(cosines[what]), ends[what], np.mean(accuracies[what])
-    print("{:52} {:6.2f}  {:5.2f}  {:8.2f}".format(what, *means))
+    printed.append((what, *(f"{x:.2f}" for x in means)))
+header = ("means of three seeds", "cosine", "loss (nats)", "accuracy")
+print(markdown_table(header, printed))
 
 assert max(len(losses) for losses, _ in runs[shows[0]]) < n_step
 assert max(accuracies[shows[0]]) < 0.4
@@ -311,14 +318,17 @@ def layers_walked(last: torch.Tensor) -> int:
 
 layer = RNNClassifier(28, width, 10, generator=torch.Generator().manual_seed(0)).rnn
 chunks = train[:25].unit().transpose(0, 1).split(7)  # 4 chunks of 7 rows
+printed = []
 for detach in (True, False):
     state, walked = torch.zeros(25, width), []
     for chunk in chunks:
         _, last = layer(chunk, state)
         walked.append(layers_walked(last))
         state = last.detach() if detach else last
-    print("detached:" if detach else "carried: ", "chunks in the graph", walked)
+    printed.append(("detached" if detach else "carried", *walked))
     assert walked == ([1, 1, 1, 1] if detach else [1, 2, 3, 4])
+header = ("state", *(f"chunks in the graph after chunk {i}" for i in range(1, 5)))
+print(markdown_table(header, printed))
 
 try:
     state = torch.zeros(25, width)
@@ -341,13 +351,16 @@ wrong_loss = verifier.load_mutant("dian.training.loss", masked).cross_entropy
 generator = torch.Generator().manual_seed(0)
 logits = torch.randn(50, 10, generator=generator)
 labels = torch.randint(10, (50,), generator=generator)
+printed = []
 for n in (5, 10, 50):
     mask = torch.arange(n) < 5
     losses = [
         loss(logits[:n], labels[:n], mask) for loss in (cross_entropy, wrong_loss)
     ]
-    print(f"{n - 5:2} padded: correct {losses[0]:.3f}, wrong {losses[1]:.3f} nats")
+    printed.append((n - 5, *(f"{loss:.3f}" for loss in losses)))
     assert math.isclose(losses[1], losses[0] * 5 / n, rel_tol=1e-5)
+header = ("padded positions", "correct loss (nats)", "wrong loss (nats)")
+print(markdown_table(header, printed))
 
 # %%
 # **The metrics are averaged over batches.** The network is correct, and the number is
@@ -363,6 +376,7 @@ for n in (5, 10, 50):
 # This is a network with one hidden layer. Inspecting the gradient of each parameter
 # reveals it.
 
+printed = []
 for d in (28, 784):
     generator = torch.Generator().manual_seed(0)
     sequences = as_sequence(train.unit(), d), as_sequence(test.unit(), d)
@@ -384,8 +398,9 @@ for d in (28, 784):
     with torch.no_grad():
         accuracy = (model(sequences[1]).argmax(1) == test.labels).double().mean().item()
     moved = (model.rnn.W_hh.detach() - start).norm().item()
-    print(f"{784 // d:2} steps: accuracy {accuracy:.2f}, W_hh changed by {moved:.2f}")
+    printed.append((784 // d, f"{accuracy:.2f}", f"{moved:.2f}"))
     assert (moved == 0) == (d == 784)
+print(markdown_table(("steps", "accuracy", "norm of the change of W_hh"), printed))
 
 # %%
 # Limits

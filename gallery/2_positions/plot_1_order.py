@@ -30,6 +30,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from dian.figures.position_diagrams import encoding_places
+from dian.figures.tables import markdown_table
 from dian.positions.alibi import alibi_bias
 from dian.positions.learned import LearnedPositions
 from dian.positions.rotary import rotate
@@ -100,8 +101,11 @@ fig.set_label(
 plt.show()
 
 forward, backward = outputs["我爱你"], outputs["你爱我"]
-print(f"difference in reversed order: {(backward.flip(0) - forward).abs().max():.0e}")
-print(f"difference of the means:      {(backward - forward).mean(0).abs().max():.0e}")
+printed = [
+    ("outputs in reversed order", f"{(backward.flip(0) - forward).abs().max():.0e}"),
+    ("means of the outputs", f"{(backward - forward).mean(0).abs().max():.0e}"),
+]
+print(markdown_table(("of the two sentences", "largest difference"), printed))
 
 assert torch.allclose(backward.flip(0), forward, rtol=0, atol=1e-14)
 assert torch.allclose(backward.mean(0), forward.mean(0), rtol=0, atol=1e-14)
@@ -174,8 +178,11 @@ long, mirrored, other = (
 where = torch.arange(4)
 bias = alibi_bias(where, where, n_head=8, dtype=torch.float64)[0]
 means = [attention(X, bias=bias)[0].mean(0) for X in (long, mirrored, other)]
-print(f"reversed:            {(means[0] - means[1]).norm():.0e}")
-print(f"two words exchanged: {(means[0] - means[2]).norm():.0e}")
+printed = [
+    ("reversed", f"{(means[0] - means[1]).norm():.0e}"),
+    ("two words exchanged", f"{(means[0] - means[2]).norm():.0e}"),
+]
+print(markdown_table(("order of the words", "change of the mean output"), printed))
 
 assert torch.allclose(means[0], means[1], rtol=0, atol=1e-14)
 assert (means[0] - means[2]).norm() > 1e-3
@@ -190,8 +197,11 @@ X, order = normal(7, d), torch.tensor([3, 0, 6, 2, 5, 1, 4])
 encoding = sinusoidal_encoding(torch.arange(7), d, dtype=torch.float64)
 without = attention(X[order])[0] - attention(X)[0][order]
 with_it = attention(X[order] + encoding)[0] - attention(X + encoding)[0][order]
-print(f"without positions: {without.abs().max():.0e}")
-print(f"with positions:    {with_it.abs().max():.2f}")
+printed = [
+    ("without positions", f"{without.abs().max():.0e}"),
+    ("with positions", f"{with_it.abs().max():.2f}"),
+]
+print(markdown_table(("input", "difference in another order"), printed))
 
 assert without.abs().max() < 1e-14
 assert with_it.abs().max() > 0.1

@@ -32,6 +32,7 @@ import numpy as np
 import torch
 
 from dian.figures.interactive import Interactive
+from dian.figures.tables import markdown_table
 from dian.positions.rotary import rotation_matrix
 from dian.positions.sinusoidal import frequencies, offset_product, sinusoidal_encoding
 
@@ -237,10 +238,12 @@ assert with_matrices.std() > 0.1
 # :eq:`eq-wavelengths` the last one is :math:`2\pi\,\theta^{1 - 2/d}`, which approaches
 # :math:`2\pi\,\theta` only for large :math:`d`.
 
+printed = []
 for width in (64, 512):
     last = 1 / frequencies(width)[-1].item()
-    print(f"d = {width}: the longest wavelength is {last:.0f} times 2 pi")
+    printed.append((width, f"{last:.0f}"))
     assert last < 9999
+print(markdown_table(("dimension d", "longest wavelength / 2π (positions)"), printed))
 
 # %%
 # No two positions have the same encoding
@@ -262,8 +265,11 @@ for width in (64, 512):
 far = torch.arange(1, 4096)
 distances = (d - 2 * offset_product(far, d)).sqrt()
 first_pair = (2 - 2 * offset_product(far, 2)).sqrt()
-print(f"minimum distance within 4096 positions, d = 64: {distances.min():.2f}")
-print(f"with the first pair alone:                      {first_pair.min():.0e}")
+printed = [
+    (f"all pairs, d = {d}", f"{distances.min():.2f}"),
+    ("the first pair alone", f"{first_pair.min():.0e}"),
+]
+print(markdown_table(("encoding", "minimum distance within 4096 positions"), printed))
 
 assert distances.min() > 1
 assert 0 < first_pair.min() < 1e-3

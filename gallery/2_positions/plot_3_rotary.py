@@ -44,6 +44,7 @@ import torch
 
 from dian.figures.interactive import Interactive
 from dian.figures.position_diagrams import rotated_pairs
+from dian.figures.tables import markdown_table
 from dian.positions.rotary import (
     half_split_order,
     rotate,
@@ -155,9 +156,11 @@ for m in range(n):
         z *= cmath.exp(1j * m * 10_000 ** (-2 * i / d))
         by_hand[m, 2 * i], by_hand[m, 2 * i + 1] = z.real, z.imag
 
+printed = []
 for name, other in [("matrix", by_blocks), ("complex numbers", by_hand)]:
-    print(f"{name}: difference {(by_library - other).abs().max():.0e}")
+    printed.append((name, f"{(by_library - other).abs().max():.0e}"))
     assert torch.allclose(by_library, other, rtol=0, atol=1e-14)
+print(markdown_table(("computed with", "difference from the library"), printed))
 
 # %%
 # Norms, groups, and relative scores
@@ -183,10 +186,13 @@ there = rotate(q, omega, offset=1000) @ rotate(k, omega, offset=1000).T
 m, p = 1, 4
 difference = rotation_matrix(torch.tensor(p - m), omega)
 R_2, R_3, R_5 = rotation_matrix(torch.tensor([2, 3, 5]), omega)
-print("difference of")
-print(f"- norms: {(rotate(x, omega).norm(dim=1) - x.norm(dim=1)).abs().max():.0e}")
-print(f"- R_2 R_3 and R_5: {(R_2 @ R_3 - R_5).abs().max():.0e}")
-print(f"- scores 1000 positions later: {(here - there).abs().max():.0e}")
+differences = {
+    "norms before and after": rotate(x, omega).norm(dim=1) - x.norm(dim=1),
+    "R_2 R_3 and R_5": R_2 @ R_3 - R_5,
+    "scores here and 1000 positions later": here - there,
+}
+printed = [(name, f"{x.abs().max():.0e}") for name, x in differences.items()]
+print(markdown_table(("of", "largest difference"), printed))
 
 assert torch.allclose(rotate(x, omega).norm(dim=1), x.norm(dim=1))
 assert torch.allclose(R_2 @ R_3, R_5, rtol=0, atol=1e-14)
@@ -219,8 +225,8 @@ scores = {
     @ rotate_half_split(k[:, pi], omega).T,
     "mixed": rotate(q, omega) @ rotate_half_split(k, omega).T,
 }
-for name, score in scores.items():
-    print(f"{name:16} difference {(score - here).abs().max():.0e}")
+printed = [(name, f"{(s - here).abs().max():.0e}") for name, s in scores.items()]
+print(markdown_table(("layouts of query and key", "difference of scores"), printed))
 
 assert torch.allclose(scores["both half-split"], here, rtol=0, atol=1e-13)
 assert (scores["mixed"] - here).abs().max() > 1

@@ -24,14 +24,18 @@ Numerical Algorithms*, 2002, section 2.2. **Cost.** Seconds on a CPU, no downloa
 import matplotlib.pyplot as plt
 import torch
 
+from dian.figures.tables import markdown_table
 from dian.positions.rotary import rotation_factors
 from dian.positions.sinusoidal import frequencies, sinusoidal_encoding
 
+printed = []
 for dtype, last in [(torch.bfloat16, 256), (torch.float16, 2048)]:
     whole = torch.arange(last - 1, last + 4).to(dtype)
-    print(f"{dtype!s:15}", [int(x) for x in whole])
+    printed.append((str(dtype), *(int(x) for x in whole)))
     assert whole[1] == last == whole[2]
     assert whole[0] != whole[1]
+header = ("type", "n - 1", *(f"n{' + ' * bool(i)}{i or ''}" for i in range(4)))
+print(markdown_table(header, printed))
 
 # %%
 # Rounding errors of the angle
@@ -130,8 +134,11 @@ assert (errors["angle float64, table bfloat16"] < 2.0**-8).all()
 two = torch.tensor([256, 257])
 wrong = sinusoidal_encoding(two.bfloat16(), d, dtype=torch.bfloat16)
 right = sinusoidal_encoding(two, d, dtype=torch.bfloat16)
-print(f"positions in bfloat16: difference {(wrong[0] - wrong[1]).abs().max():.2f}")
-print(f"angles in float64:     difference {(right[0] - right[1]).abs().max():.2f}")
+printed = [
+    ("positions in bfloat16", f"{(wrong[0] - wrong[1]).abs().max():.2f}"),
+    ("angles in float64", f"{(right[0] - right[1]).abs().max():.2f}"),
+]
+print(markdown_table(("computed with", "difference of the two encodings"), printed))
 
 assert torch.equal(wrong[0], wrong[1])
 assert (right[0] - right[1]).abs().max() > 0.5

@@ -40,6 +40,7 @@ import torch
 
 from dian.attention.transformer import TokenTransformer
 from dian.figures import plots
+from dian.figures.tables import markdown_table
 from dian.positions.rotary import RotaryEmbedding
 from dian.positions.rotary_scaling import (
     position_interpolation,
@@ -69,13 +70,15 @@ def sequences(task: str, n: int, length: int) -> Sequences:
     return tokens + N_TOKEN * marked, answers, source >= 0
 
 
+columns = {}
 for task in ("latest", "offset"):
     tokens, answers, asked = (rows[0] for rows in sequences(task, 1, 20))
     read = [f"{t % N_TOKEN}{'*' if t >= N_TOKEN else ''}" for t in tokens]
     right = np.where(asked, answers.numpy().astype(str), "")
-    print(f"{task:7} tokens ", *(f"{word:>3}" for word in read))
-    print(f"{'':7} answers", *(f"{word:>3}" for word in right))
+    columns |= {f"{task}: token": read, f"{task}: answer": right}
     assert asked.sum() > 10
+printed = zip(range(20), *columns.values(), strict=True)
+print(markdown_table(("position", *columns), printed))
 
 reads_itself = SHARE_MARKED + (1 - SHARE_MARKED) / N_TOKEN
 print(f"chance level: {1 / N_TOKEN:.1%}")
@@ -357,17 +360,18 @@ plt.show()
 # of the first seed, at :math:`s = 2` on new sequences.
 
 rotations = L * omega / (2 * torch.pi)
-print(f"rotations of the first pairs within {L} positions:")
-print(*(f"{r:.1f}" for r in rotations[:3]))
-right = {}
+printed = [(i, f"{r:.1f}") for i, r in enumerate(rotations[:3])]
+print(markdown_table(("pair", f"rotations within {L} positions"), printed), "\n")
+right, printed = {}, []
 for beta in (8, 32):
     slowed = yarn(omega, 2.0, L, beta_fast=float(beta))
     back = looks_back(network("offset", slowed, yarn_attention_factor(2.0)), 2)
     right[beta] = back[BACK].item()
-    print(
-        f"beta = {beta:2}: frequency of the first pair {slowed[0]:.2f}, "
-        f"accuracy {right[beta]:.0%}, most often {back.argmax()} positions before"
-    )
+    most = back.argmax().item()
+    printed.append((beta, f"{slowed[0]:.2f}", f"{right[beta]:.0%}", most))
+header = ("β", "frequency of the first pair (rad)", "accuracy")
+header += ("most frequent distance of the answer (positions)",)
+print(markdown_table(header, printed))
 
 assert settings["fast"] == 8
 assert 8 < rotations[0] < 32

@@ -31,6 +31,7 @@ import torch
 
 from dian.claims import verify as verifier
 from dian.claims.positions import bug_matrix
+from dian.figures.tables import markdown_table
 from dian.positions import rotary
 from dian.positions.sinusoidal import frequencies
 
@@ -130,10 +131,14 @@ def all_detected(chosen) -> bool:
     return all(seen & set(chosen) for seen in found.values())
 
 
+printed = []
 for size in range(1, 5):
     enough = [c for c in combinations(names, size) if all_detected(c)]
-    print(f"{size} properties: {len(enough)} choices detect every bug", *enough)
+    which = "; ".join(", ".join(c) for c in enough)
+    printed.append((size, len(enough), which))
     assert bool(enough) == (size == 4)
+header = ("properties", "choices that detect every bug", "these choices")
+print(markdown_table(header, printed))
 
 assert all_detected(("zero", "shift", "golden", "cache"))
 alone = [next(iter(seen)) for seen in found.values() if len(seen) == 1]

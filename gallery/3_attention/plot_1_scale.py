@@ -35,6 +35,7 @@ from dian.attention.dot_product import scaled_dot_product_attention
 from dian.attention.score_statistics import entropy, score_moments
 from dian.attention.softmax import softmax_jacobian
 from dian.figures.interactive import Interactive
+from dian.figures.tables import markdown_table
 
 generator = torch.Generator().manual_seed(0)
 normal = partial(torch.randn, generator=generator, dtype=torch.float64)
@@ -75,10 +76,13 @@ fig.set_label(
 )
 plt.show()
 
-print("d_k    not divided      divided     (largest weight, trace of the Jacobian)")
+printed = []
 for i, width in enumerate(widths):
-    cells = ("{:.3f}, {:.3f}".format(*results[scaled][i]) for scaled in (False, True))
-    print(f"{width:4}  ", "   ".join(cells))
+    cells = (x for scaled in (False, True) for x in results[scaled][i])
+    printed.append((width, *(f"{x:.3f}" for x in cells)))
+header = ("d_k", "largest weight, not divided", "trace of the Jacobian, not divided")
+header += ("largest weight, divided", "trace of the Jacobian, divided")
+print(markdown_table(header, printed))
 
 assert results[False][-1, 0] > 0.9
 assert results[False][-1, 1] < 0.1
@@ -153,13 +157,16 @@ cases = {
     "key equal to query": (q, q, d, 2 * d),
     "correlated with query": (q, c * q + (1 - c**2) ** 0.5 * k, c * d, d * (1 + c**2)),
 }
-print(f"{'':22}     mean (formula)  variance (formula)")
+printed = []
 for name, (left, right, mean, variance) in cases.items():
     s = (left * right).sum(1)
     errors = [s.std() / n_draw**0.5, (s - mean).square().std() / n_draw**0.5]
-    print(f"{name:22} {s.mean():8.2f} ({mean:5.1f}) {s.var():10.1f} ({variance:6.1f})")
+    pairs = f"{s.mean():.2f} ({mean:.1f})", f"{s.var():.1f} ({variance:.1f})"
+    printed.append((name, *pairs))
     assert abs(s.mean() - mean) < 5 * errors[0]
     assert abs((s - mean).square().mean() - variance) < 5 * errors[1]
+header = ("query and key", "mean (formula)", "variance (formula)")
+print(markdown_table(header, printed))
 
 closed = d * (1 - r) ** 2 + 2 * r * d * (1 - r) + r**2 * d**2
 assert np.isclose(cases["correlated entries"][3], closed)
@@ -196,6 +203,7 @@ assert score_moments(zero, zero, same, same)[1] == d * d
 
 spreads = np.linspace(0, 6, 25)
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+printed = []
 for n, marker in ((16, "o"), (128, "s"), (4096, "^")):
     s = normal(50, n)
     H = np.array([entropy((x * s).softmax(-1)).mean() for x in spreads])
@@ -205,7 +213,7 @@ for n, marker in ((16, "o"), (128, "s"), (4096, "^")):
     limit = np.sqrt(2 * np.log(n))
     ax.axvline(limit, color=line.get_color(), linestyle=":", linewidth=1)
     i = np.argmin(abs(spreads - 1))
-    print(f"{n:5} keys, s = 1: entropy {H[i]:.3f}, formula {law[i]:.3f}")
+    printed.append((n, f"{H[i]:.3f}", f"{law[i]:.3f}"))
     if n == 4096:
         assert abs(H[i] - law[i]) < 0.02
     assert H[spreads > limit].max() < 0.5 * np.log(n)
@@ -217,6 +225,9 @@ fig.set_label(
     "dotted lines mark $s = \\sqrt{2 \\ln n}$, where the formula reaches zero."
 )
 plt.show()
+
+header = ("keys", "entropy at s = 1 (nats)", "formula (nats)")
+print(markdown_table(header, printed))
 
 # %%
 # To the right of the dotted lines, the entropy is less than half of its maximum. Scores

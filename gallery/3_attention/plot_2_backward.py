@@ -34,6 +34,7 @@ from dian.attention.multi_head import (
     multi_head_backward,
 )
 from dian.figures import attention_diagrams, plots
+from dian.figures.tables import markdown_table
 from dian.training.dropout import dropout_mask
 
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -171,9 +172,13 @@ gradient["K"] = S_bar.T @ Q / math.sqrt(d_k)
 # weights in its backward pass. And the gradients of the scores of a query sum to zero,
 # as do the gradients of all keys, :eq:`eq-attention-sums`.
 
-print(f"D from the output: {(D[:, 0] - (O_bar * output).sum(1)).abs().max():.0e} apart")
-print(f"sums of S_bar over the keys: {S_bar.sum(1).abs().max():.0e}")
-print(f"sum of K_bar over the keys:  {gradient['K'].sum(0).abs().max():.0e}")
+residuals = {
+    "D - D from the output": D[:, 0] - (O_bar * output).sum(1),
+    "sums of S_bar over the keys": S_bar.sum(1),
+    "sum of K_bar over the keys": gradient["K"].sum(0),
+}
+printed = [(name, f"{x.abs().max():.0e}") for name, x in residuals.items()]
+print(markdown_table(("zero up to rounding", "largest entry"), printed))
 
 assert torch.allclose(D[:, 0], (O_bar * output).sum(1), rtol=0, atol=1e-12)
 assert S_bar.sum(1).abs().max() < 1e-12
@@ -214,13 +219,15 @@ def apart(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max().clamp(min=1)).item()
 
 
-print("    numbers  autograd  differences  library")
+printed = []
 for name, found in gradient.items():
     row = [apart(found, by[name]) for by in (by_autograd, library)]
     row.insert(1, apart(found, central(name)))
-    print(f"{name:3} {found.numel():7} {row[0]:9.0e} {row[1]:12.0e} {row[2]:8.0e}")
+    printed.append((name, found.numel(), *(f"{x:.0e}" for x in row)))
     assert max(row[0], row[2]) < 1e-12
     assert row[1] < 1e-8
+header = ("gradient of", "entries", "autograd", "central differences", "library")
+print(markdown_table(header, printed))
 
 # %%
 # Common mistakes are detected
@@ -236,12 +243,14 @@ mistakes = {
     "dropout is forgotten": P * (undropped - (undropped * P).sum(1, keepdim=True)),
     "the mean is not weighted": P * (P_bar - P_bar.mean(1, keepdim=True)),
 }
-by_step = central("Q")
+by_step, printed = central("Q"), []
 for what, wrong_S in mistakes.items():
     wrong = wrong_S @ K / math.sqrt(d_k)
     caught = [apart(wrong, x) for x in (right, by_step)]
-    print(f"{what:30} off by {caught[0]:.2f} (autograd), {caught[1]:.2f} (differences)")
+    printed.append((what, *(f"{x:.2f}" for x in caught)))
     assert min(caught) > 0.01
+header = ("mistake", "from autograd", "from central differences")
+print(markdown_table(header, printed))
 
 # %%
 # Multi-head attention
@@ -279,9 +288,11 @@ for i, name in enumerate("QKV"):
     of_peer[f"W_{name}"] = peer.in_proj_weight.grad.chunk(3)[i].T
     of_peer[f"b_{name}"] = peer.in_proj_bias.grad.chunk(3)[i]
 
+printed = []
 for name, value in found.items():
-    print(f"{name:4} {apart(value, of_peer[name]):.0e} from torch's own layer")
+    printed.append((name, f"{apart(value, of_peer[name]):.0e}"))
     assert apart(value, of_peer[name]) < 1e-12
+print(markdown_table(("gradient of", "difference from torch's own layer"), printed))
 
 assert back.weights.b_K.abs().max() < 1e-12
 

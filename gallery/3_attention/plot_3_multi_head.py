@@ -35,6 +35,7 @@ from dian.attention.multi_head import (
     split_heads,
 )
 from dian.figures import attention_diagrams, plots
+from dian.figures.tables import markdown_table
 
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 attention_diagrams.multi_head(ax)
@@ -155,10 +156,12 @@ same = {
         b_V=torch.zeros(D).double(), b_O=weights.b_O + weights.b_V @ weights.W_O
     ),
 }
+printed = []
 for what, other in same.items():
     found, _ = multi_head_attention(X, X, other, H)
-    print(f"{what:27} {apart(found, Y):.0e} apart")
+    printed.append((what, f"{apart(found, Y):.0e}"))
     assert apart(found, Y) < 1e-10
+print(markdown_table(("other weights", "difference of the output"), printed))
 assert ranks == H * [[d_h, d_h]]
 
 # %%
@@ -170,7 +173,7 @@ assert ranks == H * [[d_h, d_h]]
 # Neither depends on the number of heads. The term with :math:`n^2` is the larger one if
 # :math:`n > 2 D`. PyTorch's counter confirms the formulas:
 
-print("   D    n  heads  parameters         FLOPs       formula")
+printed = []
 for width, length in ((64, 28), (64, 512), (512, 512)):
     for n_head in (1, 8):
         layer = MultiHeadAttention(width, n_head, generator=generator)
@@ -179,10 +182,12 @@ for width, length in ((64, 28), (64, 512), (512, 512)):
             layer(torch.zeros(1, length, width), need_weights=True)
         counted = counter.get_total_flops()
         formula = 8 * length * width**2 + 4 * length**2 * width
-        print(f"{width:4} {length:4} {n_head:6} {parameters:11,}", end=" ")
-        print(f"{counted:13,} {formula:13,}")
+        counts = (f"{x:,}" for x in (parameters, counted, formula))
+        printed.append((width, length, n_head, *counts))
         assert counted == formula
         assert parameters == 4 * width**2 + 4 * width
+header = ("D", "n", "heads", "parameters", "FLOPs", "formula (FLOPs)")
+print(markdown_table(header, printed))
 
 lengths = torch.arange(0, 2049, 32)
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")

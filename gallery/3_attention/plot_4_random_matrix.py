@@ -34,6 +34,7 @@ from dian.attention.multi_head import MultiHeadAttention
 from dian.attention.score_statistics import entropy
 from dian.figures import plots
 from dian.figures.interactive import Interactive
+from dian.figures.tables import markdown_table
 
 n, D, H = 20, 512, 8
 d_h = D // H
@@ -99,10 +100,10 @@ scores = [sum((q * k).tolist()) / math.sqrt(d_h) for k in keys]
 exponentials = [math.exp(s) for s in scores]
 by_hand = exponentials[j] / sum(exponentials)
 
-print("scores of keys 0 to 9:  ", " ".join(f"{s:5.2f}" for s in scores[:10]))
-print("scores of keys 10 to 19:", " ".join(f"{s:5.2f}" for s in scores[10:]))
+print("scores of keys 0 to 9:", " ".join(f"{s:.2f}" for s in scores[:10]))
+print("scores of keys 10 to 19:", " ".join(f"{s:.2f}" for s in scores[10:]))
 print(f"e^{scores[j]:.3f} / {sum(exponentials):.3f} = {by_hand:.5f}")
-print(f"computed by the layer        {P[h, i, j]:.5f}")
+print(f"computed by the layer: {P[h, i, j]:.5f}")
 
 assert abs(by_hand - P[h, i, j].item()) < 1e-6
 
@@ -134,9 +135,11 @@ fig.set_label(
 plt.show()
 
 print(f"variance of the scores: divided {(S / 8).var():.2f}, not divided {S.var():.0f}")
-for what, p in (("divided", P), ("not divided", undivided)):
-    largest = p.amax(-1).mean()
-    print(f"{what:12} mean of the largest weight of a row: {largest:.2f}")
+printed = [
+    (what, f"{p.amax(-1).mean():.2f}")
+    for what, p in (("divided", P), ("not divided", undivided))
+]
+print(markdown_table(("scores", "mean of the largest weight of a row"), printed))
 
 assert 0.8 < (S / 8).var() < 1.2
 assert undivided.amax(-1).mean() > 0.7

@@ -33,6 +33,7 @@ from dian.attention.dot_product import attention_backward, scaled_dot_product_at
 from dian.attention.masks import causal_mask, padding_mask
 from dian.figures import plots
 from dian.figures.interactive import Interactive
+from dian.figures.tables import markdown_table
 
 n, d = 7, 5
 generator = torch.Generator().manual_seed(0)
@@ -123,8 +124,11 @@ padded = masks["padding, 5 of 7"]
 _, right = scaled_dot_product_attention(Q, K, V, mask=padded)
 _, wrong = scaled_dot_product_attention(Q, K, V, mask=padded.T)
 print("total weight of the two padded keys, for the five queries without padding:")
-print("  keys masked:   ", *(f"{p:.2f}" for p in right[:5, 5:].sum(1)))
-print("  queries masked:", *(f"{p:.2f}" for p in wrong[:5, 5:].sum(1)))
+printed = [
+    (name, *(f"{p:.2f}" for p in weights[:5, 5:].sum(1)))
+    for name, weights in (("keys", right), ("queries", wrong))
+]
+print(markdown_table(("masked", *(f"query {i}" for i in range(5))), printed))
 
 assert not right[:, 5:].any()
 assert (wrong[:5, 5:] > 0).all()
@@ -138,8 +142,8 @@ assert not wrong[5:].any()
 # left). Decoding requires that the last query is aligned with the last key.
 
 ones = torch.ones(2, 5, dtype=torch.bool)
-print("here (last query at the last key):   ", causal_mask(2, 5).int().tolist())
-print("PyTorch (first query at the first):  ", ones.tril().int().tolist())
+print("here (last query at the last key):", causal_mask(2, 5).int().tolist())
+print("PyTorch (first query at the first):", ones.tril().int().tolist())
 
 of_torch = F.scaled_dot_product_attention(Q[:2], K[:5], V[:5], is_causal=True)
 top_left, _ = scaled_dot_product_attention(Q[:2], K[:5], V[:5], mask=ones.tril())
@@ -204,16 +208,15 @@ ways = {
     "add -1e9": lambda S: (S + (-1e9 * ~mask).to(S.dtype)).softmax(-1),
 }
 types = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-seen = {}
+seen, printed = {}, []
 for dtype in types:
-    print(f"{str(dtype)[6:]:9} {'fully masked query':24} gradients of values")
     for way, weigh in ways.items():
         q, k, v = (x.to(dtype, copy=True).requires_grad_() for x in (Q, K, V))
         S = q @ k.T / d**0.5
         try:
             P = weigh(S)
         except RuntimeError:
-            print(f"  {way:26} error: the dtype has no such number")
+            printed.append((str(dtype)[6:], way, "error: no such number", ""))
             seen[dtype, way] = "error"
             continue
         alive = torch.arange(n) != 2
@@ -229,9 +232,12 @@ for dtype in types:
         found = next((name for name, true in what.items() if true), "something else")
         finite = bool(v.grad.isfinite().all())
         seen[dtype, way] = found, finite
-        print(f"  {way:26} {found:18}", "finite" if finite else "NaN in every row")
+        ends = "finite" if finite else "NaN in every row"
+        printed.append((str(dtype)[6:], way, found, ends))
         if not finite:
             assert v.grad.isnan().any(1).all()
+header = ("type", "mask", "weights of a fully masked query", "gradients of the values")
+print(markdown_table(header, printed))
 
 for dtype in types:
     assert seen[dtype, "lowest number, then zeros"] == ("zeros", True)

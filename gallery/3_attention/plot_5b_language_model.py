@@ -35,6 +35,7 @@ from dian.attention.language_model import (
 )
 from dian.attention.transformer import TokenTransformer
 from dian.figures import attention_diagrams
+from dian.figures.tables import markdown_table
 from dian.positions.registry import encoding
 from dian.training.loop import Training
 from dian.training.loss import cross_entropy
@@ -92,8 +93,9 @@ known = {
 }
 # A sequence has no pair before its first prediction, so the best mean loss is larger.
 best = (known["the last token"] + (length - 2) * entropy_rate) / (length - 1)
-for name, nats in known.items():
-    print(f"{name:28} {nats:.4f} nats, perplexity {np.exp(nats):.3f}")
+printed = [(name, f"{x:.4f}", f"{np.exp(x):.3f}") for name, x in known.items()]
+header = ("context of the model", "cross-entropy (nats)", "perplexity")
+print(markdown_table(header, printed))
 print(f"best mean loss over sequences of {length}: {best:.4f} nats")
 
 
@@ -170,8 +172,9 @@ fig.set_label(
 )
 plt.show()
 
-for name, loss in final.items():
-    print(f"{name:20} loss of the last steps {loss:.3f}; best possible {best:.3f}")
+printed = [(name, f"{loss:.3f}", f"{best:.3f}") for name, loss in final.items()]
+header = ("training", "loss of the last steps (nats)", "best possible (nats)")
+print(markdown_table(header, printed))
 
 assert best < final["causal"] < known["the last token"]
 assert final["no mask"] < best / 2
@@ -197,9 +200,12 @@ with torch.no_grad():
     true_nll = -transition[first_two].log()
 excess = (nll[:, 1:] - true_nll).mean(1)
 error = (excess.std() / len(excess) ** 0.5).item()
-print(f"perplexity on the test sequences {perplexity(nll):.3f}")
-print(f"  without the first token        {perplexity(nll[:, 1:]):.3f}")
-print(f"  of the true probabilities      {perplexity(true_nll):.3f}")
+printed = [
+    ("model, all tokens", f"{perplexity(nll):.3f}"),
+    ("model, without the first token", f"{perplexity(nll[:, 1:]):.3f}"),
+    ("true probabilities", f"{perplexity(true_nll):.3f}"),
+]
+print(markdown_table(("test sequences", "perplexity"), printed))
 print(f"divergence {excess.mean():.4f} nats per token, standard error {error:.4f}")
 
 assert 0 < excess.mean() < 0.06

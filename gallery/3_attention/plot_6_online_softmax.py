@@ -42,6 +42,7 @@ from dian.attention.dot_product import (
     attention_backward,
     scaled_dot_product_attention,
 )
+from dian.figures.tables import markdown_table
 
 generator = torch.Generator().manual_seed(0)
 
@@ -94,10 +95,11 @@ fig.set_label(
 )
 plt.show()
 
-print("   n   largest tensor: all at once, blocks of 64 (KiB)")
-for n in lengths:
-    sizes = (f"{largest[way, n] / 1024:10.0f}" for way in ways)
-    print(f"{n:5}", *sizes)
+printed = [
+    (f"{n:,}", *(f"{largest[way, n] / 1024:,.0f}" for way in ways)) for n in lengths
+]
+header = ("length n", *(f"largest tensor (KiB), {way}" for way in ways))
+print(markdown_table(header, printed))
 
 for n, double in pairwise(lengths):
     assert largest["all at once", double] == 4 * largest["all at once", n]
@@ -120,13 +122,14 @@ for n, double in pairwise(lengths):
 
 s, v = 2 * normal(1, 7).flip(1), normal(7, 1)
 state = empty_state(s, v)
-print("score      m      l      o    o / l")
+printed = []
 for j in range(7):
     state = merge_states(state, block_state(s[:, j : j + 1], v[j : j + 1]))
     m, l, o = (x.item() for x in state)  # noqa: E741
-    print(f"{s[0, j]:5.2f}  {m:5.2f}  {l:5.2f}  {o:5.2f}  {o / l:7.4f}")
+    printed.append((*(f"{x:.2f}" for x in (s[0, j], m, l, o)), f"{o / l:.4f}"))
+print(markdown_table(("score", "m", "l", "o", "o / l"), printed))
 expected = (s.softmax(-1) @ v).item()
-print(f"softmax over all keys:       {expected:7.4f}")
+print(f"softmax over all keys: {expected:.4f}")
 
 assert abs(o / l - expected) < 1e-14
 assert abs(m + torch.tensor(l).log() - s.logsumexp(-1)) < 1e-6
@@ -164,9 +167,9 @@ for size in (1.0, 1e4):
         ]
         worst[size, block] = max(apart).item()
         assert not found.output[3].any()
-for size in (1.0, 1e4):
-    row = " ".join(f"{worst[size, block]:.0e}" for block in blocks)
-    print(f"scores of about {size:6.0f}, blocks of {blocks}:\n  {row}")
+printed = [(b, *(f"{worst[size, b]:.0e}" for size in (1.0, 1e4))) for b in blocks]
+header = ("size of the blocks", "scores of about 1", "scores of about 10,000")
+print(markdown_table(header, printed))
 
 assert max(worst.values()) < 1e-11
 
@@ -181,12 +184,13 @@ assert max(worst.values()) < 1e-11
 
 n = lengths[0]
 leaves = [normal(n, 32).float().requires_grad_() for _ in range(3)]
-operations = {}
+operations, printed = {}, []
 for way, attend in ways.items():
     with FlopCounterMode(display=False) as counter:
         attend(*leaves).sum().backward()
     operations[way] = counter.get_total_flops() / (n**2 * 32)
-    print(f"{way:12} {operations[way]:.0f} FLOPs for each pair and each feature")
+    printed.append((way, f"{operations[way]:.0f}"))
+print(markdown_table(("attention", "FLOPs for each pair and each feature"), printed))
 
 assert operations == {"all at once": 12, "blocks of 64": 14}
 

@@ -31,6 +31,7 @@ from dian.attention.blockwise import online_attention
 from dian.attention.complexity import count_flops, depends_on, saved_bytes
 from dian.attention.dot_product import attention
 from dian.attention.multi_head import MultiHeadAttention
+from dian.figures.tables import markdown_table
 from dian.rnn.recurrence import RNN
 
 D, H = 64, 4
@@ -139,8 +140,8 @@ fig.set_label(
 )
 plt.show()
 
-for name, k in needed.items():
-    print(f"{name:24} path length from the first input to the last output: {k}")
+header = ("layer", "path length from the first input to the last output (steps)")
+print(markdown_table(header, needed.items()))
 
 assert needed == {"recurrence": n, "attention, window of 3": 4, "attention": 1}
 in_turn, _ = recurrent(X[:, None])

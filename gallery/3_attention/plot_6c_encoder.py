@@ -33,6 +33,7 @@ from dian.attention.layer_norm import layer_norm, layer_norm_backward
 from dian.attention.multi_head import multi_head_attention, multi_head_backward
 from dian.attention.transformer import EncoderLayer
 from dian.figures import attention_diagrams, plots
+from dian.figures.tables import markdown_table
 
 fig, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 attention_diagrams.pre_norm_layer(ax)
@@ -82,10 +83,12 @@ pairs = {
     "gamma_1": (back.weights.gamma_1, layer.norm_1.weight.grad),
     "gamma_2": (back.weights.gamma_2, layer.norm_2.weight.grad),
 }
+printed = []
 for name, (by_hand, by_autograd) in pairs.items():
     apart = (by_hand - by_autograd).abs().max()
-    print(f"{name:8} largest difference from autograd: {apart:.0e}")
+    printed.append((name, f"{apart:.0e}"))
     assert apart < 1e-12
+print(markdown_table(("gradient of", "largest difference from autograd"), printed))
 
 # %%
 # Pre-norm and post-norm
@@ -228,12 +231,13 @@ fig.set_label(
 )
 plt.show()
 
-slope = {}
-print("last layer of stacks of", ", ".join(map(str, depths)), "layers:")
+slope, printed = {}, []
 for order, found in last.items():
     slope[order] = np.polyfit(np.log(depths), np.log(found.mean(1)), 1)[0]
-    means = " ".join(f"{x:6.1f}" for x in found.mean(1))
-    print(f"{order:9} norms {means}; exponent {slope[order]:.2f}")
+    means = (f"{x:.1f}" for x in found.mean(1))
+    printed.append((order, *means, f"{slope[order]:.2f}"))
+header = ("gradient norm of the last layer", *(f"{L} layers" for L in depths))
+print(markdown_table((*header, "exponent"), printed))
 
 assert -0.6 < slope["pre-norm"] < -0.4
 assert abs(slope["post-norm"]) < 0.1
@@ -254,8 +258,8 @@ with torch.no_grad():
         weights = EncoderLayer(D, H, 4 * D, generator=generator).double().weights
         Z, _ = encoder_layer(Z, weights, H)
         variances.append(Z.var().item())
-print("variance after layer 1, 8, 16 and 32:", end=" ")
-print(" ".join(f"{variances[i - 1]:.1f}" for i in (1, 8, 16, 32)))
+printed = [(i, f"{variances[i - 1]:.1f}") for i in (1, 8, 16, 32)]
+print(markdown_table(("layer", "variance after the layer"), printed))
 
 assert np.corrcoef(np.arange(1, deepest + 1), variances)[0, 1] > 0.99
 

@@ -37,6 +37,7 @@ from dian import data
 from dian.attention.transformer import RowTransformer
 from dian.experiments.rnn.torch_layers import TorchClassifier
 from dian.figures import plots
+from dian.figures.tables import markdown_table
 from dian.positions.registry import encoding
 from dian.rnn.networks import RNNClassifier
 from dian.runs.record import Record, load
@@ -82,9 +83,12 @@ fig.set_label(
 plt.show()
 
 accuracies = {name: record.metrics["test/accuracy"] for name, record in runs.items()}
+printed = []
 for name, values in accuracies.items():
-    ends = f"{values.min():.2%} to {values.max():.2%}"
-    print(f"{name:10} accuracy {values.mean():.2%}, from {ends}, {len(values)} seeds")
+    numbers = (values.mean(), values.min(), values.max())
+    printed.append((name, *(f"{x:.2%}" for x in numbers), len(values)))
+header = ("positional encoding", "mean accuracy", "minimum", "maximum", "seeds")
+print(markdown_table(header, printed))
 
 without = accuracies["none"]
 for name in ("sinusoidal", "rotary"):
@@ -124,9 +128,9 @@ def accuracy_of(name: str, order) -> float:
 right_of = {
     name: [accuracy_of(name, order) for order in orders.values()] for name in runs
 }
-print(f"{'rows':12}", *(f"{what:>12}" for what in orders))
-for name, found in right_of.items():
-    print(f"{name:12}", *(f"{x:12.1%}" for x in found))
+printed = [(name, *(f"{x:.1%}" for x in found)) for name, found in right_of.items()]
+header = ("positional encoding", *(f"accuracy, rows {what}" for what in orders))
+print(markdown_table(header, printed))
 
 ordered, shuffled = (logits("none", order) for order in (slice(None), shuffle))
 apart = (ordered - shuffled).abs().max()
@@ -181,8 +185,9 @@ for P in weights:
     u = P - 1 / 28
     of_key = 28 * u.mean(2).square().sum((0, 2))
     by_key.append((of_key / u.square().sum((0, 2, 3))).tolist())
-for layer, found in enumerate(by_key, start=1):
-    print(f"layer {layer}: independent of the query:", *(f"{x:.0%}" for x in found))
+print("share of the weights that does not depend on the query:")
+printed = [(i, *(f"{x:.0%}" for x in found)) for i, found in enumerate(by_key, start=1)]
+print(markdown_table(("layer", *(f"head {i}" for i in range(1, 5))), printed))
 
 assert min(by_key[1]) > 0.6
 assert min(by_key[1]) > max(by_key[0])
@@ -219,8 +224,9 @@ fig.set_label(
 )
 plt.show()
 
-for name, rows in favorites.items():
-    print(f"{name:12} rows with the most weight, heads 1 to 4: {rows}")
+print("row with the most weight:")
+printed = [(name, *found) for name, found in favorites.items()]
+print(markdown_table(("class", *(f"head {i}" for i in range(1, 5))), printed))
 
 assert favorites["Trouser"] != favorites["Sneaker"]
 
@@ -254,14 +260,16 @@ for name, record in runs.items():
     operations = counter.get_total_flops()
     table[f"rows, {name}"] = record, models[name], operations
 
-print(f"{'':18} accuracy    s.d.  parameters       FLOPs  epochs  seconds")
+printed = []
 for name, (record, model, operations) in table.items():
     values = record.metrics["test/accuracy"]
     numbers = sum(p.numel() for p in model.parameters())
     seconds = record.seconds / len(record.seeds)
     spread = values.std(ddof=1)
-    print(f"{name:18} {values.mean():8.2%} {spread:7.2%} {numbers:11,}", end=" ")
-    print(f"{operations:11,} {record.settings['epochs']:7} {seconds:8.0f}")
+    cells = (f"{values.mean():.2%}", f"{spread:.2%}", f"{numbers:,}", f"{operations:,}")
+    printed.append((name, *cells, record.settings["epochs"], f"{seconds:.0f}"))
+header = ("network", "accuracy", "s.d.", "parameters", "FLOPs", "epochs", "time (s)")
+print(markdown_table(header, printed))
 print(
     "devices:", *sorted({record.device for record, _, _ in table.values()}), sep="\n  "
 )

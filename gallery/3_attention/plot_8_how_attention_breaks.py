@@ -37,6 +37,7 @@ from dian.attention.transformer import RowTransformer, TokenTransformer
 from dian.claims import Mutant
 from dian.claims import verify as verifier
 from dian.claims.attention import blockwise, dot_product, masks, multi_head
+from dian.figures.tables import markdown_table
 from dian.positions.registry import encoding
 from dian.training.loop import Training
 from dian.training.loss import cross_entropy
@@ -139,9 +140,8 @@ ends = {
     what: np.mean([np.mean(losses[-20:]) for losses, _ in runs[what]]) for what in runs
 }
 accuracies = {what: np.mean([accuracy for _, accuracy in runs[what]]) for what in runs}
-print(f"{'mean of two':50}   loss  accuracy")
-for what in runs:
-    print(f"{what:50} {ends[what]:6.2f}  {accuracies[what]:8.2f}")
+printed = [(what, f"{ends[what]:.2f}", f"{accuracies[what]:.2f}") for what in runs]
+print(markdown_table(("mean of two seeds", "loss (nats)", "accuracy"), printed))
 
 shows = "the softmax is taken over the queries"
 shared = "all heads use the projections of the first"
@@ -183,24 +183,27 @@ listed = [
     (multi_head.cached, "the positions of new keys start from 0"),
     (blockwise.online, "the running output is not rescaled"),
 ]
-print(f"{'mutant':50} claim  residual tolerance")
+printed = []
 for check, what in listed:
     mutant = mutant_of(check, what)
     result = verifier.run_mutant(check.claim, mutant)
     found = "error" if result.error else f"{result.residual:.0e}"
-    print(f"{what:50} {check.claim.id:6} {found:8} {check.claim.tolerance:.0e}")
+    printed.append((what, check.claim.id, found, f"{check.claim.tolerance:.0e}"))
     assert verifier.killed(mutant, result)
     # more than a million times the tolerance, or NaN
     assert result.error or not result.residual <= 1e6 * check.claim.tolerance
+print(markdown_table(("mutant", "check", "residual", "tolerance"), printed))
 
 # %%
 # The same checks of the correct code find differences of the size of rounding errors,
 # or exactly zero where the tolerance is zero.
 
+printed = []
 for check in dict.fromkeys(check for check, _ in listed):
     result = verifier.verify(check.claim)
-    print(f"{check.claim.id:4} {check.claim.title:40} {result.residual:.0e}")
+    printed.append((check.claim.id, check.claim.title, f"{result.residual:.0e}"))
     assert result.passed
+print(markdown_table(("check", "title", "residual"), printed))
 
 # %%
 # A loss that is too good

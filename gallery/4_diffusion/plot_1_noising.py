@@ -37,6 +37,7 @@ from dian.diffusion.pixels import to_bytes
 from dian.diffusion.process import q_sample
 from dian.diffusion.schedule import cosine_schedule, linear_schedule, signal_to_noise
 from dian.figures.interactive import Interactive
+from dian.figures.tables import markdown_table
 
 generator = torch.Generator().manual_seed(0)
 test = data.sample("test")
@@ -154,18 +155,17 @@ assert doubled.alpha_bar[-1] < long.alpha_bar[-1]
 table = [(1000, 1e-4, 0.02), (500, 1e-4, 0.02), (500, 2e-4, 0.04)]
 table += [(300, 1e-4, 0.02), (100, 1e-4, 0.02)]
 one = torch.ones(1, 784, dtype=torch.float64)  # an image whose mean square is 1
-print("   T  beta_1  beta_T  amplitude  nats / pixel  nats  standard deviations")
-out = {}
+out, printed = {}, []
 for T, first, last in table:
     tables = linear_schedule(T, first, last)
     a = tables.alpha_bar[-1]
     nats = prior_term(tables, one).item()
     deviations = math.sqrt(784 * a / (1 - a))
     out[T, last] = nats, deviations
-    print(
-        f"{T:4} {first:7} {last:7} {a.sqrt():10.4f} {nats / 784:13.2e} {nats:5.2f}"
-        f" {deviations:20.2f}"
-    )
+    cells = f"{a.sqrt():.4f}", f"{nats / 784:.2e}", f"{nats:.2f}", f"{deviations:.2f}"
+    printed.append((T, first, last, *cells))
+header = ("T", "beta_1", "beta_T", "amplitude", "nats / pixel", "nats")
+print(markdown_table((*header, "standard deviations"), printed))
 
 assert abs(out[500, 0.02][0] - 2.50) < 0.005
 assert abs(out[500, 0.02][1] - 2.24) < 0.005
@@ -196,7 +196,8 @@ fig.set_label(
 )
 plt.show()
 
-print({name: round(value, 2) for name, value in measured.items()})
+printed = [(name, f"{value:.2f}") for name, value in measured.items()]
+print(markdown_table(("chain", "correlation of the mean brightness"), printed))
 assert measured["T = 500, to 0.02"] > 0.4
 assert abs(measured["T = 1000, to 0.02"]) < 5 / math.sqrt(500)
 assert abs(measured["T = 500, both ends doubled"]) < 5 / math.sqrt(500)

@@ -47,6 +47,7 @@ from dian.diffusion.schedule import (
 )
 from dian.figures import diffusion_diagrams
 from dian.figures.interactive import Interactive
+from dian.figures.tables import markdown_table
 
 schedule = linear_schedule()
 image = data.sample("test").signed()[:1].double()
@@ -108,7 +109,8 @@ plt.show()
 
 weight = weights["beta"]
 lowest = weight[1:].argmin().item() + 1
-print({t: round(weight[t].item(), 5) for t in (1, 100, lowest, 1000)})
+printed = [(t, f"{weight[t]:.5f}") for t in (1, 100, lowest, 1000)]
+print(markdown_table(("timestep", "weight"), printed))
 
 assert abs(weight[1] - 0.5) < 1e-3
 assert lowest == 349
@@ -218,13 +220,15 @@ def expected(schedule: NoiseSchedule, m: float, s2: float) -> float:
 
 
 short = linear_schedule(50, 1e-4, 0.2)
-print("data             entropy + start   all terms        difference")
+printed = []
 for m, s2 in [(0.0, 1.0), (0.4, 0.09), (-0.7, 0.5)]:
     found = terms(short, m, s2, exact_variance(short, m, s2)).sum().item()
     sought = expected(short, m, s2)
     off = abs(found - sought)
-    print(f"N({m:4}, {s2:4})    {sought:.12f}   {found:.12f}   {off:.0e}")
+    printed.append((f"N({m}, {s2})", f"{sought:.12f}", f"{found:.12f}", f"{off:.0e}"))
     assert off < 1e-13
+header = ("data", "entropy + start (nats)", "all terms (nats)", "difference (nats)")
+print(markdown_table(header, printed))
 
 # %%
 # Does it detect mistakes?
@@ -242,9 +246,12 @@ wrong = {
     "no term for the start": exact(variance)[:-1].sum(),
     "beta in place of the exact variance": exact("beta").sum(),
 }
+printed = []
 for what, total in wrong.items():
-    print(f"{what:36} off by {total.item() - expected(short, m, s2):+.4f} nats")
-    assert abs(total.item() - expected(short, m, s2)) > 1e-4
+    off = total.item() - expected(short, m, s2)
+    printed.append((what, f"{off:+.4f}"))
+    assert abs(off) > 1e-4
+print(markdown_table(("mistake", "error of the bound (nats)"), printed))
 assert wrong["beta in place of the exact variance"] > expected(short, m, s2)
 
 # %%
@@ -277,12 +284,9 @@ fig.set_label(
 )
 plt.show()
 
-print(
-    {
-        name: f"{total - expected(schedule, m, s2):+.4f}"
-        for name, total in totals.items()
-    }
-)
+best = expected(schedule, m, s2)
+printed = [(name, f"{total - best:+.4f}") for name, total in totals.items()]
+print(markdown_table(("variance", "sum of the terms - the smallest (nats)"), printed))
 assert abs(totals["exact"] - expected(schedule, m, s2)) < 1e-12
 assert min(totals[r"$\beta_t$"], totals[r"$\tilde\beta_t$"]) > totals["exact"] + 1e-3
 unit = terms(schedule, 0.0, 1.0, "beta").sum().item()

@@ -54,6 +54,7 @@ from dian.diffusion.process import q_sample, training_loss
 from dian.diffusion.sampling import Denoiser, ddpm_sample
 from dian.diffusion.schedule import linear_schedule
 from dian.figures.interactive import Interactive
+from dian.figures.tables import markdown_table
 from dian.positions.sinusoidal import sinusoidal_encoding
 
 
@@ -296,7 +297,7 @@ for name, predict in [("network", model), ("optimal denoiser", best)]:
     )
 
 fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
-near = {}
+near, printed = {}, []
 for ax, (name, points) in zip(axes, drawn.items(), strict=True):
     ax.plot(*points.T.numpy(), ".", markersize=2, alpha=0.5)
     ax.set(title=name, aspect="equal", xlim=(-1.3, 1.3), ylim=(-1.3, 1.3))
@@ -304,10 +305,8 @@ for ax, (name, points) in zip(axes, drawn.items(), strict=True):
     within = distance.min(1).values < 3 * data.variance[0].sqrt()
     fraction = distance.argmin(1).bincount(minlength=8) / n
     near[name] = within.double().mean().item()
-    print(
-        f"{name:16} near a center {near[name]:.3f}; fraction at each from "
-        f"{fraction.min():.3f} to {fraction.max():.3f}"
-    )
+    span = f"{fraction.min():.3f} to {fraction.max():.3f}"
+    printed.append((name, f"{near[name]:.3f}", span))
     assert fraction.min() > 0.08
     assert fraction.max() < 0.17
 fig.set_label(
@@ -317,6 +316,8 @@ fig.set_label(
 )
 plt.show()
 
+header = ("samples of", "near a center", "fraction at each center")
+print(markdown_table(header, printed))
 assert near["network"] > 0.9
 assert near["network"] < near["optimal denoiser"]
 assert near["optimal denoiser"] > 0.97

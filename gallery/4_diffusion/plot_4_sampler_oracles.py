@@ -46,6 +46,7 @@ from dian.diffusion.sampling import (
     evenly_spaced_timesteps,
 )
 from dian.diffusion.schedule import linear_schedule, signal_to_noise
+from dian.figures.tables import markdown_table
 
 T, beta_1 = 50, 1e-4  # short: on a long chain an index that is off by one changes 1 %
 schedule = linear_schedule(T, beta_1, 0.2)
@@ -104,19 +105,22 @@ print(f"standard normal: mean {b:.1e}, variance {a**2 + (c**2).sum():.15f}")
 assert abs(b) < 1e-14
 assert abs(a**2 + (c**2).sum() - (1 - beta_1)) < 1e-13
 
+printed = []
 for variance in ("beta", "beta_tilde"):
     b, a, c = affine(sampler(gaussian(0.3, 0.0), variance=variance))
-    print(
-        f"a point, {variance}: {b:.15f}, by the start {a:.0e}, by noise {c.max():.0e}"
-    )
+    printed.append((variance, f"{b:.15f}", f"{a:.0e}", f"{c.max():.0e}"))
     assert max(abs(b - 0.3), abs(a), c.abs().max()) < 1e-13
+header = ("a point at 0.3, variance", "samples at", "factor of the start")
+print(markdown_table((*header, "largest factor of the noise"), printed), "\n")
 
 snr = signal_to_noise(schedule)[-1].item()
+printed = []
 for m, s2 in [(0.4, 0.09), (-0.7, 0.5)]:
     b, _, _ = affine(sampler(gaussian(m, s2)))
     formula = -m * s2 * snr / (1 + s2 * snr)
-    print(f"N({m}, {s2}): mean off by {b - m:+.12f}, formula {formula:+.12f}")
+    printed.append((f"N({m}, {s2})", f"{b - m:+.12f}", f"{formula:+.12f}"))
     assert abs(b - m - formula) < 1e-13
+print(markdown_table(("data", "error of the mean", "formula"), printed))
 
 # %%
 # The coefficients also show which noise a sample depends on. On standard normal data
@@ -161,8 +165,7 @@ listed = [
     "the variance of the whole noise",
     "noise at the last step too",
 ]
-off, blind, nothing = {}, [], []
-print(f"{'mutant':42} variance   a point   samples needed")
+off, blind, nothing, printed = {}, [], [], []
 for what in listed:
     wrong = verifier.load_mutant("dian.diffusion.sampling", planted[what])
     with verifier.installed(wrong):
@@ -175,8 +178,12 @@ for what in listed:
         blind.append(what)
     if np.isnan(point[0]):
         nothing.append(what)
-    print(f"{what:42} {off[what]:+9.4f}  {point[0]:+.1e} {point[1]:.1e} {needed:9.0e}")
+    of_point = f"{point[0]:+.1e}", f"{point[1]:.1e}"
+    printed.append((what, f"{off[what]:+.4f}", *of_point, f"{needed:.0e}"))
     assert not abs(off[what]) < 0.9 * beta_1
+header = ("mutant", "error of the variance", "error of the mean, a point")
+header += ("variance, a point", "samples needed")
+print(markdown_table(header, printed))
 
 smallest = min(off, key=lambda what: abs(off[what]))
 assert len(blind) == 3
@@ -212,11 +219,12 @@ def variance_on(chain) -> float:
 neighbour = "the model is called with the timestep before"
 wrong = verifier.load_mutant("dian.diffusion.sampling", planted[neighbour])
 lengths = [25, 50, 100, 200, 400]
-errors = []
+errors, printed = [], []
 for n in lengths:
     with verifier.installed(wrong):
         errors.append(variance_on(linear_schedule(n, 0.1 / n, 20 / n)))
-    print(f"T = {n:4}: variance off by {errors[-1]:+.4f}")
+    printed.append((n, f"{errors[-1]:+.4f}"))
+print(markdown_table(("timesteps T", "error of the variance"), printed))
 assert all(1.8 < early / late < 2.2 for early, late in pairwise(errors))
 assert errors[-1] * 400 / 1000 < 0.012
 
@@ -237,14 +245,16 @@ assert errors[-1] * 400 / 1000 < 0.012
 tensors = ([0.3, 0.7], [[-0.6], [0.5]], [0.02, 0.04])
 data = Mixture(*(torch.tensor(x, dtype=torch.float64) for x in tensors))
 true_mean, true_variance = (x.item() for x in moments(data))
-print(f"{'data':22} mean {true_mean:.5f}, variance {true_variance:.5f}")
+printed = [("data", f"{true_mean:.5f}", f"{true_variance:.5f}")]
 
 found = {}
 for chain_T, last in [(100, 0.2), (500, 0.04)]:
     chain = linear_schedule(chain_T, 1e-4, last)
     found[chain_T] = checks.grid_moments(sampling, chain, data, "beta")
     mean, variance = found[chain_T]
-    print(f"T = {chain_T:4}, to {last}, beta: mean {mean:.5f}, variance {variance:.5f}")
+    name = f"T = {chain_T}, to {last}, beta"
+    printed.append((name, f"{mean:.5f}", f"{variance:.5f}"))
+print(markdown_table(("distribution", "mean", "variance"), printed))
 
 assert abs(true_mean - 0.17) < 1e-12
 assert abs(found[100][0] - 0.16755) < 5e-6
@@ -285,7 +295,8 @@ fig.set_label(
 )
 plt.show()
 
-print({n: round(value, 5) for n, value in zip(counts, measured, strict=True)})
+printed = [(n, f"{v:.5f}") for n, v in zip(counts, measured, strict=True)]
+print(markdown_table(("steps of DDIM", "variance of the samples"), printed))
 assert np.allclose(measured, formula, rtol=0, atol=1e-12)
 assert abs(measured[counts.index(10)] - 0.68785) < 5e-6
 assert abs(measured[-1] - 0.99625) < 5e-6

@@ -37,6 +37,7 @@ from dian.diffusion.process import training_loss
 from dian.diffusion.schedule import linear_schedule
 from dian.diffusion.unet import PRESETS, UNet
 from dian.figures import diffusion_diagrams
+from dian.figures.tables import markdown_table
 from dian.positions.sinusoidal import sinusoidal_encoding
 
 fig, ax = plt.subplots(figsize=(7, 5.5), layout="constrained")
@@ -104,18 +105,20 @@ assert math.isclose(base ** (-(w / 2 - 1) * 2 / w), 1e-4)
 # and of the network. Therefore a block is the identity or a linear map at first, and
 # the initial prediction is zero.
 
-sizes = {}
+sizes, printed = {}, []
 for name, config in PRESETS.items():
     network = UNet(name, generator=torch.Generator().manual_seed(0))
     sizes[name] = n = sum(p.numel() for p in network.parameters())
     widths = [config.width * m for m in config.multipliers]
-    print(f"{name:8} {n:>11,} weights, channels of the resolution levels {widths}")
+    printed.append((name, f"{n:,}", ", ".join(map(str, widths))))
     if name == "cifar10":
         assert n == 35_746_307
     else:
         x = torch.randn(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             assert not network(x, torch.tensor([500])).any()
+header = ("preset", "weights", "channels of the resolution levels")
+print(markdown_table(header, printed))
 assert sizes["base"] > 8 * sizes["small"]
 
 # %%

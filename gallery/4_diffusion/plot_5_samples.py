@@ -32,6 +32,7 @@ import numpy as np
 
 from dian import data
 from dian.figures import plots
+from dian.figures.tables import markdown_table
 from dian.runs.record import load
 
 record = load("ddpm-fashion-mnist-small")
@@ -129,8 +130,9 @@ plt.show()
 
 predicted = arrays["path/x_0"][0].astype(float)
 away = np.abs(predicted - predicted[-1]).mean(axis=(1, 2, 3))
-for t, grey in zip(arrays["path/t"][0], away, strict=True):
-    print(f"t = {t:4}: {grey:5.1f}")
+printed = [(t, f"{x:.1f}") for t, x in zip(arrays["path/t"][0], away, strict=True)]
+header = ("timestep", "distance of the predicted image from the last (gray values)")
+print(markdown_table(header, printed))
 assert away[0] == away.max()
 assert away[-2] == away[:-1].min()
 
@@ -164,13 +166,15 @@ def value(path: str) -> float:
 
 
 for target, name in TARGETS.items():
-    print(f"distance from the {name}")
-    print(f"{'':22}" + "".join(f"{n:>16}" for n in names))
+    printed = []
     for key, label in labels.items():
         spread = "error" if key == "small" else "sd"
         paths = [f"{key}/{target}/{metric}" for metric in names]
         cells = [f"{value(p):.2f} ± {value(f'{p}_{spread}'):.2f}" for p in paths]
-        print(f"{label:22}" + "".join(f"{cell:>16}" for cell in cells))
+        printed.append((label, *cells))
+    print(f"distance from the {name}:")
+    header = ("images", "Fréchet distance", "KID", "precision", "recall")
+    print(markdown_table(header, printed))
 
 fig, axes = plt.subplots(2, 2, figsize=(7, 5.5), layout="constrained")
 for ax, metric in zip(axes.flat, names, strict=True):
@@ -205,11 +209,15 @@ def excess(target: str, metric: str) -> tuple[float, float]:
     return apart, float(np.hypot(*sampling))
 
 
-for target, name in TARGETS.items():
-    print(f"{name}: samples minus real images, half of them mirrored")
-    for metric in names:
-        apart, error = excess(target, metric)
-        print(f"{metric:10} {apart:+7.2f} ± {error:5.2f}")
+print("samples minus real images, half of them mirrored:")
+printed = [
+    (
+        metric,
+        *("{:+.2f} ± {:.2f}".format(*excess(target, metric)) for target in TARGETS),
+    )
+    for metric in names
+]
+print(markdown_table(("distance from the", *TARGETS.values()), printed))
 
 # %%
 # .. provenance:: ddpm-fashion-mnist-small-evaluation
@@ -257,7 +265,8 @@ assert abs(half - back) < 4 * error
 # classifies all samples of the run.
 
 count = arrays["classes"][0]
-print(dict(zip(data.CLASSES, count.tolist(), strict=True)))
+printed = zip(data.CLASSES, count.tolist(), strict=True)
+print(markdown_table(("class", "samples"), printed))
 assert (count > 0).all()
 
 # %%

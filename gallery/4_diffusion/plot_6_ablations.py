@@ -40,6 +40,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from dian.figures import plots
+from dian.figures.tables import markdown_table
 from dian.runs.record import load
 
 RUNS = {
@@ -73,18 +74,20 @@ def with_error(path: str, spread: str = "error") -> tuple[float, float]:
 
 def table(rows: dict[str, str], target: str, *, change: str = "") -> None:
     """Print all metrics of some sets of images, or their differences from the first."""
-    print(f"{'':26}" + "".join(f"{metric:>16}" for metric in METRICS))
+    printed = []
     for key, label in rows.items():
         spread = "sd" if key.startswith("real") else "error"
         paths = [f"{key}/{target}/{metric}{change}" for metric in METRICS]
         cells = ["{:.2f} ± {:.2f}".format(*with_error(path, spread)) for path in paths]
-        print(f"{label:26}" + "".join(f"{cell:>16}" for cell in cells))
+        printed.append((label, *cells))
+    header = ("images of", "Fréchet distance", "KID", "precision", "recall")
+    print(markdown_table(header, printed))
 
 
 REAL = {"real_mirrored": "real, half mirrored", "real": "real"}
-print(f"{evaluation.settings['n']} images, compared with the test images")
+print(f"{evaluation.settings['n']} images, compared with the test images:")
 table(RUNS | REAL, "test")
-print("compared with the test images and their mirror images")
+print("compared with the test images and their mirror images:")
 table(RUNS | REAL, "both")
 
 fig, axes = plt.subplots(1, 2, figsize=(7, 4), sharey=True, layout="constrained")
@@ -116,10 +119,13 @@ fig.set_label(
 )
 plt.show()
 
-print("bits per pixel, and the paired difference from the first row")
+printed = []
 for key, label in RUNS.items():
     bits, apart = with_error(f"{key}/bits"), with_error(f"{key}/bits_difference")
-    print("{:26}{:.3f} ± {:.3f}   {:+.4f} ± {:.4f}".format(label, *bits, *apart))
+    row = "{:.3f} ± {:.3f}".format(*bits), "{:+.4f} ± {:.4f}".format(*apart)
+    printed.append((label, *row))
+header = ("run", "bits per pixel", "paired difference from the first row")
+print(markdown_table(header, printed))
 
 # %%
 # .. provenance:: ddpm-ablation-small-evaluation
@@ -182,13 +188,15 @@ plt.show()
 # the mean was not stable there, and its place in the table is empty. Here, after one
 # epoch, both networks that predict the mean are far behind.
 
+printed = []
 for m in ("mu-bound", "mu-simple"):
     apart, error = with_error(f"{m}/bits_difference")
-    print(f"{RUNS[m]:18} {apart:.2f} ± {error:.2f} bits per pixel more than the recipe")
+    printed.append((RUNS[m], f"{apart:.2f} ± {error:.2f}"))
     assert apart - 5 * error > 1.5
     apart, error = with_error(f"{m}/both/frechet_difference")
     assert apart > 5 * error
     assert evaluation.value(f"{m}/both/recall") < 0.05
+print(markdown_table(("run", "bits per pixel more than the recipe"), printed))
 assert evaluation.value("reference/both/recall") > 0.5
 
 # %%
@@ -200,8 +208,9 @@ assert evaluation.value("reference/both/recall") > 0.5
 
 loss = {key: runs[key].value("test/loss") for key in ("mu-bound", "epsilon-bound")}
 total = {key: recipe["T"] * value / math.log(2) for key, value in loss.items()}
-for key, value in total.items():
-    print(f"{RUNS[key]:13} {value:.2f} bits per pixel in all steps, without clipping")
+printed = [(RUNS[key], f"{value:.2f}") for key, value in total.items()]
+header = ("run", "bits per pixel in all steps, without clipping")
+print(markdown_table(header, printed))
 assert total["mu-bound"] > 3 * total["epsilon-bound"]
 
 # %%
@@ -242,12 +251,14 @@ assert more > 0.9
 # possible. Only the interval of recall excludes 0, by a small margin. Among five
 # intervals this happens by chance with a probability of about a fifth.
 
-for path in [f"no-warm-up/both/{m}_difference" for m in METRICS] + [
-    "no-warm-up/bits_difference"
-]:
+paths = {m: f"no-warm-up/both/{m}_difference" for m in METRICS}
+paths["bits per pixel"] = "no-warm-up/bits_difference"
+printed = []
+for name, path in paths.items():
     apart, error = with_error(path)
-    print(f"{path:38} {apart - 2 * error:+.3f} to {apart + 2 * error:+.3f}")
+    printed.append((name, f"{apart - 2 * error:+.3f} to {apart + 2 * error:+.3f}"))
     assert abs(apart) < 2.5 * error
+print(markdown_table(("no warm-up minus recipe", "interval"), printed))
 
 # %%
 # Flips
@@ -262,14 +273,14 @@ for path in [f"no-warm-up/both/{m}_difference" for m in METRICS] + [
 
 own = {"reference": "both", "no-flips": "test"}
 real = {"reference": "real_mirrored", "no-flips": "real"}
+printed = []
 for metric in METRICS:
     for key, target in own.items():
         at, error = with_error(f"{key}/{target}/{metric}")
         perfect, spread = with_error(f"{real[key]}/{target}/{metric}", "sd")
-        print(
-            f"{RUNS[key]:18} {metric:10} {at:6.2f} ± {error:5.2f}, "
-            f"real images {perfect:6.2f} ± {spread:5.2f}"
-        )
+        pair = f"{at:.2f} ± {error:.2f}", f"{perfect:.2f} ± {spread:.2f}"
+        printed.append((metric, RUNS[key], *pair))
+print(markdown_table(("metric", "run", "samples", "real images"), printed))
 distances = {key: with_error(f"{key}/{target}/frechet") for key, target in own.items()}
 apart = distances["no-flips"][0] - distances["reference"][0]
 error = math.hypot(*(error for _, error in distances.values()))
@@ -296,9 +307,9 @@ WAYS = {
     "beta_tilde": "variance beta tilde",
     "no_clip": "not clipped",
 }
-print("compared with the test images and their mirror images")
+print("compared with the test images and their mirror images:")
 table(WAYS, "both")
-print("differences from the first row")
+print("differences from the first row:")
 table(WAYS, "both", change="_difference")
 for metric in ("frechet", "kernel"):
     apart, error = with_error(f"beta_tilde/both/{metric}_difference")

@@ -32,6 +32,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from dian.figures import plots
+from dian.figures.tables import markdown_table
 from dian.runs.record import load
 
 record = load("ddpm-fashion-mnist-small")
@@ -79,22 +80,24 @@ plt.show()
 METRICS = ("frechet", "kernel", "precision", "recall")
 rows = {f"DDIM, {n} steps": f"ddim-{n}" for n in steps}
 rows |= {"Algorithm 2": "small", "real, half mirrored": "real_mirrored"}
-print(
-    f"{evaluation.settings['n']:4} images {'':9}" + "".join(f"{k:>16}" for k in METRICS)
-)
+printed = []
 for label, key in rows.items():
     spread = "sd" if key.startswith("real") else "error"
     paths = [f"{key}/both/{metric}" for metric in METRICS]
     cells = [f"{value(p):.2f} ± {value(f'{p}_{spread}'):.2f}" for p in paths]
-    print(f"{label:21}" + "".join(f"{cell:>16}" for cell in cells))
+    printed.append((label, *cells))
+print(f"{evaluation.settings['n']} images:")
+header = ("images of", "Fréchet distance", "KID", "precision", "recall")
+print(markdown_table(header, printed))
 
-apart = {}
-print(f"differences from {steps[-1]} steps")
+apart, printed = {}, []
 for n in steps[:-1]:
     paths = [f"ddim-{n}/both/{metric}_difference" for metric in METRICS]
     apart[n] = [(value(p), value(f"{p}_error")) for p in paths]
     cells = [f"{a:+.2f} ± {e:.2f}" for a, e in apart[n]]
-    print(f"{f'{n} steps':21}" + "".join(f"{cell:>16}" for cell in cells))
+    printed.append((f"{n} steps", *cells))
+print(f"differences from {steps[-1]} steps:")
+print(markdown_table(header, printed))
 
 # %%
 # The time per step is constant. From 20 steps on, the Fréchet distance does not differ
@@ -119,10 +122,12 @@ assert all(e < value(f"ddim-{n}/both/frechet_error") for n, (_, e) in frechet.it
 # we compare with sets of real images, every second one mirrored, and state the mean and
 # the standard deviation over the sets.
 
+printed = []
 for label, key in rows.items():
     spread = value(f"{key}/imbalance_sd") if key.startswith("real") else None
     more = f" ± {spread:.3f}" if spread else ""
-    print(f"{label:21} {value(f'{key}/imbalance'):.3f}{more}")
+    printed.append((label, f"{value(f'{key}/imbalance'):.3f}{more}"))
+print(markdown_table(("images of", "imbalance of the classes"), printed))
 balanced = value("real_mirrored/imbalance")
 deviation = value("real_mirrored/imbalance_sd")
 for key in rows.values():
@@ -155,10 +160,13 @@ plt.show()
 grey = shown.astype(float).reshape(len(steps), len(shown[0]), -1)
 other = np.abs(grey[-1] - np.roll(grey[-1], 1, axis=0)).mean()
 print(f"mean difference between images of different noise: {other:.1f} grey values")
+printed = []
 for n, images in zip(steps[:-1], grey[:-1], strict=True):
     alike = np.abs(images - grey[-1]).mean()
-    print(f"{n:3} steps against {steps[-1]}: {alike:.1f}")
+    printed.append((n, f"{alike:.1f}"))
     assert alike < other / 2
+header = ("steps", f"mean difference from {steps[-1]} steps (gray values)")
+print(markdown_table(header, printed))
 
 # %%
 # Limits

@@ -35,6 +35,7 @@ from dian.diffusion import gaussian_mixture
 from dian.diffusion.sampling import Denoiser, ddim_sample, ddpm_sample
 from dian.diffusion.schedule import linear_schedule
 from dian.diffusion.score import ode_sample
+from dian.figures.tables import markdown_table
 
 T = 1000
 schedule = linear_schedule(T)
@@ -111,11 +112,12 @@ many = quantiles(2000)
 drawn = {"ODE": ddim_sample(schedule, denoiser, many, steps=T)}
 drawn["SDE"] = ddpm_sample(schedule, denoiser, many, generator=generator)
 mean, covariance = gaussian_mixture.moments(data)
-print(f"data: mean {mean.item():.3f}, variance {covariance.item():.3f}")
+printed = [("data", f"{mean.item():.3f}", f"{covariance.item():.3f}")]
 for name, samples in drawn.items():
-    print(f"{name}:  mean {samples.mean():.3f}, variance {samples.var():.3f}")
+    printed.append((name, f"{samples.mean():.3f}", f"{samples.var():.3f}"))
     assert abs(samples.mean() - mean) < 0.03
     assert abs(samples.var() / covariance - 1) < 0.07
+print(markdown_table(("samples of", "mean", "variance"), printed))
 
 # %%
 # Accuracy for the same number of network calls
@@ -166,14 +168,17 @@ plt.show()
 # :math:`t = 0` there is none, so the last step is one of Euler's method. With even
 # timesteps it leads from :math:`t = T / n` to 0 and limits the accuracy.
 
+printed = []
 for (method, name), curve in errors.items():
     (calls, before), (more, after) = curve[-2:]
     order = np.log(before / after) / np.log(more / calls)
-    print(f"{method:5} {name:9} order {order:.2f}, error {after:.1e} at {more} calls")
+    printed.append((method, name, f"{order:.2f}", f"{after:.1e}", more))
     if (method, name) == ("heun", "quadratic"):
         assert abs(order - 2) < 0.35  # rounding timesteps to integers changes it
     elif method == "euler":
         assert abs(order - 1) < 0.1
+header = ("method", "timesteps", "order", "error", "network calls")
+print(markdown_table(header, printed))
 assert errors["heun", "quadratic"][-2][1] < errors["euler", "quadratic"][-1][1] / 5
 
 # %%

@@ -33,6 +33,7 @@ from dian.diffusion import gaussian_mixture
 from dian.diffusion.guidance import guide
 from dian.diffusion.sampling import Denoiser, ddim_sample
 from dian.diffusion.schedule import linear_schedule
+from dian.figures.tables import markdown_table
 
 T, NULL, N = 1000, 2, 2000
 schedule = linear_schedule(T)
@@ -83,6 +84,7 @@ log_r = log_parts.log_softmax(1)[:, 1]
 
 fig, axes = plt.subplots(1, 3, figsize=(7, 4), sharey=True, layout="constrained")
 found = {}
+printed = []
 for ax, w in zip(axes, WEIGHTS, strict=True):
     samples = found[w] = samples_of(model, 1, w)
     density = (log_parts[:, 1] + w * log_r).exp()
@@ -92,11 +94,9 @@ for ax, w in zip(axes, WEIGHTS, strict=True):
     ax.plot(x, log_parts[:, 0].exp() * 2, "--", color="C0", label="other class")
     ax.set(title=f"w = {w:g}", xlabel="x", xlim=(-1.6, 1.8))
     mean = torch.trapezoid(density * x, x)
-    print(
-        f"w = {w:g}: mean {samples.mean():.3f} (density {mean:.3f}), standard "
-        f"deviation {samples.std():.3f} "
-        f"(density {torch.trapezoid(density * (x - mean) ** 2, x).sqrt():.3f})"
-    )
+    deviation = torch.trapezoid(density * (x - mean) ** 2, x).sqrt()
+    numbers = samples.mean(), mean, samples.std(), deviation
+    printed.append((f"{w:g}", *(f"{number:.3f}" for number in numbers)))
 axes[0].set_ylabel("density")
 axes[0].legend(fontsize=8)
 fig.set_label(
@@ -105,6 +105,8 @@ fig.set_label(
     "samples away from the other class."
 )
 plt.show()
+header = ("weight w", "mean", "mean of the density", "s.d.", "s.d. of the density")
+print(markdown_table(header, printed))
 
 # %%
 # Without guidance (:math:`w = 0`) the samples have the density of their class. With
@@ -158,10 +160,12 @@ plt.show()
 # The samples of a thousand steps lie on the curve; the remaining difference of a few
 # percent is the error of Euler's method.
 
+printed = []
 for weight, value in measured.items():
     limit = s2_y * (s2_y / s2) ** weight
-    print(f"w = {weight:g}: variance {value:.5f}, in the limit {limit:.5f}")
+    printed.append((f"{weight:g}", f"{value:.5f}", f"{limit:.5f}"))
     assert abs(value / limit - 1) < 0.05
+print(markdown_table(("weight w", "variance", "variance in the limit"), printed))
 assert (by_flow <= by_density).all()
 
 # %%

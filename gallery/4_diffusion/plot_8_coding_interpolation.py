@@ -57,6 +57,7 @@ from dian.diffusion.process import q_sample, standard_normal
 from dian.diffusion.sampling import Denoiser, ddpm_sample, interpolate
 from dian.diffusion.schedule import linear_schedule, signal_to_noise
 from dian.figures import plots
+from dian.figures.tables import markdown_table
 from dian.runs.record import load
 
 T, s2 = 100, 0.25
@@ -245,17 +246,15 @@ def landed(points: torch.Tensor) -> tuple[float, float]:
 
 shown = (1, 5, 10, 100)
 fig, axes = plt.subplots(1, 4, figsize=(7, 4), layout="constrained", sharey=True)
-ends, spread = {}, {}
+ends, spread, printed = {}, {}, []
 for ax, t in zip(axes, shown, strict=True):
     for shared in (False, True):
         mixed, points = halfway(t, shared)
         spread[t, shared] = (mixed.var(0).mean() / (1 - schedule.alpha_bar[t])).item()
         ends[t, shared] = landed(points)
         inside, between = ends[t, shared]
-        print(
-            f"t = {t:3}, {'one noise ' if shared else 'two noises'}: variance "
-            f"{spread[t, shared]:.2f}, in the data {inside:.2f}, between {between:.2f}"
-        )
+        numbers = spread[t, shared], inside, between
+        printed.append((t, 1 if shared else 2, *(f"{x:.2f}" for x in numbers)))
     ax.plot(*points.T.numpy(), ".", markersize=2)
     ax.plot(*eight.mean[[0, 2]].T.numpy(), "kx")
     ax.set(title=f"from t = {t}", aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
@@ -266,6 +265,9 @@ fig.set_label(
     "gap; with much noise they no longer depend on the two points."
 )
 plt.show()
+header = ("timestep t", "noises", "variance / that of the noise")
+header += ("fraction near the data", "fraction between the points")
+print(markdown_table(header, printed))
 
 # %%
 # .. live::

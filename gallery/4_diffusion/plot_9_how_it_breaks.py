@@ -38,6 +38,7 @@ from dian.diffusion.pixels import signed, to_bytes
 from dian.diffusion.process import training_loss
 from dian.diffusion.sampling import Denoiser, ddpm_sample
 from dian.diffusion.schedule import linear_schedule
+from dian.figures.tables import markdown_table
 from dian.training.clipping import clip_by_norm
 from dian.training.loss import cross_entropy
 
@@ -71,22 +72,25 @@ bugs += [
     (likelihood.bound, "the divergence with its arguments exchanged"),
     (likelihood.decoder, "the upper end is closed"),
 ]
-print(f"{'bug':52} check  residual tolerance")
+printed = []
 for check, what in bugs:
     mutant = planted(check, what)
     result = verifier.run_mutant(check.claim, mutant)
     found = "error" if result.error else f"{result.residual:.0e}"
-    print(f"{what:52} {check.claim.id:6} {found:8} {check.claim.tolerance:.0e}")
+    printed.append((what, check.claim.id, found, f"{check.claim.tolerance:.0e}"))
     assert verifier.killed(mutant, result)
+print(markdown_table(("bug", "check", "residual", "tolerance"), printed))
 
 # %%
 # On the unchanged code, the residuals of the same checks are of the size of rounding
 # errors.
 
+printed = []
 for check in dict.fromkeys(check for check, _ in bugs):
     result = verifier.verify(check.claim)
-    print(f"{check.claim.id:5} {check.claim.title:45} {result.residual:.0e}")
+    printed.append((check.claim.id, check.claim.title, f"{result.residual:.0e}"))
     assert result.passed
+print(markdown_table(("check", "title", "residual"), printed))
 
 # %%
 # What the samples show
@@ -148,8 +152,12 @@ fig.set_label(
 )
 plt.show()
 
-for what, cloud in points.items():
-    print(f"{what:42} near {share[what]:.3f}, deviation {spread(cloud):.4f}")
+printed = [
+    (what, f"{share[what]:.3f}", f"{spread(cloud):.4f}")
+    for what, cloud in points.items()
+]
+header = ("samples of", "fraction near a center", "standard deviation")
+print(markdown_table(header, printed))
 
 shows = in_the_sampler[:2]
 assert max(share[what] for what in shows) < 0.25
@@ -199,7 +207,8 @@ off = {
     name: (x.int() - images.int()).abs().double().mean().item()
     for name, x in rows.items()
 }
-print({name: round(value, 1) for name, value in off.items()})
+printed = [(name, f"{value:.1f}") for name, value in off.items()]
+print(markdown_table(("bytes", "mean error (gray values)"), printed))
 assert torch.equal(twice, (256 - images.int()).remainder(256).byte())
 assert off["clamped"] < 10
 assert off["wrapped around"] > 3 * off["clamped"]
@@ -270,12 +279,11 @@ def moved(together: bool, scale: float) -> float:
 
 
 alone = moved(together=False, scale=1.0)
-print(f"alone: {alone:.3f}")
+printed = [("alone", f"{alone:.3f}")]
 for scale in (1.0, 5.0, 25.0):
-    print(
-        f"with a classifier whose logits are scaled by {scale:4}: "
-        f"{moved(together=True, scale=scale):.3f}"
-    )
+    name = f"with a classifier whose logits are scaled by {scale:g}"
+    printed.append((name, f"{moved(together=True, scale=scale):.3f}"))
+print(markdown_table(("network", "norm of the change"), printed))
 
 assert abs(alone - 1) < 1e-6  # clipped
 assert moved(together=True, scale=1.0) < alone

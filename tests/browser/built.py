@@ -46,6 +46,19 @@ def started():
             browser.close()
 
 
+def until(tab, expression: str, seconds: float = 30) -> None:
+    """Wait until an expression is true.
+
+    Playwright's own ``wait_for_function`` evaluates a text in the page, which the
+    policy of the pages refuses.
+    """
+    for _ in range(int(20 * seconds)):
+        if tab.evaluate(expression):
+            return
+        tab.wait_for_timeout(50)
+    raise AssertionError(f"expected within {seconds} s: {expression}")
+
+
 def page_names() -> list[str]:
     """List the pages of the built site, and of the code of modules the first.
 

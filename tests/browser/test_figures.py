@@ -1,8 +1,10 @@
 """Figures are read as well on a dark page as on a white one."""
 
+import re
+
 import numpy as np
 import pytest
-from built import HTML, MODES, page_names
+from built import CHAPTERS, HTML, MODES, page_names, until
 from PIL import Image
 from test_interactive import PAGES
 
@@ -24,7 +26,7 @@ def shown(request, browser, origin):
         if "<img" not in (HTML / name).read_text("utf-8"):
             continue
         tab.goto(f"{origin}/{name}", wait_until="domcontentloaded")
-        tab.wait_for_function(f"document.documentElement.dataset.theme === '{mode}'")
+        until(tab, f"document.documentElement.dataset.theme === '{mode}'")
         for one in tab.evaluate(SHOWN):
             found[one["address"].removeprefix(f"{origin}/")] = one
     context.close()
@@ -108,3 +110,67 @@ def test_what_can_be_moved_is_seen_on_both(opened, origin, mode, name):
         found = figure.evaluate(CONTRAST)
     assert found
     assert min(found) >= 3
+
+
+# --- On a telephone -----------------------------------------------------------------
+
+POINTS_WIDE = 504  # every figure is 7 inches wide
+# How wide each figure is shown, and whether what scrolls is reached and tells it.
+SIZES = """() => [...document.querySelectorAll("main img")].filter((e) =>
+    e.getClientRects().length && e.src.includes("/sphx_glr_plot_")
+    && !e.src.includes("_thumb") && !e.classList.contains("plain"))
+  .map((e) => {
+    const box = e.closest(".figure-scroll");
+    return { file: e.src.split("/").pop(), width: e.getBoundingClientRect().width,
+      tab: box?.tabIndex, scrolls: box && getComputedStyle(box).overflowX,
+      hint: box && getComputedStyle(box).backgroundImage.includes("gradient"),
+      lets_through: getComputedStyle(e).mixBlendMode !== "normal" };
+  })"""
+SHOWING = [
+    *(f"{name}.html" for name in CHAPTERS),
+    "figures.html",
+    *dict.fromkeys(PAGES.values()),
+]
+
+
+def smallest_text(stem: str) -> float:
+    """Return the size of the smallest text of a figure in points.
+
+    matplotlib draws letters of a font of 100 points, and scales them. Exponents, which
+    are scaled once more, are not counted.
+    """
+    drawing = (HTML / "_images" / f"{stem}.svg").read_text("utf-8")
+    scales = re.findall(r"scale\((0\.\d+) -\1\)", drawing)
+    return 100 * min(map(float, scales), default=np.inf)
+
+
+@pytest.mark.parametrize("page", SHOWING)
+@pytest.mark.parametrize("mode", MODES)
+def test_text_in_a_figure_is_read_on_a_telephone(opened, origin, mode, page):
+    with opened(mode, width=390) as tab:
+        tab.goto(f"{origin}/{page}")
+        found = tab.evaluate(SIZES)
+        assert tab.evaluate("document.scrollingElement.scrollWidth") == 390
+    assert found or "/plot_" in page
+    small, stuck = {}, []
+    for one in found:
+        stem = one["file"].removesuffix(".png").removesuffix("_dark")
+        size = smallest_text(stem) * one["width"] / POINTS_WIDE
+        if size < 9:
+            small[stem] = round(size, 1)
+        if (one["tab"], one["scrolls"]) != (0, "auto") or not (
+            one["hint"] and one["lets_through"]
+        ):
+            stuck.append(stem)
+    assert not small
+    assert not stuck
+
+
+def test_a_figure_fits_a_desktop_and_paper(opened, origin):
+    fits = """() => [...document.querySelectorAll("main .figure-scroll")].every(
+      (e) => e.scrollWidth <= e.clientWidth)"""
+    for width, media in ((1280, "screen"), (718, "print")):
+        with opened(width=width) as tab:
+            tab.goto(f"{origin}/rnn.html")
+            tab.emulate_media(media=media)
+            assert tab.evaluate(fits)

@@ -4,7 +4,7 @@ import io
 import unicodedata
 
 import pytest
-from built import CHAPTERS, MODES
+from built import CHAPTERS, MODES, until
 from pypdf import PdfReader
 
 # What a sheet of A4 leaves between margins of a centimetre, at 96 points an inch.
@@ -71,10 +71,10 @@ def test_words_are_dark_on_paper_and_the_screen_keeps_its_colours(
         tab.goto(f"{origin}/{page}")
         assert bool(tab.evaluate(PALE)) == (mode == "dark")
         tab.emulate_media(media="print")
-        tab.wait_for_function("document.documentElement.dataset.theme === 'light'")
+        until(tab, "document.documentElement.dataset.theme === 'light'")
         assert not tab.evaluate(PALE)
         tab.emulate_media(media="screen")
-        tab.wait_for_function(f"document.documentElement.dataset.theme === '{mode}'")
+        until(tab, f"document.documentElement.dataset.theme === '{mode}'")
 
 
 # Of each part that is folded on the screen, the first words outside formulas.

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from bs4 import BeautifulSoup
-from built import CHAPTERS, HTML
+from built import CHAPTERS, HTML, until
 
 import dian
 from dian.claims import verify as verifier
@@ -39,7 +39,7 @@ def find(browser, origin):
     """Return a function that asks many things at once."""
     tab = browser.new_page()
     tab.goto(f"{origin}/search.html")
-    tab.wait_for_function("Search.hasIndex()")
+    until(tab, "Search.hasIndex()")
     yield lambda queries: dict(zip(queries, tab.evaluate(FIND, queries), strict=True))
     tab.close()
 

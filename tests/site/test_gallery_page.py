@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from docutils import nodes
 
 from dian_sphinx import gallery_page
 
@@ -85,3 +86,57 @@ def test_the_pdf_shows_all_code(page):
     tex = page(code(30), form="latex")
     assert "Code, 30 lines" not in tex
     assert tex.count("n}{x}") + tex.count("{x}") >= 30
+
+
+PRINTED = """
+.. rst-class:: sphx-glr-script-out
+
+ .. code-block:: none
+
+    before
+    | network      |   loss (nats) |
+    |:-------------|--------------:|
+    | $W_{hh} = 0$ |          2.10 |
+    | ReLU         |          1.85 |
+
+    | a   |
+    |:----|
+    | b   |
+    after | not a table
+"""
+
+
+def test_what_is_printed_as_a_table_is_one(page):
+    html = page(PRINTED)
+    assert html.count("<table") == 2
+    assert len(re.findall(r"<th\b", html)) == 3
+    assert html.count('<td class="text-right"') == 2
+    assert re.search(r"<td><p><span class=\"math[^>]*>\\\(W_\{hh\} = 0\\\)", html)
+    texts = re.findall(r"<pre>(?:<span></span>)?(.*?)\n?</pre>", html, re.DOTALL)
+    assert texts == ["before", "after | not a table"]
+    assert html.count("sphx-glr-script-out") == 2
+    assert html.index("before") < html.index("<table") < html.index("after |")
+
+
+def test_the_pdf_has_the_table_too(page):
+    tex = page(PRINTED, form="latex")
+    assert "|:---" not in tex
+    assert tex.count(r"\sphinxstyletheadfamily") == 3
+    assert r"\(W_{hh} = 0\)" in tex
+
+
+def test_a_table_in_code_is_left_alone(page):
+    assert "<table" not in page(PRINTED.replace("script-out", "script"))
+
+
+def test_a_table_on_other_pages_is_left_alone(page):
+    assert "<table" not in page(PRINTED, folder="chapters")
+
+
+def test_one_table_follows_another():
+    lines = ["| a |", "|--:|", "| 1 |", "| b | c |", "|--:|--:|", "| 2 | 3 |"]
+    parts = gallery_page.tabulated(nodes.literal_block("", "\n".join(lines)))
+    assert [part.astext().split() for part in parts] == [
+        ["a", "1"],
+        ["b", "c", "2", "3"],
+    ]

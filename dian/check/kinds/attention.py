@@ -31,8 +31,16 @@ from dian.claims.compare import normal, relative
 Q = Argument("Q", "batch head n d_key", "queries", ("query", "queries", "xq"))
 K = Argument("K", "batch head m d_key", "keys", ("key", "keys", "xk"))
 V = Argument("V", "batch head m d_value", "values", ("value", "values", "xv"))
+
+
+def all_true(given: Any) -> Tensor:
+    """Return the mask that masks nothing, for functions that must be given one."""
+    Q = given["Q"]
+    return Q.new_ones(Q.shape[-2], given["K"].shape[-2], dtype=torch.bool)
+
+
 MASK = Argument("mask", "n m", "true where a query may attend to a key",
-                ("attn_mask", "attention_mask"), None)  # fmt: skip
+                ("attn_mask", "attention_mask"), None, fill=all_true)  # fmt: skip
 TENSORS = ("Q", "K", "V", "grad_O", "P", "dropout")
 
 
@@ -468,7 +476,8 @@ def causal_mask_() -> Contract:
         arguments=(
             Argument("n", "int", "number of queries",
                      ("n_query", "size", "seq_len", "length", "sz")),
-            Argument("m", "int", "number of keys", ("n_key", "total"), None),
+            Argument("m", "int", "number of keys", ("n_key", "total"), None,
+                     fill=lambda given: given["n"]),
         ),
         returns=(("mask", "n m", "true where a query may attend to a key"),),
         ours=(_causal,),

@@ -31,6 +31,9 @@ from dian.check.kinds.attention import mask_convention
 from dian.claims.compare import normal, relative
 
 NAMES = ("W_Q", "W_K", "W_V", "W_O")
+HEADS = {"n_head", "n_heads", "num_heads", "heads", "nhead", "num_attention_heads", "h"}
+WIDTHS = {"d_k", "d_v", "dim_head", "head_dim", "d_head"}
+"""Names of the number of heads and of the features of each, where a class has them."""
 
 
 def _heads(X, W_Q, W_K, W_V, W_O, n_head, mask=None) -> Outputs:
@@ -223,13 +226,24 @@ def _adapted(function: Callable) -> tuple[Callable, str]:
 
 
 def _made(module: type[nn.Module], D: int, n_head: int) -> nn.Module:
+    sizes = _sizes(module, D, n_head)
     for options in ({"batch_first": True}, {}):
         try:
-            return module(D, n_head, **options)
+            return module(**sizes, **options) if sizes else module(D, n_head, **options)
         except Exception as error:
             last = error
     line = " ".join(str(last).split())[:120]
     raise Fault("module", f"cannot be made as module({D}, {n_head}): {line}")
+
+
+def _sizes(module: type, D: int, n_head: int) -> dict[str, int]:
+    """Return the arguments by name, if that of the number of heads is a usual one."""
+    known = dict.fromkeys(HEADS, n_head) | dict.fromkeys(WIDTHS, D // n_head)
+    names = list(inspect.signature(module).parameters)
+    width = next((name for name in names if name not in known), None)
+    if width is None or not HEADS & {*names}:
+        return {}
+    return {width: D} | {name: known[name] for name in names if name in known}
 
 
 def _fill(layer: nn.Module, weights: dict[str, Tensor], D: int) -> None:
@@ -246,6 +260,8 @@ def _fill(layer: nn.Module, weights: dict[str, Tensor], D: int) -> None:
             if parameter.shape in ((3 * D, D), (D, 3 * D)):
                 value = torch.cat([left.pop(key) for key in NAMES[:3]], 1)
                 turned = parameter.shape == (3 * D, D)
+            elif parameter.shape == (2 * D, D) and {"W_K", "W_V"} <= {*left}:
+                value = torch.cat([left.pop("W_K"), left.pop("W_V")], 1)
             elif parameter.shape == (D, D) and left:
                 value = left.pop(_meant(name, left))
             else:
@@ -275,7 +291,12 @@ def _forward(layer: Callable, X: Tensor, options: dict):
     try:
         return layer(X, **options)
     except TypeError:  # takes queries, keys and values
-        return layer(X, X, X, **options)
+        inputs = X, X, X
+    try:
+        return layer(*inputs, **options)
+    except (IndexError, RuntimeError):  # takes a mask for each sequence
+        each = {k: mask.expand(len(X), *mask.shape) for k, mask in options.items()}
+        return layer(*inputs, **each)
 
 
 def multi_head() -> Contract:
@@ -294,7 +315,8 @@ def multi_head() -> Contract:
             Argument("n_head", "int", "number of heads",
                      ("num_heads", "heads", "n_heads", "h")),
             Argument("mask", "n n", "true where a query may attend to a key",
-                     ("attn_mask",), None),
+                     ("attn_mask", "attention_mask"), None, fill=lambda given:
+                     torch.ones(2 * given["X"].shape[1:2], dtype=torch.bool)),
         ),
         returns=(("Y", "batch n D", "the output"),),
         ours=(_heads,),

@@ -270,7 +270,8 @@ def rotary() -> Contract:
             Argument("x", "batch head n d", "queries or keys", ("q", "query", "xq")),
             Argument("positions", "n", "position of each vector, integers",
                      ("position_ids", "pos", "m"), counted),
-            Argument("base", "float", "base of the frequencies", ("theta",), BASE),
+            Argument("base", "float", "base of the frequencies", ("theta",), BASE,
+                     fill=lambda _: BASE),
             Argument("k", "batch head n d", "keys, rotated like x",
                      ("key", "xk"), ANY, fill=lambda given: given["x"]),
         ),
@@ -415,7 +416,7 @@ def sinusoidal() -> Contract:
             Argument("d", "int", "features, even",
                      ("d_model", "dim", "embedding_dim", "width")),
             Argument("base", "float", "base of the frequencies",
-                     ("theta", "max_period"), BASE),
+                     ("theta", "max_period"), BASE, fill=lambda _: BASE),
         ),
         returns=(("PE", "n d", "the encoding of each position"),),
         ours=(_sinusoidal,),
@@ -541,6 +542,11 @@ def alibi() -> Contract:
         returns=(("bias", "head n n", "what is added to the scores"),),
         ours=(_alibi,),
         conventions=(
+            Convention("axes", (
+                Option("(head, n, n)"),
+                Option("(1, head, n, n)",
+                       returning(lambda found, _: (found[0].squeeze(0),))),
+            ), layout=True),
             Convention("future", (
                 Option("symmetric"),
                 Option("rising into the future", returning(_positive_future)),

@@ -27,6 +27,8 @@ PARTS = (
     "api",
     "katex",
     "html",
+    "live",
+    "policy",
     "previews",
     "glossary",
     "incremental",

@@ -3,7 +3,12 @@
 A page is read for its argument and its figures first. Code that is longer than a few
 lines would put a figure screens away from the text that it belongs to, so a reader
 unfolds it; printed pages and the PDF have all of it.
+
+A script prints a table in Markdown, which a terminal and a notebook show as text. Here
+it becomes a table.
 """
+
+import re
 
 from docutils import nodes
 from sphinx import addnodes
@@ -22,6 +27,10 @@ SHORT = {
 }
 """The text of the link to each file."""
 POINTER = "sphx-glr-download-link-note"  # "go to the end to download"
+OUTPUT = "sphx-glr-script-out"
+# A row that a rule follows is the header of the next table.
+TABLE = re.compile(r"^\|.*\|\n\|[-:|]+\|(?:\n\|.*\|(?!\n\|[-:|]+\|))*$", re.MULTILINE)
+FORMULA = re.compile(r"\$([^$]+)\$")
 
 
 def arrange(app: Sphinx, doctree: nodes.document) -> None:
@@ -30,6 +39,8 @@ def arrange(app: Sphinx, doctree: nodes.document) -> None:
         return
     for block in list(doctree.findall(nodes.literal_block)):
         fold(block)
+        if OUTPUT in block["classes"]:
+            block.replace_self(tabulated(block))
     _move_downloads(doctree)
 
 
@@ -41,6 +52,62 @@ def fold(block: nodes.literal_block) -> None:
         box = folded(classes=["code"], summary=tr("Code, {n} lines", n=len(lines)))
         block.replace_self(box)
         box += block
+
+
+def tabulated(block: nodes.literal_block) -> list[nodes.Element]:
+    """Split what a script printed into text and tables."""
+    parts, end, text = [], 0, block.astext()
+    for match in TABLE.finditer(text):
+        parts += [_printed(block, text[end : match.start()]), table(match[0])]
+        end = match.end()
+    parts.append(_printed(block, text[end:]))
+    return [part for part in parts if part is not None]
+
+
+def _printed(block: nodes.literal_block, text: str) -> nodes.literal_block | None:
+    text = text.strip("\n")
+    if not text:
+        return None
+    part = block.copy()
+    part.rawsource = text
+    part += nodes.Text(text)
+    return part
+
+
+def table(markdown: str) -> nodes.table:
+    r"""Make a table of one in Markdown; formulas between dollar signs are set.
+
+    >>> lines = ["| unit | $h_t$ |", "|:-----|------:|", "| 1    |   0.5 |"]
+    >>> found = table("\n".join(lines))
+    >>> [entry.astext() for entry in found.findall(nodes.entry)]
+    ['unit', 'h_t', '1', '0.5']
+    >>> [entry["classes"] for entry in found.findall(nodes.entry)][-1]
+    ['text-right']
+    """
+    header, rule, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in markdown.splitlines()
+    )
+    right = [mark.endswith(":") and not mark.startswith(":") for mark in rule]
+    width = [max(map(len, column)) + 2 for column in zip(header, *rows, strict=True)]
+    group = nodes.tgroup(cols=len(header))
+    group += [nodes.colspec(colwidth=size) for size in width]
+    for part, lines in ((nodes.thead(), [header]), (nodes.tbody(), rows)):
+        group += part
+        for line in lines:
+            row = nodes.row()
+            part += row
+            for text, at_right in zip(line, right, strict=True):
+                paragraph = nodes.paragraph("", "", *_inline(text))
+                side = ["text-right"] if at_right else []
+                row += nodes.entry("", paragraph, classes=side)
+    return nodes.table("", group, classes=["printed", "colwidths-auto"])
+
+
+def _inline(text: str) -> list[nodes.Node]:
+    """Return a text with its formulas."""
+    parts = enumerate(FORMULA.split(text))
+    return [nodes.math(t, t) if i % 2 else nodes.Text(t) for i, t in parts if t]
 
 
 def _move_downloads(doctree: nodes.document) -> None:

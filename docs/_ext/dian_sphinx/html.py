@@ -23,7 +23,10 @@ from sphinx.util.osutil import relative_uri
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports every table
 
 CODE = '<div class="highlight"><pre>'
-FIGURE = re.compile(r'<img [^>]*class = "sphx-glr-(?:single|multi)-img"/>')
+# In the gallery, on another page, and on the page of all figures.
+FIGURE = re.compile(
+    r'<img [^>]*class ?= ?"(?:sphx-glr-(?:single|multi)-img|picture|slide)"[^>]*>'
+)
 # A list of terms without a term: Sphinx writes the parameters of a signature so.
 PARAMETERS = re.compile(r'(<span class="sig-paren">\(</span>\s*)<dl>(.*?)</dl>', re.S)
 SUMMARY = re.compile(r"(<a [^>]*>)([^<]*)(</a><details[^>]*><summary)>")
