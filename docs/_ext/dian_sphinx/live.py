@@ -38,6 +38,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from dian.runs.code_hash import source_key
 from dian.runs.record import hashes_of, load, record_names
+from dian_sphinx.editions import is_source
+from dian_sphinx.wording import mark, tr
 
 ROOT = Path(__file__).parents[3]
 KEPT = ROOT / "build/live"
@@ -53,58 +55,74 @@ SUBSCRIPT = re.compile(r"(?<=\w)_(?:\{([^{}]+)\}|(\w))")
 USED = re.compile(r"^[:`]{3,}\{live-figure\}", re.M)
 
 READERS = {
-    "rnn-fashion-mnist": "Recurrent network of the study",
-    "rnn-best": "Best plain recurrent network",
-    "torch-gru": "GRU of PyTorch",
+    "rnn-fashion-mnist": mark("Recurrent network of the study"),
+    "rnn-best": mark("Best plain recurrent network"),
+    "torch-gru": mark("GRU of PyTorch"),
 }
 TRANSFORMERS = {
-    "rows-sinusoidal": "Sinusoidal encoding",
-    "rows-rotary": "Rotary embedding",
-    "rows-none": "Trained without positions",
+    "rows-sinusoidal": mark("Sinusoidal encoding"),
+    "rows-rotary": mark("Rotary embedding"),
+    "rows-none": mark("Trained without positions"),
 }
 DENOISERS = {
-    "ddpm-fashion-mnist-small": "Unconditional network",
-    "ddpm-conditional-small": "Class-conditional network",
+    "ddpm-fashion-mnist-small": mark("Unconditional network"),
+    "ddpm-conditional-small": mark("Class-conditional network"),
 }
 """The second is offered as soon as it is recorded."""
 DENOISER = next(iter(DENOISERS))
 
 CAPTIONS = {
-    "reader": "Try it: a recorded recurrent network reads an image row by row in your "
-    "browser. The image never leaves this page.",
-    "attention": "Try it: a recorded transformer reads all rows of an image at once in "
-    "your browser. You can shuffle the rows and remove the positional encoding.",
-    "denoise": "Try it: a recorded diffusion model generates an image in your browser, "
-    "step by step.",
-    "spot": "Both results are computed while this site is built; one of them is "
-    "computed by code with one wrong expression.",
+    "reader": mark(
+        "Try it: a recorded recurrent network reads an image row by row in your "
+        "browser. The image never leaves this page."
+    ),
+    "attention": mark(
+        "Try it: a recorded transformer reads all rows of an image at once in your "
+        "browser. You can shuffle the rows and remove the positional encoding."
+    ),
+    "denoise": mark(
+        "Try it: a recorded diffusion model generates an image in your browser, step "
+        "by step."
+    ),
+    "spot": mark(
+        "Both results are computed while this site is built; one of them is computed "
+        "by code with one wrong expression."
+    ),
 }
-SMALL_CAPTION = (
+SMALL_CAPTION = mark(
     "Press <em>Run</em>, and the recorded network reads this image in your browser."
 )
 
 TEXT = {
-    "run": "Run",
-    "no script": "Without JavaScript, the recorded result is shown.",
-    "reader": "Left, an image. Right, the absolute gradient of the loss with respect "
-    "to each pixel; the darkest pixel has the largest gradient. From row {first} on, "
-    "the class {name} is the most probable one; after the last row its probability is "
-    "{p:.3f}.",
-    "attention": "Left, an image of 28 rows. Right, the attention weights of the four "
-    "heads of the first layer, from each row (query, down) to each row (key, right). "
-    "In each head, the largest weight is black.",
-    "denoise": "From noise to an image in 20 DDIM steps. Top, the noisy image after "
-    "steps 1, 5, 9, 13, 16, 18 and 20. Bottom, the predicted clean image.",
-    "spot": "Spot the bug.",
-    "which": "Which one is computed by the code with the bug?",
-    "result": "Result {place}",
-    "curve": "Result {place}: a decreasing curve",
-    "answer": "The bug is in {place}",
-    "right": "Correct.",
-    "wrong": "No.",
-    "reply": "The bug is in {place}: {what}. The check {link} detects it: without the "
-    "bug, the two sides of the equation differ by {without}; with the bug, they differ "
-    "by {bug}. The tolerance is {tolerance}.",
+    "run": mark("Run"),
+    "no script": mark("Without JavaScript, the recorded result is shown."),
+    "reader": mark(
+        "Left, an image. Right, the absolute gradient of the loss with respect to each "
+        "pixel; the darkest pixel has the largest gradient. From row {first} on, the "
+        "class {name} is the most probable one; after the last row its probability is "
+        "{p:.3f}."
+    ),
+    "attention": mark(
+        "Left, an image of 28 rows. Right, the attention weights of the four heads of "
+        "the first layer, from each row (query, down) to each row (key, right). In "
+        "each head, the largest weight is black."
+    ),
+    "denoise": mark(
+        "From noise to an image in 20 DDIM steps. Top, the noisy image after steps 1, "
+        "5, 9, 13, 16, 18 and 20. Bottom, the predicted clean image."
+    ),
+    "spot": mark("Spot the bug."),
+    "which": mark("Which one is computed by the code with the bug?"),
+    "result": mark("Result {place}"),
+    "curve": mark("Result {place}: a decreasing curve"),
+    "answer": mark("The bug is in {place}"),
+    "right": mark("Correct."),
+    "wrong": mark("No."),
+    "reply": mark(
+        "The bug is in {place}: {what}. The check {link} detects it: without the bug, "
+        "the two sides of the equation differ by {without}; with the bug, they differ "
+        "by {bug}. The tolerance is {tolerance}."
+    ),
 }
 
 
@@ -427,32 +445,40 @@ PUZZLES = {
     # chapter: what is shown; the module and its mutant; the claim; where the bug is
     "rnn": (
         puzzle_rnn,
-        "Two curves show the training loss of a recurrent network on 1,000 images, by "
-        "step.",
+        mark(
+            "Two curves show the training loss of a recurrent network on 1,000 images, "
+            "by step."
+        ),
         ("dian.rnn.recurrence", "dian.claims.rnn.recurrence", "bptt"),
         "H_t for H_{t-1}",
         "B",
     ),
     "positions": (
         puzzle_positions,
-        "Two pictures show the attention weights of 24 queries and keys with rotary "
-        "embedding; dark is large.",
+        mark(
+            "Two pictures show the attention weights of 24 queries and keys with "
+            "rotary embedding; dark is large."
+        ),
         ("dian.positions.rotary", "dian.claims.positions.rotary", "forms"),
         "the cosine is used twice",
         "A",
     ),
     "attention": (
         puzzle_attention,
-        "Two pictures show the attention weights of 24 random queries and keys with 16 "
-        "features; dark is large.",
+        mark(
+            "Two pictures show the attention weights of 24 random queries and keys "
+            "with 16 features; dark is large."
+        ),
         ("dian.attention.dot_product", "dian.claims.attention.dot_product", "plain"),
         "divided by the square root of the number of keys",
         "B",
     ),
     "diffusion": (
         puzzle_diffusion,
-        "Two pictures show 2,000 samples of a ring of eight Gaussians, drawn with the "
-        "optimal denoiser.",
+        mark(
+            "Two pictures show 2,000 samples of a ring of eight Gaussians, drawn with "
+            "the optimal denoiser."
+        ),
         (
             "dian.diffusion.sampling",
             "dian.claims.diffusion.sampling",
@@ -613,7 +639,9 @@ def main() -> None:
 def make(app: Sphinx) -> None:
     """Make what is missing before any page is read, if a page has a live figure."""
     pages = Path(app.srcdir).glob("*.md")
-    if not any(USED.search(page.read_text("utf-8")) for page in pages):
+    if not is_source(app.config) or not any(
+        USED.search(page.read_text("utf-8")) for page in pages
+    ):
         return
     app.has_live = True
     if kept_keys() == keys():
@@ -659,7 +687,8 @@ def loaded(kind: str) -> str:
     files = ["images.js", *(f"{name}.js" for name in names)]
     files += [f"{name}.onnx" for name in names if kind == "denoise"]
     data = {name: _sum(KEPT / name) for name in files}
-    content = {"scripts": scripts, "data": data, "networks": names}
+    networks = {name: tr(words) for name, words in names.items()}
+    content = {"scripts": scripts, "data": data, "networks": networks}
     if kind == "denoise":
         content["runtime"] = version_of_runtime()
     return json.dumps(content, separators=(",", ":")).replace("<", r"\u003c")
@@ -692,7 +721,7 @@ class Live(SphinxDirective):
                 raise self.error(f"live-figure: spot has no chapter {chapter}")
             self.env.note_dependency(str(KEPT / f"spot-{chapter}.json"))
             text = spot(json.loads((KEPT / f"spot-{chapter}.json").read_text("utf-8")))
-            return self.placed(nodes.raw("", text, format="html"))
+            return self.placed(nodes.raw("", text, format="html", translatable=False))
         for name in RECORDS[kind]():
             for file in (f"{name}.js", f"still-{kind}.json"):
                 self.env.note_dependency(str(KEPT / file))
@@ -705,9 +734,9 @@ class Live(SphinxDirective):
         if not shown:
             shown = [nodes.raw("", still(kind), format="html")]
         return self.placed(
-            nodes.raw("", begin, format="html"),
+            nodes.raw("", begin, format="html", translatable=False),
             *shown,
-            nodes.raw("", end, format="html"),
+            nodes.raw("", end, format="html", translatable=False),
         )
 
     def placed(self, *parts: nodes.Node) -> list[nodes.Node]:
@@ -718,10 +747,17 @@ class Live(SphinxDirective):
         return [box]
 
 
+def say(key: str, **values: object) -> str:
+    """Return one of the texts in the language of the edition."""
+    text = TEXT[key]
+    return tr(text, **values)
+
+
 def still(kind: str) -> str:
     """Write the recorded result of a figure."""
     one = json.loads((KEPT / f"still-{kind}.json").read_text("utf-8"))
-    said = escape(one["said"])
+    words = one["said"]
+    said = escape(tr(words))
     return (
         f'<img src="{one["image"]}" alt="{said}" width="{4 * one["width"]}">'
         f"<p>{said}</p>"
@@ -731,11 +767,12 @@ def still(kind: str) -> str:
 def figure(kind: str, small: bool) -> tuple[str, str]:
     """Write a figure that waits for its button: before and after what it shows."""
     size = "small" if small else "whole"
-    invitation = f"<span hidden>{SMALL_CAPTION}</span> " if small else ""
+    invitation = f"<span hidden>{tr(SMALL_CAPTION)}</span> " if small else ""
     start = (
-        f'<p class="live-start"><button type="button" hidden>{TEXT["run"]}</button> '
+        '<p class="live-start">'
+        f'<button type="button" hidden>{say("run")}</button> '
         f'{invitation}<span class="live-status" role="status">'
-        f"{escape(TEXT['no script'])}</span></p>"
+        f"{escape(say('no script'))}</span></p>"
     )
     begin = (
         f'<figure class="live" data-live="{kind}" data-size="{size}">'
@@ -744,7 +781,7 @@ def figure(kind: str, small: bool) -> tuple[str, str]:
     )
     end = (
         f'</div>{"" if small else start}<div class="live-box"></div>'
-        f"<figcaption>{escape(CAPTIONS[kind])}</figcaption></figure>"
+        f"<figcaption>{escape(tr(CAPTIONS[kind]))}</figcaption></figure>"
     )
     return begin, end
 
@@ -754,11 +791,11 @@ def spot(puzzle: dict) -> str:
     shown, replies = [], []
     for place in "AB":
         one = puzzle["shown"][place]
-        name = TEXT["result"].format(place=place)
+        name = say("result", place=place)
         if "image" in one:
             drawn = f'<img src="{one["image"]}" alt="{name}" width="176">'
         else:
-            curve = TEXT["curve"].format(place=place)
+            curve = say("curve", place=place)
             drawn = (
                 f'<svg viewBox="-2 -2 204 104" role="img" aria-label="{curve}">'
                 f'<path d="M0 0V100H200"/><polyline points="{one["points"]}"/></svg>'
@@ -767,7 +804,8 @@ def spot(puzzle: dict) -> str:
         claim = puzzle["claim"]
         address = f"verification/{_chapter(claim)}.html#claim-{claim.lower()}"
         title = escape(f"{claim}, {puzzle['title']}")
-        reply = TEXT["reply"].format(
+        reply = say(
+            "reply",
             place=puzzle["place"],
             what=SUBSCRIPT.sub(subscript, escape(puzzle["what"])),
             link=f'<a href="{address}">{title}</a>',
@@ -775,16 +813,16 @@ def spot(puzzle: dict) -> str:
             bug=number(puzzle["wrong"]),
             tolerance=number(puzzle["tolerance"]),
         )
-        word = TEXT["right" if place == puzzle["place"] else "wrong"]
-        answer = TEXT["answer"].format(place=place)
+        word = say("right" if place == puzzle["place"] else "wrong")
+        answer = say("answer", place=place)
         replies.append(
             f"<details><summary>{answer}</summary><p>{word} {reply}</p></details>"
         )
     return (
         '<figure class="live spot" data-live="spot">'
-        f"<p><strong>{TEXT['spot']}</strong> {escape(puzzle['question'])} "
-        f'{TEXT["which"]}</p><div class="live-pair">{"".join(shown)}</div>'
-        f"{''.join(replies)}<figcaption>{escape(CAPTIONS['spot'])}</figcaption>"
+        f"<p><strong>{say('spot')}</strong> {escape(tr(puzzle['question']))} "
+        f'{say("which")}</p><div class="live-pair">{"".join(shown)}</div>'
+        f"{''.join(replies)}<figcaption>{escape(tr(CAPTIONS['spot']))}</figcaption>"
         "</figure>"
     )
 
@@ -824,7 +862,9 @@ def _chapter(claim: str) -> str:
 def load_script(app: Sphinx, pagename, templatename, context, doctree) -> None:
     """Load the small script that waits for the button, on pages that have one."""
     if app.env.metadata.get(pagename, {}).get("live"):
-        app.add_js_file("live/live.js")
+        # What it loads is there once, in the English edition.
+        up = "" if is_source(app.config) else "../../_static/"
+        app.add_js_file(f"{up}live/live.js")
 
 
 def connect(app: Sphinx) -> None:

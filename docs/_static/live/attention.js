@@ -3,21 +3,21 @@
 (() => {
   const { html, fill, parts, networks } = window.dianLive;
   const TEXT = {
-    image: "Image",
-    weights: "Attention weights (query down, key right)",
-    row: "Rows that the query attends to",
-    probabilities: "Class probabilities: {name} {p}",
-    told: "Layer {layer}, head {head}: row {query} attends most to row {top}, with weight {weight}. "
-      + "The predicted class is {name}, with probability {p}.",
-    shuffled: "Shuffling the rows changes each logit by at most {change}.",
-    layer: "Layer",
-    head: "Head",
-    query: "Row (query)",
-    network: "Network",
-    shuffle: "Shuffle the rows",
-    off: "Remove the positional encoding",
-    loading: "Loading …",
-    failed: "{what}.",
+    image: tr("Image"),
+    weights: tr("Attention weights (query down, key right)"),
+    row: tr("Rows that the query attends to"),
+    probabilities: tr("Class probabilities: {name} {p}"),
+    told: tr("Layer {layer}, head {head}: row {query} attends most to row {top}, with weight {weight}. "
+      + "The predicted class is {name}, with probability {p}."),
+    shuffled: tr("Shuffling the rows changes each logit by at most {change}."),
+    layer: tr("Layer"),
+    head: tr("Head"),
+    query: tr("Row (query)"),
+    network: tr("Network"),
+    shuffle: tr("Shuffle the rows"),
+    off: tr("Remove the positional encoding"),
+    loading: tr("Loading …"),
+    failed: tr("{what}."),
   };
 
   /** The weights of a script, put into layers. */

@@ -3,12 +3,12 @@
 "use strict";
 (() => {
   const TEXT = {
-    file: "A page that is opened as a file cannot run this network. Serve the site "
-      + "(make serve). The recorded result is shown.",
-    noWasm: "This browser has no WebAssembly. The recorded result is shown.",
-    loading: "Loading …",
-    failed: "{what}. The recorded result is shown.",
-    missing: "{file} could not be loaded",
+    file: tr("A page that is opened as a file cannot run this network. Serve the site "
+      + "(make serve). The recorded result is shown."),
+    noWasm: tr("This browser has no WebAssembly. The recorded result is shown."),
+    loading: tr("Loading …"),
+    failed: tr("{what}. The recorded result is shown."),
+    missing: tr("{file} could not be loaded"),
   };
   /** Put values in the places of a text, which are written {name}. */
   const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);

@@ -3,20 +3,20 @@
 (() => {
   const { html, fill } = window.dianLive, SIDE = 28, LARGEST = 5e6, MOST = 24e6;
   const TEXT = {
-    large: "The file has {size} MB; at most 5 MB can be read.",
-    noImage: "The file is not an image that this browser can read.",
-    pixels: "The image has {width} x {height} pixels, which is too many.",
-    thumb: "{name}, test image {index}",
-    image: "Image",
-    drawing: "Your drawing",
-    field: "Drawing field: the arrow keys move the pen, the space bar paints",
-    ownDrawing: "your drawing",
-    ownImage: "your image",
-    clear: "Clear",
-    file: "Image file",
-    own: "Draw or open an image",
-    hint: "The networks were trained on light clothes on a dark background; this page shows "
-      + "the images with inverted colors. An opened image never leaves this page.",
+    large: tr("The file has {size} MB; at most 5 MB can be read."),
+    noImage: tr("The file is not an image that this browser can read."),
+    pixels: tr("The image has {width} x {height} pixels, which is too many."),
+    thumb: tr("{name}, test image {index}"),
+    image: tr("Image"),
+    drawing: tr("Your drawing"),
+    field: tr("Drawing field: the arrow keys move the pen, the space bar paints"),
+    ownDrawing: tr("your drawing"),
+    ownImage: tr("your image"),
+    clear: tr("Clear"),
+    file: tr("Image file"),
+    own: tr("Draw or open an image"),
+    hint: tr("The networks were trained on light clothes on a dark background; this page shows "
+      + "the images with inverted colors. An opened image never leaves this page."),
   };
   let count = 0;
 

@@ -4,21 +4,21 @@
 (() => {
   const { html, fill, parts, networks } = window.dianLive;
   const TEXT = {
-    image: "Image",
-    states: "Hidden state after each row",
-    gradient: "Gradient with respect to each pixel",
-    probabilities: "Class probabilities after row {t}: {name} {p}",
-    after: "After row {t} of 28: {name}, probability {p}.",
-    decided: "This class is the most probable one from row {since} on. Row {jump} increased its "
-      + "probability most, by {rise}.",
-    longest: "Gradient of the loss of class {name} with respect to each pixel. "
-      + "Row {row} has the largest norm.",
-    rows: "Rows read",
-    play: "Read row by row",
-    stop: "Stop",
-    network: "Network",
-    loading: "Loading …",
-    failed: "{what}.",
+    image: tr("Image"),
+    states: tr("Hidden state after each row"),
+    gradient: tr("Gradient with respect to each pixel"),
+    probabilities: tr("Class probabilities after row {t}: {name} {p}"),
+    after: tr("After row {t} of 28: {name}, probability {p}."),
+    decided: tr("This class is the most probable one from row {since} on. Row {jump} increased its "
+      + "probability most, by {rise}."),
+    longest: tr("Gradient of the loss of class {name} with respect to each pixel. "
+      + "Row {row} has the largest norm."),
+    rows: tr("Rows read"),
+    play: tr("Read row by row"),
+    stop: tr("Stop"),
+    network: tr("Network"),
+    loading: tr("Loading …"),
+    failed: tr("{what}."),
   };
 
   /** The weights of a script, put into layers. */
