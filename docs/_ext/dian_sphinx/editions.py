@@ -56,6 +56,8 @@ def is_source(config: Config) -> bool:
 
 def adapt(app: Sphinx, config: Config) -> None:
     """Change the settings of an edition that repeats what the English one has run."""
+    if not has_reference(config):
+        config.exclude_patterns = [*config.exclude_patterns, f"{REFERENCE}**"]
     if is_source(config):
         return
     if "sphinx_gallery_conf" in config:
@@ -78,13 +80,6 @@ def adapt(app: Sphinx, config: Config) -> None:
 def has_reference(config: Config) -> bool:
     """Return whether the pages of the reference are a part of what is built."""
     return is_source(config) and not getattr(config, "for_translators", False)
-
-
-def leave_reference(app: Sphinx) -> None:
-    """Read the pages of the reference for the English edition alone."""
-    app.config.for_translators = app.builder.name == "gettext"
-    if not has_reference(app.config):
-        app.config.exclude_patterns.append(f"{REFERENCE}**")
 
 
 # --- From one edition to another ------------------------------------------------------
@@ -166,9 +161,8 @@ def name_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def connect(app: Sphinx) -> None:
     """Adapt the settings first; tell the templates before the theme looks at them."""
     app.setup_extension("sphinx.ext.intersphinx")
-    app.add_config_value("for_translators", False, "", bool)
+    app.add_config_value("for_translators", False, "env", bool)
     app.connect("config-inited", adapt, priority=100)
-    app.connect("builder-inited", leave_reference)
     app.connect("doctree-read", add_notice)
     app.connect("missing-reference", leave_out, priority=900)
     app.connect("doctree-resolved", name_cards)

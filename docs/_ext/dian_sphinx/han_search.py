@@ -41,6 +41,10 @@ class SearchHan(SearchChinese):
             found += [run[i : i + 2] for i in range(len(run) - 1)]
         return found
 
+    def stem(self, word: str) -> str:
+        """Return the stem of a word in Latin letters."""
+        return word if HAN.match(word) else super().stem(word)
+
     def word_filter(self, word: str) -> bool:
         """Keep a single character only if it is Chinese."""
         return len(word) > 1 or bool(HAN.match(word))
