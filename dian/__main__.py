@@ -391,6 +391,9 @@ def check(
     ] = checking.SECONDS,
     list_: _flag("list", "List the kinds.") = False,
     template: _flag("template", "Print a stub to fill in.") = False,
+    language: Annotated[
+        str, typer.Option(help="Language of the stub: en or zh_CN.")
+    ] = templates.SOURCE,
 ) -> None:
     """Check your own implementation, and name the mistake that it makes.
 
@@ -400,7 +403,7 @@ def check(
         print(templates.listing())
         return
     if template:
-        print(templates.template(kind), end="")
+        print(templates.template(kind, language), end="")
         return
     report = _checked(kind, target, arrays, time_limit, quiet=json)
     print(to_json(report.as_dict(), indent=1) if json else report)
