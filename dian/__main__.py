@@ -403,7 +403,7 @@ def check(
         print(templates.listing())
         return
     if template:
-        print(templates.template(kind, language), end="")
+        print(_stub(kind, language), end="")
         return
     report = _checked(kind, target, arrays, time_limit, quiet=json)
     print(to_json(report.as_dict(), indent=1) if json else report)
@@ -414,6 +414,13 @@ def check(
 
 class NothingChecked(DianError):
     """The command cannot be carried out, so the function is neither right nor wrong."""
+
+
+def _stub(kind: str, language: str) -> str:
+    try:
+        return templates.template(kind, language)
+    except DianError as error:
+        raise NothingChecked(str(error)) from error
 
 
 def _checked(

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from check_catalogues import differences, in_program
-from dian.__main__ import app
+from dian.__main__ import NothingChecked, app
 from dian.check import template as templates
 from dian.check.registry import KINDS, find
 from dian.check.template import LANGUAGES, SOURCE, TASKS, template, words, written
@@ -116,3 +116,10 @@ def test_the_command_prints_it():
 def test_an_unknown_language_is_refused():
     with pytest.raises(DianError, match="no language 'zh'; nearest: zh_CN"):
         template("clip", "zh")
+
+
+@pytest.mark.parametrize("given", [["clip", "--language", "zh"], ["clap"]])
+def test_a_mistyped_command_has_the_status_of_what_cannot_be_checked(given):
+    done = CliRunner().invoke(app, ["check", *given, "--template"])
+    assert isinstance(done.exception, NothingChecked)
+    assert "nearest" in str(done.exception)
