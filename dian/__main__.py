@@ -391,6 +391,9 @@ def check(
     ] = checking.SECONDS,
     list_: _flag("list", "List the kinds.") = False,
     template: _flag("template", "Print a stub to fill in.") = False,
+    language: Annotated[
+        str, typer.Option(help="Language of the stub: en or zh_CN.")
+    ] = templates.SOURCE,
 ) -> None:
     """Check your own implementation, and name the mistake that it makes.
 
@@ -400,7 +403,7 @@ def check(
         print(templates.listing())
         return
     if template:
-        print(templates.template(kind), end="")
+        print(_stub(kind, language), end="")
         return
     report = _checked(kind, target, arrays, time_limit, quiet=json)
     print(to_json(report.as_dict(), indent=1) if json else report)
@@ -411,6 +414,13 @@ def check(
 
 class NothingChecked(DianError):
     """The command cannot be carried out, so the function is neither right nor wrong."""
+
+
+def _stub(kind: str, language: str) -> str:
+    try:
+        return templates.template(kind, language)
+    except DianError as error:
+        raise NothingChecked(str(error)) from error
 
 
 def _checked(

@@ -1,7 +1,17 @@
 """Stubs to fill in, and the descriptions of the contracts, made from the contracts."""
 
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
 from dian.check.contract import ANY, Argument, Contract
 from dian.check.registry import KINDS, find
+from dian.errors import DianError, did_you_mean
+
+SOURCE = "en"
+LANGUAGES = (SOURCE, "zh_CN")
+"""Those of the templates. Each but English has a table of words beside this file."""
 
 TASKS = {
     "task-1": (
@@ -18,39 +28,78 @@ TASKS = {
 """The tasks of the study guide: title, and the kinds of the functions to write."""
 
 
-def template(kind: str) -> str:
+def template(kind: str, language: str = SOURCE) -> str:
     """Return a function to fill in, with shapes in its docstring.
 
     The name of a task of the study guide, such as ``task-1``, gives all its functions.
 
+    Parameters
+    ----------
+    kind
+        Name of the contract or of the task.
+    language
+        That of the docstring: ``en`` or ``zh_CN``.
+
+    Raises
+    ------
+    DianError
+        If there is no such kind or language; the nearest are listed.
+
+    Examples
+    --------
     >>> print(template("clip"))
     def clip(gradients, max_norm):
         \"\"\"Gradient clipping by norm.
     ...
     """
+    if language == SOURCE:
+        return written(kind, str)
+    if language not in LANGUAGES:
+        near = did_you_mean(language, LANGUAGES)
+        raise DianError(f"no language {language!r}; {near}")
+    return written(kind, words(language).__getitem__)
+
+
+@cache
+def words(language: str) -> dict[str, str]:
+    """Return each text of the templates with its translation."""
+    return tomllib.loads(table(language).read_text("utf-8"))
+
+
+def table(language: str) -> Path:
+    """Return the file with the words of a language."""
+    return Path(__file__).with_name(f"{language}.toml")
+
+
+def written(kind: str, tr: Callable[[str], str]) -> str:
+    """Return a template; each of its texts goes through a function."""
     if kind in TASKS:
         title, kinds = TASKS[kind]
-        stubs = [f'"""{title}."""\n', *map(template, kinds.split())]
+        heading = tr("{title}.").format(title=tr(title))
+        stubs = [f'"""{heading}"""\n', *(written(one, tr) for one in kinds.split())]
         return "\n\n".join(stubs)
     contract = find(kind)
     taken = [a for a in contract.arguments if a.default is not ANY]
     names = ", ".join(a.name if a.required else f"{a.name}=None" for a in taken)
     lines = [
         f"def {kind.replace('-', '_')}({names}):",
-        f'    """{contract.title}.',
+        f'    """{tr("{title}.").format(title=tr(contract.title))}',
         "",
-        *(f"    {_line(a.name, a.shape, a.words)}" for a in taken),
+        *(f"    {_line(a.name, a.shape, a.words, tr)}" for a in taken),
         "",
-        "    Returns",
-        *(f"    {_line(*output)}" for output in contract.returns),
+        f"    {tr('Returns')}",
+        *(f"    {_line(*output, tr)}" for output in contract.returns),
         '    """',
         "    raise NotImplementedError",
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _line(name: str, shape: str, words: str) -> str:
-    return f"{name} ({shape or 'a number'}): {words}"
+def _line(name: str, shape: str, meaning: str, tr: Callable[[str], str]) -> str:
+    # Axes and types are code in each language.
+    shape = tr(shape or "a number") if not shape or " of " in shape else shape
+    form = tr("{name} ({shape}): {words}")
+    return form.format(name=name, shape=shape, words=tr(meaning))
 
 
 def listing() -> str:
@@ -121,7 +170,8 @@ def contracts_page() -> str:
         "## Templates for the four tasks",
         "",
         "The functions of each task of the {doc}`study guide <study>`, to fill in.",
-        "`python -m dian check task-1 --template` prints the first.",
+        "`python -m dian check task-1 --template` prints the first, and with",
+        "`--language zh_CN` in Chinese.",
         "",
     ]
     for task, (title, _) in TASKS.items():

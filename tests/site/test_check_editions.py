@@ -56,6 +56,19 @@ def test_each_difference_is_named(site, before, after, named):
     assert any(named in line for line in found(site))
 
 
+def test_of_templates_the_docstrings_alone_may_differ(site):
+    ours, theirs = '"""A."""\nx = 1', '"""甲。"""\nx = 1'
+    for name in ("contracts.html", "other.html"):
+        english = PAGE.replace("x = 1", ours).format(up="")
+        (site / name).write_text(english, "utf-8")
+        chinese = CHINESE.replace("x = 1", theirs).format(up="../")
+        (site / "zh_CN" / name).write_text(chinese, "utf-8")
+    assert {line.partition(":")[0] for line in found(site)} == {"zh_CN/other.html"}
+    page = site / "zh_CN/contracts.html"
+    page.write_text(page.read_text().replace("x = 1", "x = 2"))
+    assert any(line.startswith("zh_CN/contracts.html: code") for line in found(site))
+
+
 def test_a_page_that_only_one_edition_has_is_named(site):
     (site / "zh_CN/more.html").write_text(CHINESE)
     (site / "less.html").write_text(PAGE)

@@ -13,6 +13,7 @@ PARTS = (
     "messages",
     "untranslated",
     "editions",
+    "templates",
     "han_search",
     "folded",
     "records",
