@@ -33,6 +33,7 @@ from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -95,6 +96,7 @@ TEXT = {
     "In each head, the largest weight is black.",
     "denoise": "From noise to an image in 20 DDIM steps. Top, the noisy image after "
     "steps 1, 5, 9, 13, 16, 18 and 20. Bottom, the predicted clean image.",
+    "on paper": "The HTML edition has a figure here that runs in the browser.",
     "spot": "Spot the bug.",
     "which": "Which one is computed by the code with the bug?",
     "result": "Result {place}",
@@ -711,11 +713,21 @@ class Live(SphinxDirective):
         )
 
     def placed(self, *parts: nodes.Node) -> list[nodes.Node]:
-        """Return the parts of a figure in one box, to which its name leads."""
+        """Return the parts of a figure in one box, to which its name leads.
+
+        In LaTeX a box has no anchor, so the name is that of a target. On paper, a
+        sentence says that the site shows more.
+        """
+        places = []
+        if "name" in self.options:
+            places = [nodes.target()]
+            self.add_name(places[0])
         box = nodes.container("", *parts, classes=["live-place"])
         self.set_source_info(box)
-        self.add_name(box)
-        return [box]
+        said = TEXT["on paper"]
+        paper = addnodes.only(expr="latex")
+        paper += nodes.paragraph("", "", nodes.emphasis(said, said))
+        return [*places, box, paper]
 
 
 def still(kind: str) -> str:
