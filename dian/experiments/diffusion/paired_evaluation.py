@@ -70,7 +70,7 @@ class Settings:
     ways: str
     variants: str = ""
     n: int = 5000
-    chunk: int = 50
+    chunk: int = 500
     guidance: str = ""
     guided: int = 1000
     guided_steps: int = 50
@@ -330,13 +330,14 @@ OBJECTIVE = Settings(
 CONDITIONAL = Settings(
     "ddpm-conditional-", "small", ways="ddim-50 ddim-100", guidance="0 0.5 1 2 4"
 )
+ANCESTRAL = replace(CONDITIONAL, ways="ddpm", guidance="", bound_images=0)
 EVALUATIONS = {
     "ddpm-objective-evaluation": OBJECTIVE,
     "ddpm-conditional-small-evaluation": CONDITIONAL,
     # In a run of its own, since it takes longer than all the others together.
-    "ddpm-conditional-small-ancestral": replace(
-        CONDITIONAL, ways="ddpm", guidance="", bound_images=0
-    ),
+    "ddpm-conditional-small-ancestral": ANCESTRAL,
+    "ddpm-conditional-long-evaluation": replace(CONDITIONAL, models="long"),
+    "ddpm-conditional-long-ancestral": replace(ANCESTRAL, models="long"),
     "ddpm-conditional-trials-evaluation": Settings(
         "ddpm-conditional-trial-",
         "small wide patches",
