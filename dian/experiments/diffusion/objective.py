@@ -68,6 +68,7 @@ OBJECTIVE = Settings(
             epochs=3,
             flips=False,
             ema=0.998,
+            compiled=True,
             samples=50,
             others=50,
             bound_images=4,

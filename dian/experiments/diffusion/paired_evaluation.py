@@ -70,7 +70,7 @@ class Settings:
     ways: str
     variants: str = ""
     n: int = 5000
-    chunk: int = 500
+    chunk: int = 1000
     guidance: str = ""
     guided: int = 1000
     guided_steps: int = 50
