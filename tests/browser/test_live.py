@@ -382,7 +382,7 @@ def test_a_guided_image_is_that_of_the_library(tabs):
     """With a network of random weights: the same code runs a recorded one."""
     from dian.diffusion.guidance import guide
     from dian.diffusion.unet import UNet
-    from dian_sphinx.live import export
+    from dian_sphinx.live.unet_export import export
 
     torch.manual_seed(0)
     model = UNet("tiny", num_classes=10).eval()
