@@ -1,6 +1,6 @@
-/* The recorded networks in plain arithmetic: numbers in, numbers out, no page. Weights
-   come as they were recorded, in 32 bits; sums are made in 64. The names are those of the
-   chapters: X are the rows of an image, H the states, A what goes into an activation. */
+/* The recorded networks in plain arithmetic, without any access to the page. Weights have 32
+   bits, as recorded; sums are computed in 64 bits. The names are those of the chapters: X are
+   the rows of an image, H the hidden states, A the arguments of the activation function. */
 "use strict";
 (() => {
   const zeros = (n) => new Float64Array(n);
@@ -24,6 +24,7 @@
     }
     return y;
   };
+  /** x W + b, where W has a row for each number of x. */
   const affine = (x, W, b) => addProduct(Float64Array.from(b), x, W);
   const softmax = (logits) => {
     const most = Math.max(...logits);
@@ -31,6 +32,11 @@
     const sum = powers.reduce((a, b) => a + b, 0);
     return powers.map((p) => p / sum);
   };
+
+  const argmax = (x) => x.indexOf(Math.max(...x));
+  /** The rows of an image of bytes, with values from 0 to 1 as in the library: 32-bit numbers. */
+  const rowsOf = (pixels) => Array.from({ length: 28 }, (_, t) =>
+    Float64Array.from(pixels.subarray(28 * t, 28 * (t + 1)), (v) => Math.fround(v / 255)));
 
   /* --- The tanh layer: forward, and backpropagation through time ---------------------- */
   const tanh = {
@@ -99,7 +105,7 @@
   /* --- Layers, directions and the readout ---------------------------------------------- */
   const CELLS = { tanh, gru };
 
-  /** All states of the top layer, the logits, and what the backward pass needs. */
+  /** Return all states of the top layer, the logits, and what the backward pass needs. */
   const read = ({ cell, layers, readout, W_hq, b_q }, rows) => {
     const { forward } = CELLS[cell], tape = [];
     let X = rows;
@@ -109,7 +115,7 @@
       const parts = kept.map(({ H }, k) => (k ? H.toReversed() : H));
       X = X.map((_, t) => Float64Array.from(parts.flatMap((H) => [...H[t]])));
     }
-    // The last state, which every recorded network that reads one has in one direction.
+    // A recorded network whose readout is the last state has one direction only.
     const features = readout === "last" ? X.at(-1)
       : X[0].map((_, i) => X.reduce((sum, H) => sum + H[i], 0) / X.length);
     return { states: X, logits: affine(features, W_hq, b_q), tape };
@@ -145,12 +151,13 @@
     return x.map((v, i) => (v - mean) / Math.sqrt(variance + 1e-5) * scale[i] + shift[i]);
   };
   const frequency = (i, d) => 10000 ** (-2 * i / d);
-  /** The row at place m: sine and cosine of each pair of features are neighbors. */
-  const addPlace = (x, m) => x.map((v, k) => {
+  /** Add the sinusoidal encoding of position m; sine and cosine of a frequency are neighbors. */
+  const addPosition = (x, m) => x.map((v, k) => {
     const angle = m * frequency(k >> 1, x.length);
     return v + (k % 2 ? Math.cos(angle) : Math.sin(angle));
   });
-  const turn = (x, m) => {
+  /** Rotate each pair of neighboring features by its angle at position m. */
+  const rotate = (x, m) => {
     const y = zeros(x.length);
     for (let i = 0; 2 * i < x.length; i++) {
       const angle = m * frequency(i, x.length), c = Math.cos(angle), s = Math.sin(angle);
@@ -160,11 +167,11 @@
     return y;
   };
 
-  /** The logits, and the weights [layer][head][query][key]. */
+  /** Return the logits, and the attention weights [layer][head][query][key]. */
   const attend = ({ encoding, n_head, layers, enter, leave, norm: end }, rows) => {
     const d = enter.bias.length, d_head = d / n_head, weights = [];
     let X = rows.map((row) => addTransposed(Float64Array.from(enter.bias), row, enter.weight));
-    if (encoding === "sinusoidal") X = X.map(addPlace);
+    if (encoding === "sinusoidal") X = X.map(addPosition);
     for (const w of layers) {
       const normed = X.map((x) => norm(x, w.norm_1.weight, w.norm_1.bias));
       const heads = (name) => normed.map((x) => {
@@ -174,7 +181,7 @@
       let Q = heads("Q"), K = heads("K");
       const V = heads("V");
       if (encoding === "rotary") {
-        [Q, K] = [Q, K].map((all) => all.map((row, m) => row.map((x) => turn(x, m))));
+        [Q, K] = [Q, K].map((all) => all.map((row, m) => row.map((x) => rotate(x, m))));
       }
       const P = Array.from({ length: n_head }, (_, h) => Q.map((q) => softmax(K.map((k) =>
         q[h].reduce((sum, v, i) => sum + v * k[h][i], 0) / Math.sqrt(d_head)))));
@@ -200,5 +207,5 @@
       logits: addTransposed(Float64Array.from(leave.bias), mean, leave.weight), weights };
   };
 
-  window.dianLive.networks = { read, gradient, attend, softmax };
+  window.dianLive.networks = { read, gradient, attend, softmax, argmax, rowsOf };
 })();
