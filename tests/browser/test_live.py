@@ -137,9 +137,9 @@ def test_a_drawing_by_pointer_is_read_at_its_end(opened, origin):
         assert words.text_content() == before
         tab.mouse.up()
         until(tab, f"!document.body.textContent.includes({before!r})")
-        drawn = words.text_content()
+        drawn = field.evaluate("canvas => canvas.toDataURL()")
         tab.mouse.move(at["x"] + 120, at["y"] + 30)  # the button is up
-        assert words.text_content() == drawn
+        assert field.evaluate("canvas => canvas.toDataURL()") == drawn
 
 
 def test_a_network_that_cannot_be_loaded_can_be_chosen_again(opened, origin):

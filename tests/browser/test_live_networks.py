@@ -15,15 +15,15 @@ from dian.runs.record import load
 CLOSE = 1e-4
 
 READ = """async ([name, pixels, label]) => {
-  const { reader, networks, script, given } = dianLive;
+  const { reader, arithmetic, recurrent, script, given } = dianLive;
   await script(`data/${name}.js`, 'test');
   const network = reader.assemble(given[name]);
-  const rows = networks.rowsOf(Uint8Array.from(pixels));
-  const each = rows.map((_, t) => networks.read(network, rows.slice(0, t + 1)));
+  const rows = arithmetic.rowsOf(Uint8Array.from(pixels));
+  const each = rows.map((_, t) => recurrent.read(network, rows.slice(0, t + 1)));
   return {
     logits: each.map(({ logits }) => [...logits]),
     states: each.at(-1).states.map((H) => [...H]),
-    gradient: networks.gradient(network, rows, label).map((g) => [...g]),
+    gradient: recurrent.gradient(network, rows, label).map((g) => [...g]),
   };
 }"""
 
@@ -74,7 +74,7 @@ def test_one_changed_weight_of_the_reader_is_seen(opened, origin, name, key):
 
 def test_a_wrong_derivative_in_the_page_is_seen(opened, origin):
     with opened() as tab:
-        tab.route("**/networks.js*", without("(1 - H[t][i] ** 2)", "(1 - H[t][i])"))
+        tab.route("**/recurrent.js*", without("(1 - H[t][i] ** 2)", "(1 - H[t][i])"))
         started(tab, origin, "reader")
         found = reader_distance(tab, "rnn-fashion-mnist")
     assert found["logits"] < CLOSE < found["gradient"]
@@ -93,7 +93,7 @@ def without(old, new):
 
 
 TIME = """async ([name, pixels]) => {
-  const { reader, networks, script, given } = dianLive;
+  const { reader, arithmetic, script, given } = dianLive;
   const box = document.querySelector('figure.live[data-live="reader"]');
   const slider = box.querySelector('input[type="range"]');
   const chooser = box.querySelector('select');
@@ -104,7 +104,7 @@ TIME = """async ([name, pixels]) => {
   }));
   await script(`data/${name}.js`, 'test');
   const network = reader.assemble(given[name]);
-  const rows = networks.rowsOf(Uint8Array.from(pixels));
+  const rows = arithmetic.rowsOf(Uint8Array.from(pixels));
   chooser.value = name;
   chooser.dispatchEvent(new Event('change'));
   await new Promise((go) => { setTimeout(go, 300); });
@@ -129,13 +129,13 @@ def test_a_row_is_computed_and_shown_within_a_frame(tabs, name):
 
 
 ATTEND = """async ([name, pixels, shuffled, off]) => {
-  const { attention, networks, script, given } = dianLive;
+  const { attention, arithmetic, transformer, script, given } = dianLive;
   await script(`data/${name}.js`, 'test');
   const network = attention.assemble(given[name]);
   if (off) network.encoding = 'none';
-  const rows = networks.rowsOf(Uint8Array.from(pixels));
+  const rows = arithmetic.rowsOf(Uint8Array.from(pixels));
   const places = attention.order(shuffled);
-  const { logits, weights } = networks.attend(network, places.map((t) => rows[t]));
+  const { logits, weights } = transformer.attend(network, places.map((t) => rows[t]));
   return { logits: [...logits], places,
     weights: weights.map((P) => P.map((head) => head.map((row) => [...row]))) };
 }"""

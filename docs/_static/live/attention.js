@@ -1,7 +1,8 @@
 /* A transformer reads all rows of an image at once; the figure shows its attention weights. */
 "use strict";
 (() => {
-  const { html, fill, parts, networks, imagePicker } = window.dianLive;
+  const { html, fill, parts, arithmetic, transformer, imagePicker } = window.dianLive;
+  const { argmax, rowsOf, softmax } = arithmetic;
   const TEXT = {
     image: "Image",
     weights: "Attention weights (query down, key right)",
@@ -45,9 +46,9 @@
     const probability = parts.bars(classes), words = parts.words();
     const run = () => {
       const used = positions ? network : { ...network, encoding: "none" };
-      const rows = networks.rowsOf(image.pixels), places = order(shuffled);
-      found = networks.attend(used, places.map((t) => rows[t]));
-      inOrder = shuffled ? networks.attend(used, rows) : found;
+      const rows = rowsOf(image.pixels), places = order(shuffled);
+      found = transformer.attend(used, places.map((t) => rows[t]));
+      inOrder = shuffled ? transformer.attend(used, rows) : found;
       show();
     };
     const show = () => {
@@ -59,12 +60,12 @@
         const row = Math.floor(i / 28), v = P[row][i % 28] / most;
         return row === q ? parts.signed(0.15 + 0.85 * v) : parts.gray(v);
       });
-      const weights = P[q], top = networks.argmax(weights), largest = weights[top];
+      const weights = P[q], top = argmax(weights), largest = weights[top];
       one.paint((i) => {
         const row = Math.floor(i / 28), v = ink(i), w = weights[row] / largest;
         return row === q ? parts.signed(-0.3 - 0.7 * v) : parts.gray(0.08 * w + v * (0.1 + 0.9 * w));
       });
-      const p = networks.softmax(found.logits), best = networks.argmax(p);
+      const p = softmax(found.logits), best = argmax(p);
       const values = { layer: layer.value, head: head.value, query: q + 1, top: top + 1,
         weight: largest.toFixed(3), name: classes[best], p: p[best].toFixed(3) };
       probability.show(p, fill(TEXT.probabilities, values));

@@ -51,8 +51,8 @@
 
   // Each script uses those before it.
   const SCRIPTS = {
-    reader: ["networks.js", "parts.js", "picker.js", "reader.js"],
-    attention: ["networks.js", "parts.js", "picker.js", "attention.js"],
+    reader: ["arithmetic.js", "recurrent.js", "parts.js", "picker.js", "reader.js"],
+    attention: ["arithmetic.js", "transformer.js", "parts.js", "picker.js", "attention.js"],
     denoise: ["sampler.js", "parts.js", "picker.js", "denoise.js"],
   };
 

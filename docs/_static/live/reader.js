@@ -2,7 +2,8 @@
    probabilities after each row, and the gradient of the loss with respect to each pixel. */
 "use strict";
 (() => {
-  const { html, fill, parts, networks, imagePicker } = window.dianLive;
+  const { html, fill, parts, arithmetic, recurrent, imagePicker } = window.dianLive;
+  const { argmax, rowsOf, softmax } = arithmetic;
   const TEXT = {
     image: "Image",
     states: "Hidden state after each row",
@@ -27,7 +28,7 @@
   };
   /** The class probabilities after the first t rows. */
   const probabilities = (network, rows, t) =>
-    networks.softmax(networks.read(network, rows.slice(0, t)).logits);
+    softmax(recurrent.read(network, rows.slice(0, t)).logits);
 
   window.dianLive.reader = { assemble, probabilities };
 
@@ -52,18 +53,18 @@
       context.putImageData(drawn, 0, 0);
     };
     const drawGradient = () => {
-      const label = image.label ?? networks.argmax(after(28));
-      const size = networks.gradient(network, rows, label).map((g) => g.map(Math.abs));
+      const label = image.label ?? argmax(after(28));
+      const size = recurrent.gradient(network, rows, label).map((g) => g.map(Math.abs));
       const most = Math.max(...size.flatMap((g) => [...g])) || 1;
       gradientMap.paint((i) => parts.gray(size[Math.floor(i / 28)][i % 28] / most));
-      const row = networks.argmax(size.map((g) => Math.hypot(...g))) + 1;
+      const row = argmax(size.map((g) => Math.hypot(...g))) + 1;
       gradientMap.canvas.setAttribute("aria-label", fill(TEXT.longest, { name: classes[label], row }));
     };
     /** Say from which row on the class is the most probable one, and which row mattered most. */
     const decided = () => {
-      const best = networks.argmax(after(28));
+      const best = argmax(after(28));
       let since = 28, jump = 1, most = -1;
-      while (since > 1 && networks.argmax(after(since - 1)) === best) since--;
+      while (since > 1 && argmax(after(since - 1)) === best) since--;
       for (let t = 2; t <= 28; t++) {
         const rise = after(t)[best] - after(t - 1)[best];
         if (rise > most) [most, jump] = [rise, t];
@@ -71,7 +72,7 @@
       return fill(TEXT.decided, { since, jump, rise: most.toFixed(3) });
     };
     const show = (t) => {
-      const p = after(t), best = networks.argmax(p);
+      const p = after(t), best = argmax(p);
       shown.paint((i) => (Math.floor(i / 28) === t - 1 ? parts.signed(0.25 + image.pixels[i] / 255)
         : parts.gray(image.pixels[i] / 255 * (i < 28 * t ? 1 : 0.35))));
       if (!small) drawStates(t);
@@ -81,7 +82,7 @@
     };
     const readImage = () => {
       [known, colors] = [[], null];
-      states = networks.read(network, rows).states;
+      states = recurrent.read(network, rows).states;
       if (!small) drawGradient();
       show(slider.value);
     };
@@ -114,7 +115,7 @@
     const picker = imagePicker(images, (chosen) => {
       stop();
       image = chosen;
-      rows = networks.rowsOf(image.pixels);
+      rows = rowsOf(image.pixels);
       readImage();
     });
     const chooser = parts.networkSelect({ facts, data, status }, (chosen) => {
