@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 from dian_sphinx.live import kept
@@ -30,6 +31,7 @@ CAPTIONS = {
 TEXT = {
     "run": "Run",
     "no script": "Without JavaScript, the recorded result is shown.",
+    "on paper": "The HTML edition has a figure here that runs in the browser.",
     "invitation": "Press <em>Run</em>, and the recorded network reads this image in "
     "your browser.",
 }
@@ -79,11 +81,21 @@ class LiveFigure(SphinxDirective):
         ]
 
     def placed(self, *parts: nodes.Node) -> list[nodes.Node]:
-        """Return the parts of a figure in one box, which links with its name reach."""
+        """Return the parts of a figure in one box, to which its name leads.
+
+        In LaTeX a box has no anchor, so the name is that of a target. On paper, a
+        sentence says that the site shows more.
+        """
+        places = []
+        if "name" in self.options:
+            places = [nodes.target()]
+            self.add_name(places[0])
         box = nodes.container("", *parts, classes=["live-place"])
         self.set_source_info(box)
-        self.add_name(box)
-        return [box]
+        said = TEXT["on paper"]
+        paper = addnodes.only(expr="latex")
+        paper += nodes.paragraph("", "", nodes.emphasis(said, said))
+        return [*places, box, paper]
 
 
 def html(kind: str, *, small: bool) -> tuple[str, str]:
