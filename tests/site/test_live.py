@@ -1,5 +1,6 @@
 """The directive of live figures, their puzzles, and what of them is made again."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dian_sphinx.live import kept, make, offered, spot
+from dian_sphinx.live import kept, make, offered, site, spot
 from dian_sphinx.live.kept import Piece
 
 
@@ -107,22 +108,73 @@ def test_the_network_with_classes_is_offered_when_it_is_recorded(monkeypatch, th
     assert list(offered.networks("denoise")) == names[1:]
 
 
+PUZZLE = {
+    "question": "?",
+    "place": "B",
+    "what": "a < b",
+    "shown": {"A": {"points": "0,0 1,1"}, "B": {"points": "0,0 1,2"}},
+    "claim": "R5",
+    "title": "BPTT",
+    "tolerance": "1e-10",
+    "right": "0e+00",
+    "wrong": "1e+00",
+}
+
+
 def test_the_bug_is_behind_one_answer_alone():
-    puzzle = {
-        "question": "?",
-        "place": "B",
-        "what": "a < b",
-        "shown": {"A": {"points": "0,0 1,1"}, "B": {"points": "0,0 1,2"}},
-        "claim": "R5",
-        "title": "BPTT",
-        "tolerance": "1e-10",
-        "right": "0e+00",
-        "wrong": "1e+00",
-    }
-    html = spot.spot(puzzle)
+    html = spot.spot(PUZZLE)
     assert re.findall(r"bug is in (.)</summary><p>(\w+)", html) == [
         ("A", "No"),
         ("B", "Correct"),
     ]
     assert "a &lt; b" in html
     assert 'href="verification/rnn.html#claim-r5"' in html
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch, extension_of, sphinx_build):
+    """Return a function that builds a page, with files that are up to date."""
+    made, source, runtime = (tmp_path / name for name in ("live", "docs", "runtime"))
+    for folder in (made, source, runtime):
+        folder.mkdir()
+    (made / "spot-rnn.json").write_text(json.dumps(PUZZLE))
+    (made / "a.js").write_text("a")
+    for name in site.RUNTIME_FILES:
+        (runtime / name).write_text(name)
+    monkeypatch.setattr(kept, "KEPT", made)
+    monkeypatch.setattr(kept, "keys", kept.kept_keys)
+    monkeypatch.setattr(site, "RUNTIME", runtime)
+
+    def build(text):
+        (source / "page.md").write_text(f"# Page\n\n{text}\n")
+        extensions = ["myst_parser", extension_of("live.site")]
+        settings = {"extensions": extensions, "master_doc": "page"}
+        warnings = sphinx_build(source, tmp_path / "built", settings)
+        return warnings, tmp_path / "built"
+
+    return build
+
+
+def test_a_puzzle_is_placed_under_its_name_and_the_files_are_copied(page):
+    warnings, built = page("```{live-figure} spot rnn\n:name: puzzle\n```")
+    html = (built / "page.html").read_text("utf-8")
+    assert not warnings
+    assert 'id="puzzle"' in html
+    assert spot.spot(PUZZLE) in html
+    assert "runs in the browser" not in html  # a sentence of the PDF
+    assert (built / "_static/live/data/a.js").read_text() == "a"
+    assert not (built / "_static/live/data/spot-rnn.json").exists()
+    assert len(list((built / "_static/live/runtime").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("readers", "expected one of reader, attention, denoise, spot, got readers"),
+        ("spot", "expected spot and one of rnn, positions, attention, diffusion"),
+        ("spot lstm", "got 'lstm'"),
+    ],
+)
+def test_an_error_names_what_the_directive_expects(page, arguments, said):
+    warnings, _ = page(f"```{{live-figure}} {arguments}\n```")
+    assert said in warnings
