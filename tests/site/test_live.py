@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dian_sphinx.live import kept, make, offered, site, spot
+from dian_sphinx.live import figure, kept, make, offered, site, spot
 from dian_sphinx.live.kept import Piece
 
 
@@ -132,13 +132,16 @@ def test_the_bug_is_behind_one_answer_alone():
 
 
 @pytest.fixture
-def page(tmp_path, monkeypatch, extension_of, sphinx_build):
+def page(root, tmp_path, monkeypatch, extension_of, sphinx_build):
     """Return a function that builds a page, with files that are up to date."""
     made, source, runtime = (tmp_path / name for name in ("live", "docs", "runtime"))
     for folder in (made, source, runtime):
         folder.mkdir()
     (made / "spot-rnn.json").write_text(json.dumps(PUZZLE))
-    (made / "a.js").write_text("a")
+    still = {"image": "data:,", "width": 58, "said": "The recorded result."}
+    (made / "still-reader.json").write_text(json.dumps(still))
+    for name in figure.files_of("reader"):
+        (made / name).write_text(name)
     for name in site.RUNTIME_FILES:
         (runtime / name).write_text(name)
     monkeypatch.setattr(kept, "KEPT", made)
@@ -149,6 +152,7 @@ def page(tmp_path, monkeypatch, extension_of, sphinx_build):
         (source / "page.md").write_text(f"# Page\n\n{text}\n")
         extensions = ["myst_parser", extension_of("live.site")]
         settings = {"extensions": extensions, "master_doc": "page"}
+        settings |= {"html_static_path": [str(root / "docs/_static")]}
         warnings = sphinx_build(source, tmp_path / "built", settings)
         return warnings, tmp_path / "built"
 
@@ -162,9 +166,31 @@ def test_a_puzzle_is_placed_under_its_name_and_the_files_are_copied(page):
     assert 'id="puzzle"' in html
     assert spot.spot(PUZZLE) in html
     assert "runs in the browser" not in html  # a sentence of the PDF
-    assert (built / "_static/live/data/a.js").read_text() == "a"
-    assert not (built / "_static/live/data/spot-rnn.json").exists()
+    assert "live/live.js" not in html  # no network runs
+    data = built / "_static/live/data"
+    assert {path.name for path in data.iterdir()} == {"images.js"} | READERS
     assert len(list((built / "_static/live/runtime").iterdir())) == 3
+
+
+def test_a_figure_waits_with_its_recorded_result(page):
+    warnings, built = page("```{live-figure} reader\n```")
+    html = (built / "page.html").read_text("utf-8")
+    assert not warnings
+    assert 'alt="The recorded result." width="232"' in html
+    assert '<button type="button" hidden>Run</button>' in html
+    assert "live/live.js" in html
+    facts = json.loads(re.search(r'<script type="application/json">(.*?)</', html)[1])
+    assert facts["networks"] == offered.READERS
+    assert facts["data"].keys() == {"images.js"} | READERS
+    assert {"reader.js", "recurrent.js"} < facts["scripts"].keys()
+
+
+def test_the_content_of_the_directive_takes_the_place_of_the_result(page):
+    _, built = page("```{live-figure} reader\n:small:\n\nAnother picture.\n```")
+    html = (built / "page.html").read_text("utf-8")
+    assert "Another picture." in html
+    assert "The recorded result." not in html
+    assert 'data-size="small"' in html
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from functools import cache
 from html import escape
 from pathlib import Path
 from typing import ClassVar
@@ -136,7 +135,6 @@ def files_of(kind: str) -> list[str]:
     return files + [f"{name}.onnx" for name in names if kind == "denoise"]
 
 
-@cache
 def facts(kind: str) -> str:
     """Return as JSON what the script of a figure may load.
 
