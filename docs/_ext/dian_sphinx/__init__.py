@@ -21,7 +21,7 @@ PARTS = (
     "api",
     "katex",
     "html",
-    "live",
+    "live.site",
     "policy",
     "previews",
     "glossary",
