@@ -103,7 +103,7 @@ def test_the_process_of_sphinx_imports_no_torch():
 @pytest.mark.parametrize("there", [False, True])
 def test_the_network_with_classes_is_offered_when_it_is_recorded(monkeypatch, there):
     names = ["ddpm-conditional-trial-small", "ddpm-fashion-mnist-small"]
-    names += ["ddpm-conditional-small"] if there else []
+    names += ["ddpm-conditional-long"] if there else []
     monkeypatch.setattr(offered, "record_names", lambda: names)
     assert list(offered.networks("denoise")) == names[1:]
 

@@ -14,7 +14,7 @@ TRANSFORMERS = {
 }
 DENOISERS = {
     "ddpm-fashion-mnist-small": "Unconditional network",
-    "ddpm-conditional-small": "Class-conditional network",
+    "ddpm-conditional-long": "Class-conditional network",
 }
 """The second network is offered as soon as it is recorded."""
 KINDS = ("reader", "attention", "denoise")
