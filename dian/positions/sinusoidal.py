@@ -83,8 +83,7 @@ def sinusoidal_encoding(
     tensor([[0.0000, 1.0000, 0.0000, 1.0000],
             [0.8415, 0.5403, 0.0100, 0.9999]])
     """
-    with positions.device:  # to copy them there would wait for the device
-        omega = frequencies(d, base)
+    omega = frequencies(d, base).to(positions.device)
     angles = positions.double().unsqueeze(-1) * omega
     pairs = torch.stack([angles.sin(), angles.cos()], dim=-1)
     return pairs.flatten(-2).to(dtype)

@@ -19,8 +19,8 @@ class TrainingGraph:
     Parameters
     ----------
     network
-        Its parameters are on a GPU. It must not wait for the GPU, nor depend on the
-        values of its inputs in Python.
+        Its parameters are on a GPU. It must not read numbers back from the GPU: what it
+        computes must not depend on the values of its inputs in Python.
 
     Notes
     -----
@@ -54,4 +54,7 @@ class _Around(nn.Module):
         self.network = network
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return self.network(*inputs)
+        # What it creates, such as a table of frequencies, is created on the GPU: a copy
+        # from the CPU would wait, and cannot be a part of a graph.
+        with inputs[0].device:
+            return self.network(*inputs)
