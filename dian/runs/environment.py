@@ -51,6 +51,8 @@ def make_deterministic() -> None:
     # cuBLAS reads this when it starts, and torch requires it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # Nothing here reads memory before it is written; to fill it takes long on a GPU.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:

@@ -202,9 +202,11 @@ def _write(
         "metrics": collect("metrics"),
     }
     arrays = {key: torch.stack(parts) for key, parts in collect("arrays").items()}
+    # The format has no other layout, such as channels last.
+    weights = {key: w.contiguous() for key, w in outcomes[0].weights.items()}
     files = {
         "arrays.safetensors": to_bytes(arrays),
-        "weights.safetensors": to_bytes(outcomes[0].weights),
+        "weights.safetensors": to_bytes(weights),
     }
     save(out, content, files)
 

@@ -157,8 +157,8 @@ gradient["b_q"] = sum(G[t].sum(0) for t in steps)
 #
 # .. math::
 #
-#    \langle \Gamma_t, \mathrm dH_t \rangle = \langle \delta_t, \mathrm dA_t \rangle
-#    \quad \text{with} \quad \delta_t = \Gamma_t \odot (1 - H_t \odot H_t),
+#    \langle \Gamma_t, \mathrm dH_t \rangle = \langle \delta_t, \mathrm dA_t \rangle,
+#    \qquad \delta_t = \Gamma_t \odot (1 - H_t \odot H_t),
 #
 # and the first rule splits this into five terms:
 #
@@ -425,8 +425,8 @@ plt.show()
 # Jacobians shrink the gradient. To measure which fraction of the gradient comes from a
 # term, we project the term on the direction of the whole gradient. In each of twelve
 # initializations, the first half of the image contributes less than a twentieth. (The
-# norm of the sum of these terms is a larger fraction of the norm of the gradient, but
-# most of this sum is orthogonal to the gradient.)
+# norm of the sum of the terms of this half is a larger fraction of the norm of the
+# gradient, but most of this sum is orthogonal to the gradient.)
 
 share = (terms * whole).sum((1, 2)) / whole.square().sum()  # along the whole
 print(f"sum of the terms against the library: {apart(terms.sum(0), whole):.1e}")

@@ -8,9 +8,10 @@ determines it? The derivative of tanh reaches 1, whereas that of the sigmoid is 
 
 **Answer.** With random weights each step multiplies the norm by about
 :math:`\sqrt\chi`, where :math:`\chi` is the mean squared derivative times the sum of
-the squared weights per unit. In a tanh network with an orthogonal :math:`W_{hh}` and
-inputs of variance 1, the gradient shrinks by a factor of more than :math:`10^7` in 40
-steps. Every tanh network equals a sigmoid network with other weights.
+all squared recurrent weights, divided by the number of units. In a tanh network with an
+orthogonal :math:`W_{hh}` and inputs of variance 1, the gradient shrinks by a factor of
+more than :math:`10^7` in 40 steps. Every tanh network equals a sigmoid network with
+other weights.
 
 **Source.** Pascanu, Mikolov and Bengio, *On the difficulty of training recurrent neural
 networks*, 2013 (arXiv:1211.5063), section 2.1, for the bound; Schoenholz, Gilmer,
@@ -134,9 +135,10 @@ print(markdown_table(header, printed))
 
 # %%
 # The bounds hold, but they are loose: both assume that at every step the gradient has
-# the direction that grows most, and that each unit has the largest derivative. The two
-# bounds almost coincide, because one of the 128 units is always close to its largest
-# derivative.
+# the direction that grows most, and that all units have the same derivative: the
+# largest possible one in the first bound, and the largest one of that step in the
+# second. The two bounds almost coincide, because at every step one of the 128 units is
+# close to the largest possible derivative.
 #
 # The typical rate
 # ----------------
@@ -363,10 +365,11 @@ assert tanh[-1] < 1e-7
 # radius :math:`\rho` is the largest absolute value of an eigenvalue. For many steps the
 # eigenvalues determine the growth. For a *normal* matrix, such as a multiple of an
 # orthogonal one, :math:`\rho = \sigma`. Other matrices may first amplify, for example
-# the one of equation :eq:`eq-transient`. With :math:`x` on the diagonal and :math:`y`
-# in the upper right, such a matrix has the norm :math:`\tfrac12 (y + \sqrt{y^2 + 4
-# x^2})`. For a small :math:`a` and a large :math:`b`, the upper right entry grows
-# before it decays.
+# the one of equation :eq:`eq-transient`. A matrix with :math:`x` twice on the diagonal,
+# :math:`y \ge 0` in the upper right and 0 in the lower left has the norm
+# :math:`\tfrac12 (y + \sqrt{y^2 + 4 x^2})`. For the power :math:`k`, insert
+# :math:`x = a^k` and :math:`y = k\, b\, a^{k-1}`. If :math:`b` is large, this norm
+# first grows, even if :math:`a` is below 1.
 
 matrices = {
     "orthogonal times 0.9": 0.9 * W_hh,
@@ -407,9 +410,9 @@ assert sheared[1:8].min() > 1  # and all eigenvalues are 1/2
 assert sheared[-1] < 0.1
 
 # %%
-# Therefore "all eigenvalues are below 1" excludes growth in the long run, but not over
-# the first steps. For seven steps this matrix can amplify a vector, although its
-# eigenvalues alone would halve the vector at each step.
+# Therefore "all eigenvalues are below 1 in absolute value" excludes growth in the long
+# run, but not over the first steps. For seven steps this matrix can amplify a vector,
+# although its eigenvalues alone would halve the vector at each step.
 #
 # Limits
 # ------

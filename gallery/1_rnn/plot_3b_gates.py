@@ -20,9 +20,9 @@ empirical exploration of recurrent network architectures*, 2015, for the forget 
 # %%
 # The LSTM
 # --------
-# The chapter defines the LSTM by equation :eq:`eq-lstm`. The diagram shows one step. No
-# weight matrix lies on the path of the cell state, from :math:`c_{t-1}` to :math:`c_t`,
-# so the forget gate :math:`f_t` alone determines how much of it is kept.
+# The chapter defines the LSTM by equation :eq:`eq-lstm`. The diagram below shows one
+# step. No weight matrix lies on the path of the cell state, from :math:`c_{t-1}` to
+# :math:`c_t`, so the forget gate :math:`f_t` alone determines how much of it is kept.
 #
 # The measurement
 # ---------------
@@ -133,9 +133,9 @@ ax.set_title("Norm of the gradient with respect to the input")
 ax.set(xlabel="lag $k$ (steps)", ylabel="norm of the gradient / at lag 0")
 fig.set_label(
     "The norm of the gradient with respect to the input of an earlier step against the "
-    "lag, at initialization. With biases of 0, the gated networks lose the gradient as "
-    "fast as tanh; with a forget bias of 3 the LSTM keeps a large part of it. For the "
-    "GRU, the bias is that of the update gate."
+    "lag, at initialization. With biases of 0, the gated networks lose the gradient at "
+    "about the same rate as tanh; with a forget bias of 3 the LSTM keeps a large part "
+    "of it. For the GRU, the bias is that of the update gate."
 )
 ax.set_ylim(1e-21, 10)
 ax.legend(fontsize=9)
@@ -166,10 +166,11 @@ for seed in seeds:
 # The path through the cell state
 # -------------------------------
 # The Jacobian of the cell state, :eq:`eq-lstm-jacobian`, has two terms: the forget gate
-# itself, and everything that passes through the hidden state and the gates that read
-# it. On the first path alone, the gradient with respect to the cell state is multiplied
-# by the forget gates of all steps in between, :eq:`eq-constant-error`. We compare this
-# product with the complete gradient with respect to the cell state.
+# itself, and everything that passes through the hidden state and through the gates and
+# the candidate, which read it. On the first path alone, the gradient with respect to
+# the cell state is multiplied by the forget gates of all steps in between,
+# :eq:`eq-constant-error`. We compare this product with the complete gradient with
+# respect to the cell state.
 
 fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 kept, sizes, printed = {}, {}, []

@@ -45,13 +45,14 @@ of_sample = metrics.confusion_matrix(target=test.labels, preds=preds[test.index]
 print(f"{of_sample.trace()} of the {of_sample.sum()} are correct")
 
 # %%
-# The record also contains the matrix of all 10,000 images,
+# The record also contains the matrix :math:`C` of all 10,000 images, from which the
+# accuracy :math:`a` follows:
 #
 # .. math::
 #    :label: eq-confusion
 #
 #    C_{ij} = \#\{n : y_n = i,\ \hat y_n = j\}, \qquad
-#    \text{accuracy} = \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}} .
+#    a = \frac{\operatorname{tr} C}{\sum_{ij} C_{ij}} .
 #
 # The row of class :math:`c` sums to the number of images of that class, and the column
 # to the number of images predicted as that class. The diagonal entry counts the images

@@ -51,8 +51,8 @@ image = ax.imshow(PE.numpy(), cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
 ax.set(xlabel="feature", ylabel="position", title="The sinusoidal encoding")
 fig.colorbar(image, label="value")
 fig.set_label(
-    "The sinusoidal encoding of 128 positions. The first features oscillate with a "
-    "period of $2\\pi$ positions; the last ones hardly change."
+    "The sinusoidal encoding of 128 positions. The first two features oscillate with "
+    "a period of $2\\pi$ positions; the last ones hardly change."
 )
 plt.show()
 

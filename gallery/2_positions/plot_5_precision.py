@@ -54,10 +54,11 @@ print(markdown_table(header, printed))
 #
 # Up to terms of the order :math:`u^2`, the error of the angle is therefore at most
 # :math:`p\,\omega_i\,(y + 3)\,u`. The factor :math:`e^{-y}(y + 3)` decreases for
-# :math:`y \ge 0`, so it is at most 3, and the result is :eq:`eq-angle-error`.
+# :math:`y \ge 0`, so it is at most 3, and the error of the angle is at most
+# :math:`3\,p\,u`. These are the two bounds of :eq:`eq-angle-error`.
 #
-# The largest errors that the checks of the report find exceed half of each of the two
-# bounds, so no bound could be smaller by a factor of two. Multiplying by
+# The largest errors that the checks of the report find exceed half of each of these
+# bounds, so neither bound could be smaller by a factor of two. Multiplying by
 # :math:`1 / \theta^{2i/d}` instead of dividing rounds once more, and 3 becomes 4.
 #
 # Sine and cosine depend on the angle modulo :math:`2\pi`. Taking the remainder does not

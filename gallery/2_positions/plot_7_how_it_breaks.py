@@ -19,9 +19,10 @@ download; SymPy, which the checks of the report use, comes with PyTorch.
 # %%
 # A plausible output
 # ------------------
-# The first bug of the list below is a slip of one letter: the cosine is used twice, and
-# the table of sines not at all. The figure shows the attention weights of random
-# queries and keys at 24 positions, without and with the bug.
+# We begin with a slip of one name, which is the bug in the first row of the second
+# figure: the cosine is used twice, and the table of sines not at all. The figure shows
+# the attention weights of random queries and keys at 24 positions, without and with the
+# bug.
 
 from itertools import combinations
 
@@ -147,10 +148,10 @@ print("the only one to detect some bug:", *sorted(set(alone)))
 assert set(alone) == {"shift", "golden", "cache"}
 
 # %%
-# Norm, relative and same add nothing to these four, and group can replace zero. They
-# remain useful because they point to the cause. The first four bugs of the list cannot
-# occur in the form with a complex product: it has no second table, no half to exchange,
-# and no minus sign.
+# *Norm*, *relative* and *same* add nothing to these four, and *group* can replace
+# *zero*. They remain useful because they point to the cause. The bugs in the first four
+# rows of the figure cannot occur in the form with a complex product: it has no second
+# table, no half to exchange, and no minus sign.
 #
 # The sinusoidal encoding
 # -----------------------
@@ -182,7 +183,7 @@ assert found == {bug.mutant.what: bug.seen for bug in bug_matrix.SINUSOIDAL_BUGS
 assert all("golden" in seen for seen in found.values())
 
 # %%
-# "Golden" detects every bug, but it requires that the formula is known, including the
+# *Golden* detects every bug, but it requires that the formula is known, including the
 # layout and the first position, and implementations differ in these.
 #
 # A bug that no property shows
@@ -211,4 +212,5 @@ assert torch.equal(one, other)
 #
 # Limits
 # ------
-# The four properties detect every bug on this list. There are other bugs.
+# The four properties detect every bug of rotary embedding that was injected here. There
+# are other bugs.

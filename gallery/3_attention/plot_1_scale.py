@@ -9,7 +9,7 @@ the division, and for which queries and keys is this the right divisor?
 :math:`d_k`. Without the division the softmax saturates: at :math:`d_k = 1024` one of
 128 keys has more than nine tenths of the weight on average, and gradients nearly
 vanish. If the entries within each vector are correlated, the variance of a score can be
-up to :math:`d_k` times larger.
+up to :math:`d_k` times as large.
 
 **Source.** Vaswani et al., *Attention Is All You Need*, 2017 (arXiv:1706.03762),
 section 3.2.1 and its footnote 4. **Cost.** Seconds on a CPU, no download.
@@ -134,10 +134,10 @@ Interactive(
 # .. math::
 #    :label: eq-score-dependent
 #
-#    \text{correlated entries:} \quad
+#    \operatorname{corr}(q_i, q_j) = r: \quad
 #    \operatorname{Var} &= d_k (1 - r)^2 + 2\, r\, d_k (1 - r) + r^2 d_k^2, \\
 #    k = q: \quad \mathbb E &= d_k, \quad \operatorname{Var} = 2 d_k, \\
-#    \operatorname{corr}(q_c, k_c) = c: \quad
+#    \operatorname{corr}(q_i, k_i) = c: \quad
 #    \mathbb E &= c\, d_k, \quad \operatorname{Var} = d_k (1 + c^2) .
 #
 # The following code compares all cases with 20,000 random draws, for :math:`d_k = 64`,
@@ -175,9 +175,10 @@ same = torch.ones(d, d).double()  # all entries of a vector are one number
 assert score_moments(zero, zero, same, same)[1] == d * d
 
 # %%
-# For correlated entries the variance grows with the square of :math:`d_k`. The divisor
-# :math:`\sqrt{d_k}` does not compensate for this, and the right divisor depends on the
-# correlation, which is not known and changes during training.
+# For entries with a fixed correlation :math:`r > 0`, the variance grows with the square
+# of :math:`d_k`. The divisor :math:`\sqrt{d_k}` does not compensate for this, and the
+# right divisor depends on the correlation, which is not known and changes during
+# training.
 #
 # The entropy that is left
 # ------------------------

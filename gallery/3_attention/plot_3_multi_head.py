@@ -93,8 +93,8 @@ assert apart(by_heads, Y) < 1e-12
 # the scores are :math:`x_i W_Q^{(h)} W_K^{(h)\top} x_j^\top / \sqrt{d_h}`. Because only
 # these products matter, different weights give the same layer. Invertible matrices of
 # size :math:`d_h` may be inserted between queries and keys (:math:`A`) and between
-# values and output (:math:`B`), and the heads may be permuted together with their rows
-# of :math:`W_O`:
+# values and output (:math:`B`), and the heads may be permuted (:math:`\pi`) together
+# with their rows of :math:`W_O`:
 #
 # .. math::
 #    :label: eq-head-freedom
@@ -103,7 +103,7 @@ assert apart(by_heads, Y) < 1e-12
 #    \bigl(W_Q^{(h)} A, W_K^{(h)} A^{-\top}\bigr), \\
 #    \bigl(W_V^{(h)}, W_O^{(h)}\bigr) &\to
 #    \bigl(W_V^{(h)} B, B^{-1} W_O^{(h)}\bigr), \\
-#    \text{head } h &\to \text{head } \pi(h) .
+#    h &\to \pi(h) .
 #
 # (The biases of queries, keys and values change like the columns of their matrices.)
 #

@@ -96,14 +96,15 @@ print(markdown_table(("gradient of", "largest difference from autograd"), printe
 # A pre-norm layer computes :math:`Y = X + f(\operatorname{LN}(X))` for each sublayer
 # :math:`f`, and a post-norm layer :math:`Y = \operatorname{LN}(X + f(X))`. In both, the
 # gradient reaches the residual connection as :math:`\bar Y` and leaves it as a sum of
-# two terms. Pre-norm and post-norm differ in the factor of the first term:
+# two terms. Pre-norm (first line) and post-norm (second line) differ in the factor of
+# the first term:
 #
 # .. math::
 #    :label: eq-pre-post-norm
 #
-#    \text{pre-norm: } \bar X = \bar Y
-#    + J_{\operatorname{LN}}^\top J_f^\top\, \bar Y, \qquad
-#    \text{post-norm: } \bar X = J_{\operatorname{LN}}^\top \bar Y
+#    \bar X &= \bar Y
+#    + J_{\operatorname{LN}}^\top J_f^\top\, \bar Y, \\
+#    \bar X &= J_{\operatorname{LN}}^\top \bar Y
 #    + J_f^\top J_{\operatorname{LN}}^\top\, \bar Y .
 #
 # With pre-norm the first term is :math:`\bar Y` itself. With post-norm the Jacobian of

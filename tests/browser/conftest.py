@@ -6,7 +6,7 @@ Not a part of ``make test``, which needs nothing but pip; ``make test-site`` run
 import functools
 import gzip
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from built import HTML, PACKED, started
+from live_figures import started as started_figure
 from survey import survey
 
 
@@ -88,3 +89,17 @@ def opened(browser):
             context.close()
 
     return open_tab
+
+
+@pytest.fixture(scope="module")
+def tabs(opened, origin):
+    """Keep a tab for each live figure that is asked for, in which it runs."""
+
+    class Tabs(dict):
+        def __missing__(self, kind):
+            self[kind] = stack.enter_context(opened())
+            started_figure(self[kind], origin, kind)
+            return self[kind]
+
+    with ExitStack() as stack:
+        yield Tabs()

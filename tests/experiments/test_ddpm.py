@@ -223,7 +223,7 @@ def test_the_accuracy_is_that_of_the_classifier(few):
 
 
 def test_the_candidates_differ_in_the_network_and_its_epochs_alone():
-    main = asdict(NAMES["ddpm-conditional-small"])
+    main = asdict(ddpm.CONDITIONAL)
     for network, epochs in ddpm.TRIALS.items():
         trial = asdict(NAMES[f"ddpm-conditional-trial-{network}"])
         changed = {key: trial[key] for key in main if trial[key] != main[key]}

@@ -1,113 +1,128 @@
-"""What the browser loads is made from the records, and made again when they change."""
+"""The directive of live figures, their puzzles, and what of them is made again."""
 
-import base64
 import json
 import re
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
 
-import numpy as np
 import pytest
 
-from dian.runs.record import load
-from dian_sphinx import live, policy
-
-SCRIPT = re.compile(r'dianLive\.give\("([\w-]+)",(\{.*\}),"([A-Za-z0-9+/=]*)"\);\n')
-
-
-def unpacked(script):
-    """Read a script of weights as the page does."""
-    name, content, text = SCRIPT.fullmatch(script).groups()
-    numbers, found = np.frombuffer(base64.b64decode(text), "<f4"), {}
-    for key, (at, *shape) in json.loads(content)["tensors"].items():
-        found[key] = numbers[at : at + int(np.prod(shape))].reshape(shape)
-    return name, found
-
-
-@pytest.mark.parametrize("name", live.READERS)
-def test_a_script_holds_every_weight_of_a_reader_as_recorded(name):
-    found_name, found = unpacked(live.reader_script(name))
-    weights = load(name).weights
-    assert found_name == name
-    assert sum(x.size for x in found.values()) == sum(
-        w.numel() for w in weights.values()
-    )
-    for key, tensor in weights.items():
-        same = [np.array_equal(x, tensor) for x in found.values()]
-        assert any(same), key
-
-
-@pytest.mark.parametrize("name", live.TRANSFORMERS)
-def test_a_script_holds_every_weight_of_a_transformer_as_recorded(name):
-    _, found = unpacked(live.transformer_script(name))
-    weights = load(name).weights
-    assert found.keys() == weights.keys()
-    assert all(np.array_equal(found[key], weights[key]) for key in weights)
+from dian_sphinx.live import figure, kept, make, offered, site, spot
+from dian_sphinx.live.kept import Piece
 
 
 def test_a_file_is_made_again_if_it_is_gone_or_its_record_changed(
     tmp_path, monkeypatch
 ):
     made = []
-
-    def piece(content, depends="a record"):
-        return lambda: depends, lambda: made.append(content) or content
-
-    parts = {"a.js": piece("a"), "b.js": piece("b")}
-    monkeypatch.setattr(live, "KEPT", tmp_path)
-    monkeypatch.setattr(live, "pieces", lambda: parts)
+    pieces = {"a.js": Piece("packed", "a"), "b.js": Piece("packed", "b")}
+    monkeypatch.setattr(kept, "KEPT", tmp_path)
+    monkeypatch.setattr(kept, "pieces", lambda: pieces)
+    monkeypatch.setattr(
+        make,
+        "made",
+        lambda piece: made.append(piece.function) or piece.function.encode(),
+    )
     (tmp_path / "old.js").write_text("of a record that is gone")
-    live.main()
+    make.main()
     assert made == ["a", "b"]
     assert not (tmp_path / "old.js").exists()
-    live.main()
+    make.main()
     assert made == ["a", "b"]
     (tmp_path / "a.js").unlink()
-    live.main()
+    make.main()
     assert made == ["a", "b", "a"]
-    parts["b.js"] = piece("c", "another record")
-    assert live.kept_keys() != live.keys()
-    live.main()
+    pieces["b.js"] = Piece("packed", "c", records=("rnn-best",))
+    assert kept.kept_keys() != kept.keys()
+    make.main()
     assert made == ["a", "b", "a", "c"]
     assert (tmp_path / "b.js").read_text() == "c"
 
 
-def test_a_network_with_classes_is_exported_with_them():
-    onnx = pytest.importorskip("onnx")
-    from dian.diffusion.unet import UNet
+STILLS = {"still-reader.json", "still-attention.json", "still-denoise.json"}
+READERS = {f"{name}.js" for name in offered.READERS}
+TRANSFORMERS = {f"{name}.js" for name in offered.TRANSFORMERS}
+DENOISER = next(iter(offered.DENOISERS))
 
-    graph = onnx.load_model_from_string(
-        live.export(UNet("tiny", num_classes=10).eval())
+
+@pytest.mark.parametrize(
+    ("module", "changed"),
+    [
+        ("reader", READERS | {"still-reader.json"}),
+        ("attention", TRANSFORMERS | {"still-attention.json"}),
+        ("denoise", {f"{DENOISER}.js", "still-denoise.json"}),
+        ("unet_export", {f"{DENOISER}.onnx"}),
+        (
+            "images",
+            {"images.js", "still-reader.json", "still-attention.json"}
+            | READERS
+            | TRANSFORMERS,
+        ),
+        ("puzzles", {f"spot-{chapter}.json" for chapter in kept.PUZZLES}),
+        ("puzzle_results", {f"spot-{chapter}.json" for chapter in kept.PUZZLES}),
+        *[(module, set()) for module in ("figure", "spot", "site", "make", "kept")],
+    ],
+)
+def test_an_edit_changes_the_keys_of_what_the_module_makes(
+    tmp_path, monkeypatch, module, changed
+):
+    """The network with classes counts among these as soon as it is recorded."""
+    monkeypatch.setattr(offered, "record_names", lambda: [DENOISER])
+    package = shutil.copytree(kept.PACKAGE, tmp_path / "live")
+    monkeypatch.setattr(kept, "PACKAGE", package)
+    before = kept.keys()
+    with (package / f"{module}.py").open("a") as file:
+        file.write("\n# A comment changes no key.\n")
+    assert kept.keys() == before
+    with (package / f"{module}.py").open("a") as file:
+        file.write("\nADDED = 1\n")
+    after = kept.keys()
+    assert {name for name in after if after[name] != before[name]} == changed
+
+
+def test_every_file_has_a_function_that_makes_it():
+    for piece in kept.pieces().values():
+        module = import_module(f"dian_sphinx.live.{piece.module}")
+        assert callable(getattr(module, piece.function))
+
+
+def test_the_process_of_sphinx_imports_no_torch():
+    code = (
+        "import sys, dian_sphinx.live.site, dian_sphinx.live.kept;"
+        "dian_sphinx.live.kept.keys();"
+        "sys.exit(bool({'torch', 'onnx', 'PIL'} & sys.modules.keys()))"
     )
-    assert [one.name for one in graph.graph.input] == ["x", "t", "y"]
+    extension = str(Path(kept.__file__).parents[2])
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": extension})
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("there", [False, True])
 def test_the_network_with_classes_is_offered_when_it_is_recorded(monkeypatch, there):
     names = ["ddpm-conditional-trial-small", "ddpm-fashion-mnist-small"]
-    names += ["ddpm-conditional-small"] if there else []
-    monkeypatch.setattr(live, "record_names", lambda: names)
-    assert list(live.denoisers()) == names[1:]
+    names += ["ddpm-conditional-long"] if there else []
+    monkeypatch.setattr(offered, "record_names", lambda: names)
+    assert list(offered.networks("denoise")) == names[1:]
 
 
-def test_what_is_said_of_recorded_images_is_what_is_recorded():
-    found = live.recorded_distances(live.DENOISER)
-    record = load(f"{live.DENOISER}-evaluation")
-    assert list(found) == [10, 20, 50, 100]
-    assert found[20][0] == pytest.approx(record.value("ddim-20/both/frechet"), abs=0.01)
+PUZZLE = {
+    "question": "?",
+    "place": "B",
+    "what": "a < b",
+    "shown": {"A": {"points": "0,0 1,1"}, "B": {"points": "0,0 1,2"}},
+    "claim": "R5",
+    "title": "BPTT",
+    "tolerance": "1e-10",
+    "right": "0e+00",
+    "wrong": "1e+00",
+}
 
 
 def test_the_bug_is_behind_one_answer_alone():
-    puzzle = {
-        "question": "?",
-        "place": "B",
-        "what": "a < b",
-        "shown": {"A": {"points": "0,0 1,1"}, "B": {"points": "0,0 1,2"}},
-        "claim": "R5",
-        "title": "BPTT",
-        "tolerance": "1e-10",
-        "right": "0e+00",
-        "wrong": "1e+00",
-    }
-    html = live.spot(puzzle)
+    html = spot.spot(PUZZLE)
     assert re.findall(r"bug is in (.)</summary><p>(\w+)", html) == [
         ("A", "No"),
         ("B", "Correct"),
@@ -116,18 +131,78 @@ def test_the_bug_is_behind_one_answer_alone():
     assert 'href="verification/rnn.html#claim-r5"' in html
 
 
-def test_the_policy_names_the_scripts_of_the_page_and_no_other_origin():
-    page = (
-        "<html><head></head><body><script>a()</script>"
-        '<script type="application/json">{"x": "<b onclick=\\"no()\\">"}</script>'
-        '<button onclick="b(&quot;c&quot;)">x</button></body></html>'
-    )
-    secured = policy.secured(page)
-    content = re.search(r'content="([^"]*)"', secured)[1]
-    assert policy.hashed("a()") in content
-    assert policy.hashed('b("c")') in content
-    assert content.count("sha256") == 2
-    assert "http" not in content
-    assert "'unsafe-eval'" not in content
-    assert policy.policy(secured) == content
-    assert policy.secured("not a page") == "not a page"
+@pytest.fixture
+def page(root, tmp_path, monkeypatch, extension_of, sphinx_build):
+    """Return a function that builds a page, with files that are up to date."""
+    made, source, runtime = (tmp_path / name for name in ("live", "docs", "runtime"))
+    for folder in (made, source, runtime):
+        folder.mkdir()
+    (made / "spot-rnn.json").write_text(json.dumps(PUZZLE))
+    still = {"image": "data:,", "width": 58, "said": "{name}, {p:.2f}."}
+    still["values"] = {"name": "Bag", "p": 0.256}
+    (made / "still-reader.json").write_text(json.dumps(still))
+    for name in figure.files_of("reader"):
+        (made / name).write_text(name)
+    for name in site.RUNTIME_FILES:
+        (runtime / name).write_text(name)
+    monkeypatch.setattr(kept, "KEPT", made)
+    monkeypatch.setattr(kept, "keys", kept.kept_keys)
+    monkeypatch.setattr(site, "RUNTIME", runtime)
+
+    def build(text):
+        (source / "page.md").write_text(f"# Page\n\n{text}\n")
+        extensions = ["myst_parser", extension_of("live.site")]
+        settings = {"extensions": extensions, "master_doc": "page"}
+        settings |= {"html_static_path": [str(root / "docs/_static")]}
+        warnings = sphinx_build(source, tmp_path / "built", settings)
+        return warnings, tmp_path / "built"
+
+    return build
+
+
+def test_a_puzzle_is_placed_under_its_name_and_the_files_are_copied(page):
+    warnings, built = page("```{live-figure} spot rnn\n:name: puzzle\n```")
+    html = (built / "page.html").read_text("utf-8")
+    assert not warnings
+    assert 'id="puzzle"' in html
+    assert spot.spot(PUZZLE) in html
+    assert "runs in the browser" not in html  # a sentence of the PDF
+    assert "live/live.js" not in html  # no network runs
+    data = built / "_static/live/data"
+    assert {path.name for path in data.iterdir()} == {"images.js"} | READERS
+    assert len(list((built / "_static/live/runtime").iterdir())) == 3
+
+
+def test_a_figure_waits_with_its_recorded_result(page):
+    warnings, built = page("```{live-figure} reader\n```")
+    html = (built / "page.html").read_text("utf-8")
+    assert not warnings
+    assert 'alt="Bag, 0.26." width="232"' in html
+    assert '<button type="button" hidden>Run</button>' in html
+    assert "live/live.js" in html
+    facts = json.loads(re.search(r'<script type="application/json">(.*?)</', html)[1])
+    assert facts["networks"] == offered.READERS
+    assert facts["classes"][9] == "Ankle boot"
+    assert facts["data"].keys() == {"images.js"} | READERS
+    assert {"reader.js", "recurrent.js"} < facts["scripts"].keys()
+
+
+def test_the_content_of_the_directive_takes_the_place_of_the_result(page):
+    _, built = page("```{live-figure} reader\n:small:\n\nAnother picture.\n```")
+    html = (built / "page.html").read_text("utf-8")
+    assert "Another picture." in html
+    assert "Bag, 0.26." not in html
+    assert 'data-size="small"' in html
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("readers", "expected one of reader, attention, denoise, spot, got readers"),
+        ("spot", "expected spot and one of rnn, positions, attention, diffusion"),
+        ("spot lstm", "got 'lstm'"),
+    ],
+)
+def test_an_error_names_what_the_directive_expects(page, arguments, said):
+    warnings, _ = page(f"```{{live-figure}} {arguments}\n```")
+    assert said in warnings

@@ -176,7 +176,7 @@ def reparametrised() -> float:
     ),
 )  # fmt: skip
 def targets() -> float:
-    """Each prediction type gives the image back; errors differ by the ratios."""
+    """Each prediction type determines the image; squared errors have known ratios."""
     residuals = []
     for T, first, last in CHAINS:
         schedule = noise_schedule.linear_schedule(T, first, last)

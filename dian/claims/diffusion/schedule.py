@@ -81,7 +81,7 @@ CHAINS_TOO_SHORT = [(500, 1e-4, 0.02), (300, 1e-4, 0.02), (100, 1e-4, 0.02)]
     ),
 )  # fmt: skip
 def left() -> float:
-    """The last product, by the sum of logarithms; little is left where it should."""
+    """The last product, from a sum of logarithms, is small for the chains in use."""
     residuals = []
     for T, first, last in CHAINS_USED + CHAINS_TOO_SHORT:
         beta = [first + (last - first) * i / (T - 1) for i in range(T)]

@@ -285,7 +285,7 @@ def wavelengths() -> float:
     ),
 )  # fmt: skip
 def injective() -> float:
-    """The minimum distance of 4096 encodings is positive; full periods collide."""
+    """4096 encodings have a positive minimum distance; one pair repeats after 2 pi."""
     d, n = 64, 4096
     P = encode(torch.arange(n), d)
     distances = torch.cdist(P[:64], P, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,6 +1,7 @@
 """Evaluation of diffusion models: samples, their distances to data, and the bound."""
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -89,22 +90,25 @@ class Evaluator:
         self.reader.load_state_dict(data.reader)
         for network in (self.network, self.reader):
             network.to(device, dtype).eval()
-        self.dtype = dtype
+        self.device, self.dtype = device, dtype
         self.train = to_bytes(data.train.signed()).to(device)
         self.test = to_bytes(data.test.signed()).to(device)
         self.real = self.features(self.test)
 
+    def parts(self, images: Tensor, n: int = 1000) -> Iterator[Tensor]:
+        """Yield ``n`` images at a time as the networks take them."""
+        for part in images.split(n):
+            yield unit(part.to(self.device)).to(self.dtype)
+
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Return the features of images."""
-        parts = (unit(part).to(self.dtype) for part in images.split(1000))
-        return torch.cat([self.network.features(part) for part in parts])
+        return torch.cat([self.network.features(x) for x in self.parts(images)])
 
     @torch.no_grad()
     def classes(self, images: Tensor) -> Tensor:
         """Return how many images the recurrent network assigns to each class."""
-        parts = (unit(part).to(self.dtype) for part in images.split(1000))
-        found = [self.reader(part).argmax(1) for part in parts]
+        found = [self.reader(x).argmax(1) for x in self.parts(images)]
         return torch.cat(found).bincount(minlength=10).cpu()
 
     def __call__(self, images: Tensor) -> dict[str, float]:
@@ -126,8 +130,7 @@ class Evaluator:
         """Find the nearest training image of each, by pixels: distances, positions."""
         train = unit(self.train).to(self.dtype).flatten(1)
         found = [
-            sample_metrics.nearest(unit(part).to(self.dtype).flatten(1), train)
-            for part in images.split(100)
+            sample_metrics.nearest(x.flatten(1), train) for x in self.parts(images, 100)
         ]
         distance, index = (torch.cat(parts) for parts in zip(*found, strict=True))
         return distance[:, 0].cpu(), index[:, 0].cpu()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dian.data import CLASSES
 from dian.diffusion.guidance import ConditionalModel, guide
-from dian.diffusion.pixels import to_bytes, unit
+from dian.diffusion.pixels import to_bytes
 from dian.diffusion.sampling import ddim_sample
 from dian.experiments.diffusion.evaluation import Evaluator
 from dian.experiments.diffusion.samplers import Sampler
@@ -62,6 +62,6 @@ def evaluate_guidance(
 @torch.no_grad()
 def accuracy(evaluator: Evaluator, images: Tensor, labels: Tensor) -> float:
     """Return the fraction of images that the feature classifier assigns to a label."""
-    parts = (unit(part).to(evaluator.dtype) for part in images.split(1000))
-    found = torch.cat([evaluator.network(part).argmax(1) for part in parts])
+    parts = evaluator.parts(images)
+    found = torch.cat([evaluator.network(x).argmax(1) for x in parts])
     return (found.cpu() == labels).double().mean().item()

@@ -6,11 +6,11 @@ table 2). Little is evaluated here. A record holds the EMA weights of all seeds,
 and :mod:`dian.experiments.diffusion.paired_evaluation` compares them with common noise.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
-from torch.nn.utils import parameters_to_vector
+from torch import Tensor, nn
 
 from dian.data import CHECKSUMS
 from dian.diffusion.unet import UNet
@@ -54,11 +54,16 @@ def run(settings: Settings, data: Data, job: Job) -> Outcome:
     named = watching.network.named_parameters()
     averaged = [outcome.weights[name] for name, _ in named]
     # As vectors, which are recorded for every seed; the weights are those of the first.
-    outcome.arrays[AVERAGED] = parameters_to_vector(averaged).half()
+    outcome.arrays[AVERAGED] = _vector(averaged)
     if settings.keep_raw:
-        raw = parameters_to_vector(watching.network.parameters())
-        outcome.arrays[RAW] = raw.detach().cpu().half()
+        raw = [p.detach() for p in watching.network.parameters()]
+        outcome.arrays[RAW] = _vector(raw)
     return outcome
+
+
+def _vector(weights: Sequence[Tensor]) -> Tensor:
+    """Return all weights as one vector, whatever their layout in memory."""
+    return torch.cat([w.flatten() for w in weights]).cpu().half()
 
 
 OBJECTIVE = Settings(
@@ -68,6 +73,7 @@ OBJECTIVE = Settings(
             epochs=3,
             flips=False,
             ema=0.998,
+            compiled=True,
             samples=50,
             others=50,
             bound_images=4,

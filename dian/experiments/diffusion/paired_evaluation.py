@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
 from dian.data import CLASSES
+from dian.diffusion.guidance import condition
 from dian.diffusion.likelihood import (
     Bound,
     rate_distortion,
@@ -54,6 +55,7 @@ class Settings:
     Each is sampled in all ``ways``, the first also in the ``variants``. A way is
     ``ddpm`` (Algorithm 2), ``ddim-`` and a number of steps, or Algorithm 2 with one
     change: ``beta_tilde``, ``no_clip``, or ``raw`` for the weights without averaging.
+    With ``class-`` before it, the network is given a class, and the classes take turns.
     Differences of another model are taken from the first in the same way, those of the
     first from its first way.
 
@@ -70,7 +72,7 @@ class Settings:
     ways: str
     variants: str = ""
     n: int = 5000
-    chunk: int = 50
+    chunk: int = 1000
     guidance: str = ""
     guided: int = 1000
     guided_steps: int = 50
@@ -245,6 +247,10 @@ def _sample(
 ) -> Tensor:
     """Sample a part of a set, as bytes."""
     sampler = _sampler(model, way, settings, part, job)
+    if way.startswith("class-"):
+        y, way = _labels(part).to(job.device), way.removeprefix("class-")
+        given = condition(sampler.denoiser.model, y)
+        sampler = replace(sampler, denoiser=replace(sampler.denoiser, model=given))
     if way.startswith("ddim-"):
         steps = min(int(way.removeprefix("ddim-")), model.settings.T)
         return sampler.ddim(len(part), steps).cpu()
@@ -257,9 +263,14 @@ def _sample_guided(
 ) -> Tensor:
     """Sample a part of a set with guidance; the classes take turns."""
     sampler = _sampler(model, "guided", settings, part, job)
-    labels, network = torch.tensor(part) % len(CLASSES), sampler.denoiser.model
+    labels, network = _labels(part), sampler.denoiser.model
     steps = min(settings.guided_steps, model.settings.T)
     return sample_classes(sampler, network, labels, w, steps).cpu()
+
+
+def _labels(part: range) -> Tensor:
+    """Return the class of each image of a part."""
+    return torch.tensor(part) % len(CLASSES)
 
 
 def _bound(model: Model, evaluator: Evaluator, part: range, job: Job) -> Tensor:
@@ -328,14 +339,19 @@ OBJECTIVE = Settings(
     bound_images=200,
 )
 CONDITIONAL = Settings(
-    "ddpm-conditional-", "small", ways="ddim-50 ddim-100", guidance="0 0.5 1 2 4"
+    "ddpm-conditional-",
+    "long",
+    ways="class-ddim-50",
+    variants="class-ddim-100 ddim-50 ddim-100",
+    guidance="0 0.5 1 2 4",
+    chunk=250,
 )
 EVALUATIONS = {
     "ddpm-objective-evaluation": OBJECTIVE,
-    "ddpm-conditional-small-evaluation": CONDITIONAL,
+    "ddpm-conditional-long-evaluation": CONDITIONAL,
     # In a run of its own, since it takes longer than all the others together.
-    "ddpm-conditional-small-ancestral": replace(
-        CONDITIONAL, ways="ddpm", guidance="", bound_images=0
+    "ddpm-conditional-long-ancestral": replace(
+        CONDITIONAL, ways="class-ddpm", variants="", guidance="", bound_images=0
     ),
     "ddpm-conditional-trials-evaluation": Settings(
         "ddpm-conditional-trial-",

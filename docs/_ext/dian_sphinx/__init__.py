@@ -28,7 +28,7 @@ PARTS = (
     "api",
     "katex",
     "html",
-    "live",
+    "live.site",
     "policy",
     "previews",
     "glossary",

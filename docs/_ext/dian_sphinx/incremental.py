@@ -28,7 +28,8 @@ GENERATED = {"genindex", "py-modindex", "search", "404", "_modules/index"}
 
 def set_extension_key(app: Sphinx, config) -> None:
     """Have every page read again when this extension or KaTeX has changed."""
-    files = [*sorted(Path(__file__).parent.glob("*.*")), LOCK]
+    code = Path(__file__).parent.rglob("*.*")
+    files = [*sorted(f for f in code if f.parent.name != "__pycache__"), LOCK]
     files += LOCALE.glob(f"{config.language}/LC_MESSAGES/{EXTENSIONS}.po")
     sums = [hashlib.sha256(f.read_bytes()).hexdigest() for f in files]
     sums += map(version, ("torch", "numpy", "matplotlib"))

@@ -1,10 +1,10 @@
 """A Content-Security-Policy on every page: the browser itself refuses other origins.
 
-A page may load what the site serves, and run the scripts that were written into it when
-it was built, which are named by their hashes. Styles may stand in the text, since KaTeX
-writes thousands of them; a style cannot run anything, and what it could load from
-elsewhere is refused.
-``wasm-unsafe-eval`` allows WebAssembly, for the live figures, and no ``eval``.
+A page may load files of the site, and run the inline scripts and event handlers that
+were written into it when it was built; their hashes are in the policy. Inline styles
+are allowed, because KaTeX writes thousands of them: a style runs no code, and the
+policy refuses files that it would load from another origin. ``wasm-unsafe-eval`` allows
+WebAssembly, which the live figures need, but not ``eval``.
 """
 
 import base64
@@ -17,12 +17,13 @@ from sphinx.application import Sphinx
 SCRIPT = re.compile(r"<script\b([^>]*)>(.*?)</script>", re.S)
 DATA = re.compile(r"""\btype\s*=\s*["']?application/(ld\+)?json""")
 SOURCE = re.compile(r"\bsrc\s*=")
-HANDLER = re.compile(r"<[a-z][^<>]*?\s(on[a-z]+)=\"([^\"]*)\"")
+TAG = re.compile(r'<[a-z](?:"[^"]*"|[^<>"])*>')
+HANDLER = re.compile(r'\son[a-z]+="([^"]*)"')
 HEAD = re.compile(r"<head\b[^>]*>")
 
 
 def hashed(text: str) -> str:
-    """Name a script by its content.
+    """Return the source expression of the policy that allows one script.
 
     >>> hashed("")
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -44,8 +45,8 @@ def policy(page: str) -> str:
         for attributes, text in SCRIPT.findall(page)
         if not SOURCE.search(attributes) and not DATA.search(attributes)
     ]
-    bare = SCRIPT.sub("", page)
-    handlers = [hashed(unescape(text)) for _, text in HANDLER.findall(bare)]
+    tags = "".join(TAG.findall(SCRIPT.sub("", page)))
+    handlers = [hashed(unescape(text)) for text in HANDLER.findall(tags)]
     if handlers:
         handlers.insert(0, "'unsafe-hashes'")
     allowed = dict.fromkeys([*scripts, *handlers])
@@ -78,7 +79,7 @@ def secured(page: str) -> str:
 
 
 def secure(app: Sphinx) -> None:
-    """Have every page that is written pass through :func:`secured`."""
+    """Let every page pass through :func:`secured` when it is written."""
     if app.builder.format != "html":
         return
     render = app.builder.templates.render
@@ -86,5 +87,5 @@ def secure(app: Sphinx) -> None:
 
 
 def connect(app: Sphinx) -> None:
-    """Change what the templates of the pages return."""
+    """Register the change of the pages."""
     app.connect("builder-inited", secure)

@@ -1,7 +1,7 @@
-/* A recorded network removes noise, by onnxruntime-web, in one thread of this page. */
+/* A recorded network generates an image from noise. It runs in onnxruntime-web, in one thread. */
 "use strict";
 (() => {
-  const { html, fill, parts, sampler, script } = window.dianLive, SIZE = 28 * 28;
+  const { html, fill, parts, sampler, script, imagePicker } = window.dianLive, SIZE = 28 * 28;
   const TEXT = {
     notLoaded: tr("The network could not be loaded ({status})"),
     noisy: tr("Noisy image"),
@@ -30,10 +30,10 @@
     failed: tr("{what}."),
     start: tr("Denoise"),
     cancel: tr("Cancel"),
-    network: tr("Network"),
   };
 
-  /** Open a recorded network; predict(x, t, classes) takes one image for each class. */
+  /** Load a recorded network. predict(x, t, classes) returns a prediction for each class; null
+      stands for no class. */
   const open = async ({ facts, root, name, schedule }) => {
     const address = (file) => new URL(`runtime/${file}?v=${facts.runtime}`, root).href;
     await script("runtime/ort.wasm.min.js", facts.runtime);
@@ -60,124 +60,140 @@
   };
   window.dianLive.denoise = { open };
 
-  window.dianLive.figures.denoise = async ({ box, facts, images, data, status, root }) => {
+  window.dianLive.figures.denoise = ({ box, facts, images, network: first, data, status, root }) => {
     const chosen = { name: Object.keys(facts.networks)[0], method: "ddim", clip: true, half: "none",
       label: "none", known: null };
-    let network = null, stopped = false, runs = false;
-    const noisy = parts.picture(TEXT.noisy, 28, 28);
-    const clean = parts.picture(TEXT.clean, 28, 28);
-    const told = parts.words(), bar = html("progress", { value: 0, "aria-label": TEXT.progress });
-    const draw = (picture, x) => picture.paint((i) => parts.grey((x[i] + 1) / 2));
-    const steps = parts.slider(TEXT.steps, { min: 10, max: 100, step: 10, value: 50 }, () => {});
-    const eta = parts.slider(TEXT.eta, { min: 0, max: 1, step: 0.1, value: 0 }, () => {});
-    const seed = parts.slider(TEXT.seed, { min: 0, max: 99, value: 3 }, () => {});
-    const other = parts.slider(TEXT.other, { min: 0, max: 99, value: 4 }, () => {});
-    const mix = parts.slider(TEXT.mix, { min: 0, max: 1, step: 0.05, value: 0 }, () => {});
-    const weight = parts.slider(TEXT.weight, { min: 0, max: 4, step: 0.5, value: 1 }, () => {});
+    let schedule = first, network = null, cancelled = false, running = false;
+    const noisy = parts.picture(TEXT.noisy, 28, 28), clean = parts.picture(TEXT.clean, 28, 28);
+    const words = parts.words(), bar = html("progress", { value: 0, "aria-label": TEXT.progress });
+    const slider = (label, range) => parts.slider(label, range, () => {});
+    const steps = slider(TEXT.steps, { min: 10, max: 100, step: 10, value: 50 });
+    const eta = slider(TEXT.eta, { min: 0, max: 1, step: 0.1, value: 0 });
+    const seed = slider(TEXT.seed, { min: 0, max: 99, value: 3 });
+    const other = slider(TEXT.other, { min: 0, max: 99, value: 4 });
+    const mix = slider(TEXT.mix, { min: 0, max: 1, step: 0.05, value: 0 });
+    const weight = slider(TEXT.weight, { min: 0, max: 4, step: 0.5, value: 1 });
     const method = parts.select(TEXT.method, TEXT.methods, (value) => {
       chosen.method = value;
       for (const { input } of [steps, eta]) input.disabled = value === "ddpm";
     });
-    const clip = parts.check(TEXT.clip, true,
-      (on) => { chosen.clip = on; });
+    const clip = parts.check(TEXT.clip, true, (on) => { chosen.clip = on; });
     const label = parts.select(TEXT.label, [["none", TEXT.none], ...images.classes.entries()],
       (value) => { chosen.label = value; });
-    const half = parts.select(TEXT.fill, TEXT.fills, (value) => { chosen.half = value; picker.box.hidden = value === "none"; });
-    const picker = parts.picker(images, (one) => { chosen.known = one.pixels; });
-    picker.choose(0);
-    picker.box.hidden = true;
+    const half = parts.select(TEXT.fill, TEXT.fills, (value) => {
+      chosen.half = value;
+      picker.box.hidden = value === "none";
+    });
+    const picker = imagePicker(images, ({ pixels }) => { chosen.known = pixels; });
 
+    const draw = (x, x_0) => {
+      noisy.paint((i) => parts.gray((x[i] + 1) / 2));
+      clean.paint((i) => parts.gray((x_0[i] + 1) / 2));
+    };
     const close = async () => {
       const old = network;
       network = null;
       await old?.release();
     };
-    const offer = (schedule) => {
+    const showClasses = () => {
       for (const { line } of [label, weight]) line.hidden = schedule.nullClass === null;
     };
+    /** Read the controls once, since they may be changed during a run. */
+    const settings = () => {
+      const own = seed.value, start = sampler.normal(own, 0, SIZE);
+      const guided = schedule.nullClass !== null && chosen.label !== "none";
+      const known = chosen.half === "none" ? null : {
+        image: Array.from(chosen.known, (v) => 2 * v / 255 - 1), noise: sampler.normal(own, -2, SIZE),
+        // The half that is generated is the one that is not known.
+        mask: Array.from({ length: SIZE }, (_, i) => (i < SIZE / 2) === (chosen.half === "lower")) };
+      return { seed: own, method: chosen.method,
+        guidance: guided ? { label: Number(chosen.label), weight: weight.value } : null,
+        x_T: mix.value ? sampler.between(start, sampler.normal(other.value, 0, SIZE), mix.value) : start,
+        options: { steps: steps.value, eta: eta.value, clip: chosen.clip, known,
+          noise: (t) => sampler.normal(own, t, SIZE) } };
+    };
+    const stopIfCancelled = () => { if (cancelled) throw new Error(TEXT.cancelled); };
+    /** Generate one image, and show it while it is generated. */
+    const generate = async ({ predict }, { method: name, guidance, x_T, options }) => {
+      const guided = async (x, t) => {
+        if (!guidance) return (await predict(x, t))[0];
+        const [withClass, without] = await predict(x, t, [guidance.label, null]);
+        return sampler.guided(withClass, without, guidance.weight);
+      };
+      let last = null, seen = performance.now();
+      for await (const step of sampler[name](schedule, guided, x_T, options)) {
+        last = step;
+        if (performance.now() - seen > 30) {
+          draw(step.x, step.clean);
+          [bar.value, bar.max] = [step.done, step.of];
+          // The page draws this step, and hears the button.
+          await new Promise((go) => { setTimeout(go); });
+          seen = performance.now();
+        }
+        stopIfCancelled();
+      }
+      draw(last.x, last.clean);
+      [bar.value, bar.max] = [last.of, last.of];
+      return last;
+    };
+    const report = ({ seed: own, method: name, guidance, options }, n, seconds) => {
+      const sentences = [fill(TEXT.done, { seed: own, steps: n, method: name.toUpperCase(),
+        seconds: seconds.toFixed(1) })];
+      const isRecorded = name === "ddim" && options.eta === 0 && options.clip && !options.known && !guidance;
+      if (isRecorded && schedule.recorded[n]) {
+        const [value, error] = schedule.recorded[n].map((v) => v.toFixed(0));
+        sentences.push(fill(TEXT.recorded, { steps: n, value, error }));
+      }
+      if (options.known) sentences.push(TEXT.replaced);
+      return sentences.join(" ");
+    };
     const run = async () => {
-      if (runs) return;
-      [runs, stopped] = [true, false];
+      if (running) return;
+      [running, cancelled] = [true, false];
       start.disabled = true;
       cancel.disabled = false;
       bar.removeAttribute("value");
-      told.textContent = network ? TEXT.running : TEXT.loading;
+      words.textContent = network ? TEXT.running : TEXT.loading;
       try {
-        const schedule = await data(chosen.name);
-        offer(schedule);
         network ??= await open({ facts, root, name: chosen.name, schedule });
-        if (stopped) throw new Error(TEXT.cancelled);
-        told.textContent = TEXT.running;
-        const own = seed.value, first = sampler.normal(own, 0, SIZE);
-        const x_T = mix.value ? sampler.between(first, sampler.normal(other.value, 0, SIZE), mix.value)
-          : first;
-        const guide = schedule.nullClass !== null && chosen.label !== "none";
-        const predict = async (x, t) => {
-          const found = await network.predict(x, t, guide ? [Number(chosen.label), null] : [null]);
-          return guide ? sampler.guided(found[0], found[1], weight.value) : found[0];
-        };
-        const known = chosen.half === "none" ? null : {
-          image: Array.from(chosen.known, (v) => 2 * v / 255 - 1), noise: sampler.normal(own, -2, SIZE),
-          mask: Array.from({ length: SIZE }, (_, i) => (i < SIZE / 2) === (chosen.half === "lower")) };
-        const options = { steps: steps.value, eta: eta.value, clip: chosen.clip, known,
-          noise: (t) => sampler.normal(own, t, SIZE) };
-        const begun = performance.now();
-        let last = null, seen = begun;
-        for await (const step of sampler[chosen.method](schedule, predict, x_T, options)) {
-          last = step;
-          // The page stays alive: each frame is drawn, and the button is heard.
-          if (performance.now() - seen > 30) {
-            draw(noisy, step.x);
-            draw(clean, step.clean);
-            [bar.value, bar.max] = [step.done, step.of];
-            await new Promise((go) => { setTimeout(go); });
-            seen = performance.now();
-          }
-          if (stopped) throw new Error(TEXT.cancelled);
-        }
-        draw(noisy, last.x);
-        draw(clean, last.clean);
-        [bar.value, bar.max] = [last.of, last.of];
+        stopIfCancelled();
+        words.textContent = TEXT.running;
+        const used = settings(), begun = performance.now();
+        const last = await generate(network, used);
         const seconds = (performance.now() - begun) / 1000;
-        told.textContent = fill(TEXT.done, { seed: own, steps: last.of,
-          method: chosen.method.toUpperCase(), seconds: seconds.toFixed(1) });
-        const plain = chosen.method === "ddim" && options.eta === 0 && options.clip && !known && !guide;
-        const recorded = plain ? schedule.recorded[last.of] : null;
-        if (recorded) {
-          const [value, error] = recorded.map((v) => v.toFixed(0));
-          told.textContent += ` ${fill(TEXT.recorded, { steps: last.of, value, error })}`;
-        }
-        if (known) told.textContent += ` ${TEXT.replaced}`;
+        words.textContent = report(used, last.of, seconds);
+        // The tests read these.
         box.dataset.seconds = seconds;
         box.dataset.image = JSON.stringify(Array.from(last.x, (v) => Math.round(1e6 * v) / 1e6));
       } catch (error) {
-        told.textContent = stopped ? TEXT.cancelled : fill(TEXT.failed, { what: error.message });
+        words.textContent = cancelled ? TEXT.cancelled : fill(TEXT.failed, { what: error.message });
         bar.value = 0;
         await close();
       }
-      runs = false;
+      running = false;
       start.disabled = false;
       cancel.disabled = true;
     };
+
     const start = parts.button(TEXT.start, run);
-    const cancel = parts.button(TEXT.cancel, () => { stopped = true; });
+    const cancel = parts.button(TEXT.cancel, () => { cancelled = true; });
     cancel.disabled = true;
-    const chooser = parts.select(TEXT.network, facts.networks, async (name) => {
-      chosen.name = name;
-      stopped = true;
-      await close();
-      offer(await data(name));
+    const chooser = parts.networkSelect({ facts, data, status }, (given, name) => {
+      cancelled = true;
+      [schedule, chosen.name] = [given, name];
+      showClasses();
+      return close();
     });
     chooser.line.hidden = Object.keys(facts.networks).length === 1;
-    label.line.hidden = weight.line.hidden = true;
     addEventListener("pagehide", close);
+    picker.choose(0);
+    picker.box.hidden = true;
+    showClasses();
     box.append(chooser.line, method.line, steps.line, eta.line, clip.line, seed.line, other.line, mix.line,
       label.line, weight.line, half.line, picker.box,
       html("div", { className: "live-run" }, start, cancel, bar),
-      html("div", { className: "live-pictures" }, noisy.box, clean.box), told);
-    draw(noisy, sampler.normal(3, 0, SIZE));
-    draw(clean, new Float32Array(SIZE).fill(-1));
-    status.textContent = "";
+      html("div", { className: "live-pictures" }, noisy.box, clean.box), words);
+    draw(sampler.normal(3, 0, SIZE), new Float32Array(SIZE).fill(-1));
     run();
   };
 })();

@@ -1,5 +1,5 @@
-/* Live figures wait for their button: only then is anything loaded that runs a network.
-   Weights are scripts, which a page that is opened as a file may load, too. */
+/* A live figure waits for its button. Only then are the scripts and the weights of a network
+   loaded. Weights are scripts, because a page that is opened as a file cannot fetch files. */
 "use strict";
 (() => {
   const TEXT = {
@@ -10,9 +10,10 @@
     failed: tr("{what}. The recorded result is shown."),
     missing: tr("{file} could not be loaded"),
   };
-  /** Put values in the places of a text, which are written {name}. */
+  /** Replace each {name} in a text by the value of that name. */
   const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 
+  /** Make an element; each attribute is a property of it, or an attribute of its tag. */
   const html = (tag, attributes = {}, ...children) => {
     const element = document.createElement(tag);
     for (const [key, value] of Object.entries(attributes)) {
@@ -24,11 +25,10 @@
   };
 
   const root = new URL(".", document.currentScript.src), given = {}, asked = {};
-  const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
-  /** A script of weights calls this: numbers of 32 bits, or bytes of images. */
+  /** Keep the arrays of a script of data, which calls this: 32-bit numbers, or bytes of images. */
   const give = (name, { tensors, ...facts }, text) => {
-    const bytes = decode(text), found = {};
+    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0)), found = {};
     for (const [key, [at, ...shape]] of Object.entries(tensors)) {
       const size = shape.reduce((a, b) => a * b, 1);
       found[key] = name === "images" ? bytes.subarray(at, at + size)
@@ -37,7 +37,7 @@
     given[name] = { ...facts, tensors: found };
   };
 
-  /** Load a script once; what fails may be tried again. */
+  /** Load a script once; after an error it can be loaded again. */
   const script = (path, version) => asked[path] ??= new Promise((done, fail) => {
     const element = html("script", { src: new URL(`${path}?v=${version}`, root).href });
     element.onload = done;
@@ -49,40 +49,40 @@
     document.head.append(element);
   });
 
-  const NEEDS = {
-    reader: ["networks.js", "picker.js", "reader.js"],
-    attention: ["networks.js", "picker.js", "attention.js"],
-    denoise: ["sampler.js", "picker.js", "denoise.js"],
+  // Each script uses those before it.
+  const SCRIPTS = {
+    reader: ["arithmetic.js", "recurrent.js", "parts.js", "picker.js", "reader.js"],
+    attention: ["arithmetic.js", "transformer.js", "parts.js", "picker.js", "attention.js"],
+    denoise: ["sampler.js", "parts.js", "picker.js", "denoise.js"],
   };
-  const FIRST = { reader: true, attention: true, denoise: false };
+
+  /** Return why a figure cannot run in this browser, or an empty text. */
+  const obstacle = (kind) => {
+    if (kind !== "denoise") return ""; // the others need neither fetch nor WebAssembly
+    if (location.protocol === "file:") return TEXT.file;
+    return typeof WebAssembly === "undefined" ? TEXT.noWasm : "";
+  };
 
   const prepare = (figure) => {
     const facts = JSON.parse(figure.querySelector("script").textContent);
     const kind = figure.dataset.live, button = figure.querySelector(".live-start button");
-    const status = figure.querySelector(".live-status");
+    const status = figure.querySelector(".live-status"), box = figure.querySelector(".live-box");
+    const first = Object.keys(facts.networks)[0];
     const data = async (name) => {
       await script(`data/${name}.js`, facts.data[`${name}.js`]);
       return given[name];
     };
-    status.textContent = "";
-    if (kind === "denoise" && location.protocol === "file:") {
-      status.textContent = TEXT.file;
-      return;
-    }
-    if (typeof WebAssembly === "undefined" && kind === "denoise") {
-      status.textContent = TEXT.noWasm;
-      return;
-    }
+    status.textContent = obstacle(kind);
+    if (status.textContent) return;
     figure.querySelectorAll(".live-start [hidden]").forEach((part) => { part.hidden = false; });
     button.addEventListener("click", async () => {
       button.disabled = true;
       status.textContent = TEXT.loading;
       try {
-        const first = Object.keys(facts.networks)[0];
-        for (const name of NEEDS[kind]) await script(name, facts.scripts[name]);
-        const [images] = await Promise.all([data("images"), FIRST[kind] && data(first)]);
-        const box = figure.querySelector(".live-box");
-        await window.dianLive.figures[kind]({ figure, box, facts, images, data, status, root });
+        for (const name of SCRIPTS[kind]) await script(name, facts.scripts[name]);
+        const [content, network] = await Promise.all([data("images"), data(first)]);
+        const images = { ...content, classes: facts.classes };
+        window.dianLive.figures[kind]({ figure, box, facts, images, network, data, status, root });
         figure.classList.add("live-runs");
         figure.querySelector(".live-start").after(status);
         figure.querySelector(".live-start").remove();

@@ -1,8 +1,8 @@
-/* The samplers of the chapter on diffusion, in plain arithmetic. The network is a function
-   that returns a promise: (x, t) to a prediction. */
+/* The samplers of the chapter on diffusion, in plain arithmetic. A network is a function of x
+   and t that returns a promise of its prediction. */
 "use strict";
 (() => {
-  /** Standard normal numbers that a seed and a stream decide (mulberry32, Box and Muller). */
+  /** Standard normal numbers, determined by a seed and a stream (mulberry32, Box and Muller). */
   const normal = (seed, stream, n) => {
     let state = (Math.imul(seed, 0x9e3779b1) ^ Math.imul(stream + 1, 0x85ebca6b)) | 0;
     const uniform = () => {
@@ -15,7 +15,7 @@
       * Math.cos(2 * Math.PI * uniform()));
   };
 
-  /** From x to y on a great circle: the mixture of two noises has their variance. */
+  /** Interpolate from x to y on a great circle, so that a mixture of noises keeps their variance. */
   const between = (x, y, share) => {
     const dot = (a, b) => a.reduce((sum, v, i) => sum + v * b[i], 0);
     const angle = Math.acos(dot(x, y) / Math.sqrt(dot(x, x) * dot(y, y)));
@@ -24,12 +24,13 @@
     return x.map((v, i) => a * v + b * y[i]);
   };
 
-  /** n timesteps, evenly spaced over 1 to T; halves go to the even number. */
+  /** n timesteps, evenly spaced over 1 to T; halves are rounded to the even number. */
   const evenlySpaced = (T, n) => Array.from({ length: n }, (_, i) => {
     const at = (i + 1) * T / n, low = Math.floor(at);
     return at - low !== 0.5 ? Math.round(at) : low + low % 2;
   });
 
+  /** Turn a prediction of the network into the clean image and the noise. */
   const denoise = ({ alphaBar, predicts }, clip, x, t, prediction) => {
     const signal = Math.sqrt(alphaBar[t]), noise = Math.sqrt(1 - alphaBar[t]);
     const guess = {
@@ -42,7 +43,7 @@
     return { clean, epsilon: Float64Array.from(x, (v, i) => (v - signal * clean[i]) / noise) };
   };
 
-  /** DDIM: yields t, the new x and the clean image that was predicted, after each step. */
+  /** DDIM: after each step, yield t, the new x and the predicted clean image. */
   const ddim = async function* (schedule, network, x_T, { steps, eta, clip, noise, known }) {
     const { T, alphaBar } = schedule, times = [0, ...evenlySpaced(T, steps)];
     let x = Float64Array.from(x_T);
@@ -60,7 +61,7 @@
     }
   };
 
-  /** Algorithm 2: all T steps, with the variance beta. */
+  /** Algorithm 2: all T steps (or those from `start` on), with the variance beta. */
   const ddpm = async function* (schedule, network, x_T, { clip, noise, known, start }) {
     const { T, beta, alphaBar } = schedule, first = start ?? T;
     let x = Float64Array.from(x_T);
@@ -74,11 +75,11 @@
     }
   };
 
-  /** Put the known pixels, with the noise of step s, in the place of those of x. */
+  /** Replace the known pixels of x by those of the given image, noised to step s. */
   const replaced = (x, { image, mask, noise }, s, alphaBar) => x.map((v, i) => (mask[i]
     ? Math.sqrt(alphaBar[s]) * image[i] + Math.sqrt(1 - alphaBar[s]) * noise[i] : v));
 
-  /** The prediction of a network with classes: (1 + w) with the class - w without. */
+  /** Guidance: (1 + w) times the prediction with the class, minus w times that without. */
   const guided = (withClass, without, w) => withClass.map((v, i) => (1 + w) * v - w * without[i]);
 
   window.dianLive.sampler = { normal, between, evenlySpaced, ddim, ddpm, guided };

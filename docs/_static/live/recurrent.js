@@ -1,36 +1,8 @@
-/* The recorded networks in plain arithmetic: numbers in, numbers out, no page. Weights
-   come as they were recorded, in 32 bits; sums are made in 64. The names are those of the
-   chapters: X are the rows of an image, H the states, A what goes into an activation. */
+/* Recurrent networks, and the gradient with respect to their input. The names are those of the
+   chapter: X are the rows of an image, H the hidden states, A the arguments of tanh. */
 "use strict";
 (() => {
-  const zeros = (n) => new Float64Array(n);
-
-  /** y += x W, where W has a row for each number of x. */
-  const addProduct = (y, x, W) => {
-    const m = y.length;
-    for (let i = 0; i < x.length; i++) {
-      const xi = x[i];
-      if (xi !== 0) for (let j = 0, at = i * m; j < m; j++, at++) y[j] += xi * W[at];
-    }
-    return y;
-  };
-  /** y += x W^T, where W has a row for each number of y. */
-  const addTransposed = (y, x, W) => {
-    const m = x.length;
-    for (let i = 0; i < y.length; i++) {
-      let sum = 0;
-      for (let j = 0, at = i * m; j < m; j++, at++) sum += x[j] * W[at];
-      y[i] += sum;
-    }
-    return y;
-  };
-  const affine = (x, W, b) => addProduct(Float64Array.from(b), x, W);
-  const softmax = (logits) => {
-    const most = Math.max(...logits);
-    const powers = Float64Array.from(logits, (o) => Math.exp(o - most));
-    const sum = powers.reduce((a, b) => a + b, 0);
-    return powers.map((p) => p / sum);
-  };
+  const { zeros, addProduct, addTransposed, affine, softmax } = window.dianLive.arithmetic;
 
   /* --- The tanh layer: forward, and backpropagation through time ---------------------- */
   const tanh = {
@@ -99,7 +71,7 @@
   /* --- Layers, directions and the readout ---------------------------------------------- */
   const CELLS = { tanh, gru };
 
-  /** All states of the top layer, the logits, and what the backward pass needs. */
+  /** Return all states of the top layer, the logits, and what the backward pass needs. */
   const read = ({ cell, layers, readout, W_hq, b_q }, rows) => {
     const { forward } = CELLS[cell], tape = [];
     let X = rows;
@@ -109,7 +81,7 @@
       const parts = kept.map(({ H }, k) => (k ? H.toReversed() : H));
       X = X.map((_, t) => Float64Array.from(parts.flatMap((H) => [...H[t]])));
     }
-    // The last state, which every recorded network that reads one has in one direction.
+    // A recorded network whose readout is the last state has one direction only.
     const features = readout === "last" ? X.at(-1)
       : X[0].map((_, i) => X.reduce((sum, H) => sum + H[i], 0) / X.length);
     return { states: X, logits: affine(features, W_hq, b_q), tape };
@@ -138,67 +110,5 @@
     return G;
   };
 
-  /* --- The transformer that reads all rows at once ------------------------------------- */
-  const norm = (x, scale, shift) => {
-    const mean = x.reduce((a, b) => a + b, 0) / x.length;
-    const variance = x.reduce((a, b) => a + (b - mean) ** 2, 0) / x.length;
-    return x.map((v, i) => (v - mean) / Math.sqrt(variance + 1e-5) * scale[i] + shift[i]);
-  };
-  const frequency = (i, d) => 10000 ** (-2 * i / d);
-  /** The row at place m: sine and cosine of each pair of features are neighbors. */
-  const addPlace = (x, m) => x.map((v, k) => {
-    const angle = m * frequency(k >> 1, x.length);
-    return v + (k % 2 ? Math.cos(angle) : Math.sin(angle));
-  });
-  const turn = (x, m) => {
-    const y = zeros(x.length);
-    for (let i = 0; 2 * i < x.length; i++) {
-      const angle = m * frequency(i, x.length), c = Math.cos(angle), s = Math.sin(angle);
-      y[2 * i] = c * x[2 * i] - s * x[2 * i + 1];
-      y[2 * i + 1] = s * x[2 * i] + c * x[2 * i + 1];
-    }
-    return y;
-  };
-
-  /** The logits, and the weights [layer][head][query][key]. */
-  const attend = ({ encoding, n_head, layers, enter, leave, norm: end }, rows) => {
-    const d = enter.bias.length, d_head = d / n_head, weights = [];
-    let X = rows.map((row) => addTransposed(Float64Array.from(enter.bias), row, enter.weight));
-    if (encoding === "sinusoidal") X = X.map(addPlace);
-    for (const w of layers) {
-      const normed = X.map((x) => norm(x, w.norm_1.weight, w.norm_1.bias));
-      const heads = (name) => normed.map((x) => {
-        const y = affine(x, w.attention[`W_${name}`], w.attention[`b_${name}`]);
-        return Array.from({ length: n_head }, (_, h) => y.slice(h * d_head, (h + 1) * d_head));
-      });
-      let Q = heads("Q"), K = heads("K");
-      const V = heads("V");
-      if (encoding === "rotary") {
-        [Q, K] = [Q, K].map((all) => all.map((row, m) => row.map((x) => turn(x, m))));
-      }
-      const P = Array.from({ length: n_head }, (_, h) => Q.map((q) => softmax(K.map((k) =>
-        q[h].reduce((sum, v, i) => sum + v * k[h][i], 0) / Math.sqrt(d_head)))));
-      weights.push(P);
-      X = X.map((x, m) => {
-        const joined = zeros(d);
-        for (let h = 0; h < n_head; h++) {
-          P[h][m].forEach((p, n) => {
-            for (let i = 0; i < d_head; i++) joined[h * d_head + i] += p * V[n][h][i];
-          });
-        }
-        const attended = affine(joined, w.attention.W_O, w.attention.b_O);
-        const y = x.map((v, i) => v + attended[i]);
-        const inner = addTransposed(Float64Array.from(w.inner.bias),
-          norm(y, w.norm_2.weight, w.norm_2.bias), w.inner.weight).map((v) => Math.max(0, v));
-        const outer = addTransposed(Float64Array.from(w.outer.bias), inner, w.outer.weight);
-        return y.map((v, i) => v + outer[i]);
-      });
-    }
-    X = X.map((x) => norm(x, end.weight, end.bias));
-    const mean = X[0].map((_, i) => X.reduce((sum, x) => sum + x[i], 0) / X.length);
-    return {
-      logits: addTransposed(Float64Array.from(leave.bias), mean, leave.weight), weights };
-  };
-
-  window.dianLive.networks = { read, gradient, attend, softmax };
+  window.dianLive.recurrent = { read, gradient };
 })();
