@@ -49,6 +49,9 @@ UNREAD = re.compile(r"\*\*?|`+|\$|:[a-z]+:(?=`|$)|\{[a-z:]+\}(?=`|$)|\]\(")
 """What is left in plain text where mark-up was meant."""
 BLOCK = re.compile(r"^(?:[-*+•]\s|(?:\d+|[a-zA-Z#])[.)]\s|\.\. |#+\s|>\s|\s)")
 """How a paragraph of reStructuredText must not begin."""
+BETWEEN = re.compile(r"\n[ ]*\n")
+"""What is between two paragraphs; only the statement of a claim has several."""
+PARAGRAPH = ["paragraph_open", "inline", "paragraph_close"]
 HALF_WIDTH = re.compile(r"[\u3400-\u9fff][,;:?!]")
 
 
@@ -99,11 +102,13 @@ def markdown() -> MarkdownIt:
 
 
 def in_myst(text: str, translated: bool) -> Content:
-    """Read a message of a page in MyST; Sphinx reads a translation as a paragraph."""
+    """Read a message of a page in MyST; Sphinx reads a translation as paragraphs."""
     content = Content()
     blocks = markdown().parse(text) if translated else markdown().parseInline(text)
     kinds = [block.type for block in blocks]
-    if translated and kinds != ["paragraph_open", "inline", "paragraph_close"]:
+    paragraphs = len(BETWEEN.split(text.strip()))
+    content.parts["paragraph", ""] = paragraphs
+    if translated and kinds != PARAGRAPH * paragraphs:
         content.add("not read as a paragraph (write 1\\. for 1.)", kinds[0])
     for block in blocks:
         for token in block.children or []:

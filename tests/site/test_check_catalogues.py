@@ -59,6 +59,7 @@ def test_what_says_the_same_passes(problems):
         ),
         ("{eq}`eq-a`", "{eq} `eq-a`", "role {eq} lost"),
         ("**规则。** 由", "- **规则。** 由", "not read as a paragraph"),
+        ("**规则。** 由", "**规则。**\\n\\n由", "paragraph added"),
     ],
 )
 def test_each_fault_on_a_page_in_myst_is_named(problems, before, after, named):
