@@ -148,8 +148,8 @@ translate: ## Bring the catalogues of the Chinese edition up to date with the En
 	+@$(ALONE) $@-alone
 
 translate-alone: $(ENVIRONMENT) $(KATEX) $(CHECKED)
-	@# Nothing is run, and no reference has to lead anywhere: only text is collected.
-	$(PY) -m sphinx -c . -q -j 2 -D nb_execution_mode=off -D for_translators=1 -d build/gettext-doctrees \
+	@# No reference has to lead anywhere: only text is collected.
+	$(PY) -m sphinx -c . -q -j 2 -D for_translators=1 -d build/gettext-doctrees \
 	    -b gettext docs build/gettext
 	$(PY) scripts/own_messages.py build/gettext
 	.venv/bin/sphinx-intl update -p build/gettext -d locale -l zh_CN --no-obsolete -w 0

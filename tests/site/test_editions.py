@@ -52,15 +52,17 @@ def editions(tmp_path, extension_of, sphinx_build, monkeypatch):
         "gettext_compact": False,
     }
 
-    def build(language="zh_CN", page=PAGE, whole="page", **settings_too):
+    def build(language="zh_CN", page=PAGE, whole="page", form="html", **settings_too):
         sphinx.locale.translators.clear()
         (source / "page.md").write_text(page)
         (source / "locale/zh_CN/whole.txt").write_text(whole)
         entries = [f'msgid "{a}"\nmsgstr "{b}"\n' for a, b in TRANSLATED.items()]
         catalogue.write_text("\n".join([HEAD, *entries]), "utf-8")
         given = settings | {"language": language} | settings_too
+        given["extensions"] = given.pop("extensions_too", []) + given["extensions"]
         built = tmp_path / "site" / EDITIONS[language].folder
-        return sphinx_build(source, built, given), built / "page.html"
+        ending = {"html": ".html", "gettext": ".pot"}[form]
+        return sphinx_build(source, built, given, form), built / f"page{ending}"
 
     return build
 
@@ -82,6 +84,30 @@ def test_a_sentence_that_changed_is_a_warning_on_a_page_that_is_whole(editions):
     assert "not translated: 'Another sentence with" in warnings
     assert "page.md:3" in warnings
     assert editions(page=changed, whole="")[0] == ""
+
+
+BUTTON = """---
+file_format: mystnb
+---
+
+# A page
+
+```{button-ref} page
+:ref-type: doc
+
+A cell
+```
+"""
+
+
+def test_the_text_of_a_button_reaches_the_translators_and_the_page(editions):
+    extensions = ["myst_nb", "sphinx_design"]
+    warnings, page = editions(page=BUTTON, extensions_too=extensions)
+    assert warnings == ""
+    assert ">单元格<" in page.read_text("utf-8")
+    told = {"form": "gettext", "for_translators": True}
+    _, template = editions("en", page=BUTTON, extensions_too=extensions, **told)
+    assert 'msgid "A cell"' in template.read_text("utf-8")
 
 
 def test_a_cell_that_is_not_translated_is_a_warning(editions):

@@ -80,7 +80,7 @@ class FindMessages(SphinxTransform):
                 # MyST gives no source to the cells of the directive `table`.
                 if isinstance(node.parent, nodes.entry):
                     node.source, node.line = path, line
-            elif node.tagname == "imgsgnode" and node.get("alt"):
+            elif is_picture_of_code(node) and node.get("alt"):
                 _stand_beside(node, node["alt"])
             elif isinstance(node, nodes.inline) and node.get("translatable"):
                 # The text of a button, which gettext does not find on a whole page.
@@ -92,6 +92,8 @@ class FindMessages(SphinxTransform):
             elif isinstance(node, nodes.image) and not node.get("translatable", True):
                 # Sphinx translates each alternative text that it finds.
                 node["words"] = node.attributes.pop("alt", "")
+            if isinstance(node, nodes.field_list) and node.parent is self.document:
+                own([node])  # the settings at the top of a page
             if is_no_text(node):
                 node["translatable"] = False
         if self.env.docname in ENGLISH:
@@ -99,9 +101,19 @@ class FindMessages(SphinxTransform):
             self.document.next_node(nodes.title)["translatable"] = True
 
 
+def is_picture_of_code(node: nodes.Element) -> bool:
+    """Tell whether a node is a picture of the gallery or of a cell."""
+    from_cell = isinstance(node, nodes.image) and node.parent.get("mime_type")
+    return node.tagname == "imgsgnode" or bool(from_cell)
+
+
 def _stand_beside(node: nodes.Element, message: str) -> None:
-    beside = words("", of=node, message=message)
-    node.parent.insert(node.parent.index(node), beside)
+    beside, place, above = words("", of=node, message=message), node, node
+    while above := above.parent:
+        # Sphinx replaces what is in a reference, and MyST-NB the outputs of a cell.
+        if isinstance(above, addnodes.pending_xref) or above.get("nb_element"):
+            place = above
+    place.parent.insert(place.parent.index(place), beside)
 
 
 def is_no_text(node: nodes.Element) -> bool:
