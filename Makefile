@@ -229,7 +229,7 @@ SOURCES := $(shell find dian docs conftest.py tests/conftest.py pyproject.toml \
 # The Chinese edition depends on all that the English one is made of, and on the variables
 # that conf.py reads.
 $(CHINESE): $(SOURCES) $(HOSTED) $(wildcard conf.py package-lock.json) \
-    $(shell [ ! -d locale ] || find locale gallery docs/_static \
+    $(shell find $(wildcard locale gallery docs/_static) /dev/null \
     -type f ! -name '*.mo' ! -path '*/__pycache__/*' -print)
 	$(PY) scripts/check_catalogues.py --quiet locale/zh_CN
 	@[ -e $@ ] || rm -rf build/doctrees-zh_CN

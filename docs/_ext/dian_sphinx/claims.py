@@ -366,7 +366,7 @@ def _details(env: BuildEnvironment, one: dict) -> list[str]:
         row((tr("Mutant"), tr("Original code"), tr("Mutated code"), tr("Killed by"))),
         row("---" for _ in range(4)),
         *(
-            row([m["what"], code_cell(m["old"]), code_cell(m["new"]), _short(m["by"])])
+            row([m["what"], code_cell(m["old"]), code_cell(m["new"]), _killer(m["by"])])
             for m in one["mutants"]
         ),
         ":::",
@@ -377,6 +377,11 @@ def code_cell(text: str) -> str:
     """Write code in a cell of a table; nothing in it may end the cell."""
     line = " ".join(text.split()).replace("|", r"\|")
     return f"`{line}`" if line else tr("nothing")
+
+
+def _killer(by: str) -> str:
+    what, _, value = by.partition(" ")
+    return tr("residual {value}", value=value) if what == "residual" else _short(by)
 
 
 def _short(message: str) -> str:

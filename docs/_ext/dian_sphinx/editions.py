@@ -18,7 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
-from dian_sphinx.wording import SOURCE, own, tr
+from dian_sphinx.wording import SOURCE, mark, own, tr
 
 
 class Edition(NamedTuple):
@@ -41,6 +41,14 @@ REFERENCE = "api/"
 """The folder of pages that only the English edition has."""
 ENGLISH = {"changelog", "contracts", "libraries"}
 """Pages whose text is English in each edition, besides the reference."""
+PARTS = {"api": mark("The modules are described in English.")} | dict.fromkeys(
+    (
+        f"verification/{chapter}"
+        for chapter in ("rnn", "positions", "attention", "diffusion")
+    ),
+    mark("Sources, assumptions and mutants are described in English."),
+)
+"""Pages of which a part is English, and which part."""
 GENERATED = {"genindex", "search"}
 CARD = re.compile(r'(<div class="sphx-glr-thumbnail-title">).*?(</div>)', re.DOTALL)
 TOOLTIP = re.compile(r' tooltip="[^"]*"')
@@ -67,6 +75,8 @@ def adapt(app: Sphinx, config: Config) -> None:
     if (site / INVENTORY).is_file():
         config.intersphinx_mapping = {"english": ("..", str(site / INVENTORY))}
     config.intersphinx_disabled_reftypes = ["std:*", "math:*"]
+    config.html_theme_options["search_bar_text"] = tr("Search the report")
+    config.copyright = tr("The developers of Dian")
     title = tr("Dian: an executable technical report")
     config.latex_documents = [
         (a, b, title, *d) for a, b, _, *d in config.latex_documents
@@ -96,8 +106,6 @@ def add_editions(app: Sphinx, pagename, templatename, context, doctree) -> None:
     places = {
         key: f"{edition.folder}{pagename}.html" for key, edition in EDITIONS.items()
     }
-    if not is_source(app.config):
-        context["theme_search_bar_text"] = tr("Search the report")
     context["editions"] = [
         {
             "tag": edition.tag,
@@ -134,11 +142,12 @@ def leave_out(app: Sphinx, env: BuildEnvironment, node, content) -> nodes.Node |
 
 
 def add_notice(app: Sphinx, doctree: nodes.document) -> None:
-    """Say on a page of another edition that its text is English."""
+    """Say on a page of another edition what of it is English."""
     page = app.env.current_document.docname
-    if is_source(app.config) or page not in ENGLISH:
+    if is_source(app.config) or page not in ENGLISH | PARTS.keys():
         return
-    text = tr("The text of this page is in English.")
+    part = PARTS.get(page)
+    text = tr(part) if part else tr("The text of this page is in English.")
     notice = nodes.paragraph("", text, classes=["english-page"])
     title = next(doctree.findall(nodes.title))
     title.parent.insert(title.parent.index(title) + 1, own([notice]))
