@@ -99,7 +99,12 @@ html_static_path = ["docs/_static"]
 templates_path = ["docs/_templates"]
 html_css_files = ["dian.css", "live/live.css"]
 html_search_scorer = "docs/_static/search_order.js"
-html_js_files = ["copy.js", "editions.js", "interactive.js", "previews.js"]
+html_js_files = [
+    ("editions.js", {"priority": 400}),  # before all that are translated with it
+    "copy.js",
+    "interactive.js",
+    "previews.js",
+]
 html_context = {"default_mode": "auto"}
 html_copy_source = False
 html_show_sphinx = False

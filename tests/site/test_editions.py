@@ -110,6 +110,13 @@ def test_the_text_of_a_button_reaches_the_translators_and_the_page(editions):
     assert 'msgid "A cell"' in template.read_text("utf-8")
 
 
+def test_emphasis_in_latin_letters_is_told_from_chinese(editions, monkeypatch):
+    monkeypatch.setitem(TRANSLATED, "A sentence with $x^2$ and `code`.", "*一* 与 *a*")
+    html = editions()[1].read_text("utf-8")
+    assert "<em>一</em>" in html
+    assert '<em class="latin">a</em>' in html
+
+
 def test_a_cell_that_is_not_translated_is_a_warning(editions):
     warnings, _ = editions(page=PAGE.replace("A cell", "Another cell"))
     assert "not translated: 'Another cell'" in warnings

@@ -345,9 +345,13 @@ def _details(env: BuildEnvironment, one: dict) -> list[str]:
     found = _number(one["residual"]) if one["passed"] else f"✗ {one['error']}"
     kinds = "; ".join(say(env, KINDS[kind]) for kind in one["kinds"].split())
     allowed = _number(one["tolerance"])
+    assumptions = one["assumptions"]
     return [
         tr("- Source: {source}", source=one["source"]),
-        tr("- Assumptions: {assumptions}", assumptions=one["assumptions"]),
+        tr(
+            "- Assumptions: {assumptions}",
+            assumptions=tr("none") if assumptions == "none" else assumptions,
+        ),
         tr(
             "- Residual: {residual}, tolerance {allowed}",
             residual=found,

@@ -18,6 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
+from dian_sphinx.han_search import HAN
 from dian_sphinx.wording import SOURCE, mark, own, tr
 
 
@@ -75,7 +76,8 @@ def adapt(app: Sphinx, config: Config) -> None:
     if (site / INVENTORY).is_file():
         config.intersphinx_mapping = {"english": ("..", str(site / INVENTORY))}
     config.intersphinx_disabled_reftypes = ["std:*", "math:*"]
-    config.html_theme_options["search_bar_text"] = tr("Search the report")
+    if config.html_theme == "sphinx_book_theme":
+        config.html_theme_options["search_bar_text"] = tr("Search the report")
     config.copyright = tr("The developers of Dian")
     title = tr("Dian: an executable technical report")
     config.latex_documents = [
@@ -134,6 +136,15 @@ def mark_english(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             link["classes"].append("in-english")
 
 
+def mark_latin(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Tell emphasis without Chinese characters, which stays italic, from the other."""
+    if is_source(app.config):
+        return
+    for emphasis in doctree.findall(nodes.emphasis):
+        if not HAN.search(emphasis.astext()):
+            emphasis["classes"].append("latin")
+
+
 def leave_out(app: Sphinx, env: BuildEnvironment, node, content) -> nodes.Node | None:
     """Show the name alone where there is no English site to link to, as in a PDF."""
     if is_source(app.config) or node.get("refdomain") != "py":
@@ -176,5 +187,6 @@ def connect(app: Sphinx) -> None:
     app.connect("missing-reference", leave_out, priority=900)
     app.connect("doctree-resolved", name_cards)
     app.connect("doctree-resolved", mark_english)
+    app.connect("doctree-resolved", mark_latin)
     # The theme, at 500, leaves out a template that writes nothing.
     app.connect("html-page-context", add_editions, priority=400)
