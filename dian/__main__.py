@@ -123,6 +123,10 @@ def sample(
     out: _path("Image file to write. Default: grid.png, if new.", "-o") = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the sampler.")] = 50,
     eta: Annotated[float, typer.Option(min=0, max=1, help="0: DDIM, 1: DDPM.")] = 0.0,
+    label: Annotated[
+        str | None, typer.Option(help="Name or number of a class, if it has classes.")
+    ] = None,
+    guidance: Annotated[float, typer.Option(help="Guidance weight; 0: none.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
     source: Source = None,
 ) -> None:
@@ -131,7 +135,9 @@ def sample(
 
     out, record = _image_file(out), load(name, source or RECORDED)
     try:
-        images = dian.generate(record, n, steps=steps, eta=eta, seed=seed)
+        images = dian.generate(
+            record, n, steps=steps, eta=eta, label=label, guidance=guidance, seed=seed
+        )
         save_grid(images, out)
     except (ValueError, OSError) as error:  # more steps than the model has
         raise DianError(" ".join(str(error).split())) from None

@@ -8,12 +8,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from dian.data import sample
+from dian.data import CLASSES, sample
+from dian.diffusion.guidance import guide
 from dian.diffusion.pixels import to_bytes, unit
 from dian.diffusion.process import standard_normal
 from dian.diffusion.sampling import Denoiser, ddim_sample
 from dian.diffusion.schedule import linear_schedule
-from dian.errors import DianError, require_whole
+from dian.errors import DianError, require, require_whole
 from dian.runs.environment import select_device
 from dian.runs.record import Record, load, record_names
 
@@ -25,6 +26,8 @@ def generate(
     *,
     steps: int = 50,
     eta: float = 0.0,
+    label: int | str | None = None,
+    guidance: float = 0.0,
     seed: int = 0,
     device: str = "auto",
 ) -> UInt8[Tensor, "n 1 28 28"]:
@@ -40,6 +43,12 @@ def generate(
         Number of steps of the DDIM sampler.
     eta
         0 is deterministic given the initial noise; 1 adds the noise of DDPM.
+    label
+        The class of all images, as a number or a name of :data:`dian.data.CLASSES`, for
+        a class-conditional network. Default: no class is given.
+    guidance
+        The guidance weight :math:`w` of classifier-free guidance, see
+        :mod:`dian.diffusion.guidance`; 0 for none.
     seed
         Seed of all noise.
     device
@@ -54,6 +63,8 @@ def generate(
     --------
     >>> generate(n=2, steps=2).shape
     torch.Size([2, 1, 28, 28])
+    >>> generate("ddpm-conditional-long", n=1, steps=2, label="Bag", guidance=1.0).shape
+    torch.Size([1, 1, 28, 28])
     """
     require_whole("n", n, 1)
     require_whole("seed", seed, 0, 2**64 - 1)
@@ -61,7 +72,17 @@ def generate(
     settings = record.settings
     schedule = linear_schedule(settings["T"], settings["beta_1"], settings["beta_T"])
     to = select_device(device)
-    denoiser = Denoiser(record.model(device=to.type), settings["target"])
+    network = record.model(device=to.type)
+    if label is not None:
+        y = torch.full((n,), _class_number(label), device=to)
+        require(
+            network.null_class is not None,
+            f"label must be None: {record.name} was trained without classes",
+        )
+        network = guide(network, y, network.null_class, guidance)
+    else:
+        require(guidance == 0, f"guidance needs a label, got {guidance} without one")
+    denoiser = Denoiser(network, settings["target"])
     # Drawn on the CPU, so that the images are the same on every device.
     generator, like = torch.Generator().manual_seed(seed), torch.empty(n, 1, 28, 28)
 
@@ -70,6 +91,22 @@ def generate(
 
     x_T, options = noise(schedule.T), {"steps": steps, "eta": eta, "noise": noise}
     return to_bytes(ddim_sample(schedule, denoiser, x_T, **options)).cpu()
+
+
+def _class_number(label: int | str) -> int:
+    """Return the number of a class, given by its number or its name.
+
+    >>> _class_number("Ankle boot"), _class_number("9"), _class_number(9)
+    (9, 9, 9)
+    """
+    if isinstance(label, str):
+        names = [name.casefold() for name in CLASSES]
+        if label.casefold() in names:
+            return names.index(label.casefold())
+        known = label.isdecimal() and int(label) < len(CLASSES)
+        require(known, f"label must be one of {', '.join(CLASSES)}, got {label!r}")
+    require_whole("label", number := int(label), 0, len(CLASSES) - 1)
+    return number
 
 
 @torch.no_grad()

@@ -116,11 +116,26 @@ def test_a_record_is_taken_for_its_name():
         ({"n": -1}, "n must be a whole number, at least 1, got -1"),
         ({"seed": 10**23}, "seed must be a whole number, 0 to 18446744073709551615, g"),
         ({"device": "gpu"}, "device must be auto, cpu or cuda, got 'gpu'"),
+        ({"label": "Hat"}, "label must be one of T-shirt/top, .*Ankle boot, got 'Hat'"),
+        ({"label": 10}, "label must be a whole number, 0 to 9, got 10"),
+        ({"label": 3}, "label must be None: ddpm-fashion-mnist-small was trained w"),
+        ({"guidance": 1.0}, "guidance needs a label, got 1.0 without one"),
     ],
 )
 def test_wrong_options_of_generate(options, message):
     with pytest.raises((ValueError, DianError), match=message):
         generate(**options)
+
+
+def test_samples_of_a_class_are_of_that_class():
+    options = {"n": 6, "steps": 10}
+    for label in ("Trouser", 9):
+        images = generate("ddpm-conditional-long", label=label, guidance=1.0, **options)
+        found = classify("rnn-best", images[:, 0]).argmax(1)
+        wanted = CLASSES.index(label) if isinstance(label, str) else label
+        assert (found == wanted).sum() >= 5
+    free = generate("ddpm-conditional-long", **options)
+    assert not torch.equal(free, images)
 
 
 # --- The command line -----------------------------------------------------------------

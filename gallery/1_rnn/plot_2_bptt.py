@@ -33,8 +33,9 @@ Bengio, *On the difficulty of training recurrent neural networks*, 2013
 #
 # A bias row :math:`b` is added to every row of a batch, as :math:`\mathbf 1 b` with a
 # column of ones. Therefore :math:`\langle A, \mathbf 1\,\mathrm db \rangle = \langle
-# \mathbf 1^\top A, \mathrm db \rangle`: its gradient is the sum of the rows. This page
-# repeats each step of the derivation with one line of code.
+# \mathbf 1^\top A, \mathrm db \rangle`: the gradient with respect to the bias is the
+# sum of the rows of :math:`A`. This page repeats each step of the derivation with one
+# line of code.
 #
 # The forward pass
 # ----------------
@@ -211,8 +212,8 @@ gradient["H_0"] = delta[1] @ W_hh.T
 # pass with them. **A complex step** does not differentiate at all: for an analytic
 # function, :math:`f'(x) = \operatorname{Im} f(x + i\epsilon) / \epsilon` up to an error
 # of order :math:`\epsilon^2`. Since nothing is subtracted, :math:`\epsilon = 10^{-30}`
-# causes no cancellation. It needs one forward pass for every single number. **The
-# library's functions** are those that train the networks of this report.
+# causes no cancellation. The method needs one forward pass for each entry of each
+# tensor. **The library's functions** are those that train the networks of this report.
 
 leaves = [tensor.clone().requires_grad_() for tensor in given.values()]
 by_autograd = dict(zip(given, torch.autograd.grad(loss(*leaves), leaves), strict=True))
@@ -424,9 +425,9 @@ plt.show()
 # the terms shrink with the lag, because each contains one more Jacobian, and these
 # Jacobians shrink the gradient. To measure which fraction of the gradient comes from a
 # term, we project the term on the direction of the whole gradient. In each of twelve
-# initializations, the first half of the image contributes less than a twentieth. (The
-# norm of the sum of the terms of this half is a larger fraction of the norm of the
-# gradient, but most of this sum is orthogonal to the gradient.)
+# initializations, the first half of the image contributes less than a twentieth. (This
+# fraction counts only the component along the gradient. Most of the sum of the terms of
+# this half is orthogonal to the gradient.)
 
 share = (terms * whole).sum((1, 2)) / whole.square().sum()  # along the whole
 print(f"sum of the terms against the library: {apart(terms.sum(0), whole):.1e}")

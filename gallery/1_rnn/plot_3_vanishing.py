@@ -220,9 +220,10 @@ axes[0, 0].legend(fontsize=8)
 plt.show()
 
 # %%
-# In the table, each column has an activation and the standard deviation of the input.
+# In both tables, each column has an activation and the standard deviation of the input.
 # The rates are changes of the natural logarithm for one backward step, with the
-# prediction :math:`\tfrac12 \ln \chi` in parentheses.
+# prediction :math:`\tfrac12 \ln \chi` in parentheses. The second table shows the
+# fraction of the norm that is left after 40 steps.
 
 heads = [f"{activation}, {spread:g}" for activation, spread in inputs]
 printed = []

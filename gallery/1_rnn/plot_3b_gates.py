@@ -222,8 +222,8 @@ assert sizes[3.0] > 2 * sizes[0.0]
 # %%
 # In this measurement the direct path alone gives less than the complete gradient: with
 # a forget bias of 3, most of the gradient is propagated through the random recurrent
-# weights and not through the forget gates. The decay of the direct path follows the
-# forget gate. If the inputs were zero, the gate would be :math:`\sigma(b)`, and a
+# weights and not through the forget gates. The decay on the direct path depends on the
+# forget gate only. If the inputs were zero, the gate would be :math:`\sigma(b)`, and a
 # fraction :math:`1/e` would remain after :math:`\tau` steps. By :eq:`eq-forget-bias`,
 # :math:`\tau` lies between :math:`e^b` and :math:`e^b + \tfrac12`: it is about 1.4
 # steps for a bias of 0, 3 for a bias of 1, and 21 for a bias of 3. In the interactive

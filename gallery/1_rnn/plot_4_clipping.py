@@ -272,8 +272,8 @@ right.legend()
 plt.show()
 
 # %%
-# In the table, the last column is the fraction of all steps with clipping whose
-# gradient exceeded the threshold.
+# The last column of the table refers to the runs with clipping: it is the fraction of
+# their steps in which the norm of the gradient exceeded the threshold.
 
 failed = {theta: (end > math.log(10)).sum(1) for theta, end in ends.items()}
 cut_share = [

@@ -170,8 +170,8 @@ for of_run in record.arrays["confusion"]:  # the same in every run
 # Predictions before and after training
 # -------------------------------------
 # The trained weights of the first run are part of the package. Here we use them to
-# classify the bundled test images. The predictions are the recorded ones, which were
-# computed right after training, except for at most one image.
+# classify the bundled test images. For all images but at most one, the predictions
+# equal the recorded ones, which were computed right after training.
 
 trained = record.model()
 with torch.no_grad():

@@ -60,9 +60,9 @@ assert predicted == ["Sandal", "Coat", "Ankle boot", "Ankle boot"]
 # All images
 # ----------
 # For the 500 bundled test images we count how often the most likely class is the right
-# one. The second curve replaces all rows after row :math:`t` by empty (black) rows
-# before the output layer is applied, so that the network takes 28 steps for every
-# image.
+# one. For the dashed curve, the output layer is applied to the state after row
+# :math:`t`. For the solid curve, all rows after row :math:`t` are replaced by empty
+# (black) rows, so that the network takes 28 steps for every image.
 
 
 def with_empty_rows(t: int) -> torch.Tensor:
@@ -106,9 +106,10 @@ assert immediate[-1] == empty[-1] > 0.85
 # .. provenance:: rnn-fashion-mnist
 #
 # The empty rows do not add information: they are the same for all images. Therefore the
-# state after :math:`t` rows contains at least what the solid curve shows. The output
-# layer cannot use this information directly, because it was trained on last states
-# only. The remaining steps transform the state into one that it can classify.
+# state after :math:`t` rows contains enough information for the accuracy of the solid
+# curve. The output layer cannot use this information directly, because it was trained
+# on last states only. The remaining steps transform the state into one that it can
+# classify.
 #
 # Limits
 # ------

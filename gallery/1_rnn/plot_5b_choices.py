@@ -111,11 +111,11 @@ assert "tanh, Xavier, clipped" in larger
 # %%
 # All networks are tested on the *same* images, so the second source largely cancels in
 # a difference. The records contain the predicted classes of all runs. For one image,
-# let :math:`f_c` and :math:`g_c` be the fractions of the five seeds of two networks
-# that predict class :math:`c`. Whatever the true class is, the two fractions of correct
-# answers differ by at most :math:`\tfrac12 \sum_c \lvert f_c - g_c \rvert`, because
-# :math:`f` and :math:`g` both sum to 1. A variance is at most the mean square.
-# Therefore the root mean square of this bound over the images, divided by
+# let :math:`f_c` be the fraction of the five seeds of one network that predict class
+# :math:`c`, and :math:`g_c` that of another network. Whatever the true class is, the
+# two fractions of correct answers differ by at most :math:`\tfrac12 \sum_c \lvert f_c -
+# g_c \rvert`, because :math:`f` and :math:`g` both sum to 1. A variance is at most the
+# mean square. Therefore the root mean square of this bound over the images, divided by
 # :math:`\sqrt n`, bounds the standard error of the difference of the two mean
 # accuracies.
 #

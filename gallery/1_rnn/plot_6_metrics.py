@@ -262,9 +262,9 @@ plt.show()
 # .. provenance:: rnn-fashion-mnist
 #
 # The value depends on the batch size, which is not a property of the classifier. (The
-# minimum at 256 is caused by the last batch: it contains 16 images and counts as much
-# as each of the others.) It also depends on the order of the images, most of all if
-# they are sorted:
+# small dip of the dotted curve at 256 is caused by the last batch: it contains 16
+# images and counts as much as each of the others.) The value also depends on the order
+# of the images, most of all if they are sorted:
 
 in_order = {size: batch_average(true, guessed, size, False) for size in (8, 256)}
 printed = []
@@ -284,9 +284,9 @@ for only_present in (False, True):
     assert (abs(averages["ours", only_present] - whole) > 1e-6).all()
 
 # %%
-# Even the accuracy, a mean over images, is wrong if the batches differ in size, as the
-# last one usually does. An example with four correct images and one wrong, in batches
-# of 4 and 1:
+# Even for the accuracy, which is a mean over images, the average over batches is wrong
+# if the batches differ in size, as the last one usually does. An example with four
+# correct images and one wrong, in batches of 4 and 1:
 
 right = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0])
 by_batch = torch.stack([part.mean() for part in right.split(4)]).mean()

@@ -21,8 +21,9 @@ section 3.5; the four terms of a score are those of Dai et al., *Transformer-XL*
 # ------------
 # Pair :math:`i` of the encoding is a point that moves on a circle with the frequency
 # :math:`\omega_i = \theta^{-2i/d}`, like the tip of a clock hand: the first pair is the
-# fastest, and each later one is slower by the same factor. The figure shows 128
-# positions in 64 features; features with an even index are sines, the others cosines.
+# fastest, and each pair is slower than the one before it by the same factor. The figure
+# shows 128 positions in 64 features; features with an even index are sines, the others
+# cosines.
 
 import math
 
@@ -231,8 +232,9 @@ assert without.std() < 1e-12
 assert with_matrices.std() > 0.1
 
 # %%
-# A network can learn such a matrix :math:`A`, but has to do so in each head. With
-# rotary embedding, scores are relative for all matrices.
+# A network can learn a matrix :math:`A` for which this term depends on the offset
+# alone, but has to do so in each head. With rotary embedding, scores are relative for
+# all matrices.
 #
 # **"The wavelengths extend to** :math:`10\,000 \cdot 2\pi` **."** The paper says so. By
 # :eq:`eq-wavelengths` the last one is :math:`2\pi\,\theta^{1 - 2/d}`, which approaches

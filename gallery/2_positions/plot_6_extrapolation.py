@@ -92,8 +92,9 @@ print(f"answering with the current token in latest: {reads_itself:.1%}")
 # mask, which is the only information about positions for the encoding *none* (NoPE).
 # There are learned vectors for eight times 64 positions; those beyond the first 64 keep
 # their initial values. Each network is evaluated on the same 50 sequences, in four
-# position ranges: the first :math:`L = 64` positions, and those that are added by
-# sequences of :math:`2L`, :math:`4L` and :math:`8L`.
+# position ranges: up to :math:`L = 64`, from :math:`L` to :math:`2L`, from :math:`2L`
+# to :math:`4L`, and from :math:`4L` to :math:`8L`. The accuracy in a range is measured
+# on sequences that end with this range.
 
 runs = {
     "latest": {
@@ -223,18 +224,18 @@ for of_task in plain.values():
 # In *offset*, networks with sinusoids and with rotary embedding learn the distance.
 # Those with learned vectors reach 60 to 80 % up to 64. Beyond, both learned and
 # sinusoidal encodings fail. ALiBi reaches about one half, with nearly the same accuracy
-# in every range: it does not learn one distance well, but what it learns does not
-# depend on the length. We did not investigate the reason. The penalty of one head is
-# smallest at distance zero, but the layer adds several heads with learned matrices, and
-# such a sum can have its maximum at distance three (exercise 7 of
-# :doc:`/positions_length`).
+# in every range: it does not learn one distance well, but it extrapolates. We did not
+# investigate the reason. The penalty of one head is smallest at distance zero, but the
+# layer adds several heads with learned matrices, and such a sum can have its maximum at
+# distance three (exercise 7 of :doc:`/positions_length`).
 #
 # Rotary embedding works up to twice the training length in both tasks.
 #
 # Rotary embedding with scaled frequencies
 # ----------------------------------------
-# The same trained networks are evaluated with scaled frequencies, by the factor that
-# the length requires, :math:`s = 2, 4, 8`. They are not trained further.
+# The same trained networks are evaluated without further training. Their frequencies
+# are scaled with the factor that the length requires: :math:`s = 2, 4, 8` for
+# sequences of :math:`2L`, :math:`4L` and :math:`8L`.
 
 METHODS = {
     "as trained": "plain",
@@ -281,11 +282,11 @@ for name in ("NTK-aware", "YaRN"):
 # In *latest* all three methods help. Interpolation and YaRN keep an accuracy above 90 %
 # up to :math:`8L`; NTK-aware frequencies are the best of the three from :math:`2L` to
 # :math:`4L`, in every run, and the worst after that. In *offset* interpolation is at
-# chance level as soon as it changes the frequencies. NTK-aware frequencies and YaRN
-# work up to :math:`2L`. Beyond :math:`2L` they are better than the original frequencies
-# in each run, but from :math:`4L` to :math:`8L` none of their runs reaches 90 %, and
-# the runs differ widely. In both tasks the NTK-aware frequencies are better than YaRN
-# from :math:`2L` to :math:`4L` in every run. After that YaRN is better in every run of
+# chance level in every range beyond :math:`L`. NTK-aware frequencies and YaRN work up
+# to :math:`2L`. Beyond :math:`2L` they are better than the original frequencies in each
+# run, but from :math:`4L` to :math:`8L` none of their runs reaches 90 %, and the runs
+# differ widely. In both tasks the NTK-aware frequencies are better than YaRN from
+# :math:`2L` to :math:`4L` in every run. After that YaRN is better in every run of
 # *latest*, but in only three of five of *offset*, which is too few to conclude
 # anything.
 #
@@ -354,7 +355,7 @@ plt.show()
 # the training length. In the paper :math:`\beta = 32`, for models that were trained on
 # thousands of tokens. Within 64 positions not even the first pair completes so many
 # rotations, so that YaRN would slow it as well. In a trial of *offset* YaRN was then at
-# chance level from :math:`2L` on, and the runs use :math:`\beta = 8`. **We chose this
+# chance level beyond :math:`L`, and the runs use :math:`\beta = 8`. **We chose this
 # value after looking at the test accuracy of the trial.** The results of YaRN are
 # therefore not those of an untouched test set. We compare both values for the network
 # of the first seed, at :math:`s = 2` on new sequences.

@@ -11,15 +11,15 @@ position 0 changes nothing, shifted positions leave the output unchanged, scores
 their closed form, and decoding with a cache agrees with one pass. For the sinusoidal
 encoding, comparing with the formula is enough.
 
-**Source.** Bugs are injected to test the tests (mutation testing) since DeMillo, Lipton
-and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on a CPU, no
+**Source.** Injecting bugs to test the tests (mutation testing) was proposed by DeMillo,
+Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on a CPU, no
 download; SymPy, which the checks of the report use, comes with PyTorch.
 """
 
 # %%
 # A plausible output
 # ------------------
-# We begin with a slip of one name, which is the bug in the first row of the second
+# We begin with one wrong variable name, which is the bug in the first row of the second
 # figure: the cosine is used twice, and the table of sines not at all. The figure shows
 # the attention weights of random queries and keys at 24 positions, without and with the
 # bug.

@@ -89,9 +89,10 @@ assert results[False][-1, 1] < 0.1
 assert np.ptp(results[True], axis=0).max() < 0.02
 
 # %%
-# The weights are spread over all keys if scores are divided, for every dimension. If
-# they are not, the gradient of the loss with respect to queries and keys nearly
-# vanishes, so a network with such initial weights can hardly correct its scores.
+# If the scores are divided, the attention weights are spread over all keys, for every
+# dimension. If the scores are not divided and :math:`d_k` is large, the gradient of the
+# loss with respect to queries and keys nearly vanishes, so an untrained network can
+# hardly correct its scores.
 #
 # In the next figure you can choose the dimension and the divisor. It uses 16 scores of
 # mean 0, which are scaled to the standard deviation :math:`s = \sqrt{d_k}`, and then

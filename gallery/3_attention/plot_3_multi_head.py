@@ -1,6 +1,6 @@
 r"""
-Eight heads cost as much as one, unless they share a projection
-===============================================================
+Eight heads cost as much as one, and a shared projection makes them equal
+=========================================================================
 
 **Question.** What do several heads compute that one cannot, what do they cost, and what
 is lost if all of them share one projection?
@@ -170,8 +170,9 @@ assert ranks == H * [[d_h, d_h]]
 # A layer has four :math:`D \times D` matrices and four biases,
 # :eq:`eq-attention-parameters`. For :math:`n` positions it computes four products with
 # these matrices, the scores, and the averages of the values, :eq:`eq-attention-flops`.
-# Neither depends on the number of heads. The term with :math:`n^2` is the larger one if
-# :math:`n > 2 D`. PyTorch's counter confirms the formulas:
+# The numbers of parameters and FLOPs do not depend on the number of heads. The term of
+# the FLOPs with :math:`n^2` is the larger one if :math:`n > 2 D`. PyTorch's counter
+# confirms the formulas:
 
 printed = []
 for width, length in ((64, 28), (64, 512), (512, 512)):
@@ -210,7 +211,7 @@ plt.show()
 # ----------------------------
 # This mistake is easily made: one ``Linear(D, d_h)`` is used for all heads, where
 # :math:`H` of them are needed. If :math:`W_Q, W_K, W_V \in \mathbb R^{D \times d_h}`
-# are the same for all heads, so are the outputs, and
+# are the same for all heads, so are the outputs. Without biases,
 #
 # .. math::
 #    :label: eq-shared-heads
@@ -220,7 +221,7 @@ plt.show()
 #    \operatorname{rank} Y \le d_h .
 #
 # The layer is one head of dimension :math:`d_h`, with :math:`3 D d_h + D^2` weights
-# instead of :math:`4 D^2`. The heat maps of several heads reveal it:
+# instead of :math:`4 D^2`. The heat maps of several heads reveal the mistake:
 
 zero = torch.zeros(D).double()
 repeated = {

@@ -110,10 +110,10 @@ assert abs(by_hand - P[h, i, j].item()) < 1e-6
 # %%
 # The variance of the scores
 # --------------------------
-# A projected entry is a sum of 512 terms, each of variance :math:`1 \cdot 2 / (512 +
-# 512)` by :eq:`eq-xavier`; so its variance is 1, as :eq:`eq-score-variance` assumes,
-# and the scores have the variance 1 after the division. Without it, their variance is
-# 64, and the softmax saturates:
+# Each entry of a query or a key is a sum of 512 terms, each of variance :math:`1 \cdot
+# 2 / (512 + 512)` by :eq:`eq-xavier`; so its variance is 1, as :eq:`eq-score-variance`
+# assumes, and the scores have the variance 1 after the division. Without the division,
+# their variance is 64, and the softmax saturates:
 
 with torch.no_grad():
     Q = (X[0] @ layer.W_Q).unflatten(-1, (H, d_h)).transpose(0, 1)

@@ -72,8 +72,8 @@ plt.show()
 
 # %%
 # In the next figure you can choose the mask and the query. In the last mask the padding
-# comes first, as in a batch of prompts that end together: under a causal mask, queries
-# 0 and 1 may then attend to no key.
+# comes first, as in a batch of prompts of different lengths that are aligned at their
+# last tokens. Since the mask is causal as well, all keys of queries 0 and 1 are masked.
 
 chosen = {
     "causal": masks["causal"],

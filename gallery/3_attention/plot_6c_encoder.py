@@ -95,9 +95,9 @@ print(markdown_table(("gradient of", "largest difference from autograd"), printe
 # ----------------------
 # A pre-norm layer computes :math:`Y = X + f(\operatorname{LN}(X))` for each sublayer
 # :math:`f`, and a post-norm layer :math:`Y = \operatorname{LN}(X + f(X))`. In both, the
-# gradient reaches the residual connection as :math:`\bar Y` and leaves it as a sum of
-# two terms. Pre-norm (first line) and post-norm (second line) differ in the factor of
-# the first term:
+# gradient :math:`\bar X` with respect to the input is a sum of two terms, one for the
+# residual connection and one for the sublayer. Pre-norm (first line) and post-norm
+# (second line) differ in the first term, and in the order of the factors of the second:
 #
 # .. math::
 #    :label: eq-pre-post-norm
@@ -108,8 +108,8 @@ print(markdown_table(("gradient of", "largest difference from autograd"), printe
 #    + J_f^\top J_{\operatorname{LN}}^\top\, \bar Y .
 #
 # With pre-norm the first term is :math:`\bar Y` itself. With post-norm the Jacobian of
-# a layer normalization (:eq:`eq-layer-norm-jacobian`) multiplies everything, twice in
-# every layer.
+# a layer normalization (:eq:`eq-layer-norm-jacobian`) multiplies both terms. Since a
+# layer has two sublayers, this happens twice in every layer.
 #
 # The post-norm layer uses the same functions of the library.
 

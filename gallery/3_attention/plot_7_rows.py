@@ -194,9 +194,9 @@ assert min(by_key[1]) > max(by_key[0])
 
 # %%
 # In the second layer, each head selects a few rows, and most rows attend to them. Which
-# rows it selects depends on the image. Below the mean image of six classes, the curves
-# show how much weight each row receives from each head, averaged over all queries and
-# images of the class.
+# rows it selects depends on the image. Below the mean image of each of six classes, the
+# curves show how much weight each row receives from each head, averaged over all
+# queries and images of the class.
 
 shown = ["T-shirt/top", "Trouser", "Dress", "Sandal", "Sneaker", "Bag"]
 fig, axes = plt.subplots(2, 6, figsize=(7, 4), layout="constrained", sharey=True)
@@ -236,9 +236,10 @@ assert favorites["Trouser"] != favorites["Sneaker"]
 # Comparison with the recurrent networks
 # --------------------------------------
 # FLOPs are those of the forward pass for one image, with a multiply-add counted as two.
-# A recurrent step with :math:`h` hidden units takes :math:`2 h (d + h)`, and three
-# times as many in a GRU; those of the transformer are counted by PyTorch. Seconds are
-# those of one training run, on shared machines: they are not a comparison.
+# A recurrent step with :math:`d` inputs and :math:`h` hidden units takes
+# :math:`2 h (d + h)` FLOPs, and three times as many in a GRU; the FLOPs of the
+# transformer are counted by PyTorch. The times are those of one training run each. They
+# were measured on shared machines, so they should not be compared.
 
 rnn, gru = load("rnn-fashion-mnist"), load("torch-gru")
 h, gru_h = rnn.settings["h"], gru.settings["h"]
@@ -316,8 +317,9 @@ assert 4.5 < five < 5.5
 #
 # Limits
 # ------
-# The hyperparameters were chosen once, for the run with sinusoidal encoding with the
-# last 10,000 training images held out, and not for each network; the recurrent networks
-# had other optimizers and more epochs. The table therefore compares training runs, and
-# not what each kind of network can reach. Only the weights of the first seed are part
-# of the report; the heads of another seed may attend to other rows.
+# The hyperparameters were chosen once, for the run with sinusoidal encoding and with
+# the last 10,000 training images held out, and not for each network; the recurrent
+# networks had other optimizers and more epochs. The table therefore compares training
+# runs, and not the best accuracies that each kind of network can reach. Only the
+# weights of the first seed are part of the report; the heads of another seed may attend
+# to other rows.

@@ -7,9 +7,9 @@ not, what does?
 
 **Answer.** Mostly not: seven image classifiers with one injected bug each all learn,
 and five end less than 0.15 nats above the correct one. A missing causal mask looks not
-wrong but too good: the loss falls below what is possible. A comparison with a second
-computation rejects each bug: the difference is NaN or more than a million times the
-tolerance, or the code with the bug ends with an error.
+wrong but too good: the loss falls below the smallest possible value. A comparison with
+a second computation rejects each bug: the difference is NaN or more than a million
+times the tolerance, or the code with the bug ends with an error.
 
 **Source.** Injected bugs (mutants) have been used to evaluate tests since DeMillo,
 Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on a CPU, no
@@ -21,10 +21,10 @@ download.
 # ----------------------------------
 # Each claim of the report comes with mutants: changes of one expression in the source
 # that its check has to reject (:doc:`/verification` lists all of them). We select
-# mutants that are common mistakes. Seven of them are in code that trains a classifier
-# of images, which are read as rows with sinusoidal encoding: one layer with four heads,
-# on the 1,000 training images that come with the library, with two initializations
-# each.
+# mutants that are common mistakes. Seven of them are in code that an image classifier
+# uses. The classifier reads images as rows with sinusoidal encoding, and has one layer
+# with four heads. With each bug and without, we train it on the 1,000 training images
+# that come with the library, from two initializations.
 
 import math
 
@@ -263,7 +263,7 @@ assert last[False] < floor / 5
 # Limits
 # ------
 # These are short training runs of a small network on a small sample, with two seeds, so
-# the limit of 0.15 nats illustrates what can happen, and is not a test. With more data
-# and layers, some of the bugs may become visible, but only in comparison with the loss
-# of the correct network. And checks that reject all bugs of a list need not reject
-# those that are not on it.
+# the threshold of 0.15 nats is an illustration, and not a test. With more data and
+# layers, some of the bugs may become visible, but only in comparison with the loss of
+# the correct network. And checks that reject all bugs of a list need not reject those
+# that are not on it.

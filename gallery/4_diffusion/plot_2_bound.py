@@ -61,9 +61,9 @@ diffusion_diagrams.chain(ax, [x.numpy() for x in shown], list(names.values()))
 ax.set_title("A diffusion model")
 fig.set_label(
     r"The forward process $q$ adds noise in $T$ steps. The reverse process "
-    r"$p_\theta$ starts from pure noise and removes it step by step. The two "
-    r"noisy images are those of the timesteps 240 and 300, farther apart "
-    r"than two neighbors."
+    r"$p_\theta$ starts from pure noise and removes it step by step. The images "
+    r"$x_{t-1}$ and $x_t$ are shown with the noise of timesteps 240 and 300, "
+    r"because those of neighboring timesteps would look the same."
 )
 plt.show()
 
@@ -120,12 +120,12 @@ assert weight[1] / weight[lowest:].max() > 45
 assert weight[1] / weight[lowest] > 100
 
 # %%
-# The weight falls from 0.5 to a hundredth of that at :math:`t = 349`, and then rises
-# again to twice as much, so it is not a decreasing function of :math:`t`. The loss
-# :math:`L_{simple}` has a weight of 1 at every timestep. Compared with the bound, it
-# reduces the influence of the first timesteps, where the image is almost clean. The
-# chapter explains by equation :eq:`eq-diffusion-elbo-view` what a change of the weights
-# means for the likelihood.
+# The weight falls from 0.5 to its minimum, a hundredth of that, at :math:`t = 349`, and
+# then rises again to twice the minimum, so it is not a decreasing function of
+# :math:`t`. The loss :math:`L_{simple}` has a weight of 1 at every timestep. Compared
+# with the bound, it reduces the influence of the first timesteps, where the image is
+# almost clean. The chapter explains by equation :eq:`eq-diffusion-elbo-view` what a
+# change of the weights means for the likelihood.
 #
 # The prediction target of the network is a choice of weights, too: by equation
 # :eq:`eq-diffusion-losses`, an unweighted loss of :math:`x_0` or of :math:`v` counts an

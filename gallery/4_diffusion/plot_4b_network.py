@@ -66,11 +66,11 @@ code = sinusoidal_encoding(torch.arange(T), w, base, torch.float64)
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
 style = {"aspect": "auto", "cmap": "RdBu", "vmin": -1, "vmax": 1}
 left.imshow(code.T.numpy(), extent=(1, T, w, 0), **style)
-left.set(title="Timestep embeddings", xlabel="timestep t", ylabel="feature")
+left.set(title="Timestep encodings", xlabel="timestep t", ylabel="feature")
 for t in (1, 250, 700):
     distance = (code - code[t - 1]).norm(dim=1)
     right.plot(np.arange(1, T + 1), distance.numpy(), label=f"from t = {t}")
-right.set(title="Distances", xlabel="timestep t", ylabel="distance of embeddings")
+right.set(title="Distances", xlabel="timestep t", ylabel="distance of encodings")
 right.set(ylim=(0, 6.8))
 right.legend(loc="upper right")
 fig.set_label(
@@ -81,11 +81,11 @@ fig.set_label(
 plt.show()
 
 # %%
-# No two timesteps have the same embedding, as the smallest distance between two of them
-# shows:
+# No two timesteps have the same encoding, as the smallest distance between two
+# encodings shows:
 
 apart = torch.cdist(code, code) + 9 * torch.eye(T, dtype=torch.float64)
-print(f"smallest distance between two of {T} embeddings: {apart.min():.3f}")
+print(f"smallest distance between two of {T} encodings: {apart.min():.3f}")
 assert apart.min() > 0.05
 assert math.isclose(base ** (-(w / 2 - 1) * 2 / w), 1e-4)
 

@@ -244,11 +244,12 @@ for target in TARGETS:
 assert value("real_mirrored/test/frechet") > 4 * value("real/test/frechet")
 
 # %%
-# The two parts of the table can be checked against each other. A set of real images,
-# not mirrored, is at the same distance from the test images and their mirror images as
-# a half mirrored set is from the test images. Both are distances between the
-# distribution :math:`P` of the images and the mixture :math:`\tfrac12 (P + P')` with
-# their mirror images, as in :eq:`eq-diffusion-mirrored`.
+# The two parts of the table can be checked against each other. The lower part has the
+# distance of real images from the test images and their mirror images together; the
+# upper part has the distance of half mirrored real images from the test images alone.
+# These two distances should agree. Both are distances between the distribution
+# :math:`P` of the images and the mixture :math:`\tfrac12 (P + P')` with their mirror
+# images, as in :eq:`eq-diffusion-mirrored`.
 
 half, back = value("real_mirrored/test/kernel"), value("real/both/kernel")
 error = value("real_mirrored/test/kernel_sd") / np.sqrt(

@@ -100,10 +100,11 @@ print(f"differences from {steps[-1]} steps:")
 print(markdown_table(header, printed))
 
 # %%
-# The time per step is constant. From 20 steps on, the Fréchet distance does not differ
-# by more than two standard errors of the difference from that of the largest number of
-# steps; with 10 steps it is larger by more than that. Since the pairs share their
-# noise, the differences have smaller standard errors than the distances themselves.
+# The time per step is nearly constant. Compare the Fréchet distance of each number of
+# steps with that of the largest number: from 20 steps on, the two differ by less than
+# two standard errors of their difference; with 10 steps the distance is larger by more
+# than that. Since the pairs share their noise, the differences have smaller standard
+# errors than the distances themselves.
 
 per_step = seconds / steps
 assert per_step.max() < 1.5 * per_step.min()

@@ -150,9 +150,9 @@ ax.semilogy([*measured], [*measured.values()], "o", color="C1", label="1000 step
 ax.set(xlabel="guidance weight w", ylabel="variance")
 ax.legend()
 fig.set_label(
-    "Variance of guided samples against the guidance weight: of the guided "
-    "density, in the limit of many steps, and measured with a thousand "
-    "steps. Samples are narrower than the guided density."
+    "Three variances against the guidance weight: that of the guided density, "
+    "that of guided samples in the limit of many steps, and that of samples with "
+    "a thousand steps. Samples are narrower than the guided density."
 )
 plt.show()
 

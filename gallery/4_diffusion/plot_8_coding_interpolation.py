@@ -28,12 +28,13 @@ Seconds on a CPU, no download.
 # procedure that reaches this length, such as minimal random coding. Neither they nor we
 # build such a code. Known procedures need a few more bits at every step, so the lengths
 # below are lower limits. After :math:`x_t` has arrived, the best estimate of the
-# receiver is :math:`\hat x_0`. With the exact reverse process the lengths are mutual
-# informations, equation :eq:`eq-diffusion-rate` of the chapter. For Gaussian data rate
-# and distortion lie on Shannon's curve, equation :eq:`eq-diffusion-shannon`.
-# This is the rate-distortion function of a Gaussian: no code reaches this error with
-# fewer bits. The following compares the library's estimate of the bound, on random
-# draws, with that curve.
+# receiver is :math:`\hat x_0`. With the exact reverse process, the total length of all
+# messages up to :math:`x_t` is the mutual information :math:`I(x_0; x_t)` plus a
+# divergence at the start, equation :eq:`eq-diffusion-rate` of the chapter. For Gaussian
+# data the information and the error lie on Shannon's curve, equation
+# :eq:`eq-diffusion-shannon`. This is the rate-distortion function of a Gaussian: no
+# code reaches this error with fewer bits. The following compares the library's estimate
+# of the bound, on random draws, with that curve.
 
 import math
 
@@ -198,9 +199,10 @@ assert at_once < 0.35 * math.sqrt(variance)
 assert np.all(nats < gauss)
 
 # %%
-# When the bits sent equal the entropy of the component, slightly less than one bit, two
-# thirds of the error are removed; all further bits refine the estimate. The same holds
-# for images: their coarse structure is sent first.
+# It takes slightly less than one bit to say which of the two components a point is
+# from: this is the entropy of the choice. When as many bits are sent, two thirds of the
+# error are removed; all further bits refine the estimate. The same holds for images:
+# their coarse structure is sent first.
 #
 # Between two images
 # ------------------

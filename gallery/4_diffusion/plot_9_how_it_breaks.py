@@ -217,10 +217,10 @@ assert off["scaled twice"] > 3 * off["clamped"]
 # %%
 # A sum in place of a product
 # ---------------------------
-# For small :math:`\beta` the product of :math:`1 - \beta_s` is nearly 1 minus their
-# sum, so both agree for the first dozens of timesteps. Later the sum becomes negative,
-# and its root is not a number. If it is clamped at 0 instead, the schedule ends too
-# early.
+# For small :math:`\beta_s`, the product of all :math:`1 - \beta_s` is nearly 1 minus
+# the sum of the :math:`\beta_s`, so both agree for the first dozens of timesteps. Later
+# 1 minus the sum becomes negative, and its root is not a number. If it is clamped at 0
+# instead, the schedule ends too early.
 
 steps = linear_schedule()
 by_sum = 1 - steps.beta.cumsum(0)
