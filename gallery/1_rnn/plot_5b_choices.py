@@ -268,7 +268,7 @@ axes[0].legend()
 fig.set_label(
     "Training loss (dashed) and test loss (solid) of the reference network and of the "
     "best plain network, means and ranges of five seeds. The gap of the second is less "
-    "than half as wide."
+    "than half as wide as that of the first."
 )
 plt.show()
 
