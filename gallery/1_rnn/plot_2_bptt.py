@@ -41,8 +41,8 @@ Bengio, *On the difficulty of training recurrent neural networks*, 2013
 # ----------------
 # The network has an output at every step, and a label where a mask is 1. Below, entry
 # :math:`t` of each list belongs to step :math:`t`, and entry 0 of the inputs is never
-# used. The sizes are different primes, and no weight or input is zero, so that a matrix
-# that is not transposed or a term that is missing cannot remain unnoticed by chance.
+# used. The sizes are different primes, and no weight or input is zero. Therefore a
+# missing transpose or a missing term changes a shape or a value, and is noticed.
 
 import matplotlib.pyplot as plt
 import torch
@@ -426,8 +426,8 @@ plt.show()
 # Jacobians shrink the gradient. To measure which fraction of the gradient comes from a
 # term, we project the term on the direction of the whole gradient. In each of twelve
 # initializations, the first half of the image contributes less than a twentieth. (This
-# fraction counts only the component along the gradient. Most of the sum of the terms of
-# this half is orthogonal to the gradient.)
+# fraction counts only the component along the gradient. The sum of the terms of the
+# first half also has a component orthogonal to the gradient, and that one is larger.)
 
 share = (terms * whole).sum((1, 2)) / whole.square().sum()  # along the whole
 print(f"sum of the terms against the library: {apart(terms.sum(0), whole):.1e}")

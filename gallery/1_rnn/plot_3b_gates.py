@@ -8,7 +8,7 @@ that of a tanh network, and what determines it?
 **Answer.** At initialization, the bias of the forget gate determines it. With a bias of
 0 the gates are half open, and the LSTM and the GRU have lost the gradient after 100
 steps, like the tanh network. With a forget bias of 1 the gradient of the LSTM decays
-much more slowly, and with 3 more than three tenths of it remain.
+much more slowly. With a forget bias of 3, more than three tenths of it remain.
 
 **Source.** Hochreiter and Schmidhuber, *Long short-term memory*, 1997, for the cell;
 Gers, Schmidhuber and Cummins, *Learning to forget*, 2000, for the forget gate; Cho et

@@ -149,7 +149,7 @@ right.legend()
 plt.show()
 
 # %%
-# Clipped by norm, the cosine is 1 for every threshold. In the limit of small
+# With clipping by norm, the cosine is 1 for every threshold. In the limit of small
 # thresholds, clipping each entry keeps only the signs, and clipping each tensor gives
 # all tensors the same norm. Both are other methods, with other directions.
 #
@@ -304,6 +304,6 @@ assert abs(best[math.inf] - best[1.0]) < 0.3
 # ------
 # At these rates nearly every step is clipped. Clipping is therefore more than a
 # protection against rare outliers: the learning rate alone determines the size of each
-# step, and the range of rates that work becomes wider. With and without clipping, the
-# final losses are similar if each uses its best rate, after few steps and on little
-# data. Clipping does nothing where the gradient vanishes.
+# step, and the range of rates that work becomes wider. In these short runs on little
+# data, the best learning rate without clipping and the best one with clipping lead to
+# similar final losses. Clipping does nothing where the gradient vanishes.

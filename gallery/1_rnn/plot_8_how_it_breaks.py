@@ -264,13 +264,13 @@ fig.set_label(
 plt.show()
 
 # %%
-# With the bias added twice, the cosine is 1, because the bias is initially zero, so
-# that adding it twice changes nothing. For this reason no check of the report uses a
-# bias of zero. The network with this bug need not be less accurate, but its weights
-# define another function in code without the bug. With the wrong derivative :math:`1 -
-# A^2`, the gradient has nearly the correct direction for at least one of the three
-# initializations, but for another its direction is very different. Therefore a check
-# compares every entry, and not only the direction.
+# With the bias added twice, the cosine is 1: the bias is initially zero, so adding it
+# twice does not change the states, and the bug does not affect the backward pass. For
+# this reason no check of the report uses a bias of zero. The network with this bug need
+# not be less accurate, but its weights define another function in code without the bug.
+# With the wrong derivative :math:`1 - A^2`, the gradient has nearly the correct
+# direction for at least one of the three initializations, but for another its direction
+# is very different. Therefore a check compares every entry, and not only the direction.
 
 ends = {
     what: np.mean([np.mean(losses[-20:]) for losses, _ in rows])

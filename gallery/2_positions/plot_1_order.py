@@ -105,7 +105,7 @@ printed = [
     ("outputs in reversed order", f"{(backward.flip(0) - forward).abs().max():.0e}"),
     ("means of the outputs", f"{(backward - forward).mean(0).abs().max():.0e}"),
 ]
-print(markdown_table(("of the two sentences", "largest difference"), printed))
+print(markdown_table(("compared", "difference between the sentences"), printed))
 
 assert torch.allclose(backward.flip(0), forward, rtol=0, atol=1e-14)
 assert torch.allclose(backward.mean(0), forward.mean(0), rtol=0, atol=1e-14)
@@ -201,7 +201,7 @@ printed = [
     ("without positions", f"{without.abs().max():.0e}"),
     ("with positions", f"{with_it.abs().max():.2f}"),
 ]
-print(markdown_table(("input", "difference in another order"), printed))
+print(markdown_table(("input", "difference from the permuted outputs"), printed))
 
 assert without.abs().max() < 1e-14
 assert with_it.abs().max() > 0.1

@@ -176,7 +176,7 @@ right.set(title="d = 512", xlabel=r"offset $\Delta$", ylabel=r"product $c(\Delta
 right.legend()
 fig.set_label(
     "The dot product of two encodings. Left: it is constant along diagonals, since it "
-    "depends on the offset alone. Right: it decreases with the offset, but not "
+    "depends on the offset alone. Right: it decreases on the whole, but not "
     "monotonically; the integral is close to it up to an offset of about 100."
 )
 plt.show()

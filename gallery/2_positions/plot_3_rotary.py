@@ -192,7 +192,7 @@ differences = {
     "scores here and 1000 positions later": here - there,
 }
 printed = [(name, f"{x.abs().max():.0e}") for name, x in differences.items()]
-print(markdown_table(("of", "largest difference"), printed))
+print(markdown_table(("compared", "largest difference"), printed))
 
 assert torch.allclose(rotate(x, omega).norm(dim=1), x.norm(dim=1))
 assert torch.allclose(R_2 @ R_3, R_5, rtol=0, atol=1e-14)

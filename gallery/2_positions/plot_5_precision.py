@@ -7,9 +7,9 @@ encoding be computed in 16 bits as well?
 
 **Answer.** No. bfloat16 rounds 257 to 256, so two positions become one. Sines and
 cosines are wrong by more than 0.05 at position 100, and by more than 1 at 4096. In
-float32 the largest error grows with the position, and exceeds 0.001 between positions
-20,000 and 131,072. With angles in float64 and rounded sines and cosines, only one
-rounding error remains at every position.
+float32 the largest error grows with the position: it is below 0.001 at position 20,000,
+and above 0.001 at position 131,072. With angles in float64 and rounded sines and
+cosines, only one rounding error remains at every position.
 
 **Source.** The error of a rounded product is in Higham, *Accuracy and Stability of
 Numerical Algorithms*, 2002, section 2.2. **Cost.** Seconds on a CPU, no download.
@@ -48,9 +48,9 @@ print(markdown_table(header, printed))
 # - The exponent :math:`2i/d` is rounded. A relative error :math:`u` of the exponent
 #   changes :math:`y` by :math:`y u`, and therefore the power by the relative error
 #   :math:`y u`.
-# - The power is computed to within one unit in the last place, which is at most
-#   :math:`2u`.
-# - The quotient is rounded, by at most :math:`u`.
+# - The power is computed to within one unit in its last binary digit, a relative error
+#   of at most :math:`2u`.
+# - The quotient is rounded, with a relative error of at most :math:`u`.
 #
 # Up to terms of the order :math:`u^2`, the error of the angle is therefore at most
 # :math:`p\,\omega_i\,(y + 3)\,u`. The factor :math:`e^{-y}(y + 3)` decreases for

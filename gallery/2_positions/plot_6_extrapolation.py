@@ -126,7 +126,7 @@ def draw(title: str, shown: dict[str, dict[str, np.ndarray]], caption: str) -> N
     """Draw the accuracy in windows of 16 positions, without the first window.
 
     In the first window, not all positions have an answer. Lines are means over the
-    seeds, and bands extend from the lowest to the highest seed.
+    seeds, and bands extend from the lowest to the highest accuracy of a seed.
     """
     fig, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained", sharey=True)
     middles = np.arange(24, 8 * L, 16)
@@ -172,7 +172,7 @@ draw(
     by_position,
     "Accuracy of five encodings by position; the gray lines are at 64, 128 and 256 "
     "positions. Lines are means over five seeds, bands extend from the lowest to the "
-    "highest. ALiBi extrapolates in the first task, RoPE up to 128 in both.",
+    "highest accuracy of a seed. ALiBi extrapolates in the first task, RoPE up to 128 in both.",
 )
 
 latest, offset = plain["latest"], plain["offset"]

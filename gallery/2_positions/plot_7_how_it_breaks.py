@@ -71,7 +71,7 @@ plt.show()
 # norm          a rotated vector has the same norm
 # zero          position 0 changes nothing
 # relative      scores do not change if all positions are shifted
-# group         two rotations are one, by the sum of the positions
+# group         two successive rotations equal one by the sum of the positions
 # shift         the *output* does not change if all positions are shifted
 # same          the score at the same position is the product before the rotation
 # golden        a score equals its formula, :eq:`eq-rotary-score`
@@ -143,7 +143,7 @@ print(markdown_table(header, printed))
 
 assert all_detected(("zero", "shift", "golden", "cache"))
 alone = [next(iter(seen)) for seen in found.values() if len(seen) == 1]
-print("the only one to detect some bug:", *sorted(set(alone)))
+print("properties that detect a bug that no other detects:", *sorted(set(alone)))
 
 assert set(alone) == {"shift", "golden", "cache"}
 
@@ -162,7 +162,7 @@ assert set(alone) == {"shift", "golden", "cache"}
 # offset        products do not change if all positions are shifted
 # shift         the matrix :math:`M_k` shifts the encoding by :math:`k`
 # zero          position 0 is :math:`(0, 1, 0, 1, \dots)`
-# product       the product of two is the sum of cosines
+# product       the product of two encodings is the sum of cosines
 # golden        each entry equals the formula
 # ============  ==================================================================
 

@@ -199,8 +199,8 @@ assert abs(2 * (5 / off[smallest]) ** 2 / 5e9 - 1) < 1e-6
 # of the first is not a number: in the last step the denoiser is evaluated at
 # :math:`t = 0`, where the score of a point is 0/0. Therefore both kinds of data are
 # needed. The length of the chain matters, too: the error of an index that is off by one
-# decreases as :math:`1/T`, to little more than a hundredth on the chain of the paper.
-# Mutants should run on short chains.
+# decreases as :math:`1/T`, to about a hundredth on the chain of the paper. Mutants
+# should run on short chains.
 
 
 def variance_on(chain) -> float:
@@ -241,6 +241,9 @@ assert errors[-1] * 400 / 1000 < 0.012
 #
 #    p_{t-1}(y) = \int p_t(x)\, \mathcal N\big(y; \mu_t(x), \sigma_t^2\big)\, dx, \qquad
 #    p_T = \mathcal N(0, 1), \qquad x_0 = \mu_1(x_1) .
+#
+# The table has the mean and the variance of the samples for two lengths of the chain.
+# Those of the longer chain are closer to those of the data.
 
 tensors = ([0.3, 0.7], [[-0.6], [0.5]], [0.02, 0.04])
 data = Mixture(*(torch.tensor(x, dtype=torch.float64) for x in tensors))

@@ -23,9 +23,10 @@ runs.
 # Training
 # --------
 # The network predicts the noise in :math:`x_t` (:math:`L_{simple}`, Algorithm 1). An
-# exponential moving average (EMA) of its weights is kept beside the raw weights. With
-# both, the loss on the first :result:`ddpm-fashion-mnist-small/settings/chunk` test
-# images is measured after each epoch, with the same noise each time.
+# exponential moving average (EMA) of its weights is kept beside the raw weights. After
+# each epoch, the loss on the first
+# :result:`ddpm-fashion-mnist-small/settings/chunk` test images is measured with the raw
+# and with the EMA weights, with the same noise each time.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -51,9 +52,9 @@ for key, label, style in [
 ax.set(xlabel="epoch", ylabel="loss per pixel")
 ax.legend()
 fig.set_label(
-    "Loss of the recorded training run after each epoch, on training and "
-    "test images, with raw and EMA weights. The prediction zero has a loss "
-    "of 1."
+    "Loss of the recorded training run: the mean over each epoch on training "
+    "images, and the loss after each epoch on test images, with raw and EMA "
+    "weights. The prediction zero has a loss of 1."
 )
 plt.show()
 
@@ -144,9 +145,10 @@ assert away[-2] == away[:-1].min()
 # flips, so half of its samples are mirrored, and real photographs of clothes are not:
 # the tips of shoes point to the left. A perfect model of the training data
 # would therefore not be at distance 0 from the test images, see
-# :eq:`eq-diffusion-mirrored`. The table shows two ways to take this into account.
-# Either a set of real training images with every second one mirrored is the reference;
-# or the samples are compared with the test images and their mirror images together.
+# :eq:`eq-diffusion-mirrored`. The two tables show two ways to take this into account.
+# In the first, the reference is a set of real training images with every second one
+# mirrored. In the second, all sets are compared with the test images and their mirror
+# images together.
 #
 # Each set has :result:`ddpm-fashion-mnist-small-evaluation/settings/n` images. For the
 # samples, ± is the standard error :eq:`eq-diffusion-half-samples`. For real images it
@@ -244,10 +246,10 @@ for target in TARGETS:
 assert value("real_mirrored/test/frechet") > 4 * value("real/test/frechet")
 
 # %%
-# The two parts of the table can be checked against each other. The lower part has the
+# The two tables of distances can be checked against each other. The second has the
 # distance of real images from the test images and their mirror images together; the
-# upper part has the distance of half mirrored real images from the test images alone.
-# These two distances should agree. Both are distances between the distribution
+# first has the distance of half mirrored real images from the test images alone. These
+# two distances should agree. Both are distances between the distribution
 # :math:`P` of the images and the mixture :math:`\tfrac12 (P + P')` with their mirror
 # images, as in :eq:`eq-diffusion-mirrored`.
 

@@ -8,8 +8,9 @@ accurately?
 
 **Answer.** In the limit of many steps, each point follows the probability-flow ODE,
 which has the same densities as the noisy reverse process. DDIM is Euler's method for
-this ODE. Heun's method needs two network calls per step and is still much more accurate
-at the same number of calls, if the timesteps are closer together near the data.
+this ODE. Heun's method needs two network calls per step. If the timesteps are closer
+together near the data, it is still much more accurate at the same number of calls,
+unless there are only a few calls.
 
 **Source.** Song et al., *Score-Based Generative Modeling through Stochastic
 Differential Equations*, 2021 (arXiv:2011.13456); Karras et al., *Elucidating the Design

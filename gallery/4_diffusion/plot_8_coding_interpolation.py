@@ -263,8 +263,8 @@ for ax, t in zip(axes, shown, strict=True):
 fig.suptitle("Halfway between the crosses, with the same noise for both")
 fig.set_label(
     "Samples halfway between two points (crosses) of a ring, started from "
-    "the noise of four timesteps. With little noise some samples stay in the "
-    "gap; with much noise they no longer depend on the two points."
+    "the noise of four timesteps. With little noise the samples stay near the "
+    "midpoint; with much noise they no longer depend on the two points."
 )
 plt.show()
 header = ("timestep t", "noises", "variance / that of the noise")
@@ -289,12 +289,13 @@ assert ends[5, True][1] > 0.6 > ends[10, True][1] > 0.3
 assert abs(ends[100, True][1] - 1 / 8) < 5 * (7 / 64 / n) ** 0.5
 
 # %%
-# If the reverse process starts at :math:`t = 1`, more than a fifth of the samples end
-# in the gap. At a start of :math:`t = 5`, most end on the Gaussian between the two; at
-# :math:`t = 10`, they spread over its neighbors as well; and at :math:`T`, they end
-# anywhere, since nothing is left of either point. With two independent noises the
-# mixture has too little noise, as if the reverse process had started at a smaller
-# :math:`t`.
+# If the reverse process starts at :math:`t = 1`, the samples stay near the midpoint of
+# the two crosses, and more than a fifth of them are farther than three standard
+# deviations from the center of every Gaussian. At a start of :math:`t = 5`, most
+# samples end on the Gaussian between the two; at :math:`t = 10`, they spread over its
+# neighbors as well; and at :math:`T`, they end anywhere, since nothing is left of
+# either point. With two independent noises the mixture has too little noise, as if the
+# reverse process had started at a smaller :math:`t`.
 #
 # A trained network
 # -----------------
@@ -348,7 +349,8 @@ plots.image_grid(ax, np.stack(rows))
 ax.set(title="From the image on the left to the one on the right")
 fig.set_label(
     "Interpolations between pairs of test images (left and right), from the "
-    "noise of timestep 500."
+    "noise of timestep 500. With this much noise the generated images keep only "
+    "a part of the content of the pair."
 )
 plt.show()
 

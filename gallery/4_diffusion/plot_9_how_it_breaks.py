@@ -167,11 +167,12 @@ assert better == ["alpha-bar of the step before", "variance in place of deviatio
 assert abs(share["the root of alpha is missing"] - share["no bug"]) < 0.01
 
 # %%
-# Only the first two are obvious. The next ones look slightly noisy, as if a correct
-# model had not been trained for long enough. The last two look better than
-# the samples of the correct sampler: they contain too little noise, so that the samples
-# stay close to the centers. Anyone who tunes by eye would prefer them. On standard
-# normal data their variance is wrong by a sixth and by nine tenths, which the oracle of
+# Only the first two are obvious. The next four look slightly noisy, as if a correct
+# model had not been trained for long enough, and those with *the root of alpha is
+# missing* look like samples of the correct sampler. The last two look better than
+# those: they contain too little noise, so that the samples stay close to the centers.
+# Anyone who tunes by eye would prefer them. On standard normal data their variance is
+# wrong by a sixth and by nine tenths, which the oracle of
 # :doc:`/gallery/4_diffusion/plot_4_sampler_oracles` detects to floating-point accuracy.
 #
 # Bytes that wrap around
@@ -198,8 +199,8 @@ for row, (name, shown) in zip(axes, rows.items(), strict=True):
     row[0].set_ylabel(name)
 fig.suptitle("The same six images as bytes")
 fig.set_label(
-    "Six images with noise, as bytes: clamped, with values that wrap "
-    "around, and scaled twice."
+    "Six images as bytes: with a little noise and clamped; with the same noise "
+    "and values that wrap around; without noise and scaled twice."
 )
 plt.show()
 
@@ -250,7 +251,8 @@ assert np.isnan(by_sum.sqrt()[below:].numpy()).all()
 # A denoiser and a classifier that are unrelated share one optimizer "to train
 # everything". Each loss is right, and so is each gradient. But the gradient is clipped
 # to norm 1 over all parameters together, so the gradient norm of one network decides
-# how far the other moves.
+# how far the other moves. The table has the norm of the denoiser's gradient after
+# clipping.
 
 d, n_class = 2, 8
 state = torch.Generator().manual_seed(0)
