@@ -76,7 +76,7 @@ def test_an_interactive_figure_speaks_the_language_of_its_page(browser):
 
 def test_a_live_figure_speaks_the_language_of_its_page(browser):
     tab, errors = browser.new_page(), []
-    tab.on("pageerror", errors.append)
+    tab.on("pageerror", lambda error: errors.append(error))
     tab.goto((HTML / "zh_CN/attention_results.html").as_uri())
     tab.click("figure.live .live-start button")
     tab.wait_for_selector("figure.live .live-bars")
@@ -89,7 +89,7 @@ def test_a_live_figure_speaks_the_language_of_its_page(browser):
 
 def test_the_search_says_in_chinese_what_it_has_found(browser, origin):
     tab, errors = browser.new_page(), []
-    tab.on("pageerror", errors.append)
+    tab.on("pageerror", lambda error: errors.append(error))
     tab.goto(f"{origin}/zh_CN/search.html?q=注意力")
     tab.wait_for_selector("#search-results p.search-summary:has-text('搜索完成')")
     assert "undefined" not in tab.text_content("#search-results")
