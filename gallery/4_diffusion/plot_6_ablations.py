@@ -335,9 +335,10 @@ print(markdown_table(header, printed))
 # Variance, clipping, EMA and the number of steps do not affect training. The recipe's
 # networks are sampled again in each way, from the same initial noise. Both variances
 # are compared in section 3.2 of the paper, EMA weights are mentioned in its appendix B,
-# and clipping of the predicted image is in its code alone. DDIM, with :math:`\eta = 0`,
-# takes fewer steps than the :result:`ddpm-objective-epsilon-simple/settings/T` of
-# Algorithm 2.
+# and clipping of the predicted image is in its code alone.
+#
+# DDIM, with :math:`\eta = 0`, takes fewer steps than Algorithm 2, which takes all
+# :result:`ddpm-objective-epsilon-simple/settings/T`.
 
 fig, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 for row, way in enumerate(WAYS):
