@@ -13,7 +13,8 @@
     other: "Second seed",
     mix: "Interpolation to the second seed",
     weight: "Guidance weight",
-    twice: "With guidance, each step computes the network twice: with the class, and without it.",
+    twice: "With guidance, each step computes the network twice: with the class, and without it. "
+      + "Fewer steps take less time.",
     method: "Sampler",
     methods: { ddim: "DDIM", ddpm: "DDPM, all timesteps" },
     clip: "Clip the predicted image to [−1, 1]",
@@ -25,7 +26,7 @@
     running: "Running …",
     done: "Seed {seed}, {steps} steps of {method}: done in {seconds} s.",
     recorded: "Recorded Fréchet distance of {steps} such steps: {distance}.",
-    expected: "about {seconds} s",
+    expected: "about {seconds} s with these settings",
     replaced: "After each step, the known half is replaced by the noised given image. This "
       + "inpainting by replacement only approximates the conditional distribution.",
     cancelled: "Cancelled. The memory of the network is released.",
