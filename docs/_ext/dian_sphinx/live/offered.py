@@ -13,10 +13,10 @@ TRANSFORMERS = {
     "rows-none": "Trained without positions",
 }
 DENOISERS = {
-    "ddpm-fashion-mnist-small": "Unconditional network",
     "ddpm-conditional-long": "Class-conditional network",
+    "ddpm-fashion-mnist-small": "Small unconditional network",
 }
-"""The second network is offered as soon as it is recorded."""
+"""Those that are recorded are offered."""
 KINDS = ("reader", "attention", "denoise")
 """The figures that run a network."""
 
