@@ -8,10 +8,10 @@ accurate is the plain recurrence with tuned hyperparameters, and with one pixel 
 step?
 
 **Answer.** The sigmoid is far behind, and PyTorch's tanh layer with its own
-initialization by about one percentage point; both differences remain significant after a correction
-for eight comparisons. For an orthogonal initialization, ReLU, the LSTM and the GRU,
-five seeds show no difference. The best plain network, two bidirectional layers,
-classifies 89 % correctly.
+initialization by about one percentage point; both differences remain significant after
+a correction for eight comparisons. For an orthogonal initialization, ReLU, the LSTM and
+the GRU, five seeds show no difference. The best plain network, two bidirectional
+layers, classifies 89 % correctly.
 
 **Source.** The cells are those of Elman, *Finding structure in time*, 1990, Hochreiter
 and Schmidhuber, *Long short-term memory*, 1997, and Cho et al., 2014 (arXiv:1406.1078);

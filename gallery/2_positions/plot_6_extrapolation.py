@@ -172,7 +172,8 @@ draw(
     by_position,
     "Accuracy of five encodings by position; the gray lines are at 64, 128 and 256 "
     "positions. Lines are means over five seeds, bands extend from the lowest to the "
-    "highest accuracy of a seed. ALiBi extrapolates in the first task, RoPE up to 128 in both.",
+    "highest accuracy of a seed. ALiBi extrapolates in the first task, RoPE up to 128 "
+    "in both.",
 )
 
 latest, offset = plain["latest"], plain["offset"]

@@ -2,6 +2,10 @@
 
 from functools import cache
 
+import onnx
+from built import HTML
+from onnx import numpy_helper
+
 from dian.data import sample
 
 PAGES = {
@@ -12,6 +16,7 @@ PAGES = {
 READERS = ("rnn-fashion-mnist", "rnn-best", "torch-gru")
 TRANSFORMERS = ("rows-sinusoidal", "rows-rotary", "rows-none")
 DENOISER = "ddpm-fashion-mnist-small"
+CONDITIONAL = "ddpm-conditional-long"
 
 
 def figure(tab, kind):
@@ -35,6 +40,43 @@ def finished(box):
     """Wait until the figure has generated an image, and return the image."""
     box.locator(".interactive-words", has_text="done in").wait_for(timeout=60_000)
     return box.locator(".live-box").get_attribute("data-image")
+
+
+def denoised(box):
+    """Press the button of the figure, wait, and return its image."""
+    box.get_by_role("button", name="Denoise").click()
+    return finished(box)
+
+
+def choose_network(box, name):
+    """Choose the network of the figure that denoises, and wait for its data."""
+    box.get_by_label("Network").select_option(name)
+    box.locator(".live-status:empty").wait_for(state="attached")
+
+
+def change_a_weight(tab, name):
+    """Have the page load a U-Net of which one weight is another."""
+    model = onnx.load(HTML / f"_static/live/data/{name}.onnx")
+    (stored,) = (
+        one for one in model.graph.initializer if one.name == "first.weight/half"
+    )
+    weights = numpy_helper.to_array(stored).copy()
+    weights[3, 0, 1, 1] += 0.05
+    stored.CopyFrom(numpy_helper.from_array(weights, stored.name))
+    changed = model.SerializeToString()
+    tab.route(f"**/{name}.onnx*", lambda route: route.fulfill(body=changed))
+
+
+def without(old, new):
+    """Serve a script in which one expression is another."""
+
+    def serve(route):
+        name = route.request.url.rpartition("/")[2].partition("?")[0]
+        text = (HTML / "_static/live" / name).read_text("utf-8")
+        assert text.count(old) == 1
+        route.fulfill(body=text.replace(old, new), content_type="text/javascript")
+
+    return serve
 
 
 @cache

@@ -6,8 +6,15 @@ Each comparison is also seen to fail: with one weight or one expression changed.
 import numpy as np
 import pytest
 import torch
-from built import HTML
-from live_figures import CHANGE_A_WEIGHT, READERS, TRANSFORMERS, image, pixels, started
+from live_figures import (
+    CHANGE_A_WEIGHT,
+    READERS,
+    TRANSFORMERS,
+    image,
+    pixels,
+    started,
+    without,
+)
 
 from dian.diffusion.pixels import unit
 from dian.runs.record import load
@@ -78,18 +85,6 @@ def test_a_wrong_derivative_in_the_page_is_seen(opened, origin):
         started(tab, origin, "reader")
         found = reader_distance(tab, "rnn-fashion-mnist")
     assert found["logits"] < CLOSE < found["gradient"]
-
-
-def without(old, new):
-    """Serve a script in which one expression is another."""
-
-    def serve(route):
-        name = route.request.url.rpartition("/")[2].partition("?")[0]
-        text = (HTML / "_static/live" / name).read_text("utf-8")
-        assert text.count(old) == 1
-        route.fulfill(body=text.replace(old, new), content_type="text/javascript")
-
-    return serve
 
 
 TIME = """async ([name, pixels]) => {

@@ -13,10 +13,12 @@ from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import linear_schedule
 from dian.errors import DianError
 from dian.experiments.diffusion import ddpm, ddpm_evaluation
-from dian.experiments.diffusion.ddpm_evaluation import METRICS, Settings
+from dian.experiments.diffusion.ddpm_evaluation import Settings
+from dian.experiments.diffusion.distances import METRICS
 from dian.runs.experiment import Job
 
-SETTINGS = Settings("ddpm-ablation-small-", "reference no-flips", "ddpm ddim-3")
+FIRST, SECOND = "fashion-mnist-small", "conditional-long"
+SETTINGS = Settings("ddpm-", f"{FIRST} {SECOND}", "ddpm ddim-3")
 N = 8
 
 
@@ -83,14 +85,17 @@ def test_real_images_are_compared_like_samples(small, outcome, features):
 def test_differences_are_paired_with_the_first_set(outcome):
     m = outcome.metrics
     for metric in METRICS:
-        for key, first in (("no-flips", "reference"), ("ddim-3", "ddpm")):
+        for key, first in (
+            (SECOND, FIRST),
+            ("ddim-3", "ddpm"),
+        ):
             path = f"{{}}/test/{metric}"
             apart = m[path.format(key)] - m[path.format(first)]
             assert m[f"{path.format(key)}_difference"] == pytest.approx(apart)
-        assert m[f"reference/test/{metric}_difference_error"] == 0
-        assert m[f"reference/test/{metric}_error"] >= 0
-    assert m["no-flips/test/frechet_error"] > 0
-    assert m["no-flips/test/frechet_difference_error"] > 0
+        assert m[f"{FIRST}/test/{metric}_difference_error"] == 0
+        assert m[f"{FIRST}/test/{metric}_error"] >= 0
+    assert m[f"{SECOND}/test/frechet_error"] > 0
+    assert m[f"{SECOND}/test/frechet_difference_error"] > 0
 
 
 def test_all_models_code_the_same_images_with_the_same_noise(small, outcome):
@@ -110,10 +115,10 @@ def test_all_models_code_the_same_images_with_the_same_noise(small, outcome):
         torch.testing.assert_close(row, total_bits(bound, 784))
     apart = bits[1] - bits[0]
     m = outcome.metrics
-    assert m["no-flips/bits"] == pytest.approx(bits[1].mean().item())
-    assert m["no-flips/bits_error"] == pytest.approx(bits[1].std().item() / 3**0.5)
-    assert m["no-flips/bits_difference"] == pytest.approx(apart.mean().item())
-    assert m["no-flips/bits_difference_error"] == pytest.approx(
+    assert m[f"{SECOND}/bits"] == pytest.approx(bits[1].mean().item())
+    assert m[f"{SECOND}/bits_error"] == pytest.approx(bits[1].std().item() / 3**0.5)
+    assert m[f"{SECOND}/bits_difference"] == pytest.approx(apart.mean().item())
+    assert m[f"{SECOND}/bits_difference_error"] == pytest.approx(
         apart.std().item() / 3**0.5
     )
 
@@ -124,7 +129,7 @@ def test_every_number_is_finite_and_repeats(small, outcome):
     assert again.metrics == outcome.metrics
     other = ddpm_evaluation.run(*small, Job(seed=1, dtype=torch.float64))
     assert other.metrics["ddpm/test/frechet"] != outcome.metrics["ddpm/test/frechet"]
-    key = "reference/test/frechet"  # of recorded samples
+    key = f"{FIRST}/test/frechet"  # of recorded samples
     assert other.metrics[key] == outcome.metrics[key]
     ddim, ddpm_ = (outcome.arrays[f"samples/{way}"] for way in ("ddim-3", "ddpm"))
     assert ddim.shape == ddpm_.shape == (N, 28, 28)
@@ -133,9 +138,7 @@ def test_every_number_is_finite_and_repeats(small, outcome):
 
 def test_a_missing_record_is_named():
     with pytest.raises(DianError, match="no record 'ddpm-nothing'"):
-        ddpm_evaluation.read_models(
-            replace(SETTINGS, prefix="ddpm-", models="nothing"), True
-        )
+        ddpm_evaluation.read_models(replace(SETTINGS, models="nothing"), True)
     # Its file is reported when it is read, not when experiments are listed.
     found = ddpm_evaluation.checksums(["ddpm-nothing"])
     assert not any("nothing" in file for file in found)

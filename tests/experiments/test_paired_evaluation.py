@@ -319,9 +319,9 @@ def test_a_dry_run_and_a_replay_are_smaller_and_nothing_else(name, data):
 
 
 def test_recorded_models_are_read_with_the_hashes_of_their_files():
-    settings = replace(SETTINGS, prefix="ddpm-ablation-small-", models="reference")
+    settings = replace(SETTINGS, prefix="ddpm-fashion-mnist-", models="small")
     (model,) = paired_evaluation.read_models(settings, True).models.values()
     assert (model.settings.network, model.settings.T) == ("small", 5)
     assert model.vectors == {}
     found = ddpm_evaluation.checksums(settings.records().values())
-    assert "ddpm-ablation-small-reference/weights.safetensors" in found
+    assert "ddpm-fashion-mnist-small/weights.safetensors" in found

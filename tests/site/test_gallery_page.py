@@ -118,6 +118,12 @@ def test_what_is_printed_as_a_table_is_one(page):
     assert html.index("before") < html.index("<table") < html.index("after |")
 
 
+def test_a_table_at_the_beginning_is_not_laid_out_as_text(page):
+    html = page(PRINTED.replace("    before\n", ""))
+    assert html.count("<table") == 2
+    assert html.count("sphx-glr-script-out") == 1
+
+
 def test_the_pdf_has_the_table_too(page):
     tex = page(PRINTED, form="latex")
     assert "|:---" not in tex

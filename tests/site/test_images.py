@@ -146,6 +146,17 @@ def test_a_plain_image_has_no_link_below_it():
         assert html.count("only-dark") == 1
 
 
+def test_the_light_form_on_the_first_screen_is_fetched_first():
+    tag = f'<img class="{images.FIRST}" src="_images/sphx_glr_x_001.png"/>'
+    html = images.TAG.sub(
+        lambda match: images.both(match, {"sphx_glr_x_001_dark"}), tag
+    )
+    light, dark = html.split("<img")[1:]
+    assert 'fetchpriority="high"' in light
+    assert "fetchpriority" not in dark
+    assert 'loading="lazy"' in dark
+
+
 def test_a_plain_picture_is_the_image_alone(tmp_path, sphinx_build, extension_of):
     folder = tmp_path / "gallery/one/images"
     folder.mkdir(parents=True)

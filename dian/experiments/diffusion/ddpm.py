@@ -1,4 +1,4 @@
-"""Denoising diffusion learns Fashion-MNIST: the recipe of Ho et al., and ablations.
+"""Denoising diffusion learns Fashion-MNIST: the recipe of Ho et al.
 
 *Denoising Diffusion Probabilistic Models*, 2020, arXiv:2006.11239. Warm-up and
 gradient clipping, which are in their code and not in their text, are hyperparameters
@@ -338,38 +338,6 @@ SMALL = replace(
     chunk=100,
 )
 
-ABLATION = replace(
-    BASE,
-    network="small",
-    epochs=22,
-    learning_rate=5e-4,
-    ema=0.999,
-    samples=3000,
-    others=3000,
-    variants=False,
-    ddim="",
-    bound_images=500,
-    chunk=3000,
-)
-
-# A quarter as many timesteps, which end in as much noise, and one epoch: minutes on
-# one core.
-ABLATION_SMALL = replace(
-    ABLATION,
-    T=250,
-    beta_1=4e-4,
-    beta_T=0.08,
-    batch_size=64,
-    epochs=1,
-    learning_rate=1e-3,
-    warm_up=100,
-    ema=0.99,
-    samples=200,
-    others=100,
-    bound_images=16,
-    chunk=100,
-)
-
 # Evaluated at little cost: more samples can be drawn from the recorded weights.
 CONDITIONAL = replace(
     SMALL,
@@ -399,16 +367,6 @@ TRIAL = replace(
     CONDITIONAL, samples=32, others=32, bound_images=8, guidance="0", held_out=10_000
 )
 
-CHOICES = {
-    "reference": {"variants": True},
-    "epsilon-bound": {"weighting": "bound"},
-    "mu-bound": {"target": "mu", "weighting": "bound"},
-    "mu-simple": {"target": "mu"},
-    "no-warm-up": {"warm_up": 0},
-    "no-flips": {"flips": False},
-}
-"""What each ablation changes; the reference is sampled with other methods, too."""
-
 EXPERIMENTS_BY_NAME = {
     "ddpm-fashion-mnist-base": BASE,
     "ddpm-fashion-mnist-small": SMALL,
@@ -418,11 +376,6 @@ EXPERIMENTS_BY_NAME = {
             TRIAL, network=network, epochs=epochs
         )
         for network, epochs in TRIALS.items()
-    },
-    **{f"ddpm-ablation-{k}": replace(ABLATION, **v) for k, v in CHOICES.items()},
-    **{
-        f"ddpm-ablation-small-{k}": replace(ABLATION_SMALL, **v)
-        for k, v in CHOICES.items()
     },
 }
 

@@ -32,10 +32,9 @@ from dian.errors import DianError
 from dian.experiments.diffusion import ddpm, evaluation
 from dian.experiments.diffusion.evaluation import Evaluator
 from dian.experiments.diffusion.samplers import Sampler
+from dian.experiments.diffusion.set_comparison import add_distances, imbalance
 from dian.runs.experiment import Experiment, Job, Outcome
 from dian.runs.record import load
-
-METRICS = ("frechet", "kernel", "precision", "recall")
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ class Settings:
 
     ``models`` are names of records that begin with ``prefix``, separated by spaces;
     differences are taken from the first. ``ways`` are methods that sample the first
-    model again: ``ddpm``, ``beta_tilde``, ``no_clip`` or ``ddim-`` and a number of
-    steps; differences are taken from the first of them. Each set has ``n`` images,
-    ``references`` sets of real images are drawn, and ``draws`` halves for an error.
+    model again, ``ddpm`` (Algorithm 2) or ``ddim-`` and a number of steps; differences
+    are taken from the first of them. Each set has ``n`` images, ``references`` sets of
+    real images are drawn, and ``draws`` halves for an error.
     """
 
     prefix: str
@@ -167,9 +166,7 @@ def _sample(model: Model, way: str, settings: Settings, job: Job) -> Tensor:
     trained = model.settings
     sampler = Sampler(
         linear_schedule(trained.T, trained.beta_1, trained.beta_T).to(job.device),
-        Denoiser(
-            _network(model, job), trained.target, clip=None if way == "no_clip" else 1.0
-        ),
+        Denoiser(_network(model, job), trained.target),
         settings.n,  # at once: Algorithm 2 draws noise between two parts
         job.seed + 1,  # other noise than that of the recorded samples
         job.device,
@@ -178,8 +175,7 @@ def _sample(model: Model, way: str, settings: Settings, job: Job) -> Tensor:
     if way.startswith("ddim-"):
         steps = min(int(way.removeprefix("ddim-")), trained.T)
         return sampler.ddim(settings.n, steps).cpu()
-    variance = "beta_tilde" if way == "beta_tilde" else "beta"
-    return sampler.ddpm(settings.n, variance=variance).cpu()
+    return sampler.ddpm(settings.n).cpu()
 
 
 def _network(model: Model, job: Job) -> nn.Module:
@@ -218,24 +214,10 @@ def _compare(
         tables |= {"_difference": difference, "_difference_error": errors[1]}
         for suffix, table in tables.items():
             for key, row in zip(group, table.tolist(), strict=True):
-                _add(outcome, f"{key}/{name}", suffix, row)
+                add_distances(outcome, f"{key}/{name}", suffix, row)
     for key, images in group.items():
         outcome.arrays[f"{key}/classes"] = count = evaluator.classes(images)
-        outcome.metrics[f"{key}/imbalance"] = _imbalance(count)
-
-
-def _add(outcome: Outcome, prefix: str, suffix: str, row: list[float]) -> None:
-    named = zip(METRICS, row, strict=True)
-    outcome.metrics |= {f"{prefix}/{key}{suffix}": value for key, value in named}
-
-
-def _imbalance(count: Tensor) -> float:
-    """Return the total variation distance of some classes from a uniform distribution.
-
-    >>> _imbalance(torch.tensor([20, 0] + 8 * [10]))
-    0.1
-    """
-    return ((count.double() / count.sum() - 0.1).abs().sum() / 2).item()
+        outcome.metrics[f"{key}/imbalance"] = imbalance(count)
 
 
 def _compare_real(
@@ -254,12 +236,12 @@ def _compare_real(
         for name, target in targets.items():
             rows = torch.stack([target.distances(X) for X in features])
             outcome.arrays[f"{key}/{name}"] = rows
-            _add(outcome, f"{key}/{name}", "", rows.mean(0).tolist())
-            _add(outcome, f"{key}/{name}", "_sd", rows.std(0).tolist())
+            add_distances(outcome, f"{key}/{name}", "", rows.mean(0).tolist())
+            add_distances(outcome, f"{key}/{name}", "_sd", rows.std(0).tolist())
         counts = torch.stack([evaluator.classes(part) for part in sets])
-        imbalance = torch.tensor([_imbalance(count) for count in counts])
-        outcome.metrics[f"{key}/imbalance"] = imbalance.mean().item()
-        outcome.metrics[f"{key}/imbalance_sd"] = imbalance.std().item()
+        spread = torch.tensor([imbalance(count) for count in counts])
+        outcome.metrics[f"{key}/imbalance"] = spread.mean().item()
+        outcome.metrics[f"{key}/imbalance_sd"] = spread.std().item()
 
 
 def _bits(
@@ -312,11 +294,6 @@ EXPERIMENTS = tuple(
         n_seed=1,
     )
     for name, settings in {
-        "ddpm-ablation-small-evaluation": Settings(
-            "ddpm-ablation-small-",
-            "reference epsilon-bound mu-bound mu-simple no-warm-up no-flips",
-            "ddpm beta_tilde no_clip",
-        ),
         "ddpm-fashion-mnist-small-evaluation": Settings(
             "ddpm-fashion-mnist-",
             "small",

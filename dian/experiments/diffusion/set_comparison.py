@@ -3,6 +3,8 @@
 All functions add their results to an outcome. Sets of samples are bytes, by their name.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -56,22 +58,25 @@ def compare(
     tables |= {"_difference": difference, "_difference_error": errors[1]}
     for suffix, table in tables.items():
         for name, row in zip(names, table.tolist(), strict=True):
-            _add(outcome, name, suffix, row)
+            add_distances(outcome, name, suffix, row)
     for name, images in sets.items():
         outcome.arrays[f"{name}/classes"] = count = evaluator.classes(images)
-        outcome.metrics[f"{name}/imbalance"] = _imbalance(count)
+        outcome.metrics[f"{name}/imbalance"] = imbalance(count)
         outcome.arrays[f"{name}/samples"] = images[:KEPT].cpu()
 
 
-def _add(outcome: Outcome, prefix: str, suffix: str, row: list[float]) -> None:
+def add_distances(
+    outcome: Outcome, prefix: str, suffix: str, row: Sequence[float]
+) -> None:
+    """Add all metrics of one set of samples, in the order of ``METRICS``."""
     named = zip(METRICS, row, strict=True)
     outcome.metrics |= {f"{prefix}/{key}{suffix}": value for key, value in named}
 
 
-def _imbalance(count: Tensor) -> float:
+def imbalance(count: Tensor) -> float:
     """Return the total variation distance of some classes from a uniform distribution.
 
-    >>> _imbalance(torch.tensor([20, 0] + 8 * [10]))
+    >>> imbalance(torch.tensor([20, 0] + 8 * [10]))
     0.1
     """
     return ((count.double() / count.sum() - 0.1).abs().sum() / 2).item()
@@ -87,9 +92,9 @@ def compare_real(
     features = map(evaluator.features, sets)
     rows = torch.stack([SampleDistances(X, reference)(every) for X in features])
     outcome.arrays[f"{name}/distances"] = rows
-    _add(outcome, name, "", rows.mean(0).tolist())
-    _add(outcome, name, "_sd", rows.std(0).tolist())
-    counts = [_imbalance(evaluator.classes(images)) for images in sets]
+    add_distances(outcome, name, "", rows.mean(0).tolist())
+    add_distances(outcome, name, "_sd", rows.std(0).tolist())
+    counts = [imbalance(evaluator.classes(images)) for images in sets]
     outcome.metrics[f"{name}/imbalance"] = sum(counts) / len(counts)
 
 

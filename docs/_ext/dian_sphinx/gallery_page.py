@@ -40,7 +40,10 @@ def arrange(app: Sphinx, doctree: nodes.document) -> None:
     for block in list(doctree.findall(nodes.literal_block)):
         fold(block)
         if OUTPUT in block["classes"]:
-            block.replace_self(tabulated(block))
+            # Not by `replace_self`: the first part would inherit the classes, and a
+            # table would be laid out like printed text.
+            place = block.parent.index(block)
+            block.parent[place : place + 1] = tabulated(block)
     _move_downloads(doctree)
 
 

@@ -5,13 +5,14 @@ screen reader or a keyboard need and that the theme leaves out.
 
 **Assets.** A browser shows nothing until it has every style sheet and every script of a
 page's head, and the theme and the extensions bring a dozen of each. Here the style
-sheets become one file, the scripts run when the page is there, and the icon font keeps
-the icons that are drawn.
+sheets become one file, of which no rule is without use, the scripts run when the page
+is there, and the icon font keeps the icons that are drawn.
 """
 
 import logging
 import posixpath
 import re
+from collections.abc import Set
 from pathlib import Path
 
 from bs4 import BeautifulSoup
@@ -19,6 +20,8 @@ from fontTools import subset
 from myst_nb.sphinx_ext import add_global_html_resources
 from sphinx.application import Sphinx
 from sphinx.util.osutil import relative_uri
+
+from dian_sphinx.used_rules import shown, used, words
 
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports every table
 
@@ -210,13 +213,17 @@ def write_icons(source: Path, target: Path, style: str) -> None:
         subset.save_font(font, str(target), options)
 
 
-def write_style(app: Sphinx) -> None:
-    """Write the joined style sheet and its icons, if they are others now."""
+def write_style(app: Sphinx, on_pages: Set[str] = frozenset()) -> None:
+    """Write the joined style sheet and its icons, if they are others now.
+
+    It has no rules for classes that are neither on a page nor named by a source.
+    """
     static = Path(app.outdir) / "_static"
     add_global_html_resources(app, None)  # MyST-NB brings its own at the end, too late
     sheets = sorted(app.builder._css_files, key=lambda sheet: sheet.priority)
     own = [str(sheet.filename).removeprefix("_static/") for sheet in sheets]
     text = joined(static, [*FIRST, *own]).replace(FONT, ICON_FONT)
+    text = used(text, words() | on_pages)
     target = static / BUNDLE
     if not target.is_file() or target.read_text("utf-8") != text:
         write_icons(static / FONT, static / ICON_FONT, text)
@@ -247,9 +254,9 @@ def _waiting(script):
 
 
 def finish_style(app: Sphinx, exception: Exception | None) -> None:
-    """Write it also when no page was written again."""
+    """Write it again when the classes of all pages are known."""
     if exception is None and app.builder.format == "html":
-        write_style(app)
+        write_style(app, shown(Path(app.outdir)))
 
 
 def connect(app: Sphinx) -> None:

@@ -31,6 +31,7 @@ MATH = re.compile(r":math:`([^`]+)`")
 NEXT_BLOCK = re.compile(r"^\.\. GENERATED FROM PYTHON SOURCE", re.MULTILINE)
 RECORD = re.compile(r"^\.\. provenance:: (\S+)$", re.MULTILINE)
 # In HTML, with the address of an image of the gallery in its parts:
+FIRST = "first-screen"
 PLAIN = re.compile(r'class *= *"[^"]*\bplain\b')
 TAG = re.compile(r'<img [^>]*src="([^"]*_images/)(sphx_glr_\w+)\.png"[^>]*>')
 
@@ -72,7 +73,8 @@ class Picture(SphinxDirective):
     """One figure of a page: ``gallery/1_rnn/plot_1_forward 2``, counted from 1.
 
     With the option ``plain`` it is the image alone, for example on a card. With
-    ``first`` the image is loaded at once, because it is on the first screen.
+    ``first`` the image is loaded at once, and before scripts, because it is on the
+    first screen.
     """
 
     required_arguments = 2
@@ -91,7 +93,9 @@ class Picture(SphinxDirective):
         uri, words, text, records = figures[number - 1]
         words, text = (said(self.env, docname, one) for one in (words, text))
         image = nodes.image(uri=uri, alt=words, classes=["picture"])
-        if "first" not in self.options:
+        if "first" in self.options:
+            image["classes"].append(FIRST)
+        else:
             image["loading"] = "lazy"
         if "plain" in self.options:
             image["classes"].append("plain")
@@ -212,6 +216,8 @@ def both(tag: re.Match, made: set[str]) -> str:
         return tag[0]
     plain = re.sub(r' srcset="[^"]*"', "", tag[0]).replace('class = "', 'class="')
     light = re.sub(r'class *= *"', 'class="only-light ', tag[0], count=1)
+    if FIRST in tag[0]:
+        light = light.replace("<img ", '<img fetchpriority="high" ', 1)
     dark = plain.replace(f"{stem}.png", f"{stem}_dark.png")
     dark = dark.replace('class="', 'class="only-dark ', 1)
     if "loading=" not in dark:

@@ -13,6 +13,8 @@
     other: tr("Second seed"),
     mix: tr("Interpolation to the second seed"),
     weight: tr("Guidance weight"),
+    twice: tr("With guidance, each step computes the network twice: with the class, and without "
+      + "it. Fewer steps take less time."),
     method: tr("Sampler"),
     methods: { ddim: tr("DDIM"), ddpm: tr("DDPM, all timesteps") },
     clip: tr("Clip the predicted image to [−1, 1]"),
@@ -23,7 +25,8 @@
     loading: tr("Loading the runtime and the network …"),
     running: tr("Running …"),
     done: tr("Seed {seed}, {steps} steps of {method}: done in {seconds} s."),
-    recorded: tr("Recorded Fréchet distance of {steps} such steps: {value} ± {error}."),
+    recorded: tr("Recorded Fréchet distance of {steps} such steps: {distance}."),
+    expected: tr("about {seconds} s with these settings"),
     replaced: tr("After each step, the known half is replaced by the noised given image. This "
       + "inpainting by replacement only approximates the conditional distribution."),
     cancelled: tr("Cancelled. The memory of the network is released."),
@@ -63,23 +66,28 @@
   window.dianLive.figures.denoise = ({ box, facts, images, network: first, data, status, root }) => {
     const chosen = { name: Object.keys(facts.networks)[0], method: "ddim", clip: true, half: "none",
       label: "none", known: null };
+    // How long the network takes for one image, in seconds; it is known after the first run.
+    let cost = null;
     let schedule = first, network = null, cancelled = false, running = false;
     const noisy = parts.picture(TEXT.noisy, 28, 28), clean = parts.picture(TEXT.clean, 28, 28);
     const words = parts.words(), bar = html("progress", { value: 0, "aria-label": TEXT.progress });
-    const slider = (label, range) => parts.slider(label, range, () => {});
+    const slider = (label, range) => parts.slider(label, range, () => showExpected());
     const steps = slider(TEXT.steps, { min: 10, max: 100, step: 10, value: 50 });
     const eta = slider(TEXT.eta, { min: 0, max: 1, step: 0.1, value: 0 });
     const seed = slider(TEXT.seed, { min: 0, max: 99, value: 3 });
     const other = slider(TEXT.other, { min: 0, max: 99, value: 4 });
     const mix = slider(TEXT.mix, { min: 0, max: 1, step: 0.05, value: 0 });
-    const weight = slider(TEXT.weight, { min: 0, max: 4, step: 0.5, value: 1 });
+    const weight = slider(TEXT.weight, { min: 0, max: 4, step: 0.5, value: 0 });
+    const twice = html("p", { className: "live-told", textContent: TEXT.twice });
+    const expected = html("span", { className: "live-expected" });
     const method = parts.select(TEXT.method, TEXT.methods, (value) => {
       chosen.method = value;
       for (const { input } of [steps, eta]) input.disabled = value === "ddpm";
+      showExpected();
     });
     const clip = parts.check(TEXT.clip, true, (on) => { chosen.clip = on; });
     const label = parts.select(TEXT.label, [["none", TEXT.none], ...images.classes.entries()],
-      (value) => { chosen.label = value; });
+      (value) => { chosen.label = value; showExpected(); });
     const half = parts.select(TEXT.fill, TEXT.fills, (value) => {
       chosen.half = value;
       picker.box.hidden = value === "none";
@@ -97,17 +105,28 @@
     };
     const showClasses = () => {
       for (const { line } of [label, weight]) line.hidden = schedule.nullClass === null;
+      chosen.label = label.input.value = String(schedule.class ?? "none");
+      showExpected();
+    };
+    const isGuided = () => chosen.label !== "none" && weight.value !== 0;
+    /** Say how long a run takes, before it begins, and why guidance takes longer. */
+    const showExpected = () => {
+      weight.input.disabled = chosen.label === "none";
+      twice.hidden = !isGuided();
+      const n = chosen.method === "ddpm" ? schedule.T : steps.value;
+      const seconds = (cost * n * (isGuided() ? 2 : 1)).toFixed(cost * n < 10 ? 1 : 0);
+      expected.textContent = cost === null || running ? "" : fill(TEXT.expected, { seconds });
     };
     /** Read the controls once, since they may be changed during a run. */
     const settings = () => {
       const own = seed.value, start = sampler.normal(own, 0, SIZE);
-      const guided = schedule.nullClass !== null && chosen.label !== "none";
+      const hasClass = chosen.label !== "none";
       const known = chosen.half === "none" ? null : {
         image: Array.from(chosen.known, (v) => 2 * v / 255 - 1), noise: sampler.normal(own, -2, SIZE),
         // The half that is generated is the one that is not known.
         mask: Array.from({ length: SIZE }, (_, i) => (i < SIZE / 2) === (chosen.half === "lower")) };
       return { seed: own, method: chosen.method,
-        guidance: guided ? { label: Number(chosen.label), weight: weight.value } : null,
+        guidance: hasClass ? { label: Number(chosen.label), weight: weight.value } : null,
         x_T: mix.value ? sampler.between(start, sampler.normal(other.value, 0, SIZE), mix.value) : start,
         options: { steps: steps.value, eta: eta.value, clip: chosen.clip, known,
           noise: (t) => sampler.normal(own, t, SIZE) } };
@@ -117,6 +136,7 @@
     const generate = async ({ predict }, { method: name, guidance, x_T, options }) => {
       const guided = async (x, t) => {
         if (!guidance) return (await predict(x, t))[0];
+        if (guidance.weight === 0) return (await predict(x, t, [guidance.label]))[0];
         const [withClass, without] = await predict(x, t, [guidance.label, null]);
         return sampler.guided(withClass, without, guidance.weight);
       };
@@ -139,11 +159,9 @@
     const report = ({ seed: own, method: name, guidance, options }, n, seconds) => {
       const sentences = [fill(TEXT.done, { seed: own, steps: n, method: name.toUpperCase(),
         seconds: seconds.toFixed(1) })];
-      const isRecorded = name === "ddim" && options.eta === 0 && options.clip && !options.known && !guidance;
-      if (isRecorded && schedule.recorded[n]) {
-        const [value, error] = schedule.recorded[n].map((v) => v.toFixed(0));
-        sentences.push(fill(TEXT.recorded, { steps: n, value, error }));
-      }
+      const isRecorded = name === "ddim" && options.eta === 0 && options.clip && !options.known;
+      const distance = schedule.recorded[`${guidance ? guidance.weight : "none"} ${n}`];
+      if (isRecorded && distance) sentences.push(fill(TEXT.recorded, { steps: n, distance }));
       if (options.known) sentences.push(TEXT.replaced);
       return sentences.join(" ");
     };
@@ -153,6 +171,7 @@
       start.disabled = true;
       cancel.disabled = false;
       bar.removeAttribute("value");
+      showExpected();
       words.textContent = network ? TEXT.running : TEXT.loading;
       try {
         network ??= await open({ facts, root, name: chosen.name, schedule });
@@ -161,6 +180,7 @@
         const used = settings(), begun = performance.now();
         const last = await generate(network, used);
         const seconds = (performance.now() - begun) / 1000;
+        cost = seconds / last.of / (used.guidance?.weight ? 2 : 1);
         words.textContent = report(used, last.of, seconds);
         // The tests read these.
         box.dataset.seconds = seconds;
@@ -173,6 +193,7 @@
       running = false;
       start.disabled = false;
       cancel.disabled = true;
+      showExpected();
     };
 
     const start = parts.button(TEXT.start, run);
@@ -180,7 +201,7 @@
     cancel.disabled = true;
     const chooser = parts.networkSelect({ facts, data, status }, (given, name) => {
       cancelled = true;
-      [schedule, chosen.name] = [given, name];
+      [schedule, chosen.name, cost] = [given, name, null];
       showClasses();
       return close();
     });
@@ -189,9 +210,9 @@
     picker.choose(0);
     picker.box.hidden = true;
     showClasses();
-    box.append(chooser.line, method.line, steps.line, eta.line, clip.line, seed.line, other.line, mix.line,
-      label.line, weight.line, half.line, picker.box,
-      html("div", { className: "live-run" }, start, cancel, bar),
+    box.append(chooser.line, label.line, weight.line, twice, seed.line, method.line, steps.line, eta.line,
+      clip.line, other.line, mix.line, half.line, picker.box,
+      html("div", { className: "live-run" }, start, cancel, bar, expected),
       html("div", { className: "live-pictures" }, noisy.box, clean.box), words);
     draw(sampler.normal(3, 0, SIZE), new Float32Array(SIZE).fill(-1));
     run();

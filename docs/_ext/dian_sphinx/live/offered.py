@@ -14,10 +14,10 @@ TRANSFORMERS = {
     "rows-none": mark("Trained without positions"),
 }
 DENOISERS = {
-    "ddpm-fashion-mnist-small": mark("Unconditional network"),
     "ddpm-conditional-long": mark("Class-conditional network"),
+    "ddpm-fashion-mnist-small": mark("Small unconditional network"),
 }
-"""The second network is offered as soon as it is recorded."""
+"""Those that are recorded are offered."""
 CLASSES = (
     mark("T-shirt/top"),
     mark("Trouser"),
