@@ -150,8 +150,12 @@ def page(root, tmp_path, monkeypatch, extension_of, sphinx_build):
 
     def build(text):
         (source / "page.md").write_text(f"# Page\n\n{text}\n")
-        extensions = ["myst_parser", extension_of("live.site")]
-        settings = {"extensions": extensions, "master_doc": "page"}
+        extensions = ["myst_nb", extension_of("live.site")]
+        settings = {
+            "extensions": extensions,
+            "master_doc": "page",
+            "nb_execution_mode": "off",
+        }
         settings |= {"html_static_path": [str(root / "docs/_static")]}
         warnings = sphinx_build(source, tmp_path / "built", settings)
         return warnings, tmp_path / "built"
