@@ -25,6 +25,7 @@ from dian.diffusion.process import Model, draw_training_noise, training_loss
 from dian.diffusion.sampling import Denoiser
 from dian.diffusion.schedule import NoiseSchedule, linear_schedule
 from dian.diffusion.unet import UNet
+from dian.experiments.cuda_graph import TrainingGraph
 from dian.experiments.diffusion.evaluation import (
     Data,
     Evaluator,
@@ -36,7 +37,6 @@ from dian.experiments.diffusion.guided import evaluate_guidance
 from dian.experiments.diffusion.samplers import SHOWN, Sampler
 from dian.runs.experiment import Experiment, Job, Outcome
 from dian.training.augmentation import random_horizontal_flip
-from dian.training.cuda_graph import TrainingGraph
 from dian.training.loop import OPTIMIZERS, Training
 from dian.training.schedules import SCHEDULES, linear_warm_up
 

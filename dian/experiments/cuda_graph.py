@@ -26,6 +26,12 @@ class TrainingGraph:
     -----
     With autocast, the cache of weights must be disabled around each call:
     :func:`torch.cuda.make_graphed_callables` requires that.
+
+    Examples
+    --------
+    >>> graph = TrainingGraph(nn.Linear(3, 1).eval())
+    >>> graph(torch.ones(2, 3)).shape  # not in training: an ordinary call
+    torch.Size([2, 1])
     """
 
     def __init__(self, network: nn.Module):

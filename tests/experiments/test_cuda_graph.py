@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dian.training.cuda_graph import TrainingGraph
+from dian.experiments.cuda_graph import TrainingGraph
 
 
 @pytest.fixture
