@@ -37,6 +37,15 @@ def test_the_terms_are_in_one_order_whichever_pages_were_read():
     assert orders == [["a", "b", "c"]] * 3
 
 
+def test_the_terms_of_a_page_that_is_gone_are_removed():
+    env = SimpleNamespace(
+        get_domain={"index": SimpleNamespace(entries={})}.__getitem__,
+        _search_index_index_entries={"gone": [("clipping", "index-5", "main")]},
+    )
+    incremental.index_terms(None, env)
+    assert env._search_index_index_entries == {}
+
+
 @pytest.fixture
 def app(tmp_path):
     """An application whose library has one module with a page of its code."""

@@ -72,9 +72,9 @@ def index_terms(app: Sphinx, env: BuildEnvironment) -> None:
     of all pages that this build does not write again.
     """
     collected = env._search_index_index_entries
+    collected.clear()  # also of pages that are gone, which Sphinx forgets to remove
     # In one order, whichever pages this build has read.
     for page, entries in sorted(env.get_domain("index").entries.items()):
-        collected.pop(page, None)
         collected[page] = sorted(
             {
                 (term, target or "", main)
