@@ -22,6 +22,7 @@ TEXT = {
         "the two sides of the equation differ by {without}; with the bug, they differ "
         "by {bug}. The tolerance is {tolerance}."
     ),
+    "claim": mark("{claim}, {title}"),
 }
 SUBSCRIPT = re.compile(r"(?<=\w)_(?:\{([^{}]+)\}|(\w))")
 LEDGER = {"R": "rnn", "P": "positions", "A": "attention", "D": "diffusion"}
@@ -65,7 +66,7 @@ def reply(place: str, puzzle: dict) -> str:
     """Write one answer and the reply to it, which names the check."""
     claim, what = puzzle["claim"], puzzle["what"]
     address = f"verification/{LEDGER[claim[0]]}.html#claim-{claim.lower()}"
-    title = escape(f"{claim}, {puzzle['title']}")
+    title = say("claim", claim=claim, title=escape(puzzle["title"]))
     text = say(
         "reply",
         place=puzzle["place"],
