@@ -8,6 +8,7 @@ script of the gallery imports ``dian_sphinx.figures`` and nothing else.
 from importlib import import_module
 
 PARTS = (
+    "garbage",
     "wording",
     "quick_messages",
     "messages",
