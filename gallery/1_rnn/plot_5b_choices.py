@@ -333,17 +333,17 @@ fig.set_label(
 )
 plt.show()
 
-printed = []
 for group, images, n_seed in ((pixels, 10_000, 5), (full, 60_000, 3)):
+    printed = []
     for name, record in group.items():
         values = record.metrics["test/accuracy"]
         numbers = (values.mean(), values.std(ddof=1), values.min(), values.max())
-        printed.append((name, f"{images:,}", *(f"{x:.1%}" for x in numbers)))
+        printed.append((name, *(f"{x:.1%}" for x in numbers)))
         assert record.settings["h"] == 64
         assert record.settings.get("images", 60_000) == images  # the default is all
         assert len(values) == n_seed
-header = ("network", "images", "mean accuracy", "s.d.", "minimum", "maximum")
-print(markdown_table(header, printed))
+    header = (f"{images:,} images", "mean", "s.d.", "min", "max")
+    print(markdown_table(header, printed), end="\n\n")
 xavier, orthogonal, identity = (r.metrics["test/accuracy"] for r in pixels.values())
 assert all(0.49 < values.mean() < 0.6 for values in (xavier, orthogonal, identity))
 
@@ -427,11 +427,12 @@ for first, second in (
 printed, floor, corrected = [], 0.0, {}
 for rank, pair in enumerate(sorted(p_full, key=p_full.get)):
     floor = corrected[pair] = max(floor, min(1.0, p_full[pair] * (3 - rank)))
+short = dict(zip(full, ("orthogonal", "identity", "LSTM"), strict=True))
 for (first, second), (low, high) in ends.items():
     numbers = f"{50 * (low + high):+.1f} ± {50 * (high - low):.1f}"
     tests = (f"{values[first, second]:.3f}" for values in (p_full, corrected))
-    printed.append((first, second, numbers, *tests))
-header = ("network", "minus", "difference (points)", "p", "p, Holm")
+    printed.append((f"{short[first]} - {short[second]}", numbers, *tests))
+header = ("difference", "points", "p", "p, Holm")
 print(markdown_table(header, printed))
 
 lstm = all_images["LSTM, forget bias 1"]
