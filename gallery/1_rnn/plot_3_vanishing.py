@@ -93,9 +93,12 @@ assert (derivative_of["tanh"][a.abs() > 1e-9] < 1).all()
 # %%
 # The bound
 # ---------
-# One step multiplies by :math:`D_s W_{hh}^\top`. With the largest singular value
-# :math:`\sigma = \lVert W_{hh} \rVert_2` (a number; with an argument, :math:`\sigma` is
-# the sigmoid), the norm of the Jacobian over :math:`k` steps is at most
+# The Jacobian of step :math:`s` is :math:`D_s W_{hh}^\top`, where the diagonal matrix
+# :math:`D_s` contains the derivatives of all units at this step. Let :math:`\gamma` be
+# the largest possible derivative, which is 1 for tanh and ReLU and 1/4 for the sigmoid,
+# and let :math:`\sigma = \lVert W_{hh} \rVert_2` be the largest singular value of
+# :math:`W_{hh}`. (This :math:`\sigma` is a number; with an argument, :math:`\sigma` is
+# the sigmoid.) Then the norm of the Jacobian over :math:`k` steps is at most
 # :math:`(\gamma\sigma)^k`, equation :eq:`eq-jacobian-bound`. If :math:`\gamma \sigma <
 # 1`, the gradient must vanish. If it explodes, then :math:`\gamma \sigma > 1`; the
 # converse does not hold.
@@ -366,11 +369,12 @@ assert tanh[-1] < 1e-7
 # radius :math:`\rho` is the largest absolute value of an eigenvalue. For many steps the
 # eigenvalues determine the growth. For a *normal* matrix, such as a multiple of an
 # orthogonal one, :math:`\rho = \sigma`. Other matrices may first amplify, for example
-# the one of equation :eq:`eq-transient`. A matrix with :math:`x` twice on the diagonal,
-# :math:`y \ge 0` in the upper right and 0 in the lower left has the norm
-# :math:`\tfrac12 (y + \sqrt{y^2 + 4 x^2})`. For the power :math:`k`, insert
-# :math:`x = a^k` and :math:`y = k\, b\, a^{k-1}`. If :math:`b` is large, this norm
-# first grows, even if :math:`a` is below 1.
+# the one of equation :eq:`eq-transient`: a :math:`2 \times 2` matrix :math:`W` with
+# :math:`a > 0` twice on the diagonal, :math:`b \ge 0` in the upper right, and 0 in the
+# lower left. Its power :math:`W^k` has the same form, with :math:`x = a^k` on the
+# diagonal and :math:`y = k\, b\, a^{k-1}` in the upper right, and a matrix of this form
+# has the norm :math:`\tfrac12 (y + \sqrt{y^2 + 4 x^2})`. If :math:`b` is large, this
+# norm first grows with :math:`k`, even if :math:`a` is below 1.
 
 matrices = {
     "orthogonal times 0.9": 0.9 * W_hh,
