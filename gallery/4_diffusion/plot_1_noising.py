@@ -206,12 +206,11 @@ assert abs(measured["T = 1000, to 0.02"]) < 5 / math.sqrt(500)
 assert abs(measured["T = 500, both ends doubled"]) < 5 / math.sqrt(500)
 
 # %%
-# In the middle panel, the brighter the clean image, the brighter is :math:`x_T`. So a
-# network trained on this chain can learn to read the brightness of the image from
+# In the middle panel, a brighter clean image has a brighter :math:`x_T` on average. So
+# a network trained on this chain can learn to read the brightness of the image from
 # :math:`x_T`. But samples start from pure noise, whose mean brightness is nearly zero,
-# and this misleads the network. The effect on the samples
-# of an optimal denoiser can be computed exactly: see
-# :doc:`/gallery/4_diffusion/plot_4_sampler_oracles`.
+# and this misleads the network. The effect on the samples of an optimal denoiser can be
+# computed exactly: see :doc:`/gallery/4_diffusion/plot_4_sampler_oracles`.
 #
 # Limits
 # ------

@@ -127,8 +127,8 @@ assert sizes["base"] > 8 * sizes["small"]
 # %%
 # The network ``patches`` first joins each block of 2 by 2 pixels into one pixel with
 # four channels, so that its highest resolution is 14 by 14. The network ``cifar10`` is
-# that of the paper. With the same weights its output is the
-# same as that of the library *diffusers*; the tests compare five digits.
+# that of the paper. With the same weights its output is the same as that of the library
+# *diffusers*; the tests compare five digits.
 #
 # Does the timestep matter?
 # -------------------------
@@ -193,9 +193,9 @@ assert apart.mean() > 2 * error
 # The weights of a network fluctuate from step to step, because each batch is a random
 # selection. Averaging removes most of these fluctuations: on the page
 # :ref:`sphx_glr_gallery_4_diffusion_plot_6_ablations.py`, samples from the raw weights
-# have twice the Fréchet distance. Therefore an exponential moving average is kept
-# besides the weights that are trained, equation :eq:`eq-ema`. It starts from the
-# initial weights. If the weights were a constant 1
+# have about twice the Fréchet distance after a short training run. Therefore an
+# exponential moving average is kept besides the weights that are trained, equation
+# :eq:`eq-ema`. It starts from the initial weights. If the weights were a constant 1
 # from the first step on and 0 before, the average after :math:`n` steps would be
 #
 # .. math::

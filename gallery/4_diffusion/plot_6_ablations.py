@@ -23,15 +23,16 @@ and evaluation are recorded runs.
 # ----------------------------
 # As in Table 2 of the paper, the network predicts the noise or the mean of the reverse
 # step, and its loss is weighted as in the bound or not at all. The first of the four
-# objectives, the unweighted loss of the noise, is the *recipe* of the paper. Each
-# objective was trained with :result:`ddpm-objective-epsilon-simple/seeds` seeds for
+# objectives, the unweighted loss of the noise, is the choice of the paper; we call it
+# the *recipe*. Each objective was trained with
+# :result:`ddpm-objective-epsilon-simple/seeds` seeds for
 # :result:`ddpm-objective-epsilon-simple/settings/epochs` epochs on a chain of
 # :result:`ddpm-objective-epsilon-simple/settings/T` timesteps, a quarter of the
 # paper's. The training images are not flipped. The learning rate is constant after a
 # warm-up of :result:`ddpm-objective-epsilon-simple/settings/warm_up` steps. Only the
 # objectives differ: for one seed, all four networks have the same initial weights,
-# batches and noise in training. All are sampled by Algorithm 2 with EMA
-# weights, :math:`\sigma_t^2 = \beta_t` and clipping, from the same noise, and
+# batches and noise in training. All are sampled by Algorithm 2 with EMA weights,
+# :math:`\sigma_t^2 = \beta_t` and clipping, from the same noise, and
 # :result:`ddpm-objective-evaluation/settings/n` samples of each are compared with the
 # test images. The bits are those of the same
 # :result:`ddpm-objective-evaluation/settings/bound_images` test images, with the same
@@ -163,8 +164,8 @@ plt.show()
 # their *p*-values are corrected by Holm's method.
 #
 # The tables of the following sections also have intervals for KID, precision and
-# recall. These are not corrected. They are no independent evidence, because the same
-# samples are compared with the same test images.
+# recall. These are not corrected. They are no independent evidence, because they
+# compare the same samples with the same test images.
 
 QUANTILE = 0.95 / math.sqrt(2 * 0.975 * 0.025)  # of Student's t, two degrees of freedom
 assert abs(QUANTILE - 4.303) < 0.001

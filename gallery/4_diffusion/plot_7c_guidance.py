@@ -113,9 +113,9 @@ print(markdown_table(header, printed))
 
 # %%
 # Without guidance (:math:`w = 0`) the samples have the density of their class. With
-# guidance they leave the region where the classes overlap. They move farther than the
-# guided density does, and their standard deviation is smaller than that of the guided
-# density; the table has both.
+# guidance they leave the region where the classes overlap. The table compares them with
+# the guided density: their mean is farther from the other class, and their standard
+# deviation is smaller.
 
 assert abs(found[0.0].mean() - means[1]) < 0.01
 assert abs(found[0.0].std() - variance**0.5) < 0.01
