@@ -173,9 +173,12 @@ assert abs(out[1000, 0.02][0] - 0.016) < 5e-4
 assert abs(out[1000, 0.02][1] - 0.18) < 5e-3
 
 # %%
-# Does it matter? The mean over all pixels of :math:`x_T` averages 784 independent draws
-# of noise, so its standard deviation is only :math:`1/28`. The figure compares it with
-# the mean of the clean image, for the 500 test images of the bundled sample.
+# Does it matter? In a single pixel of :math:`x_T`, the noise hides what is left of the
+# image. But the mean over all 784 pixels is the *mean brightness* of :math:`x_T`, in
+# which the noise of the pixels mostly cancels: the mean of 784 independent draws has a
+# standard deviation of only :math:`1/\sqrt{784} = 1/28`. For each of the 500 test
+# images of the bundled sample, the figure shows the mean brightness of :math:`x_T`
+# against that of the clean image.
 
 measured = {}
 fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained", sharey=True)
@@ -203,11 +206,11 @@ assert abs(measured["T = 1000, to 0.02"]) < 5 / math.sqrt(500)
 assert abs(measured["T = 500, both ends doubled"]) < 5 / math.sqrt(500)
 
 # %%
-# On the chain in the middle, the mean of :math:`x_T` still carries the brightness of
-# the image. Samples start from noise whose mean is nearly zero, and the network, which
-# has learned to read the brightness from the mean, is misled. The effect on the samples
-# of an optimal denoiser can be computed exactly: see
-# :doc:`/gallery/4_diffusion/plot_4_sampler_oracles`.
+# In the middle panel, a brighter clean image has a brighter :math:`x_T` on average. So
+# a network trained on this chain can learn to read the brightness of the image from
+# :math:`x_T`. But samples start from pure noise, whose mean brightness is nearly zero,
+# and this misleads the network. The effect on the samples of an optimal denoiser can be
+# computed exactly: see :doc:`/gallery/4_diffusion/plot_4_sampler_oracles`.
 #
 # Limits
 # ------

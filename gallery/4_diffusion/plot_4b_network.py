@@ -7,11 +7,12 @@ of, how is it conditioned on the timestep, and why do samples come from averaged
 weights?
 
 **Answer.** It is a U-Net: residual blocks on a downsampling and an upsampling path,
-joined by skip connections, with self-attention at 14 by 14 pixels and at the lowest
-resolution. Every block receives a timestep embedding; with wrong timesteps a trained
-network has a larger loss. Samples come from an exponential moving average (EMA) of the
-weights. With the decay of the paper, half of the initial weights is left after 6,931
-steps.
+joined by skip connections, with self-attention at 14 by 14 pixels and in the middle, at
+the lowest resolution. Every block receives a timestep embedding; with wrong timesteps a
+trained network has a larger loss. The weights fluctuate from step to step of training.
+An exponential moving average (EMA) smooths them, and samples come from this average.
+With the decay of the paper, half of the average still consists of the initial weights
+after 6,931 steps.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), appendix B. **Cost.** Seconds on a CPU, no download.
@@ -20,10 +21,10 @@ steps.
 # %%
 # The architecture
 # ----------------
-# The U-Net halves the resolution twice, so that its deepest layers see the whole image,
-# and doubles it again. A skip connection leads from every layer of the downsampling
-# path to a block of the upsampling path. It carries the fine details, which the low
-# resolution has lost.
+# The U-Net of the figure halves the resolution twice, so that its deepest layers see
+# the whole image, and doubles it again. A skip connection leads from every layer of the
+# downsampling path to a block of the upsampling path. It carries the fine details,
+# which the low resolution has lost.
 
 import math
 
@@ -42,11 +43,11 @@ from dian.positions.sinusoidal import sinusoidal_encoding
 
 fig, ax = plt.subplots(figsize=(7, 5.5), layout="constrained")
 diffusion_diagrams.unet(ax, PRESETS["small"], 28)
-ax.set_title("The U-Net of the recorded runs")
+ax.set_title("The U-Net of the preset small")
 fig.set_label(
-    "The U-Net of the recorded runs. Each number is the number of channels; "
-    "the resolution decreases downwards. Skip connections join layers of "
-    "the same resolution."
+    "The U-Net of the preset small, one of those in the table below. Each number is "
+    "the number of channels; the resolution decreases downwards. Skip connections "
+    "join layers of the same resolution."
 )
 plt.show()
 
@@ -74,8 +75,8 @@ right.set(title="Distances", xlabel="timestep t", ylabel="distance of encodings"
 right.set(ylim=(0, 6.8))
 right.legend(loc="upper right")
 fig.set_label(
-    "Left: the sinusoidal encoding of each timestep, one column each. "
-    "Right: its distance from the encodings of three timesteps, which is "
+    "Left: the sinusoidal encoding of each timestep, one column each, from -1 (red) "
+    "to 1 (blue). Right: its distance from the encodings of three timesteps, which is "
     "smallest at the timestep itself."
 )
 plt.show()
@@ -99,9 +100,11 @@ assert math.isclose(base ** (-(w / 2 - 1) * 2 / w), 1e-4)
 #
 #    h = K_1 * s(n(x)) + W e, \qquad y = S x + K_2 * s(n(h)),
 #
-# where :math:`K` are 3 by 3 convolutions, :math:`n` is GroupNorm, :math:`s` is SiLU,
-# and :math:`S` is the identity, or a 1 by 1 convolution if the number of channels
-# changes. All :math:`K_2` are initialized to zero, as are the last layers of attention
+# where :math:`x` is the input, :math:`y` the output and :math:`e` the timestep
+# embedding with its projection :math:`W`. :math:`K_1` and :math:`K_2` are 3 by 3
+# convolutions, :math:`n` is GroupNorm, :math:`s` is SiLU, and :math:`S` is the
+# identity, or a 1 by 1 convolution if the number of channels changes. Biases are
+# omitted. All :math:`K_2` are initialized to zero, as are the last layers of attention
 # and of the network. Therefore a block is the identity or a linear map at first, and
 # the initial prediction is zero.
 
@@ -122,8 +125,10 @@ print(markdown_table(header, printed))
 assert sizes["base"] > 8 * sizes["small"]
 
 # %%
-# The network ``cifar10`` is that of the paper. With the same weights its output is the
-# same as that of the library *diffusers*; the tests compare five digits.
+# The network ``patches`` first joins each block of 2 by 2 pixels into one pixel with
+# four channels, so that its highest resolution is 14 by 14. The network ``cifar10`` is
+# that of the paper. With the same weights its output is the same as that of the library
+# *diffusers*; the tests compare five digits.
 #
 # Does the timestep matter?
 # -------------------------
@@ -167,24 +172,30 @@ def told(change):
 
 with torch.no_grad():
     right_step, wrong_step = (
-        training_loss(
-            schedule, model, test, generator=torch.Generator().manual_seed(1)
-        ).mean()
+        training_loss(schedule, model, test, generator=torch.Generator().manual_seed(1))
         for model in (told(lambda t: t), told(lambda t: (t - 1 + T // 2) % T + 1))
     )
+apart = wrong_step - right_step
+error = apart.std() / math.sqrt(len(test))
 print(
-    f"test loss: {right_step:.3f} with the right timestep, "
-    f"{wrong_step:.3f} with a wrong one"
+    f"test loss: {right_step.mean():.3f} with the right timestep, "
+    f"{wrong_step.mean():.3f} with a wrong one\n"
+    f"difference, image by image: {apart.mean():.4f} ± {error:.4f} (standard error)"
 )
 assert abs(losses[0] - 1) < 0.05
 assert np.mean(losses[-10:]) < 0.25
-assert wrong_step > 1.02 * right_step
+assert wrong_step.mean() > 1.02 * right_step.mean()
+assert apart.mean() > 2 * error
 
 # %%
 # EMA weights
 # -----------
-# Besides the weights that are trained, an exponential moving average is kept, equation
-# :eq:`eq-ema`, which starts from the initial weights. If the weights were a constant 1
+# The weights of a network fluctuate from step to step, because each batch is a random
+# selection. Averaging removes most of these fluctuations: on the page
+# :ref:`sphx_glr_gallery_4_diffusion_plot_6_ablations.py`, samples from the raw weights
+# have about twice the Fréchet distance after a short training run. Therefore an
+# exponential moving average is kept besides the weights that are trained, equation
+# :eq:`eq-ema`. It starts from the initial weights. If the weights were a constant 1
 # from the first step on and 0 before, the average after :math:`n` steps would be
 #
 # .. math::
@@ -217,7 +228,7 @@ fig.set_label(
 plt.show()
 
 half = math.log(0.5) / math.log(0.9999)
-print(f"with μ = 0.9999 half of the initial weights is left after {half:,.0f} steps")
+print(f"μ = 0.9999: the initial weights are half of the average at step {half:,.0f}")
 assert round(half) == 6931
 
 # %%

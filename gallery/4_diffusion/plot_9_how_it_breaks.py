@@ -169,10 +169,10 @@ assert abs(share["the root of alpha is missing"] - share["no bug"]) < 0.01
 # %%
 # Only the first two are obvious. The next four look slightly noisy, as if a correct
 # model had not been trained for long enough, and those with *the root of alpha is
-# missing* look like samples of the correct sampler. The last two look better than
-# those: they contain too little noise, so that the samples stay close to the centers.
-# Anyone who tunes by eye would prefer them. On standard normal data their variance is
-# wrong by a sixth and by nine tenths, which the oracle of
+# missing* look like samples of the correct sampler. The samples of the last two bugs
+# look better than those of the correct sampler: they contain too little noise and stay
+# closer to the centers. Anyone who tunes by eye would prefer them. On standard normal
+# data their variance is wrong by a sixth and by nine tenths, which the oracle of
 # :doc:`/gallery/4_diffusion/plot_4_sampler_oracles` detects to floating-point accuracy.
 #
 # Bytes that wrap around

@@ -17,6 +17,7 @@ READERS = ("rnn-fashion-mnist", "rnn-best", "torch-gru")
 TRANSFORMERS = ("rows-sinusoidal", "rows-rotary", "rows-none")
 DENOISER = "ddpm-fashion-mnist-small"
 CONDITIONAL = "ddpm-conditional-long"
+MORE = "summary:has-text('More settings')"
 
 
 def figure(tab, kind):
@@ -52,6 +53,11 @@ def choose_network(box, name):
     """Choose the network of the figure that denoises, and wait for its data."""
     box.get_by_label("Network").select_option(name)
     box.locator(".live-status:empty").wait_for(state="attached")
+
+
+def open_settings(box):
+    """Open the settings of the figure that denoises which are hidden at first."""
+    box.locator(MORE).evaluate("summary => { summary.parentElement.open = true; }")
 
 
 def change_a_weight(tab, name):

@@ -15,6 +15,7 @@ from live_figures import (
     choose_network,
     denoised,
     finished,
+    open_settings,
     started,
     without,
 )
@@ -63,6 +64,7 @@ def chosen(box, label, w=0.0, *, seed=7, steps=20, eta=0.0):
     )
     if label is not None:
         box.get_by_label("Guidance weight").fill(str(w))
+    open_settings(box)
     values = {"Seed": seed, "Steps": steps, "η (new noise)": eta}
     for name, value in values.items():
         box.get_by_label(name, exact=True).fill(str(value))

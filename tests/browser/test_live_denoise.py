@@ -9,10 +9,12 @@ import torch
 from live_figures import (
     CONDITIONAL,
     DENOISER,
+    MORE,
     change_a_weight,
     choose_network,
     denoised,
     finished,
+    open_settings,
     started,
 )
 
@@ -149,8 +151,34 @@ def test_the_same_seed_gives_the_same_image(opened, origin):
         box = started(tab, origin, "denoise")
         images = [finished(box), denoised(box), denoised(box)]
         assert len(set(images)) == 1
+        open_settings(box)
         box.get_by_label("Seed", exact=True).fill("5")
         assert denoised(box) != images[0]
+
+
+def test_the_keyboard_opens_more_settings_and_a_result_keeps_them(opened, origin):
+    with opened(width=390) as tab:
+        box = started(tab, origin, "denoise")
+        seed = box.get_by_label("Seed", exact=True)
+        pictures = box.locator(".live-pictures").bounding_box()
+        below = pictures["y"] + pictures["height"] - box.bounding_box()["y"]
+        assert below < 700  # the controls and the pictures fit on one screen
+        assert not seed.is_visible()
+        box.get_by_label("Steps", exact=True).focus()
+        tab.keyboard.press("Home")  # ten steps
+        tab.keyboard.press("Tab")
+        assert box.locator(MORE).evaluate("one => one === document.activeElement")
+        tab.keyboard.press("Enter")
+        assert seed.is_visible()
+        tab.keyboard.press("Tab")
+        tab.keyboard.press("End")
+        denoised(box)
+        assert seed.is_visible()
+        words = box.locator(".interactive-words")
+        assert words.text_content().startswith("Seed 99, 10 steps")
+        box.locator(MORE).press("Enter")
+        assert not seed.is_visible()
+        assert seed.input_value() == "99"
 
 
 # Seconds of a core for 50 steps. Guidance computes the network twice a step, which the
@@ -219,6 +247,7 @@ def test_cancel_frees_the_network(opened, origin):
             return session;
           };
         }""")
+        open_settings(box)
         box.get_by_label("Sampler").select_option("ddpm")
         box.get_by_role("button", name="Denoise").click()
         cancel = box.get_by_role("button", name="Cancel")

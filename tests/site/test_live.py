@@ -191,6 +191,20 @@ def test_a_figure_waits_with_its_recorded_result(page):
     assert {"reader.js", "recurrent.js"} < facts["scripts"].keys()
 
 
+def test_a_recorded_result_is_read_in_each_language_alike(monkeypatch):
+    """The stored values stay in English, which is what the catalogues translate."""
+    stored = {"image": "data:,", "width": 58, "said": "{name}."}
+    stored["values"] = {"name": "Bag"}
+    monkeypatch.setattr(kept, "read", lambda _: stored)
+    monkeypatch.setattr(
+        figure, "tr", lambda text, **values: f"<{text}>".format(**values)
+    )
+    first, again = (figure.recorded_result("reader") for _ in range(2))
+    assert "&lt;&lt;Bag&gt;.&gt;" in first
+    assert first == again
+    assert stored["values"] == {"name": "Bag"}
+
+
 def test_the_content_of_the_directive_takes_the_place_of_the_result(page):
     _, built = page("```{live-figure} reader\n:small:\n\nAnother picture.\n```")
     html = (built / "page.html").read_text("utf-8")

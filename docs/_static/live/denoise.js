@@ -10,6 +10,7 @@
     steps: tr("Steps"),
     eta: tr("η (new noise)"),
     seed: tr("Seed"),
+    more: tr("More settings"),
     other: tr("Second seed"),
     mix: tr("Interpolation to the second seed"),
     weight: tr("Guidance weight"),
@@ -210,8 +211,9 @@
     picker.choose(0);
     picker.box.hidden = true;
     showClasses();
-    box.append(chooser.line, label.line, weight.line, twice, seed.line, method.line, steps.line, eta.line,
-      clip.line, other.line, mix.line, half.line, picker.box,
+    box.append(chooser.line, label.line, weight.line, twice, steps.line,
+      parts.fold(TEXT.more, seed.line, method.line, eta.line, clip.line, other.line, mix.line,
+        half.line, picker.box),
       html("div", { className: "live-run" }, start, cancel, bar, expected),
       html("div", { className: "live-pictures" }, noisy.box, clean.box), words);
     draw(sampler.normal(3, 0, SIZE), new Float32Array(SIZE).fill(-1));

@@ -69,6 +69,9 @@
     element.addEventListener("click", pressed);
     return element;
   };
+  /** Controls that are hidden until the reader opens their heading. */
+  const fold = (label, ...lines) => html("details", {},
+    html("summary", { textContent: label }), ...lines);
   /** A sentence that follows the controls, and that screen readers read aloud. */
   const words = () => html("p", { className: "interactive-words", "aria-live": "polite" });
 
@@ -109,6 +112,6 @@
     return { box, show };
   };
 
-  window.dianLive.parts = { labelled, slider, select, networkSelect, check, button, words,
+  window.dianLive.parts = { labelled, slider, select, networkSelect, check, button, fold, words,
     picture, gray, signed, bars };
 })();

@@ -127,8 +127,7 @@
       } catch (error) { problem.textContent = error.message; }
       file.value = "";
     });
-    const own = html("details", {}, html("summary", { textContent: TEXT.own }),
-      html("p", { textContent: TEXT.hint }),
+    const own = parts.fold(TEXT.own, html("p", { textContent: TEXT.hint }),
       html("div", { className: "live-own" }, field.box, clear),
       parts.labelled(TEXT.file, file));
     const box = html("div", { className: "live-picker" },

@@ -72,8 +72,8 @@ class LiveFigure(SphinxDirective):
         file = f"spot-{chapter}.json"
         self.env.note_dependency(str(kept.KEPT / file))
         puzzle = kept.read(file)
-        puzzle["title"] = said(self.env, CLAIMS, puzzle["title"])
-        return [raw(spot(puzzle))]
+        title = said(self.env, CLAIMS, puzzle["title"])
+        return [raw(spot(puzzle | {"title": title}))]
 
     def network(self, kind: str) -> list[nodes.Node]:
         """Return a figure that runs a network."""
@@ -138,10 +138,10 @@ def html(kind: str, *, small: bool) -> tuple[str, str]:
 def recorded_result(kind: str) -> str:
     """Write the recorded result of a figure: a picture, four times as large."""
     still = kept.read(f"still-{kind}.json")
-    template, values = still["said"], still["values"]
+    values = dict(still["values"])
     if name := values.get("name"):
         values["name"] = tr(name)
-    text = escape(tr(template, **values))
+    text = escape(tr(still["said"], **values))
     return (
         f'<img src="{still["image"]}" alt="{text}" width="{4 * still["width"]}">'
         f"<p>{text}</p>"
