@@ -491,6 +491,7 @@ plt.show()
 # %%
 # .. provenance:: ddpm-objective-evaluation
 # .. provenance:: ddpm-fashion-mnist-small-evaluation
+# .. provenance:: ddpm-fashion-mnist-small
 #
 # Limits
 # ------
