@@ -35,6 +35,7 @@ PARTS = (
     "incremental",
     "pdf",
     "benchmarks",
+    "one_core",
     "certificate",
     "citation",
     "teaching",
