@@ -36,6 +36,7 @@ PARTS = (
     "incremental",
     "pdf",
     "benchmarks",
+    "one_core",
     "certificate",
     "citation",
     "teaching",
