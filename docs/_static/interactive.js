@@ -55,6 +55,14 @@
 
   const signed = (value) => `${value}`.replace("-", "−");
 
+  /* What the numbers of a page name in English. A name stays the key of its numbers, and
+     is translated only where it is shown; here it is marked for the catalogue. */
+  const mark = () => {};
+  mark("none"); mark("causal"); mark("causal and padding"); mark("blocks of 3");
+  mark("padding, 5 of 7"); mark("padding first, and causal");
+  mark("linear"); mark("cosine");
+  mark("variational bound"); mark("unweighted loss of x₀"); mark("unweighted loss of v");
+
   /* --- Positions: axes with a title above the upright one --------------------------- */
   const ruled = (picture, { left, right, top, bottom, x, y, across, up, titles }) => {
     const place = {
@@ -122,7 +130,7 @@
     const of = (name) => slider(name === "query" ? tr("Position of the query") : tr("Position of the key"),
       { min: 0, max: far, value: place[name] },
       (value) => { place[name] = value; draw(); return value; });
-    const both = [of(tr("query")), of(tr("key"))];
+    const both = [of("query"), of("key")];
     const move = (label, step) => {
       const button = html("button", { type: "button", textContent: label });
       button.addEventListener("click", () => {
@@ -271,7 +279,7 @@
     const upright = (y, words) => svg("text", {
       transform: `translate(11 ${y}) rotate(-90)`, "text-anchor": "middle" }, words);
     const top = say(left - 5, foot + 8, "", "end");
-    picture.append(upright(n * height / 2, tr("query")), upright(foot + tall / 2, "weight"),
+    picture.append(upright(n * height / 2, tr("query")), upright(foot + tall / 2, tr("weight")),
       top, say(left - 5, foot + tall, "0", "end"),
       say(left + width / 2, foot + tall + 33, tr("key")));
     for (let i = 0; i < n; i += n > 10 ? 5 : 1) {
@@ -356,7 +364,8 @@
       });
       map.draw(weights, row, 1, (i, j) => !allowed[i][j], plain[row]);
       const keys = allowed[row].flatMap((one, j) => one ? [j] : []);
-      const list = { name, row, keys: keys.join(", "), top: topOf(weights[row]) };
+      const list = { name: tr(name), row, keys: keys.join(tr(", ")),
+        top: topOf(weights[row]) };
       told.textContent = keys.length > 1
         ? tr("Mask: {name}. Query {row} may attend to keys {keys}: {top}", list)
         : keys.length
@@ -364,7 +373,7 @@
           : tr("Mask: {name}. Query {row} may attend to no key: its weights and its "
             + "output are zero.", list);
     };
-    const kinds = choice(tr("Mask"), names, names.indexOf(name),
+    const kinds = choice(tr("Mask"), names.map((one) => tr(one)), 0,
       (value) => { name = names[value]; show(); });
     const rows = slider(tr("Query"), { min: 0, max: n - 1, value: row },
       (value) => { row = value; show(); return value; });
@@ -527,7 +536,7 @@
     names.forEach((name, k) => {
       const t = Math.round(0.6 * T);
       picture.append(svg("text", { x: px(t), y: py(power(name, t)) + (k ? -8 : 16),
-        "text-anchor": k ? "start" : "end" }, name));
+        "text-anchor": k ? "start" : "end" }, tr(name)));
     });
     const place = svg("circle", { r: 5, class: "point" });
     picture.append(place);
@@ -552,13 +561,14 @@
       const ratio = t ? (left / (1 - left)).toPrecision(2) : tr("infinite");
       told.textContent = tr("Timestep {t}, {name} schedule: {percent} % of the amplitude is "
         + "left, the noise has a standard deviation of {spread}, and the signal-to-noise "
-        + "ratio is {ratio}.", { t, name, percent: (100 * signal).toFixed(1),
+        + "ratio is {ratio}.", { t, name: tr(name), percent: (100 * signal).toFixed(1),
         spread: spread.toFixed(3), ratio });
       return t;
     };
     const step = slider(tr("Timestep"), { min: 0, max: T, value: t },
       (value) => { t = value; return draw(); });
-    const which = choice(tr("Schedule"), names, 0, (value) => { name = names[value]; draw(); });
+    const which = choice(tr("Schedule"), names.map((one) => tr(one)), 0,
+      (value) => { name = names[value]; draw(); });
     box.prepend(canvas, picture, step.line, which, told);
     step.tell();
   };
@@ -634,15 +644,17 @@
       xTicks: [[0, "1"], [1, "10"], [2, "100"], [3, "1000"]],
       yTicks: powers(least, most, 3),
       labels: [tr("timestep t"), tr("weight of the squared error of the noise")] });
-    const lines = losses.map((_, k) => svg("polyline", { class: `loss loss-${k}` }));
+    // Written out: a rule for a class that no source names is left out of the style sheet.
+    const kinds = ["loss loss-0", "loss loss-1", "loss loss-2", "loss loss-3"];
+    const lines = losses.map((_, k) => svg("polyline", { class: kinds[k] }));
     const marker = svg("line", { y1: 28, y2: 266, class: "other" });
     const dots = losses.map((_, k) => svg("circle", { r: 4.5, class: `dot dot-${k}` }));
     picture.append(marker, ...lines, ...dots);
     losses.forEach((loss, k) => {
       const left = k % 2 ? 196 : 10, y = k < 2 ? 316 : 334;
       picture.append(
-        svg("line", { x1: left, x2: left + 32, y1: y - 4, y2: y - 4, class: `loss loss-${k}` }),
-        svg("text", { x: left + 38, y }, loss));
+        svg("line", { x1: left, x2: left + 32, y1: y - 4, y2: y - 4, class: kinds[k] }),
+        svg("text", { x: left + 38, y }, tr(loss)));
     });
     const told = words();
     let name = names[0], i = Math.round(steps.length / 4);
@@ -655,13 +667,14 @@
         dots[k].setAttribute("cx", px(x)); dots[k].setAttribute("cy", py(values[i]));
       });
       const list = losses.map((loss) =>
-        `${loss} ${Number(curves[name][loss][i].toPrecision(2))}`).join("; ");
+        `${tr(loss)} ${Number(curves[name][loss][i].toPrecision(2))}`).join(tr("; "));
       told.textContent = tr("Timestep {t}, {name} schedule. Weights: {list}.",
-        { t: steps[i], name, list });
+        { t: steps[i], name: tr(name), list });
     };
     const step = slider(tr("Timestep"), { min: 0, max: steps.length - 1, value: i },
       (value) => { i = value; draw(); return steps[i]; });
-    const which = choice(tr("Schedule"), names, 0, (value) => { name = names[value]; draw(); });
+    const which = choice(tr("Schedule"), names.map((one) => tr(one)), 0,
+      (value) => { name = names[value]; draw(); });
     box.prepend(picture, step.line, which, told);
     step.tell();
   };

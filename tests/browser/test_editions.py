@@ -95,3 +95,24 @@ def test_the_search_says_in_chinese_what_it_has_found(browser, origin):
     assert "undefined" not in tab.text_content("#search-results")
     assert not errors
     tab.close()
+
+
+@pytest.mark.parametrize("page", ["rnn", "gallery/1_rnn/plot_1_forward"])
+def test_what_the_search_has_marked_is_hidden_by_a_button_in_chinese(browser, page):
+    tab = browser.new_page()
+    tab.goto(f"{(HTML / f'zh_CN/{page}.html').as_uri()}?highlight=梯度")
+    assert tab.text_content(".highlight-link") == "隐藏搜索结果"
+    tab.close()
+
+
+def test_a_link_to_an_english_page_is_marked_on_a_telephone(opened):
+    with opened(width=390) as tab:
+        tab.goto((HTML / "zh_CN/rnn.html").as_uri())
+        link = tab.locator("article a.in-english").first
+        mark = "(link) => getComputedStyle(link, '::after').content"
+        assert '"EN"' in link.evaluate(mark)
+        # Playwright's own names of links know no text beside the content of a style.
+        session = tab.context.new_cdp_session(tab)
+        nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+        names = [node.get("name", {}).get("value") for node in nodes]
+        assert f"{link.text_content()} 英文" in names

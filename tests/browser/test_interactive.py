@@ -1,5 +1,7 @@
 """Figures that can be moved by pointer and by keyboard, and say what they show."""
 
+import re
+
 import pytest
 
 PAGES = {
@@ -34,6 +36,54 @@ def test_the_keyboard_moves_it_and_words_follow(opened, origin, name):
             shown = figure.locator("output").nth(number).text_content()
             assert shown in words.text_content()
             assert control.get_attribute("aria-valuetext") == shown
+
+
+ALIKE = {"YaRN", "NTK", "aware", "simple"}
+"""Words of a figure that are the same in both editions."""
+
+
+def words_of(figure) -> list[str]:
+    """List the English words that a figure shows or reads out, besides its caption."""
+    parts = figure.locator("text, label, option, output, button, p")
+    shown = parts.all_text_contents()
+    shown += [one.get_attribute("aria-label") for one in figure.locator("[role]").all()]
+    return sorted(set(re.findall("[A-Za-z]{3,}", " ".join(shown))) - ALIKE)
+
+
+def seen(figure) -> tuple[str, str]:
+    """Return what a figure says and what it shows."""
+    canvas = figure.locator("canvas")
+    pixels = canvas.evaluate_all("all => all.map((one) => one.toDataURL()).join()")
+    drawn = figure.locator("svg").evaluate_all("all => all.map((one) => one.innerHTML)")
+    return figure.locator("[aria-live]").text_content(), f"{pixels} {drawn}"
+
+
+@pytest.mark.parametrize("edition", ["", "zh_CN/"])
+@pytest.mark.parametrize("name", PAGES)
+def test_every_control_changes_what_is_said_or_shown(opened, origin, name, edition):
+    with opened() as tab:
+        tab.goto(f"{origin}/{edition}{PAGES[name]}")
+        figure = tab.locator(f'figure[data-figure="{name}"]')
+        foreign = set()
+
+        def compare(move) -> None:
+            before = seen(figure)
+            move()
+            assert seen(figure) != before
+            if edition:
+                foreign.update(words_of(figure))
+
+        for button in figure.locator("button").all():
+            compare(button.click)
+        for slider in figure.locator("input").all():
+            ends = [slider.get_attribute(end) for end in ("max", "min")]
+            for end in ends:
+                if slider.input_value() != end:
+                    compare(lambda slider=slider, end=end: slider.fill(end))
+        for choice in figure.locator("select").all():
+            for index in reversed(range(choice.locator("option").count())):
+                compare(lambda c=choice, i=index: c.select_option(index=i))
+        assert not foreign
 
 
 @pytest.mark.parametrize("name", ["attention", "masks"])
@@ -127,6 +177,16 @@ def test_the_threshold_of_the_paper_slows_every_pair_of_a_short_context(opened, 
         assert "keeps 1 of the 8" in words.text_content()
         figure.locator("input").nth(2).fill("1")
         assert "keeps 0 of the 8" in words.text_content()
+
+
+def test_each_loss_has_a_line_of_its_own_kind(opened, origin):
+    with opened() as tab:
+        tab.goto(f"{origin}/{PAGES['weights']}")
+        styles = tab.locator("figure.interactive polyline").evaluate_all(
+            "(all) => all.map((one) => getComputedStyle(one))"
+            ".map(({ stroke, strokeDasharray }) => `${stroke} ${strokeDasharray}`)"
+        )
+        assert len(set(styles)) == len(styles) == 4
 
 
 @pytest.mark.parametrize("gain", ["min", "max"])

@@ -1,9 +1,17 @@
 """A small site in two editions: what is translated, what is named, where links lead."""
 
+import json
+import re
+import shutil
+from types import SimpleNamespace
+
 import pytest
 import sphinx.locale
+from docutils import nodes
 
-from dian_sphinx import untranslated
+from dian.claims import KINDS
+from dian_sphinx import claims, untranslated, wording
+from dian_sphinx import editions as parts_of_editions
 from dian_sphinx.editions import EDITIONS
 
 PARTS = (
@@ -61,7 +69,7 @@ def editions(tmp_path, extension_of, sphinx_build, monkeypatch):
         given = settings | {"language": language} | settings_too
         given["extensions"] = given.pop("extensions_too", []) + given["extensions"]
         built = tmp_path / "site" / EDITIONS[language].folder
-        ending = {"html": ".html", "gettext": ".pot"}[form]
+        ending = {"html": ".html", "gettext": ".pot", "latex": ".tex"}[form]
         return sphinx_build(source, built, given, form), built / f"page{ending}"
 
     return build
@@ -144,3 +152,98 @@ def test_the_english_edition_is_as_without_catalogues(editions):
 def test_the_address_of_an_edition_ends_in_its_folder(editions):
     _, page = editions(html_baseurl="https://example.org/dian/")
     assert 'href="https://example.org/dian/zh_CN/page.html"' in page.read_text("utf-8")
+
+
+def test_the_scripts_are_translated_in_the_first_build(editions, tmp_path, monkeypatch):
+    catalogues = tmp_path / "own/zh_CN/LC_MESSAGES"
+    catalogues.mkdir(parents=True)
+    for name in (wording.EXTENSIONS, wording.SCRIPTS):
+        source = wording.LOCALE / "zh_CN/LC_MESSAGES" / f"{name}.po"
+        shutil.copy(source, catalogues)  # and what was compiled of it stays behind
+    monkeypatch.setattr(wording, "LOCALE", tmp_path / "own")
+    _, page = editions()
+    script = (page.parent / "_static/wording.js").read_text("utf-8")
+    table = json.loads(script.removeprefix("var wording = ").rstrip(";\n"))
+    assert table["query"] == "查询"
+
+
+def test_the_script_of_the_search_finds_its_words_translated(editions):
+    html = editions()[1].read_text("utf-8")
+    scripts = re.findall(r'<script src="_static/([\w./]+)', html)
+    place = scripts.index
+    assert place("doctools.js") < place("wording.js") < place("translations.js")
+    assert place("translations.js") < place("sphinx_highlight.js")
+
+
+@pytest.mark.parametrize("language", EDITIONS)
+def test_a_link_to_the_english_reference_is_marked(language):
+    addresses = ("../../api/dian.html", "../page.html")
+    links = [nodes.reference("", "x", refuri=address) for address in addresses]
+    document = nodes.paragraph("", "", *links)
+    app = SimpleNamespace(config=SimpleNamespace(language=language))
+    parts_of_editions.mark_english(app, document, "gallery/plot_x")
+    marked = ["in-english" in link["classes"] for link in links]
+    assert marked == [language == "zh_CN", False]
+
+
+def test_a_page_in_english_says_so_in_chinese(editions, monkeypatch):
+    monkeypatch.setattr(parts_of_editions, "ENGLISH", {"page"})
+    html = editions()[1].read_text("utf-8")
+    section = re.search(r'<section[^>]* lang="en">\s*(<h1 [^>]*>)一页<', html)
+    assert 'lang="zh-CN"' in section[1]
+    notice = re.search(r'<p class="english-page" lang="zh-CN">(.*?)</p>', html)
+    assert notice[1] == "本页正文为英文。"
+    assert "english-page" not in editions("en")[1].read_text("utf-8")
+
+
+def test_a_page_of_which_a_part_is_english_keeps_its_language(editions, monkeypatch):
+    part = "The modules are described in English."
+    monkeypatch.setattr(parts_of_editions, "PARTS", {"page": part})
+    html = editions()[1].read_text("utf-8")
+    assert '<p class="english-page">' in html
+    assert 'lang="en"' not in html
+
+
+def test_a_card_of_the_gallery_has_the_title_of_its_page():
+    card = (
+        '<div class="sphx-glr-thumbcontainer" tooltip="In English.">'
+        '<div class="sphx-glr-thumbnail-title">A page</div></div>'
+    )
+    link = nodes.reference("", "一页 <1>", internal=True, refuri="page.html")
+    document = nodes.paragraph("", "", link, nodes.raw("", card, format="html"))
+    named = document.deepcopy()
+    app = SimpleNamespace(config=SimpleNamespace(language="zh_CN"))
+    parts_of_editions.name_cards(app, named, "gallery/index")
+    html = named[1].astext()
+    assert '<div class="sphx-glr-thumbnail-title">一页 &lt;1&gt;</div>' in html
+    assert "tooltip" not in html
+    app.config.language = "en"
+    parts_of_editions.name_cards(app, document, "gallery/index")
+    assert document[1].astext() == card
+
+
+def test_the_authors_are_named_in_the_language_of_the_edition(editions):
+    english = "The developers of Dian"
+    documents = [("page", "page.tex", "A page", english, "manual")]
+    told = {"author": english, "latex_documents": documents, "form": "latex"}
+    assert r"\author{Dian 的开发者}" in editions(**told)[1].read_text("utf-8")
+    assert rf"\author{{{english}}}" in editions("en", **told)[1].read_text("utf-8")
+
+
+def test_sentences_follow_each_other_with_the_blanks_of_the_language(editions):
+    editions("en")
+    assert wording.joined("A.", "B.") == "A. B."
+    editions()
+    assert wording.joined("甲。", "乙。") == "甲。乙。"
+
+
+@pytest.mark.parametrize(("language", "mark"), [("en", "; "), ("zh_CN", "；")])
+def test_the_kinds_of_a_check_are_a_list_of_the_language(editions, language, mark):
+    editions(language)
+    env = SimpleNamespace(config=SimpleNamespace(language="en"))
+    kinds = list(KINDS)[:2]
+    texts = ("source", "assumptions", "file", "code")
+    numbers = {"residual": 0.0, "tolerance": 0.0, "passed": True, "mutants": []}
+    one = numbers | dict.fromkeys(texts, "x") | {"kinds": " ".join(kinds)}
+    lines = claims._details(env, one)
+    assert any(line.endswith(mark.join(KINDS[k] for k in kinds)) for line in lines)

@@ -323,7 +323,7 @@ def _overview(env: BuildEnvironment, claims: list[dict]) -> list[str]:
                     one["kinds"],
                     _number(one["residual"]) if one["passed"] else tr("does not hold"),
                     _number(one["tolerance"]),
-                    ", ".join(f"{{eq}}`{label}`" for label in one["equations"]),
+                    tr(", ").join(f"{{eq}}`{label}`" for label in one["equations"]),
                     tr("{n} of {total}", **_mutants(one)),
                 ]
             )
@@ -343,7 +343,7 @@ def _count(kind: str, claims: list[dict]) -> int:
 
 def _details(env: BuildEnvironment, one: dict) -> list[str]:
     found = _number(one["residual"]) if one["passed"] else f"✗ {one['error']}"
-    kinds = "; ".join(say(env, KINDS[kind]) for kind in one["kinds"].split())
+    kinds = tr("; ").join(say(env, KINDS[kind]) for kind in one["kinds"].split())
     allowed = _number(one["tolerance"])
     assumptions = one["assumptions"]
     return [

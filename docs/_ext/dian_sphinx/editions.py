@@ -78,10 +78,10 @@ def adapt(app: Sphinx, config: Config) -> None:
     config.intersphinx_disabled_reftypes = ["std:*", "math:*"]
     if config.html_theme == "sphinx_book_theme":
         config.html_theme_options["search_bar_text"] = tr("Search the report")
-    config.copyright = tr("The developers of Dian")
+    config.copyright = config.author = tr("The developers of Dian")
     title = tr("Dian: an executable technical report")
     config.latex_documents = [
-        (a, b, title, *d) for a, b, _, *d in config.latex_documents
+        (a, b, title, config.author, *e) for a, b, _, _, *e in config.latex_documents
     ]
     if config.html_baseurl:
         config.html_baseurl = posixpath.join(config.html_baseurl, folder)
@@ -162,6 +162,16 @@ def add_notice(app: Sphinx, doctree: nodes.document) -> None:
     notice = nodes.paragraph("", text, classes=["english-page"])
     title = next(doctree.findall(nodes.title))
     title.parent.insert(title.parent.index(title) + 1, own([notice]))
+    if page in ENGLISH:
+        _speak(title.parent, SOURCE)
+        _speak(notice, app.config.language)
+        if HAN.search(title.astext()):
+            _speak(title, app.config.language)
+
+
+def _speak(node: nodes.Element, language: str) -> None:
+    """Name the language of a part of a page: Docutils writes the class as ``lang``."""
+    node["classes"].append(f"language-{EDITIONS[language].tag}")
 
 
 def name_cards(app: Sphinx, doctree: nodes.document, docname: str) -> None:

@@ -9,6 +9,7 @@ again, by the catalogue of that page. The scripts of the site have the catalogue
 import json
 import re
 from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
 
 from docutils import nodes
@@ -45,6 +46,18 @@ def woven(message: str, **parts: nodes.Node | str) -> list[nodes.Node]:
     pieces = re.split(r"\{(\w+)\}", tr(message))
     pieces[1::2] = [parts[name] for name in pieces[1::2]]
     return [nodes.Text(p) if isinstance(p, str) else p for p in pieces if p != ""]
+
+
+def joined(*sentences: str) -> str:
+    """Put sentences one behind the other; Chinese has no blanks between them.
+
+    >>> joined("No.", "The bug is in B.")
+    'No. The bug is in B.'
+    """
+    return reduce(
+        lambda first, second: tr("{first} {second}", first=first, second=second),
+        sentences,
+    )
 
 
 def mark(message: str) -> str:
@@ -94,11 +107,16 @@ def _folder(locale: Path, language: str) -> Path:
     return Path(locale, language, "LC_MESSAGES")
 
 
-def read_own(app: Sphinx) -> None:
-    """Read the catalogue of the extensions; Sphinx compiles only those of pages."""
-    own = CatalogInfo(_folder(LOCALE, app.config.language), EXTENSIONS, "utf-8")
+def compile_own(language: str, name: str) -> None:
+    """Compile a catalogue that is read before Sphinx compiles those of the pages."""
+    own = CatalogInfo(_folder(LOCALE, language), name, "utf-8")
     if Path(own.po_path).is_file() and own.is_outdated():
-        own.write_mo(app.config.language)
+        own.write_mo(language)
+
+
+def read_own(app: Sphinx) -> None:
+    """Read the catalogue of the extensions."""
+    compile_own(app.config.language, EXTENSIONS)
     app.add_message_catalog(EXTENSIONS, str(LOCALE))
 
 
@@ -106,6 +124,7 @@ def write_script(app: Sphinx) -> None:
     """Hand the translations of the scripts to the pages."""
     if app.config.language == SOURCE or app.builder.format != "html":
         return
+    compile_own(app.config.language, SCRIPTS)
     read_catalogue([LOCALE], app.config.language, SCRIPTS)
     found = getattr(get_translator(SCRIPTS), "_catalog", {})
     table = {message: text for message, text in found.items() if message}
@@ -117,7 +136,19 @@ def write_script(app: Sphinx) -> None:
     app.add_js_file(file.name, priority=400)  # before the scripts that use it
 
 
+def highlight_last(app: Sphinx) -> None:
+    """Let the script that marks what was searched run when its words are translated."""
+    if app.builder.format == "html":
+        app.builder._js_files = [
+            type(file)(file.filename, priority=600, **file.attributes)
+            if str(file.filename).endswith("sphinx_highlight.js")
+            else file
+            for file in app.builder._js_files
+        ]
+
+
 def connect(app: Sphinx) -> None:
     """Read the catalogue first of all: other parts write their words with it."""
     read_own(app)
     app.connect("builder-inited", write_script)
+    app.connect("builder-inited", highlight_last)

@@ -164,7 +164,7 @@
       const distance = schedule.recorded[`${guidance ? guidance.weight : "none"} ${n}`];
       if (isRecorded && distance) sentences.push(fill(TEXT.recorded, { steps: n, distance }));
       if (options.known) sentences.push(TEXT.replaced);
-      return sentences.join(" ");
+      return sentences.reduce((first, second) => tr("{first} {second}", { first, second }));
     };
     const run = async () => {
       if (running) return;

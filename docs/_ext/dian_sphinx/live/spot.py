@@ -3,7 +3,7 @@
 import re
 from html import escape
 
-from dian_sphinx.wording import mark, tr
+from dian_sphinx.wording import joined, mark, tr
 
 CAPTION = mark(
     "Both results are computed while this site is built; one of them is computed by "
@@ -33,11 +33,12 @@ def spot(puzzle: dict) -> str:
     """Write two results and, behind each, whether it is that of the bug."""
     shown = "".join(result(place, puzzle["shown"][place]) for place in "AB")
     replies = "".join(reply(place, puzzle) for place in "AB")
+    name = f"<strong>{say('spot')}</strong>"
     question = puzzle["question"]
+    asked = joined(name, escape(tr(question)), say("which"))
     return (
         '<figure class="live spot" data-live="spot">'
-        f"<p><strong>{say('spot')}</strong> {escape(tr(question))} "
-        f'{say("which")}</p><div class="live-pair">{shown}</div>'
+        f'<p>{asked}</p><div class="live-pair">{shown}</div>'
         f"{replies}<figcaption>{escape(tr(CAPTION))}</figcaption></figure>"
     )
 
@@ -78,7 +79,7 @@ def reply(place: str, puzzle: dict) -> str:
     )
     word = say("right" if place == puzzle["place"] else "wrong")
     answer = say("answer", place=place)
-    return f"<details><summary>{answer}</summary><p>{word} {text}</p></details>"
+    return f"<details><summary>{answer}</summary><p>{joined(word, text)}</p></details>"
 
 
 def subscript(match: re.Match) -> str:
