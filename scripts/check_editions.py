@@ -37,7 +37,7 @@ TEMPLATES = "contracts.html"
 DOCSTRING = re.compile(r'"""\w.*?"""', re.DOTALL)
 ONE_EDITION = {"404.html", "genindex.html", "py-modindex.html", "search.html"}
 """Pages that are made otherwise in each edition."""
-ENGLISH = ("_modules/", "_static/", "api/")
+IN_ENGLISH_ONLY = ("_modules/", "_static/", "api/")
 """What only the English edition has."""
 
 
@@ -81,7 +81,7 @@ def place(address: str, folder: str) -> str:
 def pages(root: Path, other: str = "") -> set[str]:
     """List the pages of an edition, without those of another one in a folder of it."""
     names = {path.relative_to(root).as_posix() for path in root.rglob("*.html")}
-    out = (*ENGLISH, f"{other}/") if other else ENGLISH
+    out = (*IN_ENGLISH_ONLY, f"{other}/") if other else ENGLISH
     return {name for name in names - ONE_EDITION if not name.startswith(out)}
 
 
