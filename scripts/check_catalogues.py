@@ -42,9 +42,8 @@ NAME = re.compile(
     "Xavier|YaRN|log-sum-exp|logits|softmax|tanh"
 )
 """The words of a translation without Chinese: these have no Chinese name."""
-SHAPE = re.compile(r"\((?:[\w…]+(?:, )?)+\)(?:[,、] ?\(.*\))?")
-KEPT = {"{n}/{total}"}
-"""What else is right without Chinese, beside shapes of tensors."""
+SHAPE = re.compile(r"(?:(?:, |、|^)\([\w…]+(?:, [\w…]+)*\))+")
+"""Shapes of tensors, such as ``(batch, q)、(batch, h)``."""
 
 # --- What is compared -----------------------------------------------------------------
 
@@ -83,8 +82,8 @@ def is_kept(translation: str, read: Content) -> bool:
     (False, True)
     """
     words = WORD.findall(read.words)
-    is_name = bool(words) and all(map(NAME.fullmatch, words))
-    return is_name or translation in KEPT or bool(SHAPE.fullmatch(translation))
+    are_names = all(map(NAME.fullmatch, words)) and bool(words or "{" in translation)
+    return are_names or bool(SHAPE.fullmatch(translation))
 
 
 def state(message: Message) -> str:

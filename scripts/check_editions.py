@@ -37,7 +37,7 @@ PARTS = {
     "alternative text": r'<img [^>]*(alt)="\s*[^"\s]',
     "figure that moves": r'<figure [^>]*data-(?:figure|live)="([^"]+)"',
     "data": r'<script type="application/json">(.*?)</script>',
-    "link": r'<a [^>]*class="[^"]*(?:internal|external)[^"]*"[^>]*href="([^"]+)"',
+    "link": r'<a [^>]*class="[^"]*(?:internal|external|paper)[^"]*"[^>]*href="([^"]+)"',
     "code": r"<pre[^>]*>(.*?)</pre>",
     "inline code": r'<code class="docutils literal notranslate">(.*?)</code>',
     "number of a caption": r'<span class="caption-number">\D*([\d.]+)',

@@ -41,6 +41,7 @@ def test_what_says_the_same_passes(problems):
     assert problems(MYST, GOOD) == ""
     assert problems(REST, GOOD_REST, "gallery/x") == ""
     assert problems("{n} seeds", "{n} 个随机种子", "dian") == ""
+    assert problems("{n} of {total}", "{n}/{total}", "dian") == ""
     assert problems("1. A network", r"1\\. 网络") == ""
 
 
@@ -101,6 +102,7 @@ def test_each_fault_on_a_page_of_the_gallery_is_named(problems, before, after, n
         ("the step", "[a]: b", "not read as a paragraph"),
         ("the step", "the step", "nothing of it is in Chinese"),
         ("the step", "A page on LSTM.", "nothing of it is in Chinese"),
+        ("the step", "。", "nothing of it is in Chinese"),
         ("from -1 to 1", "从 1 到 1", "number lost: '-1'"),
         ("a \u22122 b", "甲 2 乙", "number lost: '-2'"),
         ("{doc}`the page <a>`", "{doc}`第 9 页 <a>`", "number added: '9'"),
