@@ -74,7 +74,7 @@ def test_the_same_in_other_words_passes(site):
         ("strong>", "b>", "emphasis missing: 'strong'"),
         ("em>", "i>", "emphasis missing: 'em'"),
         ("✓ R1", "✗ R1", "badge missing: '✓ R1"),
-        ("12.5", "12.6", "cell missing: '12.5'"),
+        ("12.5", "12.6", "number missing: '12.5'"),
         ('alt="a curve"', 'alt=""', "alternative text missing"),
         ('="rotary"', '="other"', "figure that moves missing: 'rotary'"),
         ("[1.0,0.1]", "[1.0,0.2]", "data missing"),
