@@ -39,10 +39,10 @@ BETWEEN = re.compile(r"\n[ ]*\n")
 PARAGRAPH = ["paragraph_open", "inline", "paragraph_close"]
 HAN = r"[\u3400-\u9fff]"
 HALF_WIDTH = re.compile(rf"{HAN}[,.:;?!()]|\({HAN}")
-CUT, SIGN = "\0", "\ufffc"
+CUT, OBJECT = "\0", "\ufffc"
 """What stands in the words for a role, beside which two numbers are two; and for a
 formula or code, which a blank separates from Han as it does Latin letters."""
-NO_BLANK = re.compile(rf"{HAN}[A-Za-z0-9{SIGN}]|[A-Za-z0-9{SIGN}]{HAN}")
+NO_BLANK = re.compile(rf"{HAN}[A-Za-z0-9{OBJECT}]|[A-Za-z0-9{OBJECT}]{HAN}")
 MARKS = re.compile(r"</?[a-z]\w*[^<>]*>|\*\*?|`+|\$")
 """Mark-up in the text of a program, which may become MyST or HTML on the page."""
 FUNCTIONS = re.compile(r"(?<![A-Za-z])(?:ln|log|exp|sin|cos|tanh)(?![A-Za-z])")
@@ -69,7 +69,7 @@ class Content:
         for mark in HALF_WIDTH.findall(text):
             self.add("half-width mark", mark)
         for place in NO_BLANK.findall(text):
-            self.add("place without a blank", place.replace(SIGN, "$"))
+            self.add("place without a blank", place.replace(OBJECT, "$"))
         return self
 
     @property
@@ -133,7 +133,7 @@ def _in_words(kind: str, text: str) -> str:
         return text
     if kind in ("softbreak", "hardbreak"):
         return " "
-    return SIGN if kind == "code_inline" or kind.startswith("math_") else CUT
+    return OBJECT if kind == "code_inline" or kind.startswith("math_") else CUT
 
 
 # --- reStructuredText -----------------------------------------------------------------

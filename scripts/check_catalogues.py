@@ -82,7 +82,8 @@ def is_kept(translation: str, read: Content) -> bool:
     (False, True)
     """
     words = WORD.findall(read.words)
-    are_names = all(map(NAME.fullmatch, words)) and bool(words or "{" in translation)
+    has_value = any(kind == "placeholder" for kind, _ in read.parts)
+    are_names = all(map(NAME.fullmatch, words)) and bool(words or has_value)
     return are_names or bool(SHAPE.fullmatch(translation))
 
 

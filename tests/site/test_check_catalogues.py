@@ -103,6 +103,7 @@ def test_each_fault_on_a_page_of_the_gallery_is_named(problems, before, after, n
         ("the step", "the step", "nothing of it is in Chinese"),
         ("the step", "A page on LSTM.", "nothing of it is in Chinese"),
         ("the step", "。", "nothing of it is in Chinese"),
+        ("see {doc}`a`", "{doc}`a`", "nothing of it is in Chinese"),
         ("from -1 to 1", "从 1 到 1", "number lost: '-1'"),
         ("a \u22122 b", "甲 2 乙", "number lost: '-2'"),
         ("{doc}`the page <a>`", "{doc}`第 9 页 <a>`", "number added: '9'"),
