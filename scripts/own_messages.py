@@ -52,16 +52,19 @@ def write(file: Path, messages: Iterator[str]) -> int:
     return len(catalogue)
 
 
+def collected() -> dict[str, Iterator[str]]:
+    """Find the messages of each catalogue; those of claims only after a build."""
+    return {
+        "dian": of_code(EXTENSIONS, "python", "**.py"),
+        "scripts": of_code(STATIC, "javascript", "**.js"),
+    } | ({"claims": of_claims(CLAIMS)} if CLAIMS.is_file() else {})
+
+
 def main() -> int:
     """Write the three templates."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    templates = {
-        "dian": of_code(EXTENSIONS, "python", "**.py"),
-        "scripts": of_code(STATIC, "javascript", "**.js"),
-        "claims": of_claims(CLAIMS),
-    }
-    for name, messages in templates.items():
+    for name, messages in collected().items():
         print(f"{name}: {write(folder / f'{name}.pot', messages)} messages")
     return 0
 

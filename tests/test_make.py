@@ -400,12 +400,20 @@ def test_the_address_of_the_site_can_be_opened(node):
     page = project / "build/html/index.html"
     chinese = project / "build/html/zh_CN/index.html"
     chinese.parent.mkdir(parents=True)
-    for file in (page, chinese):
-        file.write_text("<!doctype html><title>Dian</title><h1>Dian</h1>")
+    for file, tag, up in ((page, "en", ""), (chinese, "zh-CN", "../")):
+        there = {"en": f"{up}index.html", "zh-CN": f"{up}zh_CN/index.html"}
+        file.write_text(
+            f'<!doctype html><html lang="{tag}"><title>Dian</title><h1>Dian</h1>'
+            + "".join(
+                f'<link rel="alternate" hreflang="{key}" href="{href}">'
+                f'<a class="edition" href="{href}" hreflang="{key}">{key}</a>'
+                for key, href in there.items()
+            )
+        )
     catalogue = Path("locale/zh_CN/LC_MESSAGES/sphinx.po")
     (project / catalogue.parent).mkdir(parents=True)
     shutil.copy(ROOT / catalogue, project / catalogue)
-    (project / "locale/zh_CN/whole.txt").touch()
+    (project / "locale/zh_CN/whole.txt").write_text("sphinx\n")
     (project / "build/.checked").touch()
     os.utime(project / "build/.checked", (2**32, 2**32))
     done = make(project, "html", "SPHINX=:")

@@ -1,8 +1,13 @@
 """A translation that says something else than its message is found."""
 
+import inspect
+
 import pytest
 
 import check_catalogues
+import own_messages
+from dian.claims import KINDS
+from dian.claims.verify import claims
 
 HEAD = 'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=utf-8\\n"\n'
 MYST = (
@@ -36,6 +41,7 @@ def test_what_says_the_same_passes(problems):
     assert problems(MYST, GOOD) == ""
     assert problems(REST, GOOD_REST, "gallery/x") == ""
     assert problems("{n} seeds", "{n} 个随机种子", "dian") == ""
+    assert problems("{n} of {total}", "{n}/{total}", "dian") == ""
     assert problems("1. A network", r"1\\. 网络") == ""
 
 
@@ -92,6 +98,50 @@ def test_each_fault_on_a_page_of_the_gallery_is_named(problems, before, after, n
 @pytest.mark.parametrize(
     ("message", "text", "named"),
     [
+        ("the step", " ", "the translation is blank"),
+        ("the step", "[a]: b", "not read as a paragraph"),
+        ("the step", "the step", "nothing of it is in Chinese"),
+        ("the step", "A page on LSTM.", "nothing of it is in Chinese"),
+        ("the step", "。", "nothing of it is in Chinese"),
+        ("see {doc}`a`", "{doc}`a`", "nothing of it is in Chinese"),
+        ("from -1 to 1", "从 1 到 1", "number lost: '-1'"),
+        ("a \u22122 b", "甲 2 乙", "number lost: '-2'"),
+        ("{doc}`the page <a>`", "{doc}`第 9 页 <a>`", "number added: '9'"),
+        ("{doc}`the page <a>`", "{doc}`这,页 <a>`", "half-width mark added: '这,'"),
+        ("{doc}`the page <a>`", "{doc}`**页** <a>`", "not read as such added: '**'"),
+        ("So.", "是的.", "half-width mark added: '的.'"),
+        ("So (it) is.", "是 (它)。", "half-width mark added"),
+        ("of $x$", "$x$的", "place without a blank added: '$的'"),
+        ("of `x`", "由 `x`的", "place without a blank added: '$的'"),
+        ("of LSTM", "LSTM的", "place without a blank added: 'M的'"),
+    ],
+)
+def test_each_fault_in_a_sentence_is_named(problems, message, text, named):
+    assert named in problems(message, text)
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("The LSTM", "LSTM"),
+        ("(batch, q), (batch, h)", "(batch, q)、(batch, h)"),
+        ("of 3 to 5", "3-5 个"),
+        ("{doc}`the chapter <a>`", "{doc}`本章 <a>`"),
+    ],
+)
+def test_names_shapes_and_ranges_pass(problems, message, text):
+    assert problems(message, text) == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "named"),
+    [
+        ("the angle θ", "角 φ", "symbol lost: 'θ'"),
+        ("by √dₖ", "除以 dₖ", "symbol lost: '√'"),
+        ("ln {n}", "对数 log {n}", "function lost: 'ln'"),
+        ("**so** it is", "如此", "mark lost: '**' (2 times)"),
+        ("an <em>x</em>", "一个 <em>甲", "mark lost: '</em>'"),
+        ("an <em>x</em>", "一个 </em>甲<em>", "mark-up that is not closed"),
         ("{n} seeds", "随机种子", "placeholder lost: '{n}'"),
         ("{n} seeds", "{m} 个随机种子", "placeholder added: '{m}'"),
         ("at lag 0", "在时滞 1", "number lost: '0'"),
@@ -116,8 +166,8 @@ def language(tmp_path, *messages: str, whole: str = "page\n"):
         ('msgid "B"\nmsgstr "乙"\n', "page\n", 0, "2 of    2, 0 fuzzy, whole"),
         ('msgid "B"\nmsgstr ""\n', "page\n", 1, "page is listed as whole"),
         ('#, fuzzy\nmsgid "B"\nmsgstr "乙"\n', "page\n", 1, "1 fuzzy, whole"),
-        ('msgid "B"\nmsgstr ""\n', "", 0, "1 of 2 messages translated"),
-        ('msgid "B 2"\nmsgstr "乙"\n', "", 1, "number lost: '2'"),
+        ('msgid "B"\nmsgstr "乙"\n', "", 1, "page.po: not listed in whole.txt"),
+        ('msgid "B 2"\nmsgstr "乙"\n', "page\n", 1, "number lost: '2'"),
     ],
 )
 def test_the_status_is_that_of_the_list_of_whole_pages(
@@ -136,9 +186,40 @@ def test_the_catalogues_of_the_project_have_no_problem(root):
     names = {
         f.relative_to(folder).with_suffix("").as_posix() for f in folder.rglob("*.po")
     }
-    assert whole <= names
+    assert whole == names
     for name in sorted(names):
         file = folder / f"{name}.po"
         count, found = check_catalogues.check(file, name, root / "docs")
         assert found == []
-        assert name not in whole or count["done"] == count.total(), name
+        assert count["done"] == count.total(), name
+
+
+def of_the_claims():
+    yield from KINDS.values()
+    for one in claims().values():
+        yield from (one.title, inspect.getdoc(one.check))
+
+
+@pytest.mark.parametrize("name", ["dian", "scripts", "claims"])
+def test_each_message_of_the_programs_and_the_claims_has_an_entry(root, name):
+    file = root / f"locale/zh_CN/LC_MESSAGES/{name}.po"
+    of_programs = own_messages.collected()
+    messages = of_the_claims() if name == "claims" else of_programs[name]
+    assert list(check_catalogues.without_entry(file, messages)) == []
+
+
+def test_a_message_without_an_entry_is_a_problem(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "extensions"
+    folder.mkdir()
+    (folder / "words.py").write_text('tr("A")\nwoven("B {n}")\nmark("C")\n')
+    monkeypatch.setattr(own_messages, "EXTENSIONS", folder)
+    given = language(tmp_path, whole="dian\n")
+    catalogue = tmp_path / "zh_CN/LC_MESSAGES/dian.po"
+    (catalogue.parent / "page.po").rename(catalogue)
+    catalogue.write_text(f'{HEAD}\nmsgid "A"\nmsgstr "甲"\n', "utf-8")
+    monkeypatch.setattr("sys.argv", given)
+    assert check_catalogues.main() == 1
+    out = capsys.readouterr().out
+    assert "dian.po: no entry for 'B {n}'; run make translate" in out
+    assert "no entry for 'C'" in out
+    assert "no entry for 'A'" not in out

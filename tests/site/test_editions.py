@@ -91,7 +91,38 @@ def test_a_sentence_that_changed_is_a_warning_on_a_page_that_is_whole(editions):
     warnings, _ = editions(page=changed)
     assert "not translated: 'Another sentence with" in warnings
     assert "page.md:3" in warnings
-    assert editions(page=changed, whole="")[0] == ""
+
+
+def test_a_page_that_is_not_listed_is_a_warning_unless_it_is_english(
+    editions, monkeypatch
+):
+    warnings, _ = editions(page=PAGE.replace("A sentence", "Another one"), whole="")
+    assert "page.md: WARNING: not listed in whole.txt" in warnings
+    assert "not translated" not in warnings
+    monkeypatch.setattr(untranslated, "ENGLISH", {"page"})
+    assert editions(page=PAGE.replace("A sentence", "A third one"), whole="")[0] == ""
+    assert editions("en", whole="")[0] == ""
+
+
+ENTRIES = (
+    PAGE
+    + """
+```{index} single: A page; A term
+```
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"), [("", True), ("术语", False), ("A term", False)]
+)
+def test_an_entry_of_the_index_that_is_not_translated_is_a_warning(
+    editions, monkeypatch, text, warned
+):
+    monkeypatch.setitem(TRANSLATED, "A term", text)
+    warnings, _ = editions(page=ENTRIES, gettext_additional_targets=["index"])
+    assert ("not translated: 'A term'" in warnings) == warned
+    assert bool(warnings) == warned
 
 
 BUTTON = """---

@@ -50,7 +50,8 @@ PARTS = {"api": mark("The modules are described in English.")} | dict.fromkeys(
     mark("Sources, assumptions and mutants are described in English."),
 )
 """Pages of which a part is English, and which part."""
-GENERATED = {"genindex", "search"}
+WITHOUT_SOURCE = {"genindex", "search"}
+"""Pages that Sphinx makes in each edition."""
 CARD = re.compile(r'(<div class="sphx-glr-thumbnail-title">).*?(</div>)', re.DOTALL)
 TOOLTIP = re.compile(r' tooltip="[^"]*"')
 
@@ -102,7 +103,7 @@ def add_editions(app: Sphinx, pagename, templatename, context, doctree) -> None:
     here = EDITIONS[app.config.language].folder
     root = context.get("content_root", "") + "../" * here.count("/")
     site = app.config.html_baseurl.removesuffix(here)
-    twin = pagename in app.env.found_docs or pagename in GENERATED
+    twin = pagename in app.env.found_docs or pagename in WITHOUT_SOURCE
     if not twin or pagename.startswith(REFERENCE):
         return
     places = {

@@ -3,6 +3,7 @@
 The file ``whole.txt`` of a language lists the pages and catalogues that are translated
 in full. On these, each message that is left is a warning, so an English sentence that
 was changed without its translation stops the build. A fuzzy translation counts as none.
+A page that is not listed is a warning, too, unless its text is English in each edition.
 """
 
 from pathlib import Path
@@ -13,14 +14,32 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
-from sphinx.util.nodes import extract_messages
+from sphinx.util.index_entries import split_index_msg
+from sphinx.util.nodes import extract_messages, traverse_translatable_index
 
 from dian_sphinx import wording
+from dian_sphinx.editions import ENGLISH
 from dian_sphinx.han_search import HAN
 
 log = logging.getLogger(__name__)
 KEY = "in_english"
 WHOLE = "whole.txt"
+
+
+class FindEnglishEntries(SphinxTransform):
+    """Note the entries of the index that will not be translated."""
+
+    default_priority = 19  # before Sphinx: afterwards, a name is as it was before
+
+    def apply(self, **kwargs) -> None:
+        """Look each up in the catalogue of the page."""
+        if self.config.language == wording.SOURCE:
+            return
+        page, left = self.env.docname, wording.missing(self.env)
+        for _, entries in traverse_translatable_index(self.document):
+            for kind, value, *_ in entries:
+                parts = split_index_msg(kind, value)
+                left += [p for p in parts if not wording.look_up(self.env, page, p)]
 
 
 class FindEnglish(SphinxTransform):
@@ -57,8 +76,13 @@ def whole(language: str, locale: Path | None = None) -> set[str]:
 
 
 def warn(app: Sphinx, env: BuildEnvironment) -> None:
-    """Warn of each English message on a page that is listed as whole."""
-    for page in sorted(whole(app.config.language, locale_of(app)) & env.found_docs):
+    """Warn of each English message on a page that is listed, and of other pages."""
+    if app.config.language == wording.SOURCE:
+        return
+    listed = whole(app.config.language, locale_of(app))
+    for page in sorted(env.found_docs - listed - ENGLISH):
+        log.warning("not listed in %s", WHOLE, location=page, type="i18n")
+    for page in sorted(listed & env.found_docs):
         for line, message in env.metadata[page].get(KEY, ()):
             log.warning(
                 "not translated: %r", message[:70], location=(page, line), type="i18n"
@@ -90,6 +114,7 @@ def report(app: Sphinx, exception: Exception | None) -> None:
 
 def connect(app: Sphinx) -> None:
     """Collect as pages are read, and warn when all are."""
+    app.add_transform(FindEnglishEntries)
     app.add_transform(FindEnglish)
     app.connect("env-check-consistency", warn)
     app.connect("build-finished", report)

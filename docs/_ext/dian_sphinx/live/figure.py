@@ -141,8 +141,8 @@ def recorded_result(kind: str) -> str:
     values = dict(still["values"])
     if name := values.get("name"):
         values["name"] = tr(name)
-    said = still["said"]
-    text = escape(tr(said, **values))
+    sentence = still["said"]  # a message that was marked where it was written
+    text = escape(tr(sentence, **values))
     return (
         f'<img src="{still["image"]}" alt="{text}" width="{4 * still["width"]}">'
         f"<p>{text}</p>"
