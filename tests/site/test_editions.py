@@ -1,5 +1,7 @@
 """A small site in two editions: what is translated, what is named, where links lead."""
 
+import re
+
 import pytest
 import sphinx.locale
 
@@ -11,6 +13,7 @@ PARTS = (
     "quick_messages",
     "messages",
     "untranslated",
+    "han_blanks",
     "editions",
 )
 HEAD = 'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=utf-8\\n"\n'
@@ -32,6 +35,9 @@ TRANSLATED = {
     "Head": "表头",
     "A cell": "单元格",
 }
+
+
+LATEX = [("page", "page.tex", "Title", "Author", "manual")]
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def editions(tmp_path, extension_of, sphinx_build, monkeypatch):
         given = settings | {"language": language} | settings_too
         given["extensions"] = given.pop("extensions_too", []) + given["extensions"]
         built = tmp_path / "site" / EDITIONS[language].folder
-        ending = {"html": ".html", "gettext": ".pot"}[form]
+        ending = {"html": ".html", "gettext": ".pot", "latex": ".tex"}[form]
         return sphinx_build(source, built, given, form), built / f"page{ending}"
 
     return build
@@ -115,6 +121,33 @@ def test_emphasis_in_latin_letters_is_told_from_chinese(editions, monkeypatch):
     html = editions()[1].read_text("utf-8")
     assert "<em>一</em>" in html
     assert '<em class="latin">a</em>' in html
+
+
+BLANKS = {  # what a catalogue has, and what a reader sees
+    "采用 *交错* 布局": "采用交错布局",
+    "**问题。** 循环": "问题。循环",
+    "见 [此页](https://a.org) ，和 {doc}`page` 一章": "见此页，和一页一章",
+    "作者： Press， 例如": "作者：Press，例如",
+    "*一* *二* a *b* *三*": "一二 a b 三",
+    "用 softmax 算 `甲 乙，` 和 $甲， 乙$ 等": "用 softmax 算 甲 乙， 和 $甲， 乙$ 等",
+    "一（one） $x$ ，又": "一（one）$x$，又",
+}
+MARKUP = {
+    "html": (r"<[^>]*>", ""),
+    "latex": (r"\\(?:sphinxhref|DUrole)\{.*?\}|\\hyperref\[.*?\]|\\sphinx\w+|[{}]", ""),
+}
+
+
+@pytest.mark.parametrize("form", MARKUP)
+def test_blanks_that_only_the_markup_needs_are_not_shown(editions, monkeypatch, form):
+    monkeypatch.setitem(TRANSLATED, "To {doc}`page`.", "|".join(BLANKS))
+    page = f"{PAGE}\n\nTo {{doc}}`page`.\n"
+    warnings, page = editions(page=page, form=form, latex_documents=LATEX)
+    assert warnings == ""
+    seen = re.sub(*MARKUP[form], page.read_text("utf-8"))
+    seen = re.sub(r"\\[()]", "$", seen)
+    shown = next(line for line in seen.splitlines() if "交错" in line)
+    assert shown.split("|") == list(BLANKS.values())
 
 
 def test_a_cell_that_is_not_translated_is_a_warning(editions):
