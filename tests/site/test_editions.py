@@ -1,12 +1,14 @@
 """A small site in two editions: what is translated, what is named, where links lead."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import sphinx.locale
+from sphinx.errors import ConfigError
 
 from dian_sphinx import untranslated
-from dian_sphinx.editions import EDITIONS
+from dian_sphinx.editions import EDITIONS, adapt
 
 PARTS = (
     "wording",
@@ -177,3 +179,9 @@ def test_the_english_edition_is_as_without_catalogues(editions):
 def test_the_address_of_an_edition_ends_in_its_folder(editions):
     _, page = editions(html_baseurl="https://example.org/dian/")
     assert 'href="https://example.org/dian/zh_CN/page.html"' in page.read_text("utf-8")
+
+
+def test_a_language_without_an_edition_is_named_with_those_that_there_are():
+    config = SimpleNamespace(language="de")
+    with pytest.raises(ConfigError, match=r"no edition in 'de'; there are: en, zh_CN$"):
+        adapt(None, config)
