@@ -164,7 +164,7 @@ plt.show()
 # their *p*-values are corrected by Holm's method.
 #
 # The tables of the following sections also have intervals for KID, precision and
-# recall. These are not corrected. They are no independent evidence, because they
+# recall. These are not corrected. Nor are they independent evidence, because they
 # compare the same samples with the same test images.
 
 QUANTILE = 0.95 / math.sqrt(2 * 0.975 * 0.025)  # of Student's t, two degrees of freedom
@@ -491,6 +491,7 @@ plt.show()
 # %%
 # .. provenance:: ddpm-objective-evaluation
 # .. provenance:: ddpm-fashion-mnist-small-evaluation
+# .. provenance:: ddpm-fashion-mnist-small
 #
 # Limits
 # ------

@@ -37,6 +37,7 @@ PARTS = (
     "incremental",
     "pdf",
     "benchmarks",
+    "one_core",
     "certificate",
     "citation",
     "teaching",

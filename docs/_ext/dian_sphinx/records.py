@@ -115,8 +115,8 @@ def _pages_with(app: Sphinx, name: str) -> Iterator[str]:
 def reread_lists(app: Sphinx, env, added, changed, removed) -> set[str]:
     """Read the pages that list, count or show runs again if one is new or gone."""
     old, env.recorded_names = getattr(env, "recorded_names", names()), names()
-    pages = {PAGE, "abstract", "benchmarks", "verification"} & env.found_docs
-    return pages if old != env.recorded_names else set()
+    pages = {PAGE, "abstract", "benchmarks", "one_core", "verification"}
+    return pages & env.found_docs if old != env.recorded_names else set()
 
 
 # --- The role ``result`` ------------------------------------------------------------

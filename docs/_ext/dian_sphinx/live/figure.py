@@ -141,7 +141,8 @@ def recorded_result(kind: str) -> str:
     values = dict(still["values"])
     if name := values.get("name"):
         values["name"] = tr(name)
-    text = escape(tr(still["said"], **values))
+    said = still["said"]
+    text = escape(tr(said, **values))
     return (
         f'<img src="{still["image"]}" alt="{text}" width="{4 * still["width"]}">'
         f"<p>{text}</p>"
