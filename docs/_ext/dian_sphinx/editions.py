@@ -17,7 +17,6 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
-from sphinx.errors import ConfigError
 
 from dian_sphinx.han_search import HAN
 from dian_sphinx.wording import SOURCE, mark, own, tr
@@ -68,7 +67,8 @@ def adapt(app: Sphinx, config: Config) -> None:
     """Change the settings of an edition that repeats what the English one has run."""
     if config.language not in EDITIONS:
         known = ", ".join(EDITIONS)
-        raise ConfigError(f"no edition in {config.language!r}; there are: {known}")
+        # One line: of a ConfigError Sphinx prints the traceback, too.
+        raise SystemExit(f"no edition in {config.language!r}; there are: {known}")
     if not has_reference(config):
         config.exclude_patterns = [*config.exclude_patterns, f"{REFERENCE}**"]
     if is_source(config):
@@ -80,7 +80,10 @@ def adapt(app: Sphinx, config: Config) -> None:
         config.intersphinx_mapping = {"english": ("..", str(site / INVENTORY))}
     config.intersphinx_disabled_reftypes = ["std:*", "math:*"]
     if config.html_theme == "sphinx_book_theme":
-        config.html_theme_options["search_bar_text"] = tr("Search the report")
+        options = config.html_theme_options
+        options["search_bar_text"] = tr("Search the report")
+        # Without the author, whose name is in the line of the copyright.
+        options["footer_content_items"] = ["copyright.html", "extra-footer.html"]
     config.copyright = tr("The developers of Dian")
     title = tr("Dian: an executable technical report")
     config.latex_documents = [

@@ -21,6 +21,13 @@ BLANK = re.compile(
     rf"(?<=[{CHINESE}])[ \n]+(?=[{CHINESE}])"
     rf"|(?<=[{MARKS}])[ \n]+(?=\S)|(?<=\S)[ \n]+(?=[{MARKS}])"
 )
+TAGS = r"((?:</?(?!(?:script|pre|code)\b)[^<>]*>)*)"
+IN_HTML = re.compile(
+    r"<(script|pre|code)\b.*?</\1>"
+    rf"|(?<=[{CHINESE}]){TAGS}[ \n]+{TAGS}(?=[{CHINESE}])"
+    rf"|(?<=[{MARKS}]){TAGS}[ \n]+{TAGS}(?=[^\s<])",
+    re.DOTALL,
+)
 VERBATIM = (nodes.literal, nodes.math, nodes.raw, nodes.image)
 OPAQUE = "\N{OBJECT REPLACEMENT CHARACTER}"
 Leaf = tuple[nodes.Element, int, str]
@@ -52,6 +59,20 @@ def strip(block: nodes.Element) -> None:
         start += len(part)
 
 
+def in_html(html: str) -> str:
+    """Leave out the blanks of Chinese text that is HTML already.
+
+    >>> in_html("<b>找错。</b> 24 幅图， <i>这</i> 是 <code>一 二</code> 和 3 个")
+    '<b>找错。</b>24 幅图，<i>这</i>是 <code>一 二</code> 和 3 个'
+    """
+
+    def without(match: re.Match) -> str:
+        verbatim, *tags = match.groups("")
+        return match[0] if verbatim else "".join(tags)
+
+    return IN_HTML.sub(without, html)
+
+
 def is_block(node: nodes.Node) -> bool:
     """Tell whether a node is a block of running text, such as a paragraph."""
     inside = nodes.Inline | nodes.FixedTextElement
@@ -64,11 +85,14 @@ class StripBlanks(SphinxPostTransform):
     default_priority = 800  # before a formula and the mark after it are put together
 
     def run(self, **kwargs) -> None:
-        """Go through the blocks."""
+        """Go through the blocks, and through what extensions have written in HTML."""
         if self.config.language == SOURCE:
             return
         for block in list(self.document.findall(is_block)):
             strip(block)
+        for raw in self.document.findall(nodes.raw):
+            if raw["format"] == "html":
+                raw.children = [nodes.Text(in_html(raw.astext()))]
 
 
 def connect(app: Sphinx) -> None:
