@@ -16,6 +16,7 @@ PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile
 SPHINX := $(PY) -m sphinx -c . -W -n --keep-going -j 2
 # Of the command line alone: the variable of the environment is for other programs.
 PDF_LANGUAGE := $(if $(findstring command,$(origin LANGUAGE)),$(LANGUAGE),en)
+LANGUAGES := en $(notdir $(wildcard locale/*))
 PDF_SUFFIX := $(if $(filter-out en,$(PDF_LANGUAGE)),-$(PDF_LANGUAGE))
 PDF_INDEX := $(if $(PDF_SUFFIX),-e '$$makeindex = "upmendex -s zh_CN.ist %O -o %D %S"')
 LATEX := build/latex$(PDF_SUFFIX)
@@ -64,7 +65,7 @@ endif
 
 .PHONY: help html pdf test test-slow test-site chromium check lint serve translate train verify \
     coverage certificate certificate-sample audit bench bench-gpu data linkcheck lock clean FORCE \
-    html-alone pdf-alone test-alone test-slow-alone linkcheck-alone clean-alone translate-alone
+    no-edition html-alone pdf-alone test-alone test-slow-alone linkcheck-alone clean-alone translate-alone
 
 # Matrices are small here, and scripts run side by side: threads would only get in each
 # other's way.
@@ -91,8 +92,11 @@ html-alone: $(ENVIRONMENT) $(KATEX) $(CHECKED)
 	@$(PY) -c 'from pathlib import Path; page = Path("build/html/index.html").resolve(); \
 	    print("The site is in build/html; open", page.as_uri())'
 
-pdf: ## Build the whole report as one PDF (needs XeLaTeX; LANGUAGE=zh_CN: in Chinese)
+pdf: $(if $(filter $(LANGUAGES),$(PDF_LANGUAGE)),,no-edition) ## Build the whole report as one PDF (needs XeLaTeX; LANGUAGE=zh_CN: in Chinese)
 	+@$(ALONE) $@-alone
+
+no-edition:
+	@echo "make pdf: no edition in '$(PDF_LANGUAGE)'; there are: $(LANGUAGES)" >&2; exit 2
 
 pdf-alone: $(ENVIRONMENT) $(CHECKED)
 	@sh scripts/pdf_tools.sh $(PDF_LANGUAGE)
@@ -239,7 +243,10 @@ $(CHINESE): $(SOURCES) $(HOSTED) $(wildcard conf.py package-lock.json) \
 
 $(HOSTED): FORCE
 	@mkdir -p $(@D)
-	@echo '$(foreach name,URL REPOSITORY BRANCH NOTEBOOKS PDF,$(DIAN_$(name)))' >$@.new
+	@printf '%s\n' "$${READTHEDOCS_CANONICAL_URL-}" "$${DIAN_URL-}" "$${DIAN_REPOSITORY-}" \
+	    "$${DIAN_BRANCH-}" "$${DIAN_NOTEBOOKS-}" "$${DIAN_PDF-}" >$@.new
+	@# Beside the English PDF may be those of the other editions.
+	@[ -z "$${DIAN_PDF-}" ] || cksum "$${DIAN_PDF%.pdf}"-*.pdf >>$@.new 2>/dev/null || :
 	@cmp -s $@.new $@ || cp $@.new $@
 	@rm $@.new
 

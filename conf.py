@@ -135,7 +135,6 @@ latex_documents = [
     ("index", "dian.tex", "Dian: an executable technical report", author, "manual")
 ]
 pdf_file = os.environ.get("DIAN_PDF", "")  # offered for download, where there is one
-html_extra_path = [pdf_file] if pdf_file else []
 latex_elements = {
     "papersize": "a4paper",
     "extraclassoptions": "openany,oneside",

@@ -422,6 +422,31 @@ def test_the_address_of_the_site_can_be_opened(node):
     assert " " not in page.as_uri()
 
 
+@pytest.mark.parametrize("language", ["de", ""])
+def test_a_pdf_in_a_language_that_is_none_of_the_editions(project, language):
+    (project / "locale/zh_CN").mkdir(parents=True)
+    done = make(project, "pdf", f"LANGUAGE={language}")
+    assert done.returncode
+    said, *stopped = done.stderr.splitlines()
+    assert said == f"make pdf: no edition in '{language}'; there are: en zh_CN"
+    assert all("Error" in line for line in stopped)
+    assert not (project / ".venv").exists()
+
+
+def test_where_the_site_is_hosted_is_noted_with_all_signs(project):
+    def noted(**variables: str) -> str:
+        done = make(project, "build/.hosted", **variables)
+        assert done.returncode == 0, done.stderr
+        return (project / "build/.hosted").read_text("utf-8")
+
+    assert 'it\'s "ours" & $(x)' in noted(DIAN_REPOSITORY='it\'s "ours" & $(x)')
+    pdf, chinese = project / "dian.pdf", project / "dian-zh_CN.pdf"
+    pdf.write_text("a")
+    before = noted(DIAN_PDF="dian.pdf")
+    chinese.write_text("b")
+    assert noted(DIAN_PDF="dian.pdf") != before
+
+
 # --- Two commands at once -------------------------------------------------------------
 
 

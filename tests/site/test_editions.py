@@ -12,13 +12,14 @@ from docutils import nodes
 from dian.claims import KINDS
 from dian_sphinx import claims, untranslated, wording
 from dian_sphinx import editions as parts_of_editions
-from dian_sphinx.editions import EDITIONS
+from dian_sphinx.editions import EDITIONS, adapt
 
 PARTS = (
     "wording",
     "quick_messages",
     "messages",
     "untranslated",
+    "han_blanks",
     "editions",
 )
 HEAD = 'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset=utf-8\\n"\n'
@@ -40,6 +41,9 @@ TRANSLATED = {
     "Head": "表头",
     "A cell": "单元格",
 }
+
+
+LATEX = [("page", "page.tex", "Title", "Author", "manual")]
 
 
 @pytest.fixture
@@ -154,6 +158,33 @@ def test_emphasis_in_latin_letters_is_told_from_chinese(editions, monkeypatch):
     html = editions()[1].read_text("utf-8")
     assert "<em>一</em>" in html
     assert '<em class="latin">a</em>' in html
+
+
+BLANKS = {  # what a catalogue has, and what a reader sees
+    "采用 *交错* 布局": "采用交错布局",
+    "**问题。** 循环": "问题。循环",
+    "见 [此页](https://a.org) ，和 {doc}`page` 一章": "见此页，和一页一章",
+    "作者： Press， 例如": "作者：Press，例如",
+    "*一* *二* a *b* *三*": "一二 a b 三",
+    "用 softmax 算 `甲 乙，` 和 $甲， 乙$ 等": "用 softmax 算 甲 乙， 和 $甲， 乙$ 等",
+    "一（one） $x$ ，又": "一（one）$x$，又",
+}
+MARKUP = {
+    "html": (r"<[^>]*>", ""),
+    "latex": (r"\\(?:sphinxhref|DUrole)\{.*?\}|\\hyperref\[.*?\]|\\sphinx\w+|[{}]", ""),
+}
+
+
+@pytest.mark.parametrize("form", MARKUP)
+def test_blanks_that_only_the_markup_needs_are_not_shown(editions, monkeypatch, form):
+    monkeypatch.setitem(TRANSLATED, "To {doc}`page`.", "|".join(BLANKS))
+    page = f"{PAGE}\n\nTo {{doc}}`page`.\n"
+    warnings, page = editions(page=page, form=form, latex_documents=LATEX)
+    assert warnings == ""
+    seen = re.sub(*MARKUP[form], page.read_text("utf-8"))
+    seen = re.sub(r"\\[()]", "$", seen)
+    shown = next(line for line in seen.splitlines() if "交错" in line)
+    assert shown.split("|") == list(BLANKS.values())
 
 
 def test_a_cell_that_is_not_translated_is_a_warning(editions):
@@ -278,3 +309,9 @@ def test_the_kinds_of_a_check_are_a_list_of_the_language(editions, language, mar
     one = numbers | dict.fromkeys(texts, "x") | {"kinds": " ".join(kinds)}
     lines = claims._details(env, one)
     assert any(line.endswith(mark.join(KINDS[k] for k in kinds)) for line in lines)
+
+
+def test_a_language_without_an_edition_is_named_with_those_that_there_are():
+    config = SimpleNamespace(language="de")
+    with pytest.raises(SystemExit, match=r"no edition in 'de'; there are: en, zh_CN$"):
+        adapt(None, config)

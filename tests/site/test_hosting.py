@@ -86,7 +86,10 @@ def test_without_an_address_nothing_is_said_of_one(monkeypatch):
     ("file", "commands"),
     [
         (".readthedocs.yaml", ["make html"]),
-        (".github/workflows/pages.yml", ["make pdf", "make html"]),
+        (
+            ".github/workflows/pages.yml",
+            ["make pdf", "make pdf LANGUAGE=zh_CN", "make html"],
+        ),
     ],
 )
 def test_who_hosts_it_builds_it_with_the_commands_of_the_readme(file, commands):
@@ -94,8 +97,9 @@ def test_who_hosts_it_builds_it_with_the_commands_of_the_readme(file, commands):
     made = re.findall(r"(?:- run: |- )(make .*)", text)
     assert made == commands
     assert "build/html" in text
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert all(command in readme for command in commands)
+    names = ("README.md", "README.zh.md")
+    readmes = "".join((ROOT / name).read_text("utf-8") for name in names)
+    assert all(f"`{c}`" in readmes or f"$ {c}\n" in readmes for c in commands)
 
 
 def test_every_page_shows_the_version(monkeypatch):

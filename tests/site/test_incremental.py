@@ -124,6 +124,7 @@ def test_what_an_edition_has_written_is_listed_outside_of_the_site(app, tmp_path
     site = tmp_path / "html"
     app.outdir, app.config.language = site / "zh_CN", "zh_CN"
     app.outdir.mkdir(parents=True)
+    (site / "objects.inv").touch()
     (app.outdir / "index.html").touch()
     incremental.remove_orphans(app, None)
     assert (tmp_path / "zh_CN.pages.json").is_file()
@@ -131,3 +132,12 @@ def test_what_an_edition_has_written_is_listed_outside_of_the_site(app, tmp_path
     incremental.remove_orphans(app, None)
     assert (site / "zh_CN/index.html").is_file()
     assert not list(site.rglob("*.json"))
+
+
+def test_an_edition_that_is_built_elsewhere_writes_only_beside_itself(app, tmp_path):
+    app.outdir, app.config.language = tmp_path / "made/zh_CN", "zh_CN"
+    app.outdir.mkdir(parents=True)
+    (app.outdir / "index.html").touch()
+    incremental.remove_orphans(app, None)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
+    assert (tmp_path / "made/zh_CN.pages.json").is_file()

@@ -37,6 +37,12 @@ def test_no_line_ends_between_a_formula_and_its_comma(site):
     assert words.startswith("All of a, b, c and d (e).")
 
 
+def test_nor_between_a_formula_and_a_full_width_mark(site):
+    assert site.build("每个 $a$，以及 $b$（$c$）。") == ""
+    ends = re.findall(r'<span class="nobreak">.*?</span>([，）。]+)</span>', site.html)
+    assert ends == ["，", "）。"]
+
+
 def test_a_tex_error_is_a_warning_that_names_the_page(site):
     warning = site.build(r"Wrong: $\frac{1}$ and $\unknown$.")
     assert "page.md:3: WARNING: KaTeX parse error" in warning

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -224,3 +225,21 @@ def test_the_content_of_the_directive_takes_the_place_of_the_result(page):
 def test_an_error_names_what_the_directive_expects(page, arguments, said):
     warnings, _ = page(f"```{{live-figure}} {arguments}\n```")
     assert said in warnings
+
+
+@pytest.mark.parametrize(
+    ("folder", "up"),
+    [("", ""), ("x/", "../../_static/"), ("x/y/", "../../../_static/")],
+)
+def test_each_edition_loads_the_script_of_the_english_one(monkeypatch, folder, up):
+    language = "zh_CN" if folder else "en"
+    edition = site.EDITIONS[language]._replace(folder=folder)
+    monkeypatch.setitem(site.EDITIONS, language, edition)
+    loaded = []
+    app = SimpleNamespace(
+        config=SimpleNamespace(language=language),
+        env=SimpleNamespace(metadata={"page": {"live": True}}),
+        add_js_file=loaded.append,
+    )
+    site.load_script(app, "page", "", {}, None)
+    assert loaded == [f"{up}live/live.js"]

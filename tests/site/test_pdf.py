@@ -4,12 +4,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 import check_pdf
-from dian_sphinx import records
+from dian_sphinx import pdf, records
 
 ROOT = Path(__file__).parents[2]
 NAME = "rnn-fashion-mnist"
@@ -211,8 +212,29 @@ def test_the_pdf_is_offered_where_there_is_one(build, tmp_path):
     front = FRONT + "\n```{pdf-edition}\n```\n"
     _, site = build("html", front=front)
     assert "Download" not in (site / "index.html").read_text()
-    _, site = build("html", front=front, pdf_file="build/dian.pdf")
+    (tmp_path / "dian.pdf").touch()
+    pdf_file = str(tmp_path / "dian.pdf")
+    _, site = build("html", front=front, pdf_file=pdf_file)
+    assert (site / "dian.pdf").is_file()
     assert re.search('href="dian.pdf">Download', (site / "index.html").read_text())
+
+
+def test_each_edition_offers_its_own_pdf(tmp_path):
+    english, chinese = tmp_path / "dian.pdf", tmp_path / "dian-zh_CN.pdf"
+    english.touch()
+
+    def offered(language):
+        config = SimpleNamespace(
+            pdf_file="dian.pdf", language=language, html_extra_path=[]
+        )
+        pdf.offer(SimpleNamespace(confdir=tmp_path), config)
+        assert config.html_extra_path == [config.pdf_file] * bool(config.pdf_file)
+        return config.pdf_file
+
+    assert offered("en") == "dian.pdf"
+    assert offered("zh_CN") == ""
+    chinese.touch()
+    assert offered("zh_CN") == str(chinese)
 
 
 def test_make_pdf_says_in_one_line_what_to_install(tmp_path):

@@ -16,6 +16,7 @@ PARTS = (
     "editions",
     "templates",
     "han_search",
+    "han_blanks",
     "folded",
     "records",
     "provenance",

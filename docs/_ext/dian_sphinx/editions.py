@@ -66,6 +66,10 @@ def is_source(config: Config) -> bool:
 
 def adapt(app: Sphinx, config: Config) -> None:
     """Change the settings of an edition that repeats what the English one has run."""
+    if config.language not in EDITIONS:
+        known = ", ".join(EDITIONS)
+        # One line: of a ConfigError Sphinx prints the traceback, too.
+        raise SystemExit(f"no edition in {config.language!r}; there are: {known}")
     if not has_reference(config):
         config.exclude_patterns = [*config.exclude_patterns, f"{REFERENCE}**"]
     if is_source(config):
@@ -73,12 +77,14 @@ def adapt(app: Sphinx, config: Config) -> None:
     if "sphinx_gallery_conf" in config:
         config.sphinx_gallery_conf |= {"examples_dirs": [], "gallery_dirs": []}
     folder = EDITIONS[config.language].folder
-    site = Path(app.outdir, *[".."] * folder.count("/")).resolve()
-    if (site / INVENTORY).is_file():
+    if site := english_site(app, config):
         config.intersphinx_mapping = {"english": ("..", str(site / INVENTORY))}
     config.intersphinx_disabled_reftypes = ["std:*", "math:*"]
     if config.html_theme == "sphinx_book_theme":
-        config.html_theme_options["search_bar_text"] = tr("Search the report")
+        options = config.html_theme_options
+        options["search_bar_text"] = tr("Search the report")
+        # Without the author, whose name is in the line of the copyright.
+        options["footer_content_items"] = ["copyright.html", "extra-footer.html"]
     config.copyright = config.author = tr("The developers of Dian")
     title = tr("Dian: an executable technical report")
     config.latex_documents = [
@@ -88,6 +94,14 @@ def adapt(app: Sphinx, config: Config) -> None:
         config.html_baseurl = posixpath.join(config.html_baseurl, folder)
         config.ogp_site_url = config.html_baseurl
         config.notfound_urls_prefix = urlsplit(config.html_baseurl).path
+
+
+def english_site(app: Sphinx, config: Config) -> Path | None:
+    """Return the English site, if this edition is built into its folder of that."""
+    folder = EDITIONS[config.language].folder
+    site = Path(app.outdir, *[".."] * folder.count("/")).resolve()
+    inside = site / folder == Path(app.outdir).resolve()
+    return site if inside and (site / INVENTORY).is_file() else None
 
 
 def has_reference(config: Config) -> bool:

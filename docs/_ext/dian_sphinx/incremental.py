@@ -18,7 +18,7 @@ from sphinx.environment.collectors.toctree import TocTreeCollector
 from sphinx.util.index_entries import split_index_msg
 
 from dian.runs.code_hash import module_path
-from dian_sphinx.editions import EDITIONS
+from dian_sphinx.editions import english_site
 from dian_sphinx.wording import EXTENSIONS, LOCALE
 
 LOCK = Path(__file__).parents[3] / "package-lock.json"  # the version of KaTeX
@@ -127,8 +127,8 @@ def remove_orphans(app: Sphinx, exception: Exception | None) -> None:
 
 def beside(app: Sphinx, name: str) -> Path:
     """Return the path of a file beside the site, and not in it."""
-    depth = EDITIONS[app.config.language].folder.count("/")
-    return Path(app.outdir).parents[depth] / name
+    site = english_site(app, app.config) or Path(app.outdir)
+    return site.parent / name
 
 
 def connect(app: Sphinx) -> None:

@@ -27,6 +27,7 @@ from sphinx.util.math import get_node_equation_number
 
 log = logging.getLogger(__name__)
 SERVER = Path(__file__).with_name("katex_server.cjs")
+MARK = re.compile(r"[,.;:!?)，。、；：？！）》」』】”…]+")  # noqa: RUF001
 
 
 # --- The Node process, one for each process of the build ------------------------------
@@ -171,7 +172,7 @@ def visit_math_block(self, node: nodes.math_block) -> None:
 
 
 class KeepPunctuation(SphinxPostTransform):
-    """Put a formula and the comma after it where no line can end between them."""
+    """Put a formula and the mark after it where no line can end between them."""
 
     default_priority = 900
     formats = ("html",)
@@ -181,7 +182,7 @@ class KeepPunctuation(SphinxPostTransform):
         for formula in list(self.document.findall(nodes.math)):
             parent, place = formula.parent, formula.parent.index(formula)
             text = parent[place + 1] if place + 1 < len(parent) else ""
-            mark = re.match(r"[,.;:!?)]+", text) if isinstance(text, str) else None
+            mark = MARK.match(text) if isinstance(text, str) else None
             if mark:
                 together = nodes.inline(classes=["nobreak"])
                 parent[place] = together

@@ -12,9 +12,11 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import wrap_displaymath
 
+from dian_sphinx.editions import is_source
 from dian_sphinx.gallery import OVERVIEW
 from dian_sphinx.wording import mark, own, tr
 
@@ -41,7 +43,7 @@ WIDTHS = {  # of the columns of tables, by the head of the first
 }
 
 
-def add_macros(app: Sphinx, config) -> None:
+def add_macros(app: Sphinx, config: Config) -> None:
     """Define the macros that KaTeX is given for LaTeX, too."""
     file = Path(app.confdir) / config.katex_macros
     macros = json.loads(file.read_text("utf-8"))
@@ -50,6 +52,20 @@ def add_macros(app: Sphinx, config) -> None:
         [elements.get("preamble", ""), *map(definition, macros, macros.values())]
     )
     config.latex_elements = elements
+
+
+def offer(app: Sphinx, config: Config) -> None:
+    """Put the PDF of this edition into the site, if there is one.
+
+    That of another language than English is beside the English one, with the language
+    in its name, as ``make pdf`` leaves it.
+    """
+    if config.pdf_file and not is_source(config):
+        file = Path(app.confdir, config.pdf_file)
+        file = file.with_stem(f"{file.stem}-{config.language}")
+        config.pdf_file = str(file) if file.is_file() else ""
+    if config.pdf_file:
+        config.html_extra_path = [*config.html_extra_path, config.pdf_file]
 
 
 def definition(name: str, tex: str) -> str:
@@ -207,6 +223,7 @@ def connect(app: Sphinx) -> None:
     """Register what concerns LaTeX alone."""
     app.add_config_value("pdf_file", "", "env", str)
     app.add_directive("pdf-edition", PdfEdition)
+    app.connect("config-inited", offer)
     app.connect("config-inited", add_macros)
     app.add_node(nodes.math_block, override=True, latex=(visit_math_block, None))
     app.connect("doctree-resolved", for_print, priority=900)

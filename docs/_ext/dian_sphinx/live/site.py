@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-from dian_sphinx.editions import is_source
+from dian_sphinx.editions import EDITIONS, is_source
 from dian_sphinx.live import kept
 from dian_sphinx.live.figure import RUNTIME, LiveFigure
 
@@ -63,7 +63,10 @@ def load_script(app: Sphinx, pagename, templatename, context, doctree) -> None:
     """Load the small script that waits for the button, on pages that have one."""
     if app.env.metadata.get(pagename, {}).get("live"):
         # What it loads is there once, in the English edition.
-        up = "" if is_source(app.config) else "../../_static/"
+        up = ""
+        if not is_source(app.config):
+            folders = EDITIONS[app.config.language].folder.count("/") + 1
+            up = "../" * folders + "_static/"
         app.add_js_file(f"{up}live/live.js")
 
 

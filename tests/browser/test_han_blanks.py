@@ -1,0 +1,45 @@
+"""In the Chinese edition no blank is between characters, and no mark begins a line."""
+
+import re
+
+import pytest
+from built import HTML, WIDTHS
+
+PAGES = sorted((HTML / "zh_CN").rglob("*.html"))
+OTHER = re.compile(
+    r"<(pre|script|style|code|annotation|title|svg)\b.*?</\1>|<!--.*?-->", re.DOTALL
+)
+INLINE = r"(?:</?(?:a|em|strong|span|i|b|cite|sup|sub)\b[^>]*>)*"
+MARKS = "，。、；：？！（）《》「」"
+CHINESE = rf"[\u3400-\u9fff{MARKS}]"
+BLANK = re.compile(rf".{{,20}}{CHINESE}{INLINE}[ \n]+{INLINE}{CHINESE}.{{,20}}")
+WRAPPED = """() => [...document.querySelectorAll("article .katex")].flatMap(formula => {
+  const text = formula.parentNode.nextSibling;
+  if (text?.nodeType !== Node.TEXT_NODE) return [];
+  const base = [...formula.querySelectorAll(".katex-base")].at(-1);
+  if (!base || !/^[，。、；：）]/.test(text.data)) return [];
+  const mark = document.createRange();
+  mark.setStart(text, 0);
+  mark.setEnd(text, 1);
+  const end = base.getBoundingClientRect().bottom;
+  const below = mark.getBoundingClientRect().top > end;
+  return [below ? formula.parentNode.parentNode.textContent.slice(-40) : ""];
+})"""
+"""Asks each mark after a formula whether it is on the line below."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_blank_is_between_two_chinese_characters(page):
+    html = OTHER.sub("\N{OBJECT REPLACEMENT CHARACTER}", page.read_text("utf-8"))
+    assert BLANK.findall(html) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS.values())
+@pytest.mark.parametrize("page", ["rnn", "diffusion"])
+def test_no_mark_begins_a_line_after_a_formula(browser, page, width):
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    tab.goto((HTML / f"zh_CN/{page}.html").as_uri())
+    marks = tab.evaluate(WRAPPED)
+    tab.close()
+    assert len(marks) > 10
+    assert not any(marks), set(marks)
