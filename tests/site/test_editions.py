@@ -315,3 +315,12 @@ def test_a_language_without_an_edition_is_named_with_those_that_there_are():
     config = SimpleNamespace(language="de")
     with pytest.raises(SystemExit, match=r"no edition in 'de'; there are: en, zh_CN$"):
         adapt(None, config)
+
+
+# What the theme itself calls is not ours.
+@pytest.mark.filterwarnings("ignore::sphinx.deprecation.RemovedInSphinx11Warning")
+def test_the_foot_of_a_page_names_the_developers_once_and_in_chinese(editions):
+    _, page = editions(html_theme="sphinx_book_theme", author="Who wrote it")
+    html = page.read_text("utf-8")
+    assert "Dian 的开发者" in html
+    assert "Who wrote it" not in html
