@@ -45,7 +45,7 @@ formula or code, which a blank separates from Han as it does Latin letters."""
 NO_BLANK = re.compile(rf"{HAN}[A-Za-z0-9{OBJECT}]|[A-Za-z0-9{OBJECT}]{HAN}")
 MARKS = re.compile(r"</?[a-z]\w*[^<>]*>|\*\*?|`+|\$")
 """Mark-up in the text of a program, which may become MyST or HTML on the page."""
-FUNCTIONS = re.compile(r"(?<![A-Za-z])(?:ln|log|exp|sin|cos|tanh)(?![A-Za-z])")
+FUNCTIONS = re.compile(r"(?<![A-Za-z])(?:ln|log|exp|sin|cos|tanh)(?![A-Za-z]|-[a-z])")
 
 
 class Content:
