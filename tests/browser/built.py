@@ -67,8 +67,8 @@ def page_names() -> list[str]:
     """
     if not (HTML / "index.html").exists():
         pytest.exit("the site is not built; run: make html", returncode=2)
-    found = (path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html"))
-    pages = sorted(name for name in found if not name.startswith("_static/"))
+    found = (path.relative_to(HTML) for path in HTML.rglob("*.html"))
+    pages = sorted(path.as_posix() for path in found if "_static" not in path.parts)
     code = [name for name in pages if name.startswith("_modules/dian/")]
     return [name for name in pages if name not in code[1:]]
 

@@ -73,13 +73,16 @@ def _survey(origin: str, mode: str) -> Survey:
 def widths(name: str, mode: str) -> tuple[str, ...]:
     """Return the widths at which axe checks a page, the smaller one first.
 
-    All pages of modules have one form, so axe checks each of them once, in one of
-    the two modes by turns; the pages of packages show the form on a desktop.
+    Chinese pages have the mark-up of the English ones, so axe checks each of them in
+    one of the two modes, by turns. All pages of modules have one form, so axe checks
+    them in one mode, too, and as on a telephone only; the pages of packages show the
+    form on a desktop.
     """
-    if not (name.startswith("api/") and name.count(".") > 2):
-        return ("telephone", "desktop")
+    is_module = name.startswith("api/") and name.count(".") > 2
     turn = MODES[len(name) % len(MODES)]
-    return ("telephone",) if mode == turn else ()
+    if (is_module or name.startswith("zh_CN/")) and mode != turn:
+        return ()
+    return ("telephone",) if is_module else ("telephone", "desktop")
 
 
 @contextmanager
