@@ -139,18 +139,17 @@ def test_all_sets_are_different_and_begin_with_the_same_noise(data, outcome):
     ],
 )
 def test_each_seed_has_its_own_weights(data, weights, seed, expected):
-    predict = paired_evaluation._network(
-        data.models["one"], weights, Job(seed), "float32"
-    )
-    x_t, t = torch.ones(2, 1, 28, 28), torch.tensor([1, 5])
-    torch.testing.assert_close(predict(x_t, t), network(expected)(x_t, t))
+    job = Job(seed, dtype=torch.float64)
+    predict = paired_evaluation._network(data.models["one"], weights, job, "float32")
+    x_t, t = torch.ones(2, 1, 28, 28).double(), torch.tensor([1, 5])
+    torch.testing.assert_close(predict(x_t, t), network(expected).double()(x_t, t))
 
 
 def test_a_record_without_weights_of_every_seed_holds_those_of_the_first(data):
     alone = data.models["one"]._replace(vectors={})
-    x_t, t = torch.ones(2, 1, 28, 28), torch.tensor([1, 5])
-    predict = paired_evaluation._network(alone, objective.AVERAGED, Job(), "float32")
-    torch.testing.assert_close(predict(x_t, t), network(0)(x_t, t))
+    x_t, t = torch.ones(2, 1, 28, 28).double(), torch.tensor([1, 5])
+    predict = paired_evaluation._network(alone, objective.AVERAGED, JOB, "float32")
+    torch.testing.assert_close(predict(x_t, t), network(0).double()(x_t, t))
     with pytest.raises(DianError, match="holds no weights/raw"):
         paired_evaluation._network(alone, objective.RAW, Job(), "float32")
 
@@ -158,7 +157,7 @@ def test_a_record_without_weights_of_every_seed_holds_those_of_the_first(data):
 def test_samples_are_made_in_bfloat16_and_the_bound_is_not(data):
     model, x_t = data.models["one"], torch.ones(1, 1, 28, 28)
     for precision, dtype, error in (
-        ("float32", torch.float32, 1e-5),
+        ("float32", torch.float32, 1e-4),
         ("bfloat16", torch.float32, None),
         ("bfloat16", torch.float64, 1e-5),
     ):
@@ -167,7 +166,7 @@ def test_samples_are_made_in_bfloat16_and_the_bound_is_not(data):
         found = predict(x_t.to(dtype), torch.tensor([3]))
         assert found.dtype == dtype
         apart = (found - network(0)(x_t, 3)).abs().max().item()
-        assert apart < error if error else 1e-4 < apart < 0.1
+        assert apart < error if error else 3e-4 < apart < 0.1
 
 
 def test_differences_are_from_the_first_way_or_the_first_model(outcome):
@@ -304,6 +303,15 @@ def test_without_images_for_the_bound_there_is_none(data):
     found = paired_evaluation.run(settings, data._replace(models=alone), JOB)
     assert not any("bits" in name for name in found.metrics | found.arrays)
     assert all(map(math.isfinite, found.metrics.values()))
+
+
+def test_without_ways_the_bound_is_all_that_is_computed(data, outcome):
+    settings = replace(SETTINGS, models="one", ways="", variants="", guidance="")
+    alone = {"one": data.models["one"]}
+    found = paired_evaluation.run(settings, data._replace(models=alone), JOB)
+    assert all("bits" in name for name in found.metrics)
+    assert found.metrics["one/bits"] == outcome.metrics["one/bits"]
+    assert {"bits", "rate", "distortion"} <= found.arrays.keys()
 
 
 @pytest.mark.parametrize("name", paired_evaluation.EVALUATIONS)
