@@ -17,6 +17,7 @@ from dian.inference import classify, generate, read_image
 from dian.runs.record import RECORDED, load
 
 DDPM = "ddpm-fashion-mnist-small"
+LONG = "ddpm-conditional-long"
 
 
 def test_generated_images_are_bytes_that_depend_on_the_seed_alone():
@@ -66,6 +67,10 @@ def test_a_classifier_has_its_recorded_accuracy(name):
         (
             lambda: classify(DDPM, sample("test")[:1].images),
             r"small is not a classifier of images; these are: feature-classifier, rnn",
+        ),
+        (
+            lambda: classify(f"{LONG}-evaluation", sample("test")[:1].images),
+            r"evaluation is not a classifier of images; these are: feature-classifier,",
         ),
         (lambda: read_image("500"), r"the test sample has 500 images, got no. 500"),
         (lambda: read_image("no.png"), r"^no.png: No such file or directory$"),
@@ -130,11 +135,11 @@ def test_wrong_options_of_generate(options, message):
 def test_samples_of_a_class_are_of_that_class():
     options = {"n": 6, "steps": 10}
     for label in ("Trouser", 9):
-        images = generate("ddpm-conditional-long", label=label, guidance=1.0, **options)
+        images = generate(LONG, label=label, guidance=1.0, **options)
         found = classify("rnn-best", images[:, 0]).argmax(1)
         wanted = CLASSES.index(label) if isinstance(label, str) else label
         assert (found == wanted).sum() >= 5
-    free = generate("ddpm-conditional-long", **options)
+    free = generate(LONG, **options)
     assert not torch.equal(free, images)
 
 
