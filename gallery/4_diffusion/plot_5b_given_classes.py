@@ -118,7 +118,7 @@ for metric, sign in (("frechet", 1), ("precision", -1), ("recall", -1)):
 apart, error = excess("kernel")
 assert 0 < apart < 2 * error
 assert 1.5 < value(f"{SAMPLES}/frechet") / value("real/frechet") < 2.5
-assert excess("precision")[0] > -0.06
+assert round(100 * excess("precision")[0]) == -4
 
 # %%
 # Guidance
@@ -192,7 +192,9 @@ for w, key in zip(weights[1:], guided[1:], strict=True):
         error = value(f"{key}/{metric}_difference_error")
         digits = 3 if metric in ("precision", "recall") else 2
         row.append(f"{apart:+.{digits}f} ± {error:.{digits}f}")
-        if metric in ("frechet", "recall") or (metric == "precision" and w in "12"):
+        if metric in ("frechet", "recall") or (
+            metric == "precision" and w in ("1", "2")
+        ):
             assert abs(apart) > 2 * error
     printed.append(row)
 print(markdown_table(("minus w = 0", *NAMES), printed))
@@ -261,8 +263,8 @@ print(markdown_table(header, printed))
 # such as trousers, of which the training set has many similar ones.
 
 of_samples, of_test = (arrays[f"nearest/{key}"][0] for key in ("samples", "test"))
-assert np.median(of_samples) > 0.95 * np.median(of_test)
-assert np.quantile(of_samples, 0.01) > 0.95 * np.quantile(of_test, 0.01)
+assert np.median(of_samples) > np.median(of_test)
+assert np.quantile(of_samples, 0.01) > np.quantile(of_test, 0.01)
 
 # %%
 # Limits
