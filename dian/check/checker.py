@@ -13,7 +13,15 @@ from torch import nn
 
 from dian.check import diagnosis, pages
 from dian.check.adapters import Fault, Skipped, Subject
-from dian.check.contract import Case, Choice, Contract, Function, Property, under
+from dian.check.contract import (
+    Case,
+    Choice,
+    Contract,
+    Function,
+    Outputs,
+    Property,
+    under,
+)
 from dian.check.diagnosis import EXACT, SINGLE, Diagnosis, Observed, residual
 from dian.check.registry import find
 from dian.check.report import (
@@ -74,6 +82,7 @@ class Checker:
         self.cases = diagnosis.cases_of(self.contract)
         self.begin = time.perf_counter()
         self.returned = 0
+        self.tried: list[tuple[Choice, Function, Observed]] = []
         self.result = Report(kind, name_of(function))
 
     def report(self) -> Report:
@@ -150,9 +159,12 @@ class Checker:
                 continue
             self.limit = EXACT if subject.dtype == torch.float64 else SINGLE
             self.faults: dict[int, Fault] = {}
-            choices = list(self.contract.choices(subject.accepted))
-            for choice in choices:
-                worst = self._worst(choice)
+            self.tried = [
+                (choice, self._under(choice), {})
+                for choice in self.contract.choices(subject.accepted)
+            ]
+            for choice, under_choice, found in self.tried:
+                worst = self._worst(under_choice, found)
                 if worst <= SINGLE:
                     self.fits.append((worst, choice))
             exact = [fit for fit in self.fits if fit[0] <= self.limit]
@@ -188,18 +200,22 @@ class Checker:
         if subject.dtype == torch.float32:
             subject.notes["takes float32 only, so that residuals are larger"] = None
 
-    def _worst(self, choice: Choice) -> float:
-        """Return the largest residual under a choice, or the first that is large."""
-        function, worst, called = self._under(choice), 0.0, False
-        for case, right in zip(self.cases, self.right, strict=True):
+    def _worst(self, function: Function, found: Observed) -> float:
+        """Return the largest residual under a choice, or the first that is large.
+
+        The outputs are kept in ``found``.
+        """
+        worst, called = 0.0, False
+        for i, case in enumerate(self.cases):
             try:
-                worst = max(worst, residual(function(**case.arguments), right))
-                called = True
+                found[i] = function(**case.arguments)
             except Skipped:
                 continue
             except Fault as fault:
                 self.faults.setdefault(len(self.faults), fault)
+                found[i] = None
                 return torch.inf
+            called, worst = True, max(worst, residual(found[i], self.right[i]))
             if worst > SINGLE:
                 break
         return worst if called else torch.inf
@@ -210,17 +226,24 @@ class Checker:
         return diagnosis.expected(self.kind)
 
     def _under(self, choice: Choice) -> Function:
-        self.subject.in_place = any(option.in_place for _, option in choice)
-        function = _sealed(under(self.subject, choice))
-        return lambda **arguments: function(**self.subject.taken(arguments))
+        subject, in_place = self.subject, any(option.in_place for _, option in choice)
+        function = _sealed(under(subject, choice))
+
+        def called(**arguments: Any) -> Outputs:
+            subject.in_place = in_place
+            return function(**subject.taken(arguments))
+
+        return called
 
     @cached_property
     def observed(self) -> list[tuple[Choice, Observed]]:
         """What the function computes in all cases under each choice of conventions."""
-        found = []
-        for choice in self.contract.choices(self.subject.accepted):
-            function, outputs = self._under(choice), {}
+        observed = []
+        for choice, function, found in self.tried:
+            outputs = dict(found)
             for i, case in enumerate(self.cases):
+                if i in outputs:
+                    continue
                 try:
                     outputs[i] = function(**case.arguments)
                 except Skipped:
@@ -228,8 +251,8 @@ class Checker:
                 except Fault as fault:
                     self.faults.setdefault(len(self.faults), fault)
                     outputs[i] = None
-            found.append((choice, outputs))
-        return found
+            observed.append((choice, outputs))
+        return observed
 
     def _nearest(self) -> Choice:
         """Return the choice under which most cases come out right."""
@@ -406,7 +429,6 @@ class Checker:
         self.subject = Subject(
             self.contract, double.function, double.arrays, torch.float32
         )
-        self.subject.in_place = double.in_place
         function = self._under(self.choice)
         for case, right in zip(self.cases, self.right, strict=True):
             with contextlib.suppress(Skipped, Fault):

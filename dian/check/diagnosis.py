@@ -68,6 +68,10 @@ def residual(found: Outputs | None, expected: Outputs | None) -> float:
         if not b.numel():
             continue
         a, b = a.double(), b.double()
+        difference = (a - b).abs().max().item()
+        if difference < torch.inf:  # neither NaN nor infinities, as almost always
+            worst = max(worst, difference / max(1.0, b.abs().max().item()))
+            continue
         missing = a.isnan() & b.isnan()
         same = missing | (a == b)  # infinities, too
         difference = torch.where(same, 0.0, a - b).abs().max().item()
@@ -156,11 +160,13 @@ def diagnose(
             continue  # it raises, and so does some mutant
         hits = []
         for known in known_mistakes(kind):
-            if _distance(_only(right, outputs), known.computed) <= 10 * limit:
+            apart = _distance(outputs, known.computed, limit)
+            if apart > limit:
+                continue
+            near = 10 * limit
+            if _distance(_only(right, outputs), known.computed, near) <= near:
                 continue  # nobody could tell it from a right function
-            apart = _distance(outputs, known.computed)
-            if apart <= limit:
-                hits.append((apart, known))
+            hits.append((apart, known))
         names = tuple(dict.fromkeys(known.what for _, known in hits))
         if hits and (best is None or len(names) > len(best.names)):
             best = Diagnosis(
@@ -191,7 +197,7 @@ def diagnose_pairs(
         with installed(both):
             computed = compute(contract.ours[0], cases)
         for choice, outputs in observed:
-            apart = _distance(outputs, computed)
+            apart = _distance(outputs, computed, limit)
             if apart <= limit and any(outputs.values()):
                 claims = tuple(dict.fromkeys((*a.claims, *b.claims)))
                 return Diagnosis((a.what, b.what), claims, choice, apart, together=True)
@@ -202,12 +208,14 @@ def _only(outputs: Sequence, observed: Observed) -> Observed:
     return {i: outputs[i] for i in observed}
 
 
-def _distance(observed: Observed, computed: Sequence[Outputs | None]) -> float:
-    """Return the largest residual over the cases that were observed."""
+def _distance(
+    observed: Observed, computed: Sequence[Outputs | None], limit: float
+) -> float:
+    """Return the largest residual of the cases, or the first above ``limit``."""
     worst = 0.0
     for i, outputs in observed.items():
         worst = max(worst, residual(outputs, computed[i]))
-        if worst == torch.inf:
+        if worst > limit:
             break
     return worst if observed else torch.inf
 

@@ -75,11 +75,12 @@ def _like(other: Callable):
     The two variants are computed by our own function; if the reader's agrees with the
     other one, ours under the report's convention is returned.
     """
+    ours = _sample()
 
     def wrap(function: Function) -> Function:
         def wrapped(**given) -> Outputs:
             (found, *_) = function(**given)
-            (right,), (theirs,) = _sample()(**given), other(**given)
+            (right,), (theirs,) = ours(**given), other(**given)
             found = found if found.shape == theirs.shape else found.reshape(right.shape)
             return (found - theirs + right,)
 
