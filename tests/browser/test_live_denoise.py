@@ -152,8 +152,17 @@ def test_the_same_seed_gives_the_same_image(opened, origin):
         images = [finished(box), denoised(box), denoised(box)]
         assert len(set(images)) == 1
         open_settings(box)
-        box.get_by_label("Seed", exact=True).fill("5")
+        seed = box.get_by_label("Seed", exact=True)
+        seed.fill("5")
         assert denoised(box) != images[0]
+        seed.fill("2")
+        box.get_by_role("button", name="Next seed").click()
+        assert finished(box) == images[0]  # of seed 3, again
+        assert seed.input_value() == "3"
+        seed.fill("99")
+        box.get_by_role("button", name="Next seed").click()
+        assert finished(box) not in images
+        assert seed.input_value() == "0"
 
 
 def test_the_keyboard_opens_more_settings_and_a_result_keeps_them(opened, origin):

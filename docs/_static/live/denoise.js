@@ -33,6 +33,7 @@
     cancelled: tr("Cancelled. The memory of the network is released."),
     failed: tr("{what}."),
     start: tr("Denoise"),
+    again: tr("Next seed"),
     cancel: tr("Cancel"),
   };
 
@@ -75,7 +76,7 @@
     const slider = (label, range) => parts.slider(label, range, () => showExpected());
     const steps = slider(TEXT.steps, { min: 10, max: 100, step: 10, value: 50 });
     const eta = slider(TEXT.eta, { min: 0, max: 1, step: 0.1, value: 0 });
-    const seed = slider(TEXT.seed, { min: 0, max: 99, value: 3 });
+    const seeds = { min: 0, max: 99, value: 3 }, seed = slider(TEXT.seed, seeds);
     const other = slider(TEXT.other, { min: 0, max: 99, value: 4 });
     const mix = slider(TEXT.mix, { min: 0, max: 1, step: 0.05, value: 0 });
     const weight = slider(TEXT.weight, { min: 0, max: 4, step: 0.5, value: 0 });
@@ -169,7 +170,7 @@
     const run = async () => {
       if (running) return;
       [running, cancelled] = [true, false];
-      start.disabled = true;
+      start.disabled = again.disabled = true;
       cancel.disabled = false;
       bar.removeAttribute("value");
       showExpected();
@@ -192,12 +193,17 @@
         await close();
       }
       running = false;
-      start.disabled = false;
+      start.disabled = again.disabled = false;
       cancel.disabled = true;
       showExpected();
     };
 
     const start = parts.button(TEXT.start, run);
+    // The seed itself is folded away, and the same one gives the same image.
+    const again = parts.button(TEXT.again, () => {
+      seed.set((seed.value + 1) % (seeds.max + 1));
+      return run();
+    });
     const cancel = parts.button(TEXT.cancel, () => { cancelled = true; });
     cancel.disabled = true;
     const chooser = parts.networkSelect({ facts, data, status }, (given, name) => {
@@ -214,7 +220,7 @@
     box.append(chooser.line, label.line, weight.line, twice, steps.line,
       parts.fold(TEXT.more, seed.line, method.line, eta.line, clip.line, other.line, mix.line,
         half.line, picker.box),
-      html("div", { className: "live-run" }, start, cancel, bar, expected),
+      html("div", { className: "live-run" }, start, again, cancel, bar, expected),
       html("div", { className: "live-pictures" }, noisy.box, clean.box), words);
     draw(sampler.normal(3, 0, SIZE), new Float32Array(SIZE).fill(-1));
     run();
