@@ -83,3 +83,18 @@ def test_a_wide_table_scrolls_alone(opened, origin, mode):
     wide = [rest for scrolls, *rest in boxes if scrolls]
     assert wide
     assert all(index == 0 and how == "auto" for index, how in wide)
+
+
+def test_a_narrow_table_keeps_words_in_chinese(opened, origin):
+    """The first column holds names, such as 循环神经网络 with six characters."""
+    with opened(width=390) as tab:
+        tab.goto(f"{origin}/zh_CN/one_core.html")
+        lines = tab.evaluate(
+            """() => [...document.querySelectorAll("article td:first-child p")].filter(
+                (name) => /^[\\u3400-\\u9fff]{3,6}$/.test(name.textContent)
+              ).map((name) => Math.round(name.getBoundingClientRect().height
+                / parseFloat(getComputedStyle(name).lineHeight)))"""
+        )
+        assert tab.evaluate("document.scrollingElement.scrollWidth") == 390
+    assert len(lines) >= 4
+    assert set(lines) == {1}
