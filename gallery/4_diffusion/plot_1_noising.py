@@ -8,9 +8,9 @@ from pure noise. Is nothing of the image left after the last step?
 **Answer.** It depends on the schedule. A thousand steps from :math:`\beta_1 =
 10^{-4}` to :math:`\beta_T = 0.02` leave 0.6 % of the amplitude. Half as many steps
 *with the same end points* :math:`\beta_1` and :math:`\beta_T` leave 8 %: for an image
-whose mean square is 1, the mean of :math:`x_T` is then more than two standard deviations
-away from that of noise, and :math:`x_T` still predicts the mean brightness of the image.
-With both ends doubled, 500 steps are as good as 1,000.
+whose mean square is 1, the mean of :math:`x_T` is then more than two standard
+deviations away from that of noise, and :math:`x_T` still predicts the mean brightness
+of the image. With both ends doubled, 500 steps are as good as 1,000.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239); the cosine schedule is that of Nichol and Dhariwal, *Improved
