@@ -1,6 +1,7 @@
 """Call the reader's function: arguments by name, arrays, outputs, and faults."""
 
 import contextlib
+import functools
 import inspect
 import io
 import random
@@ -13,17 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dian.check.contract import ANY, Argument, Contract, Outputs
+from dian.check.contract import ANY, Argument, Choice, Contract, Function, Outputs
 
 
 class Fault(Exception):
     """The reader's function could not be compared; the message is one line."""
 
-    def __init__(self, code: str, message: str, details: str = ""):
+    def __init__(self, code: str, message: str, error: BaseException | None = None):
         super().__init__(message)
-        self.code = code
-        self.details = details
+        self.code, self.error = code, error
+
+    @property
+    def details(self) -> str:
         """The traceback of the reader's code, if it raised."""
+        return "".join(traceback.format_exception(self.error)) if self.error else ""
 
 
 class Skipped(Exception):
@@ -58,6 +62,8 @@ class Subject:
         self.needed = _without_default(function, self.names)
         self.notes: dict[str, None] = {}
         self.in_place = False
+        self.wrapped: dict[Choice, Function] = {}
+        """Its canonical forms, as :func:`dian.check.contract.under` returns them."""
 
     @property
     def accepted(self) -> frozenset[str]:
@@ -142,9 +148,8 @@ class Subject:
             except (Exception, SystemExit) as error:
                 last = traceback.format_exception_only(error)[-1].strip()
                 line = " ".join(last.split())[:200]
-                details = traceback.format_exc()
                 said = f"raises {line}{self._guessed()}"
-                raise Fault("raises", said, details) from None
+                raise Fault("raises", said, error) from None
         if printed.getvalue():
             self.notes["prints while it computes"] = None
         return found
@@ -267,12 +272,13 @@ def _to_reader(value: Any, arrays: str, dtype: torch.dtype) -> Any:
     if isinstance(value, dict):
         return {key: _to_reader(x, arrays, dtype) for key, x in value.items()}
     if callable(value) and arrays == "numpy":
-
-        def called(*inputs: Any) -> Any:
-            return value(*map(torch.as_tensor, inputs)).numpy()
-
-        return called
+        return functools.partial(_with_numpy, value)
     return value
+
+
+def _with_numpy(function: Callable, *inputs: Any) -> Any:
+    """Call a function of tensors with NumPy arrays."""
+    return function(*map(torch.as_tensor, inputs)).numpy()
 
 
 def _copied(value: Any) -> Any:

@@ -226,14 +226,9 @@ class Checker:
         return diagnosis.expected(self.kind)
 
     def _under(self, choice: Choice) -> Function:
-        subject, in_place = self.subject, any(option.in_place for _, option in choice)
-        function = _sealed(under(subject, choice))
-
-        def called(**arguments: Any) -> Outputs:
-            subject.in_place = in_place
-            return function(**subject.taken(arguments))
-
-        return called
+        function = under(self.subject, choice, self.subject.wrapped)
+        in_place = any(option.in_place for _, option in choice)
+        return functools.partial(_call, self.subject, in_place, function)
 
     @cached_property
     def observed(self) -> list[tuple[Choice, Observed]]:
@@ -462,19 +457,18 @@ def _compared(found: Any, right: Any) -> str:
     return ""
 
 
-def _sealed(function: Function) -> Function:
-    """Turn an error of a wrapper, on outputs that it did not expect, into a fault."""
-
-    def called(**arguments: Any):
-        try:
-            return function(**arguments)
-        except (Fault, Skipped):
-            raise
-        except Exception as error:
-            line = " ".join(str(error).split())[:120]
-            raise Fault("shape", f"returns what does not fit: {line}") from None
-
-    return called
+def _call(
+    subject: Subject, in_place: bool, function: Function, **arguments: Any
+) -> Outputs:
+    """Call a canonical form of a subject."""
+    subject.in_place = in_place
+    try:
+        return function(**subject.taken(arguments))
+    except (Fault, Skipped):
+        raise
+    except Exception as error:  # of a wrapper, on outputs that it did not expect
+        line = " ".join(str(error).split())[:120]
+        raise Fault("shape", f"returns what does not fit: {line}") from None
 
 
 def _as_function(contract: Contract, function: Any) -> Callable:

@@ -157,11 +157,19 @@ class Contract:
             yield tuple(zip(asked, options, strict=True))
 
 
-def under(function: Function, choice: Choice) -> Function:
-    """Return the canonical form of a function that follows these conventions."""
-    for _, option in choice:
-        function = option.wrap(function)
-    return function
+def under(
+    function: Function, choice: Choice, wrapped: dict[Choice, Function]
+) -> Function:
+    """Return the canonical form of a function that follows these conventions.
+
+    The forms are kept in ``wrapped``, because choices share their first conventions.
+    """
+    if not choice:
+        return function
+    if choice not in wrapped:
+        *_, (_, option) = choice
+        wrapped[choice] = option.wrap(under(function, choice[:-1], wrapped))
+    return wrapped[choice]
 
 
 def converting(**converters: Callable[[Any], Any]) -> Callable[[Function], Function]:
