@@ -71,6 +71,11 @@
   /* --- Layers, directions and the readout ---------------------------------------------- */
   const CELLS = { tanh, gru };
 
+  const joined = (parts) => {
+    const all = zeros(parts.length * parts[0].length);
+    parts.forEach((part, k) => all.set(part, k * part.length));
+    return all;
+  };
   /** Return all states of the top layer, the logits, and what the backward pass needs. */
   const read = ({ cell, layers, readout, W_hq, b_q }, rows) => {
     const { forward } = CELLS[cell], tape = [];
@@ -79,7 +84,7 @@
       const kept = directions.map((weights, k) => forward(k ? X.toReversed() : X, weights));
       tape.push({ X, kept });
       const parts = kept.map(({ H }, k) => (k ? H.toReversed() : H));
-      X = X.map((_, t) => Float64Array.from(parts.flatMap((H) => [...H[t]])));
+      X = X.map((_, t) => joined(parts.map((H) => H[t])));
     }
     // A recorded network whose readout is the last state has one direction only.
     const features = readout === "last" ? X.at(-1)
