@@ -71,11 +71,13 @@
   /* --- Layers, directions and the readout ---------------------------------------------- */
   const CELLS = { tanh, gru };
 
+  /** The states of all directions at one step, after each other in one array. */
   const joined = (parts) => {
     const all = zeros(parts.length * parts[0].length);
     parts.forEach((part, k) => all.set(part, k * part.length));
     return all;
   };
+
   /** Return all states of the top layer, the logits, and what the backward pass needs. */
   const read = ({ cell, layers, readout, W_hq, b_q }, rows) => {
     const { forward } = CELLS[cell], tape = [];
