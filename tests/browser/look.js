@@ -8,12 +8,22 @@ async () => {
     && element.scrollWidth > element.clientWidth + 1;
   const reached = (element) =>
     element.tabIndex >= 0 || element.querySelector("a, button, [tabindex='0']");
+  // Those far from the screen tell nothing of their parts otherwise.
+  const laidOut = (elements) => {
+    elements.forEach((e) => { e.style.contentVisibility = "visible"; });
+    return elements;
+  };
   return {
     theme: document.documentElement.dataset.theme,
     width: document.scrollingElement.scrollWidth,
     version: all(".extra_footer").map((e) => e.textContent.trim()).join(),
     // what scrolls sideways, and no key does it
     stuck: all("main *").filter((e) => scrolls(e) && !reached(e)).map(start),
+    // paragraphs that cut off a part of themselves: their boxes have a small margin
+    clipped: laidOut(all("main p")
+        .filter((e) => getComputedStyle(e).contentVisibility === "auto"))
+      .filter((e) => e.scrollWidth > e.clientWidth + 8
+        || e.scrollHeight > e.clientHeight + 8).map(start),
     // captions that end outside of the screen, as the table does that scrolls
     cut: all("main table > caption")
       .filter((e) => e.getBoundingClientRect().right > innerWidth).map(start),

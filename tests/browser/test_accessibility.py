@@ -21,7 +21,7 @@ def test_axe_finds_nothing(surveys, mode, width):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("what", ["stuck", "cut", "broken", "mute", "blank"])
+@pytest.mark.parametrize("what", ["stuck", "clipped", "cut", "broken", "mute", "blank"])
 def test_what_scrolls_is_reached_and_what_is_shown_has_words(surveys, what, mode):
     assert not surveys[mode].each(what)
 
@@ -57,6 +57,10 @@ PLANT = "html => { document.querySelector('main article').innerHTML += html }"
     ("what", "fault"),
     [
         ("stuck", "<div style='overflow: auto'><p style='width: 999px'>x</p></div>"),
+        (
+            "clipped",
+            "<section><section><p style='text-indent: 999px'>x</p></section></section>",
+        ),
         ("cut", "<table><caption style='width: 400px'>x</caption></table>"),
         ("broken", "<table><td><code style='overflow-wrap: anywhere'>x</code></table>"),
         ("mute", "<img src='data:,'>"),
