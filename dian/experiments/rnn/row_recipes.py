@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from dian.diffusion.ema import EMA
 from dian.errors import require, require_one_of
@@ -62,16 +61,9 @@ def _with_columns(images: Tensor) -> Tensor:
     return torch.cat([images, images.transpose(1, 2)], 2)
 
 
-def _three_rows(images: Tensor) -> Tensor:
-    """Let step t read row t and its neighbors."""
-    padded = pad(images, [0, 0, 1, 1])
-    return torch.cat([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], 2)
-
-
 READS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
     "row": (28, lambda images: images),
     "row and column": (56, _with_columns),
-    "three rows": (84, _three_rows),
 }
 """What a step reads, the number of its pixels, and how they are arranged."""
 
@@ -188,6 +180,7 @@ CANDIDATES = {
     "rnn-recipe-columns": replace(CANDIDATE, reads="row and column"),
     "rnn-recipe-averaged": replace(CANDIDATE, ema=0.999),
     "rnn-recipe-erased": replace(CANDIDATE, erasing=0.25),
+    "rnn-recipe-smoothed": replace(CANDIDATE, smoothing=0.1),
     # In fewer epochs, so that each takes about as long as the others.
     "rnn-recipe-wide": replace(CANDIDATE, h=256, epochs=30),
     "rnn-recipe-deep": replace(CANDIDATE, layers=3, epochs=40),
