@@ -105,14 +105,14 @@ def show(name: Recorded, source: Source = None) -> None:
     record = load(name, source or RECORDED)
     print(repr(record))
     for key, value in record.settings.items():
-        print(f"{f'settings/{key}':36}{value}")
+        print(f"{f'settings/{key}':44}{value}")
     _print_results(record)
 
 
 def _print_results(record: Record) -> None:
     for key, row in record.metrics.items():
         spread = f" ± {row.std(ddof=1):.4f}" if len(row) > 1 else ""
-        print(f"{key:36}{row.mean():.4f}{spread}")
+        print(f"{key:44}{row.mean():.4f}{spread}")
     print(record.provenance)
 
 

@@ -37,8 +37,11 @@ FORMAT = 1
 _WRITTEN = re.compile(r"record\.json|(arrays|weights)\.safetensors|\..+\.\d+")
 _HEAD = b'{\n "checksum": "'
 HEADLINES = {
+    "long/class-ddim-50/frechet": "Fréchet distance",
     "test/accuracy": "accuracy",
+    "validation/accuracy": "validation accuracy",
     "plain/accuracy/1": "accuracy at the training length",
+    "guided-0/frechet": "Fréchet distance",
     "all/frechet": "Fréchet distance",
 }
 """The metric that stands for a record in one line: the first of these that it has."""
