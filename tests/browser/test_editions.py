@@ -111,6 +111,9 @@ def test_a_link_to_an_english_page_is_marked_on_a_telephone(opened):
         link = tab.locator("article a.in-english").first
         mark = "(link) => getComputedStyle(link, '::after').content"
         assert '"EN"' in link.evaluate(mark)
+        # Far from the screen a paragraph has its text, but nothing of a style.
+        link.scroll_into_view_if_needed()
+        tab.wait_for_timeout(200)
         # Playwright's own names of links know no text beside the content of a style.
         session = tab.context.new_cdp_session(tab)
         nodes = session.send("Accessibility.getFullAXTree")["nodes"]

@@ -14,18 +14,18 @@ MARKS = "，。、；：？！（）《》「」"
 CHINESE = rf"[\u3400-\u9fff{MARKS}]"
 BLANK = re.compile(rf".{{,20}}{CHINESE}{INLINE}[ \n]+{INLINE}{CHINESE}.{{,20}}")
 WRAPPED = """() => [...document.querySelectorAll("article .katex")].flatMap(formula => {
-  const text = formula.parentNode.nextSibling;
-  if (text?.nodeType !== Node.TEXT_NODE) return [];
+  const mark = formula.parentNode.nextSibling;
   const base = [...formula.querySelectorAll(".katex-base")].at(-1);
-  if (!base || !/^[，。、；：）]/.test(text.data)) return [];
-  const mark = document.createRange();
-  mark.setStart(text, 0);
-  mark.setEnd(text, 1);
-  const end = base.getBoundingClientRect().bottom;
-  const below = mark.getBoundingClientRect().top > end;
-  return [below ? formula.parentNode.parentNode.textContent.slice(-40) : ""];
+  if (mark?.className !== "punctuation" || !mark.checkVisibility()) return [];
+  const [end, at] = [base, mark].map((e) => e.getBoundingClientRect());
+  const page = document.querySelector("article").getBoundingClientRect();
+  // below its formula, elsewhere than directly after it, or beside the page
+  const wrong = at.top > end.bottom || Math.abs(at.left - end.right) > 1
+    || at.right > page.right;
+  return [wrong ? formula.parentNode.parentNode.textContent.slice(-40) : ""];
 })"""
-"""Asks each mark after a formula whether it is on the line below."""
+"""Asks each mark after a formula whether it is elsewhere than directly after it."""
+VISIBLE = "article p { content-visibility: visible !important; }"  # also far below
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -34,11 +34,12 @@ def test_no_blank_is_between_two_chinese_characters(page):
     assert BLANK.findall(html) == []
 
 
-@pytest.mark.parametrize("width", WIDTHS.values())
+@pytest.mark.parametrize("width", [*WIDTHS.values(), 700])
 @pytest.mark.parametrize("page", ["rnn", "diffusion"])
 def test_no_mark_begins_a_line_after_a_formula(browser, page, width):
     tab = browser.new_page(viewport={"width": width, "height": 900})
     tab.goto((HTML / f"zh_CN/{page}.html").as_uri())
+    tab.add_style_tag(content=VISIBLE)
     marks = tab.evaluate(WRAPPED)
     tab.close()
     assert len(marks) > 10

@@ -184,10 +184,12 @@ class KeepPunctuation(SphinxPostTransform):
             text = parent[place + 1] if place + 1 < len(parent) else ""
             mark = MARK.match(text) if isinstance(text, str) else None
             if mark:
-                together = nodes.inline(classes=["nobreak"])
+                long = ["long"] * (len(mark[0]) > 1)
+                together = nodes.inline(classes=["nobreak", *long])
                 parent[place] = together
                 parent[place + 1] = nodes.Text(text[mark.end() :])
-                together += [formula, nodes.Text(mark[0])]
+                shown = nodes.inline("", mark[0], classes=["punctuation"])
+                together += [formula, shown]
 
 
 def copy_style(app: Sphinx) -> None:
