@@ -357,10 +357,12 @@ def _why_fresh(record: Record) -> str:
         return tr("yes: its code has not changed since")
     proofs = (p for p in record.content["proofs"] if p["modules"] == today)
     last = list(proofs)[-1]
+    # All 40 digits in one line with the words would not fit into the column on paper.
+    commit = re.sub(r"^([0-9a-f]{10})[0-9a-f]+", r"\1", last["commit"])
     return tr(
         "yes: replayed on {date}, with the code of {commit}",
         date=last["date"][:10],
-        commit=f"`{last['commit']}`",
+        commit=f"`{commit}`",
     )
 
 
