@@ -19,8 +19,8 @@ class DianError(Exception):
 def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
     """List the valid names nearest to a wrong one, or all of them if none is near.
 
-    >>> did_you_mean("rnn-bets", ["rnn-best", "rows-none"])
-    'nearest: rnn-best'
+    >>> did_you_mean("rnn-recipe-bets", ["rnn-recipe-best", "rows-none"])
+    'nearest: rnn-recipe-best'
     """
     near = difflib.get_close_matches(wrong, list(valid), n=3, cutoff=0.5)
     return (

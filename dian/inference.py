@@ -125,7 +125,7 @@ def classify(
     Examples
     --------
     >>> from dian.data import CLASSES, sample
-    >>> CLASSES[classify("rnn-best", sample("test")[:1].images).argmax()]
+    >>> CLASSES[classify("rnn-recipe-best", sample("test")[:1].images).argmax()]
     'Ankle boot'
     """
     # Not by its accuracy, which the evaluation of samples has as well.

@@ -16,6 +16,7 @@ from dian.errors import DianError
 from dian.inference import classify, generate, read_image
 from dian.runs.record import RECORDED, load
 
+BEST = "rnn-recipe-best"
 DDPM = "ddpm-fashion-mnist-small"
 LONG = "ddpm-conditional-long"
 
@@ -43,7 +44,7 @@ def test_generated_images_are_clothes():
 @pytest.mark.parametrize(
     "name",
     [
-        *("rnn-fashion-mnist", "rnn-best", "rnn-pixels-tanh-small", "torch-lstm"),
+        *("rnn-fashion-mnist", BEST, "rnn-pixels-tanh-small", "torch-lstm"),
         *("rows-rotary", "feature-classifier"),
     ],
 )
@@ -60,8 +61,8 @@ def test_a_classifier_has_its_recorded_accuracy(name):
     ("call", "message"),
     [
         (
-            lambda: generate("rnn-best"),
-            r"rnn-best is not a diffusion model; these.*ddpm",
+            lambda: generate(BEST),
+            r"rnn-recipe-best is not a diffusion model; these.*ddpm",
         ),
         (lambda: generate("nothing"), r"no record 'nothing'"),
         (
@@ -110,7 +111,7 @@ def test_transparent_pixels_are_black(tmp_path):
 
 def test_a_record_is_taken_for_its_name():
     images = sample("test")[:2].images
-    assert torch.equal(classify(load("rnn-best"), images), classify("rnn-best", images))
+    assert torch.equal(classify(load(BEST), images), classify(BEST, images))
     same = [generate(record, n=1, steps=1) for record in (DDPM, load(DDPM))]
     assert torch.equal(*same)
 
@@ -136,7 +137,7 @@ def test_samples_of_a_class_are_of_that_class():
     options = {"n": 6, "steps": 10}
     for label in ("Trouser", 9):
         images = generate(LONG, label=label, guidance=1.0, **options)
-        found = classify("rnn-best", images[:, 0]).argmax(1)
+        found = classify(BEST, images[:, 0]).argmax(1)
         wanted = CLASSES.index(label) if isinstance(label, str) else label
         assert (found == wanted).sum() >= 5
     free = generate(LONG, **options)
@@ -159,28 +160,28 @@ def test_version():
 def test_list_is_in_columns():
     code, short, _ = dian_says("list")
     assert code == 0
-    assert re.search(r"^rnn-best +recorded$", short, re.M)
+    assert re.search(r"^rnn-recipe-best +recorded$", short, re.M)
     states = [
         re.search(r"(not )?recorded$", line).start() for line in short.splitlines()
     ]
     assert len(set(states)) == 1
     _, long, _ = dian_says("list", "--long")
-    line = re.search(r"^rnn-best +\d\.\d MiB +\d+ s   (.*)$", long, re.M)
-    assert line[1] == load("rnn-best").headline
+    line = re.search(r"^rnn-recipe-best +\d\.\d MiB +\d+ s   (.*)$", long, re.M)
+    assert line[1] == load(BEST).headline
     ends = [line.index(" MiB") for line in long.splitlines() if " MiB" in line]
     assert len(set(ends)) == 1
 
 
 def test_show():
-    code, output, _ = dian_says("show", "rnn-best")
+    code, output, _ = dian_says("show", BEST)
     assert code == 0
-    assert load("rnn-best").provenance in output
+    assert load(BEST).provenance in output
     assert re.search(r"^settings/h +128$", output, re.M)
-    assert re.search(r"^test/accuracy +0\.8\d+ ± 0\.00\d+$", output, re.M)
+    assert re.search(r"^test/accuracy +0\.9\d+ ± 0\.00\d+$", output, re.M)
 
 
 def test_predict():
-    code, output, _ = dian_says("predict", "rnn-best", 1)
+    code, output, _ = dian_says("predict", BEST, 1)
     assert code == 0
     assert output.count("%") == 3
     label = CLASSES[sample("test").labels[1]]
@@ -198,8 +199,8 @@ def test_sample(tmp_path):
 @pytest.mark.parametrize(
     ("command", "name", "more"),
     [
-        ("show", "rnn-best", ()),
-        ("predict", "rnn-best", (1,)),
+        ("show", BEST, ()),
+        ("predict", BEST, (1,)),
         ("sample", DDPM, ("-n", 1, "--steps", 1)),
     ],
 )
@@ -224,10 +225,13 @@ def test_sample_replaces_only_a_file_that_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("show", "rnn-bets"), "dian: no record 'rnn-bets'; nearest: rnn-best"),
-        (("predict", "rnn-best", "no.png"), "dian: no.png: No such file or directory"),
+        (
+            ("show", "feature-clasifier"),
+            "dian: no record 'feature-clasifier'; nearest: feature-classifier",
+        ),
+        (("predict", BEST, "no.png"), "dian: no.png: No such file or directory"),
         (("predict", DDPM, 1), f"dian: record {DDPM} is not a classifier of images"),
-        (("sample", "rnn-best"), "dian: record rnn-best is not a diffusion model"),
+        (("sample", BEST), f"dian: record {BEST} is not a diffusion model"),
         (("sample", DDPM, "--steps", 1001), "dian: .*1000.*1001"),
         (("sample", DDPM, "-n", 10**14), f"dian: {10**14} images cannot be sampled: "),
         (("sample", DDPM, "--seed", 10**23), "dian: seed must be a whole number"),

@@ -54,7 +54,7 @@ def test_names():
     assert {"networks", "recurrence"} < set(dir(dian.rnn))
     assert {"Claim", "verify"} < set(dir(dian.claims))
     assert dian.classify is dian.inference.classify
-    assert dian.load("rnn-best").name == "rnn-best"
+    assert dian.load("rnn-recipe-best").name == "rnn-recipe-best"
     for wrong in (dian, dian.rnn, dian.claims.rnn):
         with pytest.raises(
             AttributeError, match=f"module '{wrong.__name__}' has no .*'x"

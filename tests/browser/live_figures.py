@@ -13,7 +13,7 @@ PAGES = {
     "attention": "attention_results",
     "denoise": "diffusion_sampling",
 }
-READERS = ("rnn-fashion-mnist", "rnn-best", "torch-gru")
+READERS = ("rnn-fashion-mnist", "rnn-recipe-best", "torch-gru")
 TRANSFORMERS = ("rows-sinusoidal", "rows-rotary", "rows-none")
 DENOISER = "ddpm-fashion-mnist-small"
 CONDITIONAL = "ddpm-conditional-long"

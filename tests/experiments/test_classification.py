@@ -7,7 +7,7 @@ import torch
 
 from dian.data import sample
 from dian.experiments import classification
-from dian.experiments.rnn import best
+from dian.experiments.rnn import row_recipes
 from dian.runs import experiment as registry
 from dian.runs.experiment import Job
 from dian.runs.record import load, record_names
@@ -78,7 +78,7 @@ def test_a_dry_run_is_smaller_and_nothing_else(experiment):
 @pytest.mark.parametrize(
     ("name", "width"),
     [
-        ("rnn-best", {"h": 5}),
+        ("rnn-recipe-best", {"h": 5}),
         ("rnn-relu", {"h": 5}),
         ("rnn-pixels-identity-small", {"h": 5}),
         ("rows-rotary", {"d_model": 8}),
@@ -95,18 +95,12 @@ def test_a_seed_decides_everything(few, name, width):
 
 def test_what_is_held_out_is_not_trained_on_and_no_test_image_is_seen(few):
     train, test = few
-    settings = replace(best.CANDIDATE, held_out=11, h=5, batch_size=30, epochs=1)
+    settings = replace(row_recipes.CANDIDATE, held_out=11, h=5, batch_size=30, epochs=1)
     first, rest = classification.training_and_evaluation(settings, few)
     assert torch.equal(torch.cat([first.index, rest.index]), train.index)
     assert len(rest.index) == 11
     assert torch.equal(rest.images, train.images[-11:])
     poisoned = train, test[:0]
-    outcome = EXPERIMENTS["rnn-best-candidate"].run(settings, poisoned, Job())
+    outcome = EXPERIMENTS["rnn-recipe"].run(settings, poisoned, Job())
     assert len(outcome.arrays["predictions"]) == 11
     assert not any(key.startswith("test") for key in outcome.metrics)
-
-
-def test_the_best_is_one_of_its_candidates():
-    chosen = replace(best.BEST, held_out=best.CANDIDATE.held_out)
-    assert chosen in best.CANDIDATES.values()
-    assert best.BEST.held_out == 0

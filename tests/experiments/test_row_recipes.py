@@ -40,8 +40,8 @@ def test_a_step_reads_what_its_name_says():
         network(replace(SETTINGS, reads="columns"))
 
 
-def test_a_plain_recipe_is_that_of_the_best_network(few):
-    """Without the new options, the same losses as with the code of `rnn-best`."""
+def test_a_recipe_without_options_trains_as_every_classifier_does(few):
+    """The network that it wraps has the same losses and metrics."""
     found = row_recipes.run(SETTINGS, few, Job())
 
     def build(settings, generator):

@@ -113,19 +113,13 @@ def test_the_initialization_of_a_recorded_network():
 @pytest.mark.parametrize(
     ("name", "build"),
     [
-        ("rnn-fashion-mnist", lambda h, s: RNNClassifier(28, h, 10)),
-        (
-            "rnn-best",
-            lambda h, s: RNNClassifier(
-                28, h, 10, num_layers=s["layers"], bidirectional=s["bidirectional"]
-            ),
-        ),
-        ("torch-lstm", lambda h, s: TorchClassifier("lstm", 28, h, 10)),
+        ("rnn-fashion-mnist", lambda h: RNNClassifier(28, h, 10)),
+        ("torch-lstm", lambda h: TorchClassifier("lstm", 28, h, 10)),
     ],
 )
 def test_the_weights_of_a_record_fit(name, build):
     record = load(name)
-    model = build(record.settings["h"], record.settings)
+    model = build(record.settings["h"])
     found = {key: value.shape for key, value in record.weights.items()}
     assert found == {key: value.shape for key, value in model.state_dict().items()}
 

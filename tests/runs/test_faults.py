@@ -380,7 +380,7 @@ REPLAYED = """
 import json, time
 from dian.runs import train as runner
 from dian.runs.experiment import find
-experiment = find("rnn-best")
+experiment = find("rnn-recipe-best")
 print(json.dumps(runner.replay(experiment, experiment.quick, experiment.data(True))))
 """
 
@@ -389,7 +389,7 @@ print(json.dumps(runner.replay(experiment, experiment.quick, experiment.data(Tru
 def test_clock_language_hash_seed_and_threads_change_nothing():
     import json
 
-    experiment = find("rnn-best")
+    experiment = find("rnn-recipe-best")
     here = runner.replay(experiment, experiment.quick, experiment.data(True))
     other = {"PYTHONHASHSEED": "77", "LC_ALL": "tr_TR.UTF-8", "TZ": "Asia/Kathmandu"}
     there = subprocess.run(
@@ -426,7 +426,7 @@ def test_a_cell_that_fails_stops_the_build_and_names_the_page(tmp_path):
 
 
 def test_another_byte_of_the_data_is_another_key():
-    key = record_key("dian.experiments.rnn.best", {}, data.CHECKSUMS)
+    key = record_key("dian.experiments.rnn.row_recipes", {}, data.CHECKSUMS)
     first = next(iter(data.CHECKSUMS))
-    other = replace(find("rnn-best"), checksums=data.CHECKSUMS | {first: "0"})
-    assert record_key("dian.experiments.rnn.best", {}, other.checksums) != key
+    other = replace(find("rnn-recipe-best"), checksums=data.CHECKSUMS | {first: "0"})
+    assert record_key("dian.experiments.rnn.row_recipes", {}, other.checksums) != key

@@ -209,7 +209,7 @@ def test_a_record_in_a_notebook():
 
 def test_reading_a_record_does_not_import_torch():
     code = (
-        "import sys, dian; record = dian.load('rnn-best'); repr(record); record.arrays;"
+        f"import sys, dian; record = dian.load('{NAME}'); repr(record); record.arrays;"
         "record._repr_html_(); dian.__version__; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -371,11 +371,11 @@ def test_a_proof_is_added_and_nothing_else_changes(folder):
 def test_the_records_that_a_script_loads(tmp_path):
     script = tmp_path / "plot.py"
     script.write_text(
-        f'runs = [load("{NAME}"), load(x := "rnn-best"), "no-such-record"]'
+        f'runs = [load("{NAME}"), load(x := "rnn-recipe-best"), "no-such-record"]'
     )
-    assert used_in(script) == ["rnn-best", NAME]
+    assert used_in(script) == ["rnn-recipe-best", NAME]
     hashes = hashes_of(used_in(script))
-    assert {f"rnn-best/{file}" for file in FILES} < set(hashes)
+    assert {f"rnn-recipe-best/{file}" for file in FILES} < set(hashes)
     assert (
         hashes[f"{NAME}/weights.safetensors"]
         == (load(NAME).content["files"]["weights.safetensors"])

@@ -36,7 +36,7 @@ def test_a_file_is_made_again_if_it_is_gone_or_its_record_changed(
     (tmp_path / "a.js").unlink()
     make.main()
     assert made == ["a", "b", "a"]
-    pieces["b.js"] = Piece("packed", "c", records=("rnn-best",))
+    pieces["b.js"] = Piece("packed", "c", records=("rnn-recipe-best",))
     assert kept.kept_keys() != kept.keys()
     make.main()
     assert made == ["a", "b", "a", "c"]

@@ -184,8 +184,8 @@ def test_a_run_on_a_gpu_without_an_estimate_is_said_to_be_not_measured(page):
 
 def test_the_page_is_read_again_when_a_run_or_an_estimate_is_new(page):
     before, _ = page("```{core-time} rnn\n```")
-    shutil.copytree(runs.RECORDED / "rnn-best", page.folder / "rnn-best")
+    shutil.copytree(runs.RECORDED / "rnn-recipe-best", page.folder / "rnn-recipe-best")
     estimate(page.folder, 1.0)
     after, _ = page()
-    assert "rnn-best" in {row[0] for row in after} - {row[0] for row in before}
+    assert "rnn-recipe-best" in {row[0] for row in after} - {row[0] for row in before}
     assert "not measured" not in {row[3] for row in after if len(row) == 4}

@@ -34,7 +34,7 @@ class Variant(NamedTuple):
 
 
 BEST = Variant(n_layer=2, bidirectional=True, readout="mean", dropout=True)
-"""That of the recorded run ``rnn-best``."""
+"""That of the recorded run ``rnn-recipe-best``."""
 
 
 def variants() -> Iterator[Variant]:

@@ -5,7 +5,7 @@ from dian_sphinx.wording import mark
 
 READERS = {
     "rnn-fashion-mnist": mark("Recurrent network of the study"),
-    "rnn-best": mark("Best plain recurrent network"),
+    "rnn-recipe-best": mark("Best plain recurrent network"),
     "torch-gru": mark("GRU of PyTorch"),
 }
 TRANSFORMERS = {

@@ -31,7 +31,9 @@ def script(name: str) -> str:
     ``layers`` lists, for each layer, the prefix of the weights of each direction.
     """
     record = load(name)
-    weights, settings = record.weights, record.settings
+    settings = record.settings
+    # In the network of a recipe, the classifier is a submodule.
+    weights = {k.removeprefix("classifier."): w for k, w in record.weights.items()}
     readout = {key: weights[key] for key in ("W_hq", "b_q")}
     facts = {"cell": "tanh", "readout": "last", "layers": [["rnn."]]}
     if name.startswith("torch-"):
