@@ -373,7 +373,7 @@ def test_the_records_that_a_script_loads(tmp_path):
     script.write_text(
         f'runs = [load("{NAME}"), load(x := "rnn-recipe-best"), "no-such-record"]'
     )
-    assert used_in(script) == ["rnn-recipe-best", NAME]
+    assert used_in(script) == [NAME, "rnn-recipe-best"]
     hashes = hashes_of(used_in(script))
     assert {f"rnn-recipe-best/{file}" for file in FILES} < set(hashes)
     assert (
