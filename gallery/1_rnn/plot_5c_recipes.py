@@ -34,7 +34,7 @@ recorded.
 # on images that are randomly flipped and shifted by at most one pixel. The six
 # candidates change one choice, two of them also the number of epochs:
 #
-# - *averaged weights*: the weights that are evaluated are an exponential moving average
+# - *EMA weights*: the weights that are evaluated are an exponential moving average
 #   of the weights of all steps, with decay :result:`rnn-recipe-averaged/settings/ema`;
 # - *rows and columns*: step :math:`t` reads row :math:`t` and column :math:`t` of the
 #   image;
@@ -59,7 +59,7 @@ from dian.runs.record import load
 
 candidates = {
     "reference": load("rnn-recipe"),
-    "averaged weights": load("rnn-recipe-averaged"),
+    "EMA weights": load("rnn-recipe-averaged"),
     "rows and columns": load("rnn-recipe-columns"),
     "256 units": load("rnn-recipe-wide"),
     "three layers": load("rnn-recipe-deep"),
@@ -132,7 +132,7 @@ z = {name: differences[name] / bounds[name] for name in list(candidates)[1:]}
 assert max(z.values()) < 2
 assert [name for name in z if z[name] < -2] == ["erased rectangles"]
 for name in z:
-    assert name == "averaged weights" or 0.004 < 2 * bounds[name] < 0.005
+    assert name == "EMA weights" or 0.004 < 2 * bounds[name] < 0.005
 
 p = erfc(-z["erased rectangles"] / sqrt(2))  # of a normal distribution, two-sided
 print(f"erased rectangles: p at most {p:.3f}, after correction {6 * p:.2f}")
@@ -150,7 +150,7 @@ assert f"{1 - epsilon + epsilon / 10:.2f}" == "0.91"
 # for six comparisons, the bound gives a *p*-value of at most 0.07, which is not small
 # enough for a conclusion.
 #
-# Except for the averaged weights, the intervals extend to between 0.4 and 0.5
+# Except for the EMA weights, the intervals extend to between 0.4 and 0.5
 # percentage points on either side, so smaller differences cannot be detected. The
 # intervals show how a difference would vary with other images. With another seed, the
 # networks would be different, too; one training run of each network cannot show by how
@@ -164,7 +164,7 @@ assert f"{1 - epsilon + epsilon / 10:.2f}" == "0.91"
 # weights of the first two networks are equal at each step, but the second is evaluated
 # with their average. So the difference of their curves shows the effect of averaging.
 
-averaged = candidates["averaged weights"]
+averaged = candidates["EMA weights"]
 assert np.array_equal(*(r.series["train/loss"] for r in (reference, averaged)))
 curves = (r.series["validation/accuracy"][0, 1:] for r in (averaged, reference))
 gain = np.subtract(*curves)
