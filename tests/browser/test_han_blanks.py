@@ -13,18 +13,18 @@ INLINE = r"(?:</?(?:a|em|strong|span|i|b|cite|sup|sub)\b[^>]*>)*"
 MARKS = "，。、；：？！（）《》「」"
 CHINESE = rf"[\u3400-\u9fff{MARKS}]"
 BLANK = re.compile(rf".{{,20}}{CHINESE}{INLINE}[ \n]+{INLINE}{CHINESE}.{{,20}}")
-WRAPPED = """() => [...document.querySelectorAll("article .katex")].flatMap(formula => {
-  const mark = formula.parentNode.nextSibling;
-  const base = [...formula.querySelectorAll(".katex-base")].at(-1);
-  if (mark?.className !== "punctuation" || !mark.checkVisibility()) return [];
-  const [end, at] = [base, mark].map((e) => e.getBoundingClientRect());
+WRAPPED = """() => [...document.querySelectorAll("article .nobreak")].flatMap(both => {
+  const [kept, mark] = both.children;
+  if (!mark.checkVisibility()) return [];
+  const last = [...kept.querySelectorAll(".katex-base")].at(-1) ?? kept;
+  const [end, at] = [last, mark].map((e) => [...e.getClientRects()].at(-1));
   const page = document.querySelector("article").getBoundingClientRect();
-  // below its formula, elsewhere than directly after it, or beside the page
+  // below what is before it, elsewhere than directly after it, or beside the page
   const wrong = at.top > end.bottom || Math.abs(at.left - end.right) > 1
     || at.right > page.right;
-  return [wrong ? formula.parentNode.parentNode.textContent.slice(-40) : ""];
+  return [wrong ? both.textContent.slice(-40) : ""];
 })"""
-"""Asks each mark after a formula whether it is elsewhere than directly after it."""
+"""Asks each mark whether it is elsewhere than directly after its element."""
 VISIBLE = "article p { content-visibility: visible !important; }"  # also far below
 
 
@@ -35,8 +35,8 @@ def test_no_blank_is_between_two_chinese_characters(page):
 
 
 @pytest.mark.parametrize("width", [*WIDTHS.values(), 700])
-@pytest.mark.parametrize("page", ["rnn", "diffusion"])
-def test_no_mark_begins_a_line_after_a_formula(browser, page, width):
+@pytest.mark.parametrize("page", ["rnn", "diffusion", "diffusion_evaluation"])
+def test_no_mark_begins_a_line(browser, page, width):
     tab = browser.new_page(viewport={"width": width, "height": 900})
     tab.goto((HTML / f"zh_CN/{page}.html").as_uri())
     tab.add_style_tag(content=VISIBLE)

@@ -248,6 +248,24 @@ def test_a_link_to_the_english_reference_is_marked(language):
     assert marked == [language == "zh_CN", False]
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+@pytest.mark.parametrize("language", EDITIONS)
+def test_no_line_ends_between_code_and_the_marks_after_it(language, is_link):
+    code = nodes.literal("", "x")
+    shown = nodes.reference("", "", code, refuri="x") if is_link else code
+    document = nodes.paragraph("", "见（", shown, nodes.Text("）。句"))
+    config, builder = SimpleNamespace(language=language), SimpleNamespace(format="html")
+    app = SimpleNamespace(config=config, builder=builder)
+    parts_of_editions.keep_marks(app, document, "page")
+    texts = [part.astext() for part in document.children]
+    if language == "en":
+        assert texts == ["见（", "x", "）。句"]
+    else:
+        assert texts == ["见（", "x）。", "句"]
+        assert document.children[1]["classes"] == ["nobreak", "long"]
+        assert document.children[1].children[0] is shown
+
+
 def test_a_page_in_english_says_so_in_chinese(editions, monkeypatch):
     monkeypatch.setattr(parts_of_editions, "ENGLISH", {"page"})
     html = editions()[1].read_text("utf-8")

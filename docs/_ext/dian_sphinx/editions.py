@@ -19,6 +19,7 @@ from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
 
 from dian_sphinx.han_search import HAN
+from dian_sphinx.punctuation import keep_mark
 from dian_sphinx.wording import SOURCE, mark, own, tr
 
 
@@ -151,6 +152,15 @@ def mark_english(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             link["classes"].append("in-english")
 
 
+def keep_marks(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Put code, or a link of code, where no line can end before the marks after it."""
+    if is_source(app.config) or app.builder.format != "html":
+        return
+    for code in list(doctree.findall(nodes.literal)):
+        is_link = isinstance(code.parent, nodes.reference)
+        keep_mark(code.parent if is_link else code)
+
+
 def mark_latin(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Tell emphasis without Chinese characters, which stays italic, from the other."""
     if is_source(app.config):
@@ -212,6 +222,7 @@ def connect(app: Sphinx) -> None:
     app.connect("missing-reference", leave_out, priority=900)
     app.connect("doctree-resolved", name_cards)
     app.connect("doctree-resolved", mark_english)
+    app.connect("doctree-resolved", keep_marks)
     app.connect("doctree-resolved", mark_latin)
     # The theme, at 500, leaves out a template that writes nothing.
     app.connect("html-page-context", add_editions, priority=400)

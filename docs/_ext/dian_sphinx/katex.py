@@ -25,9 +25,10 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 
+from dian_sphinx.punctuation import keep_mark
+
 log = logging.getLogger(__name__)
 SERVER = Path(__file__).with_name("katex_server.cjs")
-MARK = re.compile(r"[,.;:!?)，。、；：？！）》」』】”…]+")  # noqa: RUF001
 
 
 # --- The Node process, one for each process of the build ------------------------------
@@ -180,16 +181,7 @@ class KeepPunctuation(SphinxPostTransform):
     def run(self, **kwargs) -> None:
         """Wrap both in one element."""
         for formula in list(self.document.findall(nodes.math)):
-            parent, place = formula.parent, formula.parent.index(formula)
-            text = parent[place + 1] if place + 1 < len(parent) else ""
-            mark = MARK.match(text) if isinstance(text, str) else None
-            if mark:
-                long = ["long"] * (len(mark[0]) > 1)
-                together = nodes.inline(classes=["nobreak", *long])
-                parent[place] = together
-                parent[place + 1] = nodes.Text(text[mark.end() :])
-                shown = nodes.inline("", mark[0], classes=["punctuation"])
-                together += [formula, shown]
+            keep_mark(formula)
 
 
 def copy_style(app: Sphinx) -> None:
