@@ -73,7 +73,8 @@ def train(
     """Train an experiment with every seed, and write its record.
 
     Checkpoints are kept in a hidden folder beside ``out`` until the record is written.
-    A record that ``out`` held before stays until then; anything else in it is refused.
+    A record that ``out`` held before stays until then; anything else in it is refused,
+    and so is a record that would be replaced by a dry run or by fewer seeds.
 
     Returns
     -------
@@ -89,6 +90,7 @@ def train(
     working, first = working_folder(out), processes.rank == 0
     if first:
         check_replaceable(out)
+        _check_not_less(out, content)
     with lock_folder(working) if first else nullcontext():
         if first and not options.resume and [*working.glob("seed-*.checkpoint")]:
             raise DianError(
@@ -107,6 +109,22 @@ def train(
         # If this fails, complete runs are left: they do no harm, and can be resumed.
         clear_folder(working)
     return load(out.name, out.parent)
+
+
+def _check_not_less(out: Path, content: dict[str, Any]) -> None:
+    """Refuse to replace a record by a dry run, or by one of fewer seeds."""
+    try:
+        old = load(out.name, out.parent).content
+    except DianError:
+        return  # there is none, or it is damaged
+    dry = [" --quick" in one["command"] for one in (old, content)]
+    if dry == [False, True] or (
+        dry[0] == dry[1] and len(old["seeds"]) > len(content["seeds"])
+    ):
+        raise DianError(
+            f"{out}: the record in it is that of `{old['command']}`, and would be "
+            "replaced by less; move it away, or choose another folder with --out"
+        )
 
 
 def working_folder(out: Path) -> Path:

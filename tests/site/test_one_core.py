@@ -50,11 +50,12 @@ def test_every_training_and_evaluation_is_in_the_table_of_its_chapter():
             assert expected[record.name]["module"].split(".")[2] == chapter
 
 
-def test_every_training_and_evaluation_is_repeated_by_the_same_command():
+def test_every_run_is_repeated_by_the_same_command_and_replaces_no_record():
     for chapter in CHAPTERS:
         listed = one_core.runs_of(chapter)
         block = [line for line in one_core.commands(listed) if line.startswith("$")]
-        expected = [f"$ python -m dian train {record.name}" for record in listed]
+        command = "$ python -m dian train {} --out runs"
+        expected = [command.format(record.name) for record in listed]
         assert sorted(block) == sorted(expected)
         is_training = ["evaluation" not in line for line in block]
         assert is_training == sorted(is_training, reverse=True)
@@ -158,7 +159,7 @@ def test_the_runs_of_a_chapter_are_listed_with_their_times(page):
     ]
     assert 'href="#run-rnn-relu"' in html
     text = re.sub("<[^>]+>", "", html)
-    assert "$ python -m dian train rnn-relu\n" in text
+    assert "$ python -m dian train rnn-relu --out runs\n" in text
 
 
 def test_the_chapters_are_summed_up(page):

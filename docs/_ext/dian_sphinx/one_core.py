@@ -112,10 +112,13 @@ def core_time(runs: Iterable[Record]) -> str:
 
 
 def commands(runs: list[Record]) -> Iterator[str]:
-    """Yield a folded block of commands: trainings first, and then evaluations."""
+    """Yield a folded block of commands: trainings first, and then evaluations.
+
+    They write to another folder than that of the records, and so replace none.
+    """
     ordered = sorted(runs, key=lambda record: "epochs" not in record.settings)
     yield from ("", ":::{dropdown} " + tr("Commands"), "```console")
-    yield from (f"$ {record.command}" for record in ordered)
+    yield from (f"$ {record.command} --out runs" for record in ordered)
     yield from ("```", ":::")
 
 
