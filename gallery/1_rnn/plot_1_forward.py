@@ -180,13 +180,14 @@ plt.show()
 # **Middle.** The state is proportional to a small impulse. A large impulse saturates
 # the unit near 1, so that little more than its sign is stored.
 #
-# **Right.** The bias shifts the fixed points. The unit with :math:`w_{hh} = 1.5` is at
-# the lower one, and the impulse moves it to the upper one. If the bias is too negative,
-# the upper fixed point ceases to exist, and the unit returns to the lower one. At this
-# limit, the curve :math:`h \mapsto \tanh(w h + b_h)` touches the diagonal, so its slope
-# :math:`w\,(1 - h^2)` is 1. This gives :math:`h^* = \sqrt{1 - 1/w}`, and with
-# :math:`w h^* + b_h = \operatorname{artanh} h^*` the condition for the upper fixed
-# point: :math:`|b_h| < w h^* - \operatorname{artanh} h^*`.
+# **Right.** The bias shifts the fixed points. Before the impulse, the unit with
+# :math:`w_{hh} = 1.5` moves from 0 toward the lower one, and the impulse moves it
+# toward the upper one. If the bias is too negative, the upper fixed point ceases to
+# exist, and the unit returns to the lower one. At this limit, the curve :math:`h
+# \mapsto \tanh(w h + b_h)` touches the diagonal, so its slope :math:`w\,(1 - h^2)` is
+# 1. This gives :math:`h^* = \sqrt{1 - 1/w}`, and with :math:`w h^* + b_h =
+# \operatorname{artanh} h^*` the condition for the upper fixed point: :math:`|b_h| < w
+# h^* - \operatorname{artanh} h^*`.
 
 for w in (0.5, 0.9):
     tail = respond(w)[4:]

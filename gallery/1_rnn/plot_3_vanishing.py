@@ -244,12 +244,16 @@ for name in fills:
 print("", markdown_table(("left after 40 steps", *heads), printed), sep="\n")
 
 assert results["tanh", 1.0, "orthogonal"][0][:, -1].max() < 1e-7
+for name in ("Xavier", "orthogonal"):
+    factor = torch.tensor(results["tanh", 1.0, name][2]).exp().item()
+    assert abs(factor - 0.63) < 0.02
 
 # %%
 # With the same weights, the gradient of a tanh network is many times smaller after 40
 # steps if the input is strong than if it is weak, because a strong input drives the
-# units to the flat ends of the curve. A derivative of 1 preserves the gradient only as
-# long as the units stay near 0, and there the network is almost linear.
+# units away from 0, where the curve is flatter. A derivative of 1 preserves the
+# gradient only as long as the units stay near 0, and there the network is almost
+# linear.
 #
 # The derivative of ReLU is 0 or 1, however strong the input is. On average half of the
 # derivatives are 0, which costs a factor :math:`\sqrt{1/2}` for each step if the
@@ -374,7 +378,7 @@ assert tanh[-1] < 1e-7
 # lower left. Its power :math:`W^k` has the same form, with :math:`x = a^k` on the
 # diagonal and :math:`y = k\, b\, a^{k-1}` in the upper right, and a matrix of this form
 # has the norm :math:`\tfrac12 (y + \sqrt{y^2 + 4 x^2})`. If :math:`b` is large, this
-# norm first grows with :math:`k`, even if :math:`a` is below 1.
+# norm exceeds 1 for several :math:`k`, even if :math:`a` is below 1.
 
 matrices = {
     "orthogonal times 0.9": 0.9 * W_hh,

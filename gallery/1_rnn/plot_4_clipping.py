@@ -1,6 +1,6 @@
 r"""
-Gradient clipping widens the range of learning rates that work
-==============================================================
+Gradient clipping raises the largest learning rate that works
+=============================================================
 
 **Question.** Gradient clipping limits the norm of the gradient to a threshold
 :math:`\theta`. Does it change the direction of the gradient? Do other forms of clipping
@@ -289,21 +289,28 @@ header = ("learning rate", "failed without clipping", "failed with", "steps clip
 print(markdown_table(header, printed))
 best = {theta: end.mean(1).min() for theta, end in ends.items()}
 print(f"best mean: {best[math.inf]:.2f} nats without, {best[1.0]:.2f} with clipping")
-# Fisher's exact test at the rate 0.3: all five against none, of 252 equally likely ways
-print(f"5 of 5 against 0 of 5 by chance: p = {2 / math.comb(10, 5):.3f}")
+factor = ends[math.inf][2].min() / ends[1.0][2].max()
+print(f"rate 0.3: every loss without clipping is at least {factor:.1f} times that with")
+# the two runs of a seed are a pair: sign test of five pairs
+print(f"five pairs that agree by chance: p = {2 / 2**n_seed:.2f}")
 
 assert failed[math.inf][0] == failed[1.0][0] == 0
 assert failed[math.inf][2] == 5
 assert failed[1.0][2] == 0
 assert (failed[1.0][3:] >= 4).all()
-assert cut_share[2] > 0.8
-assert abs(best[math.inf] - best[1.0]) < 0.3
+assert factor > 4
+assert min(cut_share) == 1
+assert ends[1.0][0].min() > ends[math.inf][0].max()
+assert best[math.inf] == ends[math.inf][0].mean()
+assert abs(best[math.inf] - best[1.0]) < 0.15
 
 # %%
 # Limits
 # ------
-# At these rates nearly every step is clipped. Clipping is therefore more than a
-# protection against rare outliers: the learning rate alone determines the size of each
-# step, and the range of rates that work becomes wider. In these short runs on little
-# data, the best learning rate without clipping and the best one with clipping lead to
-# similar final losses. Clipping does nothing where the gradient vanishes.
+# At these rates every step is clipped. Clipping is therefore more than a protection
+# against rare outliers: the learning rate alone determines the size of each step. It
+# raises the largest rate at which training works; at the smallest rate, 0.03, all runs
+# with clipping end with a higher loss than all runs without it. The best mean losses
+# differ by less than 0.15 nats. Without clipping, the best is that of the smallest
+# rate, so a smaller one may be better. We did not test the difference of the two means.
+# Clipping does nothing where the gradient vanishes.

@@ -1,6 +1,6 @@
 r"""
-Ablations: the sigmoid is worse, gates make no detectable difference
-====================================================================
+Ablations: the sigmoid and PyTorch's tanh layer are worse
+=========================================================
 
 **Question.** Change one choice of the reference network: the clipping, the
 initialization, the activation, or the cell. Which differences exceed chance? How
@@ -10,8 +10,10 @@ step?
 **Answer.** The sigmoid is far behind, and PyTorch's tanh layer with its own
 initialization by about one percentage point; both differences remain significant after
 a correction for eight comparisons. For an orthogonal initialization, ReLU, the LSTM and
-the GRU, five seeds show no difference. The best plain network, two bidirectional
-layers, classifies 90 % correctly; with one pixel per step, plain networks reach 69 %.
+the GRU, five seeds show no difference from the reference. PyTorch's LSTM and GRU are
+more accurate than its tanh layer. The best plain network, two bidirectional layers,
+classifies 90 % correctly; with one pixel per step, the two plain networks that saw all
+images reach 68 and 69 %.
 
 **Source.** The cells are those of Elman, *Finding structure in time*, 1990, Hochreiter
 and Schmidhuber, *Long short-term memory*, 1997, and Cho et al., 2014 (arXiv:1406.1078);
@@ -119,11 +121,14 @@ assert "tanh, Xavier, clipped" in larger
 # :math:`\sqrt n`, bounds the standard error of the difference of the two mean
 # accuracies.
 #
-# The first source, the seeds, remains. To measure it, we take the five differences from
-# the reference network, seed by seed, and give the 95 % confidence interval of their
-# mean: Student's *t* with four degrees of freedom, whose 97.5 % quantile is 2.776. We
-# compare eight networks with the reference, so *p*-values are corrected by Holm's
-# method: the smallest is multiplied by 8, the next by 7, and so on.
+# The first source, the seeds, remains. The same seed does not give all networks the
+# same order of the images, because they draw different numbers of random values for
+# their initial weights. Therefore we do not pair the runs; the standard error of a
+# difference follows from the two standard deviations. For the 95 % confidence interval
+# we use Student's *t* with four degrees of freedom, those of five runs, for which the
+# 97.5 % quantile is 2.776. This choice is conservative: the interval is rather too wide
+# than too narrow. We compare eight networks with the reference, so *p*-values are
+# corrected by Holm's method: the smallest is multiplied by 8, the next by 7, and so on.
 
 
 def p_value(t: float) -> float:
@@ -142,9 +147,8 @@ study = accuracy["tanh, Xavier, clipped"]
 others = [name for name in accuracy if name != "tanh, Xavier, clipped"]
 interval, p, same_images = {}, {}, {}
 for name in others:
-    differences = accuracy[name] - study
-    error = differences.std(ddof=1) / np.sqrt(5)
-    middle = differences.mean()
+    error = np.sqrt((accuracy[name].var(ddof=1) + study.var(ddof=1)) / 5)
+    middle = accuracy[name].mean() - study.mean()
     interval[name] = (middle - 2.776 * error, middle + 2.776 * error)
     p[name] = p_value(middle / error)
     apart = np.abs(votes(runs[name]) - votes(runs["tanh, Xavier, clipped"])).sum(1) / 2
@@ -159,18 +163,22 @@ printed = []
 for name in others:
     low, high = (100 * end for end in interval[name])
     middle = f"{(low + high) / 2:+.2f} ± {(high - low) / 2:.2f}"
-    printed.append((name, middle, f"{corrected[name]:.4f}", f"{same_images[name]:.2%}"))
-header = ("network", "difference (points)", "p, Holm", "s.e. of the images at most")
+    p_shown = "< 0.001" if corrected[name] < 0.001 else f"{corrected[name]:.3f}"
+    printed.append((name, middle, p_shown, f"{same_images[name]:.2%}"))
+header = (
+    *("network", "difference, 95 % interval (points)"),
+    *("p, Holm", "s.e. of the images at most"),
+)
 print(markdown_table(header, printed))
 
 alike = ("orthogonal", "ReLU", "nn.GRU", "nn.LSTM")
 for name in alike:
     low, high = interval[name]
     assert low < 0 < high
-    assert 0.001 < max(-low, high) < 0.008  # a few tenths of a point are not excluded
+    assert 0.003 < max(-low, high) < 0.008  # several tenths of a point are possible
     assert corrected[name] == 1
 for name in ("sigmoid", "nn.RNN", "the best plain network"):
-    assert corrected[name] < 0.01
+    assert corrected[name] < (0.02 if name == "nn.RNN" else 0.001)
     assert not interval[name][0] < 0 < interval[name][1]
 assert corrected["not clipped"] > 0.5
 assert accuracy["not clipped"].min() < 0.5
@@ -181,10 +189,36 @@ assert all(same_images[name] < binomial[name] for name in alike)
 # Five differences cannot show whether an orthogonal initialization, ReLU or gates
 # matter: the intervals contain zero and also differences of several tenths of a point.
 #
+# The reference has another initialization than PyTorch's layers. To see what gates
+# change, we compare the three layers of PyTorch, which share the rule of their initial
+# weights, two biases and all hyperparameters.
+
+tanh = accuracy["nn.RNN"]
+printed, p_gates = [], {}
+for name in ("nn.GRU", "nn.LSTM"):
+    error = np.sqrt((accuracy[name].var(ddof=1) + tanh.var(ddof=1)) / 5)
+    middle = accuracy[name].mean() - tanh.mean()
+    p_gates[name] = p_value(middle / error)
+    cells = f"{100 * middle:+.2f} ± {277.6 * error:.2f}", f"{p_gates[name]:.3f}"
+    printed.append((f"{name} - nn.RNN", *cells))
+    assert 0.008 < middle < 0.01
+    assert middle > 2.776 * error
+header = ("difference", "points, 95 % interval", "p")
+print(markdown_table(header, printed))
+assert 2 * max(p_gates.values()) < 0.05  # corrected for two comparisons
+
+# %%
+# Both gated layers are about 0.9 percentage points more accurate than the tanh layer,
+# and this difference is significant. It is as large as that between the tanh layer and
+# the reference, so in these runs our initialization with a single bias gains as much as
+# gates do.
+#
 # For the runs without clipping the *t* interval is of little use, because one run
 # failed and the differences are far from normal. An exact test needs no such
 # assumption. Of ten runs, one failed; if clipping had no effect, the failure would be
-# equally likely in each of the ten.
+# equally likely in each of the ten. With a limit of two percentage points below the
+# worst clipped run, three of the five runs without clipping are below it, and no
+# clipped run is. That, too, happens too often by chance for a conclusion.
 
 
 def fisher(failed: int, others_failed: int, n: int = 5) -> float:
@@ -202,13 +236,17 @@ def failures(limit: float) -> tuple[int, int]:
 
 
 printed = []
-for what, limit in (("below one half", 0.5), ("two points below", study.min() - 0.02)):
+for what, limit in (
+    ("below one half", 0.5),
+    ("two points below all clipped runs", study.min() - 0.02),
+):
     counts = failures(limit)
     printed.append((what, *(f"{n} of 5" for n in counts), f"{fisher(*counts):.2f}"))
     assert fisher(*counts) > 0.1
 header = ("accuracy", "without clipping", "with clipping", "p, Fisher's exact test")
 print(markdown_table(header, printed))
 assert failures(0.5) == (1, 0)
+assert failures(study.min() - 0.02) == (3, 0)
 
 # %%
 # Therefore these runs alone do not show that clipping helps at this learning rate. The
@@ -252,15 +290,16 @@ printed = [
     (name, f"{100 * (best.mean() - listed):+.2f} ± {100 * error:.2f}")
     for name, listed in {"GRU+SVM": 0.888, "GRU+SVM with dropout": 0.897}.items()
 ]
-print(markdown_table(("listed network", "difference (points)"), printed))
+print(markdown_table(("listed network", "difference ± s.e. (points)"), printed))
 assert best.mean() - 0.888 > 2 * error
 assert 0 < best.mean() - 0.897 < 2 * error
 assert f"{best.mean():.0%}" == "90%"
 
 # %%
 # The difference from the first network exceeds two standard errors. The difference from
-# the second does not, so the list does not show which of the two is more accurate. The
-# seeds are not taken into account: each listed value is a single number.
+# *GRU+SVM with dropout* does not, so the list does not show whether our network or that
+# one is more accurate. The seeds are not taken into account: each listed value is a
+# single number.
 #
 # Training loss and test loss
 # ---------------------------
@@ -423,12 +462,10 @@ print(f"exact rank test of both networks: p = {p_both:.4f}")
 assert p_both < 0.001
 
 # %%
-# Do the three networks with all images differ? Each of them draws a different number of
-# random values for its initial weights, so the same seed does not give them the same
-# order of the images, and we do not pair the runs. The standard error of a difference
-# follows from the two standard deviations. For Student's *t* we use two degrees of
-# freedom, those of three runs, for which the 97.5 % quantile is 4.303. This choice is
-# conservative: the interval is rather too wide than too narrow.
+# Do the three networks with all images differ? As in the ablation study, the runs are
+# not paired, and the standard error of a difference follows from the two standard
+# deviations. For Student's *t* we use two degrees of freedom, those of three runs, for
+# which the 97.5 % quantile is 4.303. This choice is conservative, too.
 
 
 def p_value_2(t: float) -> float:
@@ -457,7 +494,7 @@ for (first, second), (low, high) in ends.items():
     numbers = f"{50 * (low + high):+.1f} ± {50 * (high - low):.1f}"
     tests = (f"{values[first, second]:.3f}" for values in (p_full, corrected))
     printed.append((f"{short[first]} - {short[second]}", numbers, *tests))
-header = ("difference", "points", "p", "p, Holm")
+header = ("difference", "points, 95 % interval", "p", "p, Holm")
 print(markdown_table(header, printed))
 
 lstm = all_images["LSTM, forget bias 1"]

@@ -8,9 +8,9 @@ a loss?
 
 **Answer.** All are ratios of sums of entries of one confusion matrix. The matrices of
 batches can be added, but averaging the ratios gives a different result. In batches of 8
-the averaged macro-F1 of our network is below 0.6 instead of above 0.8. Even a
-classifier without errors gets less than 0.6, and if the test images are sorted by
-class, ours gets less than 0.1.
+the averaged macro-F1 of our network is below 0.6 instead of above 0.8. If 0/0 counts as
+0, even a classifier without errors gets less than 0.6, and if the test images are
+sorted by class, ours gets less than 0.1.
 
 **Source.** Opitz and Burst, *Macro F1 and Macro F1*, 2019 (arXiv:1911.03347), on the
 two definitions; Forman and Scholz, *Apples-to-apples in cross-validation studies*,
@@ -217,8 +217,9 @@ sizes = [8, 16, 32, 64, 128, 256, 512, 1024]
 
 # %%
 # In a small batch some classes are missing. The F1 score of a class that is neither
-# present nor predicted is 0/0. Our convention, and scikit-learn's default, is 0; others
-# leave out the missing classes. Neither convention makes the average correct.
+# present nor predicted is 0/0. Our convention is 0, which is also the result of
+# scikit-learn if all ten classes are passed as ``labels``. Without ``labels``,
+# scikit-learn leaves such classes out. Neither convention makes the average correct.
 
 averages = {
     (who, only_present): np.array(

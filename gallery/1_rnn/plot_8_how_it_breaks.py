@@ -1,15 +1,15 @@
 r"""
-Most bugs in a recurrent network do not show in training
-========================================================
+Five of nine bugs in a recurrent network do not show in training
+================================================================
 
 **Question.** One line of a recurrent network is wrong. Does the training curve show it?
 If not, what detects it?
 
-**Answer.** Mostly it does not. Of nine networks with one bug each, one stops because
-its gradient is not finite, one learns nothing, two learn less than they could, and five
-end within 0.1 nats of the correct one, a difference that three seeds on 1,000 images
-cannot resolve. A comparison with a second computation of the same quantity detects
-every bug.
+**Answer.** Not necessarily. Of nine networks with one bug each, one stops because its
+gradient is not finite, one learns nothing, two learn less in the same number of steps,
+and five end within 0.1 nats of the correct one, so that without its curve beside theirs
+they would not be noticed. A comparison with a second computation of the same quantity
+detects every bug.
 
 **Source.** Mutation testing, the injection of bugs to test the tests, is due to
 DeMillo, Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on
@@ -266,11 +266,12 @@ plt.show()
 # %%
 # With the bias added twice, the cosine is 1: the bias is initially zero, so adding it
 # twice does not change the states, and the bug does not affect the backward pass. For
-# this reason no check of the report uses a bias of zero. The network with this bug need
-# not be less accurate, but its weights define another function in code without the bug.
-# With the wrong derivative :math:`1 - A^2`, the gradient has nearly the correct
-# direction for at least one of the three initializations, but for another its direction
-# is very different. Therefore a check compares every entry, and not only the direction.
+# this reason the checks of the forward pass and of BPTT use biases that are not zero.
+# The network with this bug need not be less accurate, but its weights define another
+# function in code without the bug. With the wrong derivative :math:`1 - A^2`, the
+# gradient has nearly the correct direction for at least one of the three
+# initializations, but for another its direction is very different. Therefore a check
+# compares every entry, and not only the direction.
 
 ends = {
     what: np.mean([np.mean(losses[-20:]) for losses, _ in rows])

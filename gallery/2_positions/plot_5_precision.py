@@ -1,6 +1,6 @@
 r"""
-Angles of positions need double precision
-=========================================
+Sixteen bits are not enough for the angles of positions
+=======================================================
 
 **Question.** Networks are often trained in 16 bits. Can the angles of a positional
 encoding be computed in 16 bits as well?

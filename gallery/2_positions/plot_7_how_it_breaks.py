@@ -1,6 +1,6 @@
 r"""
-No single test detects every bug of a positional encoding
-=========================================================
+No single test detects every bug of rotary embedding
+====================================================
 
 **Question.** One line of a positional encoding is wrong. The output has the right shape
 and looks plausible. Which property reveals the bug?

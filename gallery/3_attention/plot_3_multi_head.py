@@ -1,6 +1,6 @@
 r"""
-Eight heads cost as much as one, and a shared projection makes them equal
-=========================================================================
+Eight heads take the FLOPs of one, and a shared projection makes them equal
+===========================================================================
 
 **Question.** What do several heads compute that one cannot, what do they cost, and what
 is lost if all of them share one projection?

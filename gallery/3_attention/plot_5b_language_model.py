@@ -237,12 +237,12 @@ sample_nll = -transition[text[:, :-2], text[:, 1:-1], text[:, 2:]].log().mean(1)
 spread = (sample_nll.std() / len(sample_nll) ** 0.5).item()
 print(f"NLL of the samples under the source: {sample_nll.mean():.3f} +- {spread:.3f}")
 
-assert abs(sample_nll.mean() - entropy_rate) < 0.1
+assert 2 * spread < sample_nll.mean() - entropy_rate < 0.1
 
 # %%
 # For sequences drawn from the source itself, the expected NLL per token is the entropy
-# rate. The samples are slightly less probable under the source, since the model is not
-# perfect.
+# rate. The NLL of the samples is larger: they are slightly less probable under the
+# source than its own sequences are.
 #
 # Limits
 # ------

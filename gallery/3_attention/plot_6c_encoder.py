@@ -1,6 +1,6 @@
 r"""
-Deep post-norm transformers start with larger gradients
-=======================================================
+Post-norm gives the last layers of a deep transformer larger gradients
+======================================================================
 
 **Question.** How does the gradient pass through a stack of encoder layers, and what
 changes if layer normalization follows each residual connection (post-norm) instead of
@@ -9,8 +9,9 @@ preceding each sublayer (pre-norm)?
 **Answer.** Each residual connection passes the gradient on unchanged, and the gradient
 through the sublayer is added. At initialization, the gradient norm of the last layer
 falls with the depth :math:`L` about as :math:`1/\sqrt L` with pre-norm, and hardly
-depends on it with post-norm: a deep post-norm network starts with larger gradients,
-which is one explanation of its need for warm-up.
+depends on it with post-norm: the last layers of a deep post-norm network start with
+larger gradients, which is one explanation of its need for warm-up. In the first layers,
+the gradients are not larger.
 
 **Source.** Xiong et al., *On Layer Normalization in the Transformer Architecture*, 2020
 (arXiv:2002.04745), who prove and measure this; Vaswani et al., 2017 (arXiv:1706.03762)
@@ -232,6 +233,12 @@ fig.set_label(
 )
 plt.show()
 
+first = {order: np.mean([run[order][0] for run in runs[deepest]]) for order in styles}
+print(
+    f"first of {deepest} layers: " + ", ".join(f"{k} {v:.0f}" for k, v in first.items())
+)
+assert first["post-norm"] < first["pre-norm"]
+assert all(run["post-norm"][-1] > 2 * run["pre-norm"][-1] for run in runs[deepest])
 slope, printed = {}, []
 for order, found in last.items():
     slope[order] = np.polyfit(np.log(depths), np.log(found.mean(1)), 1)[0]

@@ -152,10 +152,13 @@ for what in set(runs) - {shows, shared}:
     assert ends[what] < ends["no bug"] + 0.15
 
 # %%
-# A network with a bug is still a network that can be trained, and gradient descent
-# tolerates a gradient of the wrong norm or a slightly wrong direction. Heads that are
-# split in the wrong way mix unrelated positions, and even this network learns. But a
-# correct implementation with the same weights computes different outputs.
+# A network with a bug is still a network that can be trained. Training tolerates a
+# slightly wrong direction of the gradient. AdamW also divides each gradient by a
+# running estimate of its magnitude, so that a constant factor in the gradient of
+# :math:`W_Q` or :math:`W_K`, as in two of these bugs, hardly changes its steps. We did
+# not test other optimizers. Heads that are split in the wrong way mix unrelated
+# positions, and even this network learns. But a correct implementation with the same
+# weights computes different outputs.
 #
 # We chose the threshold of 0.15 nats after looking at these curves, and two
 # initializations of a small network do not show that there is no difference: longer

@@ -5,12 +5,12 @@ Half as many steps with the same end points leave 8 % of the amplitude
 **Question.** A diffusion model destroys an image in many small steps, and samples start
 from pure noise. Is nothing of the image left after the last step?
 
-**Answer.** It depends on the schedule. A thousand steps from :math:`\beta_1 =
-10^{-4}` to :math:`\beta_T = 0.02` leave 0.6 % of the amplitude. Half as many steps
-*with the same end points* :math:`\beta_1` and :math:`\beta_T` leave 8 %: for an image
-whose mean square is 1, the mean of :math:`x_T` is then more than two standard
-deviations away from that of noise, and :math:`x_T` still predicts the mean brightness
-of the image. With both ends doubled, 500 steps are as good as 1,000.
+**Answer.** It depends on the schedule. A thousand steps from :math:`\beta_1 = 10^{-4}`
+to :math:`\beta_T = 0.02` leave 0.6 % of the amplitude. Half as many steps *with the
+same end points* :math:`\beta_1` and :math:`\beta_T` leave 8 %: for an image whose mean
+square is 1, the mean of :math:`x_T` is then more than two standard deviations away from
+that of noise, and :math:`x_T` still predicts the mean brightness of the image. With
+both ends doubled, 500 steps leave as little as 1,000.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239); the cosine schedule is that of Nichol and Dhariwal, *Improved
@@ -195,7 +195,7 @@ for ax, (name, tables) in zip(axes, chains.items(), strict=False):
     )
 fig.set_label(
     "The mean brightness of $x_T$ against that of the clean image, for 500 "
-    "test images. Only the chain in the middle still depends on the image."
+    "test images. Only in the middle is a correlation visible."
 )
 plt.show()
 
@@ -209,8 +209,8 @@ assert abs(measured["T = 500, both ends doubled"]) < 5 / math.sqrt(500)
 # In the middle panel, a brighter clean image has a brighter :math:`x_T` on average. So
 # a network trained on this chain can learn to read the brightness of the image from
 # :math:`x_T`. But samples start from pure noise, whose mean brightness is nearly zero,
-# and this misleads the network. The effect on the samples of an optimal denoiser can be
-# computed exactly: see :doc:`/gallery/4_diffusion/plot_4_sampler_oracles`.
+# and this can mislead the network. The effect on the samples of an optimal denoiser can
+# be computed exactly: see :doc:`/gallery/4_diffusion/plot_4_sampler_oracles`.
 #
 # Limits
 # ------

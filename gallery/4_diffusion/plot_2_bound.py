@@ -6,11 +6,12 @@ The terms of the variational bound add up to the entropy of the data
 How does the squared error of a predicted noise follow from this bound, and how do we
 know that every term of it is right?
 
-**Answer.** The bound is a sum of KL divergences between Gaussians. Each is a squared
-error of the noise times a weight that depends on the timestep alone, plus a constant.
-For Gaussian data and the exact reverse process, the bound equals the entropy of the
-data plus the divergence at the start. The library agrees to 13 digits; with a wrong
-term or another variance the equality does not hold.
+**Answer.** The bound is a sum of KL divergences between Gaussians and a reconstruction
+term. The divergence of each reverse step is a squared error of the noise times a weight
+that depends on the timestep alone, plus a constant. For Gaussian data and the exact
+reverse process, the bound equals the entropy of the data plus the divergence at the
+start. The library agrees to 13 digits; with a wrong term or another variance the
+equality does not hold.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239), equations 3 to 14; Sohl-Dickstein et al., *Deep Unsupervised

@@ -191,12 +191,14 @@ assert apart.mean() > 2 * error
 # EMA weights
 # -----------
 # The weights of a network fluctuate from step to step, because each batch is a random
-# selection. Averaging removes most of these fluctuations: on the page
+# selection. Averaging reduces these fluctuations. On the page
 # :ref:`sphx_glr_gallery_4_diffusion_plot_6_ablations.py`, samples from the raw weights
-# have about twice the Fréchet distance after a short training run. Therefore an
-# exponential moving average is kept besides the weights that are trained, equation
-# :eq:`eq-ema`. It starts from the initial weights. If the weights were a constant 1
-# from the first step on and 0 before, the average after :math:`n` steps would be
+# have about twice the Fréchet distance after a short training run with a constant
+# learning rate; if the learning rate decays to zero, the difference may be smaller.
+# Therefore an exponential moving average is kept besides the weights that are trained,
+# equation :eq:`eq-ema`. It starts from the initial weights. If the weights were a
+# constant 1 from the first step on and 0 before, the average after :math:`n` steps
+# would be
 #
 # .. math::
 #    :label: eq-ema-constant

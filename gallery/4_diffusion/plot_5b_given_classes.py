@@ -1,16 +1,17 @@
 r"""
-Given a class, a longer training run comes close to real images
-===============================================================
+Samples of given classes are close to real images
+=================================================
 
 **Question.** How good are the samples of a larger network that is given the class of
 each image, and was trained for longer and without flips? What does classifier-free
 guidance add?
 
-**Answer.** The samples are close to real images, but not equal to them. Their Fréchet
-distance from the test images is about twice that of as many real images, precision and
-recall are slightly lower, and the classifier recognizes fewer of them than of the test
-images. Guidance makes the samples more typical of their class and less varied. The
-classifier then recognizes more of them, and the Fréchet distance grows.
+**Answer.** The samples are close to real images, but not equal to them. With 5,000
+images, their Fréchet distance from the test images is about twice that of real images,
+precision and recall are slightly lower, and the classifier recognizes a smaller
+fraction of them than of the test images. Guidance makes the samples more typical of
+their class and less varied. The classifier then recognizes more of them, and the
+Fréchet distance grows.
 
 **Source.** Ho, Jain and Abbeel, *Denoising Diffusion Probabilistic Models*, 2020
 (arXiv:2006.11239); Ho and Salimans, *Classifier-Free Diffusion Guidance*, 2022
@@ -67,12 +68,12 @@ plt.show()
 # -------------------------
 # The metrics are those of :doc:`/diffusion_evaluation`, in the features of a
 # classifier. Each set has :result:`ddpm-conditional-long-evaluation/settings/n` images,
-# and there are as many samples of each class. The Fréchet distance and the KID compare
-# a set with all 10,000 test images, precision and recall compare it with as many of
-# them as the set has images. For samples, ± is the standard error
-# :eq:`eq-diffusion-half-samples`; for real images it is the standard deviation over
-# disjoint sets of training images, which shows how much the values of a perfect model
-# would vary.
+# and the samples have equally many images of each class. The Fréchet distance and the
+# KID compare a set with all 10,000 test images, precision and recall compare it with as
+# many of them as the set has images. For samples, ± is the standard error
+# :eq:`eq-diffusion-half-samples`; for real images, the values are means over disjoint
+# sets of training images, and ± is the standard deviation over these sets, which shows
+# how much the values of a perfect model would vary.
 
 METRICS = ("frechet", "kernel", "precision", "recall")
 NAMES = ("Fréchet distance", "KID", "precision", "recall")
@@ -107,10 +108,10 @@ print(markdown_table(("images", *NAMES), rows))
 # .. provenance:: ddpm-conditional-long-evaluation
 #
 # The Fréchet distance of the samples is about twice that of real images, and precision
-# and recall are lower; each of these differences is more than twice its standard error.
-# That of the KID is not. The differences are small: of a hundred samples, about four
-# more than of a hundred real images lie outside the region :eq:`eq-diffusion-manifold`
-# of the test images.
+# and recall are lower; each of these differences is more than twice its error, the root
+# of the sum of both squared ±. That of the KID is not. The differences are small: of a
+# hundred samples, about four more than of a hundred real images lie outside the region
+# :eq:`eq-diffusion-manifold` of the test images.
 
 for metric, sign in (("frechet", 1), ("precision", -1), ("recall", -1)):
     apart, error = excess(metric)
@@ -175,12 +176,12 @@ plt.show()
 # %%
 # .. provenance:: ddpm-conditional-long-evaluation
 #
-# With a larger weight, more samples are recognized. Without guidance, fewer of them are
-# recognized than of the test images, and already with :math:`w = 0.5` more of them are:
-# the classifier then finds the samples easier than real images. At the same time recall
-# falls: more and more test images have no similar sample. Precision is higher with
-# :math:`w = 1` and :math:`w = 2`, and lower again with :math:`w = 4`. The Fréchet
-# distance grows with the weight: the loss of variety dominates. The differences from
+# With a larger weight, more samples are recognized. Without guidance, a smaller
+# fraction of them is recognized than of the test images, and already with :math:`w =
+# 0.5` a larger fraction is: the classifier then finds the samples easier than real
+# images. At the same time recall falls: more and more test images have no similar
+# sample. Precision is higher with :math:`w = 1` and :math:`w = 2`, and lower again with
+# :math:`w = 4`. The Fréchet distance grows with the weight. The differences from
 # :math:`w = 0` are paired, because the samples of all guidance weights start from the
 # same noise:
 

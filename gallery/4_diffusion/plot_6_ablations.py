@@ -7,11 +7,12 @@ the weights of the variational bound, and samples from EMA weights by Algorithm 
 one of two variances; its code clips the predicted image. What does each of these
 choices change in a short training run?
 
-**Answer.** Predicting the mean costs most: the Fréchet distance is more than ten times
-as large, and the bound almost two bits per dimension worse. The weights of the bound
-triple the distance; raw weights, or DDIM instead of Algorithm 2, double it; the smaller
-variance lowers it a little. All this is significant over three seeds, after a
-correction for 13 comparisons. Clipping makes no clear difference.
+**Answer.** Predicting the mean costs most: the Fréchet distance is, on average, more
+than ten times as large, and the bound almost two bits per dimension worse. The weights
+of the bound triple the distance; raw weights, or DDIM with 50 or 100 steps, about
+double it, and fewer steps cost more; the smaller variance lowers it a little. All this
+is significant over three seeds, after a correction for 13 comparisons. Clipping makes
+no clear difference.
 
 **Source.** Table 2, section 3.2 and appendix B of Ho, Jain and Abbeel, *Denoising
 Diffusion Probabilistic Models*, 2020 (arXiv:2006.11239). **Cost.** Seconds: training
@@ -24,7 +25,7 @@ and evaluation are recorded runs.
 # As in Table 2 of the paper, the network predicts the noise or the mean of the reverse
 # step, and its loss is weighted as in the bound or not at all. The first of the four
 # objectives, the unweighted loss of the noise, is the choice of the paper; we call it
-# the *recipe*. Each objective was trained with
+# the *baseline*. Each objective was trained with
 # :result:`ddpm-objective-epsilon-simple/seeds` seeds for
 # :result:`ddpm-objective-epsilon-simple/settings/epochs` epochs on a chain of
 # :result:`ddpm-objective-epsilon-simple/settings/T` timesteps, a quarter of the
@@ -64,11 +65,11 @@ METRICS = {
 }
 runs = {key: load(f"ddpm-objective-{key}") for key in MODELS}
 evaluation = load("ddpm-objective-evaluation")
-recipe = runs["epsilon-simple"].settings
-assert not recipe["flips"]
-assert recipe["schedule"] == "constant"
+baseline = runs["epsilon-simple"].settings
+assert not baseline["flips"]
+assert baseline["schedule"] == "constant"
 for key, record in runs.items():
-    changed = {k for k, v in record.settings.items() if v != recipe[k]}
+    changed = {k for k, v in record.settings.items() if v != baseline[k]}
     assert changed <= {"target", "weighting", "keep_raw"}
     target, weighting = key.split("-")
     assert record.settings["target"] == target
@@ -147,11 +148,12 @@ plt.show()
 # ----------------------------
 # Two sources of chance matter. Another seed would give another network. And with other
 # samples, or other test images, the same networks would have other distances and bits.
-# The second source has a standard error of its own: for distances it comes from random
-# halves of the samples of each seed, :eq:`eq-diffusion-half-samples`, and for bits from
-# the differences of single images, averaged over the seeds. The spread of the
-# differences over the seeds includes the samples, but not the choice of the test
-# images, which are the same for all seeds.
+# A column of the table below has the standard error of a part of the second source. For
+# distances, it is that of the samples, from random halves of the samples of each seed,
+# :eq:`eq-diffusion-half-samples`. For bits, it is that of the test images, from the
+# differences of single images, averaged over the seeds. The spread of the differences
+# over the seeds includes the samples, but not the choice of the test images, which are
+# the same for all seeds.
 #
 # The intervals below are Student's *t* intervals of the differences, seed by seed. With
 # three seeds there are two degrees of freedom and the 97.5 % quantile is 4.303, so that
@@ -241,10 +243,11 @@ for key in compared:
 # The prediction target
 # ---------------------
 # In the paper both targets reach about the same FID under the bound, 13.22 for the mean
-# and 13.51 for the noise, after eight hundred thousand steps. The unweighted loss of
-# the mean was not stable there, and its place in the table is empty. Here, after three
-# epochs, both networks that predict the mean are far behind with every seed. Hardly any
-# test image lies in the region of their samples: recall is almost zero.
+# and 13.51 for the noise, each at the step with the smallest FID in a training run of
+# eight hundred thousand steps. The unweighted loss of the mean was not stable there,
+# and its place in the table is empty. Here, after three epochs, both networks that
+# predict the mean are far behind with every seed. Hardly any test image lies in the
+# region of their samples: recall is almost zero.
 
 for key in ("mu-bound", "mu-simple"):
     factor = values(f"{key}/ddpm/frechet") / values("epsilon-simple/ddpm/frechet")
@@ -261,7 +264,7 @@ assert values("epsilon-simple/ddpm/recall").min() > 0.6
 # be compared.
 
 total = {
-    key: recipe["T"] * runs[key].metrics["test/loss"] / math.log(2)
+    key: baseline["T"] * runs[key].metrics["test/loss"] / math.log(2)
     for key in ("epsilon-bound", "mu-bound")
 }
 printed = [
@@ -345,7 +348,7 @@ print(markdown_table(header, printed))
 # The same training runs, sampled in other ways
 # ---------------------------------------------
 # Variance, clipping, EMA and the number of steps are choices that do not affect
-# training. Therefore the three networks of the recipe are not trained again, but only
+# training. Therefore the three networks of the baseline are not trained again, but only
 # sampled again, from the same initial noise. Each of the seven ways below changes one
 # choice. For *raw weights* the weights of the last training step take the place of
 # their moving average; all other ways use the EMA weights. Both variances are compared
@@ -399,8 +402,8 @@ print(markdown_table(header, printed))
 #   between the seeds. No difference in precision or recall can be shown. The learning
 #   rate was constant, so that the raw weights still move at the end.
 # - **Number of steps.** With 50 or 100 steps, DDIM has a Fréchet distance about twice
-#   that of Algorithm 2, and with fewer steps a larger one. The precision is lower;
-#   recall is not lower with any seed. From 50 to 100 steps the distance hardly changes.
+#   that of Algorithm 2, and with fewer steps a larger one. The precision is lower, and
+#   recall is higher with every seed. From 50 to 100 steps the distance hardly changes.
 #   DDIM with all timesteps was not measured.
 
 for way, limit in (("beta_tilde", -2), ("raw", 10), ("ddim-100", 10)):
@@ -454,10 +457,10 @@ assert middle + half < 2
 # choices matters.
 
 longer = load("ddpm-fashion-mnist-small-evaluation")
-other_recipe = load("ddpm-fashion-mnist-small").settings
-assert other_recipe["flips"]
-assert other_recipe["schedule"] == "cosine"
-assert all(other_recipe[key] > recipe[key] for key in ("epochs", "T"))
+longer_settings = load("ddpm-fashion-mnist-small").settings
+assert longer_settings["flips"]
+assert longer_settings["schedule"] == "cosine"
+assert all(longer_settings[key] > baseline[key] for key in ("epochs", "T"))
 path = "{}/both/frechet{}"
 apart = longer.value(path.format("ddim-50", "")) - longer.value(
     path.format("small", "")
@@ -483,7 +486,7 @@ ax.set(title="The same ten initial noises, sampled in six ways")
 ax.set_yticks(28 * np.arange(len(shown)) + 14, shown.values())
 ax.tick_params(length=0)
 fig.set_label(
-    "The same ten initial noises, sampled by the recipe's network of the first seed in "
+    "The same ten initial noises, sampled by the baseline network of the first seed in "
     "six ways. Several DDIM samples, the last two rows, contain noise."
 )
 plt.show()

@@ -1,14 +1,14 @@
 r"""
-20 DDIM steps reach the Fréchet distance of 100, within the errors
-==================================================================
+From 20 to 100 DDIM steps, no difference in Fréchet distance can be shown
+=========================================================================
 
 **Question.** The network was trained with a thousand timesteps. How many of them does
 it take to generate an image if no noise is added during sampling (DDIM)?
 
 **Answer.** Few, as far as these samples show. The time is proportional to the number of
-steps. From the same initial noise, 20, 50 and 100 steps end at the same Fréchet
-distance from real images within the errors of paired differences, and 10 steps somewhat
-farther away. The classes of the samples are as balanced as those of real images. The
+steps. From the same initial noise, no difference in Fréchet distance between 20, 50 and
+100 steps exceeds two standard errors, which does not exclude a difference of a tenth;
+with 10 steps the distance is larger. No imbalance of the classes can be shown. The
 initial noise decides what an image shows, whatever the number of steps.
 
 **Source.** Song, Meng and Ermon, *Denoising Diffusion Implicit Models*, 2021

@@ -1,13 +1,13 @@
 r"""
-Most bugs of a diffusion model do not show in its samples
-=========================================================
+Only two of nine bugs are obvious in the samples of a diffusion model
+=====================================================================
 
 **Question.** One line of a diffusion model is wrong. Do the samples show it? And if
 they do not, what does?
 
-**Answer.** Often they do not. Of nine samplers with one injected bug each, two generate
-samples that are obviously wrong. The others place at least four fifths of their samples
-near the data, and two of them look *better* than the correct sampler, because they add
+**Answer.** Of nine samplers with one injected bug each, only two generate samples that
+are obviously wrong. Four make the samples slightly noisy, one cannot be told apart from
+the correct sampler by these samples, and two look *better* than it, because they add
 too little noise. Checks against an independent computation detect every bug.
 
 **Source.** Mutation testing, the injection of bugs to test the tests, is due to
@@ -148,7 +148,7 @@ fig.suptitle("2,000 samples of each, and the fraction of them near a center")
 fig.set_label(
     "Data, samples of the correct sampler, and of nine samplers with one "
     "bug each. The title gives the bug, and the fraction of samples near a "
-    "center. Most bugs do not show."
+    "center. Only the first two bugs are obvious."
 )
 plt.show()
 
@@ -250,9 +250,10 @@ assert np.isnan(by_sum.sqrt()[below:].numpy()).all()
 # ---------------------------
 # A denoiser and a classifier that are unrelated share one optimizer "to train
 # everything". Each loss is right, and so is each gradient. But the gradient is clipped
-# to norm 1 over all parameters together, so the gradient norm of one network decides
-# how far the other moves. The table has the norm of the denoiser's gradient after
-# clipping.
+# to norm 1 over all parameters together, so the gradient norm of one network decides by
+# how much the gradient of the other is scaled. With gradient descent this scales the
+# step. Adam cancels a constant factor, but not one that changes from step to step. The
+# table has the norm of the denoiser's gradient after clipping.
 
 d, n_class = 2, 8
 state = torch.Generator().manual_seed(0)
@@ -263,7 +264,7 @@ x_0 = draw(eight, 500, state).float()
 labels = torch.cdist(x_0.double(), eight.mean).argmin(1)
 
 
-def moved(together: bool, scale: float) -> float:
+def clipped_norm(together: bool, scale: float) -> float:
     """Return the norm of the denoiser's gradient after clipping."""
     same = torch.Generator().manual_seed(1)
     loss = training_loss(schedule, lambda x, t: denoiser(x), x_0, generator=same).mean()
@@ -280,19 +281,20 @@ def moved(together: bool, scale: float) -> float:
     return sum(p.grad.square().sum() for p in denoiser.parameters()).sqrt().item()
 
 
-alone = moved(together=False, scale=1.0)
+alone = clipped_norm(together=False, scale=1.0)
 printed = [("alone", f"{alone:.3f}")]
 for scale in (1.0, 5.0, 25.0):
     name = f"with a classifier whose logits are scaled by {scale:g}"
-    printed.append((name, f"{moved(together=True, scale=scale):.3f}"))
-print(markdown_table(("network", "norm of the change"), printed))
+    printed.append((name, f"{clipped_norm(together=True, scale=scale):.3f}"))
+print(markdown_table(("network", "norm of the clipped gradient"), printed))
 
 assert abs(alone - 1) < 1e-6  # clipped
-assert moved(together=True, scale=1.0) < alone
-assert moved(together=True, scale=25.0) < 0.5 * alone
+assert clipped_norm(together=True, scale=1.0) < alone
+assert clipped_norm(together=True, scale=25.0) < 0.5 * alone
 
 # %%
-# With two optimizers, each network moves as it would alone.
+# If the two gradients are clipped separately, each is as large as if its network were
+# trained alone.
 #
 # Limits
 # ------
