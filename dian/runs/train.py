@@ -83,14 +83,14 @@ def train(
     """
     device, processes = select_device(options.device), options.processes
     settings = experiment.quick if options.quick else experiment.settings
+    if first := processes.rank == 0:
+        check_replaceable(out)
+        _check_not_less(out, options.quick, options.n_seed or experiment.n_seed)
     data = experiment.data(options.quick)
     make_deterministic()
     # Now, before anybody edits the code that is running.
     content = _description(experiment, settings, device, options)
-    working, first = working_folder(out), processes.rank == 0
-    if first:
-        check_replaceable(out)
-        _check_not_less(out, content)
+    working = working_folder(out)
     with lock_folder(working) if first else nullcontext():
         if first and not options.resume and [*working.glob("seed-*.checkpoint")]:
             raise DianError(
@@ -111,16 +111,17 @@ def train(
     return load(out.name, out.parent)
 
 
-def _check_not_less(out: Path, content: dict[str, Any]) -> None:
-    """Refuse to replace a record by a dry run, or by one of fewer seeds."""
+def _check_not_less(out: Path, quick: bool, n_seed: int) -> None:
+    """Refuse to replace a record by a dry run, or by one of fewer seeds.
+
+    That the weights or arrays beside it are damaged makes no difference.
+    """
     try:
-        old = load(out.name, out.parent).content
-    except DianError:
-        return  # there is none, or it is damaged
-    dry = [" --quick" in one["command"] for one in (old, content)]
-    if dry == [False, True] or (
-        dry[0] == dry[1] and len(old["seeds"]) > len(content["seeds"])
-    ):
+        old = json.loads((out / "record.json").read_bytes())
+        was_quick, n_old = " --quick" in old["command"], len(old["seeds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # there is none, or nobody can read it
+    if (quick and not was_quick) or (quick == was_quick and n_seed < n_old):
         raise DianError(
             f"{out}: the record in it is that of `{old['command']}`, and would be "
             "replaced by less; move it away, or choose another folder with --out"

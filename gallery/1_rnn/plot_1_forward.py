@@ -184,8 +184,8 @@ plt.show()
 # :math:`w_{hh} = 1.5` moves from 0 toward the lower one, and the impulse moves it
 # toward the upper one. If the bias is too negative, the upper fixed point ceases to
 # exist, and the unit returns to the lower one. At this limit, the curve :math:`h
-# \mapsto \tanh(w h + b_h)` touches the diagonal, so its slope :math:`w\,(1 - h^2)` is
-# 1. This gives :math:`h^* = \sqrt{1 - 1/w}`, and with :math:`w h^* + b_h =
+# \mapsto \tanh(w h + b_h)` touches the diagonal, so its slope :math:`w\,(1 - h^2)`
+# equals 1, which gives :math:`h^* = \sqrt{1 - 1/w}`, and with :math:`w h^* + b_h =
 # \operatorname{artanh} h^*` the condition for the upper fixed point: :math:`|b_h| < w
 # h^* - \operatorname{artanh} h^*`.
 

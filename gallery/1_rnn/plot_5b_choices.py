@@ -209,25 +209,24 @@ assert 2 * max(p_gates.values()) < 0.05  # corrected for two comparisons
 
 # %%
 # Both gated layers are about 0.9 percentage points more accurate than the tanh layer,
-# and this difference is significant. It is as large as that between the tanh layer and
-# the reference, so in these runs our initialization with a single bias gains as much as
-# gates do.
+# and both differences are significant after a correction for these two comparisons.
+# (Corrected together with the eight comparisons above, that of the GRU is not.) They
+# are about as large as that between the tanh layer and the reference, so in these runs
+# our initialization with a single bias gains as much as gates do.
 #
 # For the runs without clipping the *t* interval is of little use, because one run
-# failed and the differences are far from normal. An exact test needs no such
-# assumption. Of ten runs, one failed; if clipping had no effect, the failure would be
-# equally likely in each of the ten. With a limit of two percentage points below the
-# worst clipped run, three of the five runs without clipping are below it, and no
-# clipped run is. That, too, happens too often by chance for a conclusion.
+# failed and the accuracies are far from normal. A sign test needs no such assumption.
+# With and without clipping, the runs of a seed share their initial weights and the
+# order of the images, so there are five pairs. In one of them, one of the two runs
+# fails. If clipping had no effect, it would be either of the two with the same
+# probability. With a limit of two percentage points below the worst clipped run, three
+# of the five runs without clipping are below it, and no clipped run is. That, too,
+# happens too often by chance for a conclusion.
 
 
-def fisher(failed: int, others_failed: int, n: int = 5) -> float:
-    """Return the two-sided p-value of Fisher's exact test for two groups of n runs."""
-    total = failed + others_failed
-    shares = np.array(
-        [comb(n, k) * comb(n, total - k) / comb(2 * n, total) for k in range(total + 1)]
-    )
-    return shares[shares <= shares[failed] * (1 + 1e-9)].sum()
+def sign_test(n: int) -> float:
+    """Return the two-sided p-value of n pairs that all differ in the same direction."""
+    return min(1.0, 2 / 2**n)
 
 
 def failures(limit: float) -> tuple[int, int]:
@@ -241,9 +240,11 @@ for what, limit in (
     ("two points below all clipped runs", study.min() - 0.02),
 ):
     counts = failures(limit)
-    printed.append((what, *(f"{n} of 5" for n in counts), f"{fisher(*counts):.2f}"))
-    assert fisher(*counts) > 0.1
-header = ("accuracy", "without clipping", "with clipping", "p, Fisher's exact test")
+    p_sign = sign_test(counts[0])  # no clipped run is below a limit
+    printed.append((what, *(f"{n} of 5" for n in counts), f"{p_sign:.2f}"))
+    assert p_sign > 0.1
+    assert counts[1] == 0
+header = ("accuracy", "without clipping", "with clipping", "p, sign test")
 print(markdown_table(header, printed))
 assert failures(0.5) == (1, 0)
 assert failures(study.min() - 0.02) == (3, 0)

@@ -6,11 +6,11 @@ Hyperparameters of the best plain network: none of six alternatives is detectabl
 it more accurate, and how can this be tested without the test images? How accurate is it
 on the test images?
 
-**Answer.** The recipe of the best plain network and six alternatives were trained on
-50,000 training images and compared on the other 10,000. None is detectably more
-accurate: each confidence interval of the difference in accuracy contains zero, except
-for one, which is below zero. Trained on all 60,000 images with five seeds, the best
-plain network classifies 90.0 % of the test images correctly.
+**Answer.** A network with the recipe of the best plain network and six alternatives
+were trained on 50,000 training images and compared on the other 10,000. None is
+detectably more accurate: each confidence interval of the difference in accuracy
+contains zero, except for one, which is below zero. Trained on all 60,000 images with
+five seeds, the best plain network classifies 90.0 % of the test images correctly.
 
 **Source.** For erased rectangles: Zhong et al., *Random erasing data augmentation*,
 2020 (arXiv:1708.04896). For label smoothing: Szegedy et al., *Rethinking the Inception

@@ -7,9 +7,9 @@ If not, what detects it?
 
 **Answer.** Not necessarily. Of nine networks with one bug each, one stops because its
 gradient is not finite, one learns nothing, two learn less in the same number of steps,
-and five end within 0.1 nats of the correct one, so that without its curve beside theirs
-they would not be noticed. A comparison with a second computation of the same quantity
-detects every bug.
+and five end within 0.1 nats of the correct one. Without its curve beside theirs, none
+of the last seven would be noticed. A comparison with a second computation of the same
+quantity detects every bug.
 
 **Source.** Mutation testing, the injection of bugs to test the tests, is due to
 DeMillo, Lipton and Sayward, *Hints on test data selection*, 1978. **Cost.** Seconds on

@@ -143,8 +143,8 @@ assert away[-2] == away[:-1].min()
 # All distances are computed in the features of a classifier, as
 # :doc:`/diffusion_evaluation` explains. The model was trained with random horizontal
 # flips, so half of its samples are mirrored, and real photographs of clothes are not:
-# the tips of shoes point to the left. A perfect model of the training data
-# would therefore not be at distance 0 from the test images, see
+# the tips of most shoes, for example, point to the left. A perfect model of the
+# training data would therefore not be at distance 0 from the test images, see
 # :eq:`eq-diffusion-mirrored`. The two tables show two ways to take this into account.
 # In the first, the reference is a set of real training images with every second one
 # mirrored. In the second, all sets are compared with the test images and their mirror

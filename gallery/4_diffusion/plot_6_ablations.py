@@ -9,10 +9,9 @@ choices change in a short training run?
 
 **Answer.** Predicting the mean costs most: the Fréchet distance is, on average, more
 than ten times as large, and the bound almost two bits per dimension worse. The weights
-of the bound triple the distance; raw weights, or DDIM with 50 or 100 steps, about
-double it, and fewer steps cost more; the smaller variance lowers it a little. All this
-is significant over three seeds, after a correction for 13 comparisons. Clipping makes
-no clear difference.
+of the bound triple the distance; raw weights, or DDIM with 10 to 100 steps, at least
+double it; the smaller variance lowers it a little. All this is significant over three
+seeds, after a correction for 13 comparisons. Clipping makes no clear difference.
 
 **Source.** Table 2, section 3.2 and appendix B of Ho, Jain and Abbeel, *Denoising
 Diffusion Probabilistic Models*, 2020 (arXiv:2006.11239). **Cost.** Seconds: training
@@ -302,8 +301,7 @@ for metric, label in METRICS.items():
 header = ("metric", "unweighted", "weights of the bound", "difference, 95 % interval")
 print(markdown_table(header, printed))
 factor = values("epsilon-bound/ddpm/frechet") / values("epsilon-simple/ddpm/frechet")
-assert (factor > 2.8).all()
-assert factor.mean() > 3
+assert (factor > 3).all()
 
 # %%
 # Training without the weights of the bound even needs fewer bits, although the bound is
@@ -402,9 +400,9 @@ print(markdown_table(header, printed))
 #   between the seeds. No difference in precision or recall can be shown. The learning
 #   rate was constant, so that the raw weights still move at the end.
 # - **Number of steps.** With 50 or 100 steps, DDIM has a Fréchet distance about twice
-#   that of Algorithm 2, and with fewer steps a larger one. The precision is lower, and
-#   recall is higher with every seed. From 50 to 100 steps the distance hardly changes.
-#   DDIM with all timesteps was not measured.
+#   that of Algorithm 2, and with fewer steps a larger one on average. The precision is
+#   lower, and recall is higher with every seed. From 50 to 100 steps the distance
+#   hardly changes. DDIM with all timesteps was not measured.
 
 for way, limit in (("beta_tilde", -2), ("raw", 10), ("ddim-100", 10)):
     middle, half = interval(values(f"epsilon-simple/{way}/frechet_difference"))
@@ -425,8 +423,11 @@ for metric in ("kernel", "precision", "recall"):
 for way in ("raw", "ddim-100", "ddim-50"):
     path = f"epsilon-simple/{way}/frechet"
     factor = values(path) / values("epsilon-simple/ddpm/frechet")
-    assert 1.8 < factor.mean() < 2.6
+    assert factor.mean() < 2.6
 for way in WAYS:
+    if way == "raw" or way.startswith("ddim"):
+        factor = values(f"epsilon-simple/{way}/frechet")
+        assert (factor > 2 * values("epsilon-simple/ddpm/frechet")).all()
     if way.startswith("ddim"):
         middle, half = interval(values(f"epsilon-simple/{way}/precision_difference"))
         assert middle < -half

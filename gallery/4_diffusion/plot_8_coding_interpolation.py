@@ -197,7 +197,7 @@ print(
 assert np.allclose(slopes, errors / 2, rtol=1e-4)
 assert abs(which - 0.8813) < 5e-5
 assert np.all(np.diff(errors) < 0)
-assert math.sqrt(max(tensors[2])) < at_once < 0.35 * math.sqrt(variance)
+assert math.sqrt(max(tensors[2])) < at_once < math.sqrt(variance) / 3
 assert np.all(nats < gauss)
 
 # %%

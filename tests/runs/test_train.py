@@ -17,7 +17,7 @@ from dian.errors import DianError
 from dian.runs import train as runner
 from dian.runs.experiment import Job, find
 from dian.runs.freshness import stale
-from dian.runs.record import RECORDED, load, record_names
+from dian.runs.record import RECORDED, record_names
 
 NAME = "rnn-fashion-mnist"
 ROOT = Path(__file__).parents[2]
@@ -59,14 +59,18 @@ def test_the_same_seed_gives_the_same_numbers():
 
 
 @pytest.mark.parametrize("less", [{"quick": True}, {"n_seed": 4}])
-def test_a_record_is_not_replaced_by_less(tmp_path, less):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_record_is_not_replaced_by_less(tmp_path, less, damaged):
     shutil.copytree(RECORDED / NAME, tmp_path / NAME)
+    if damaged:
+        (tmp_path / NAME / "weights.safetensors").write_bytes(b"")
+    before = (tmp_path / NAME / "record.json").read_bytes()
     experiment = replace(
         find(NAME), data=lambda quick: None
     )  # refused before it is read
     with pytest.raises(DianError, match=f"train {NAME}`, and would be .* by less"):
         runner.train(experiment, tmp_path / NAME, runner.Options(**less))
-    assert load(NAME, tmp_path).content == load(NAME).content
+    assert (tmp_path / NAME / "record.json").read_bytes() == before
 
 
 def test_another_seed_gives_others():

@@ -248,11 +248,12 @@ def test_a_link_to_the_english_reference_is_marked(language):
     assert marked == [language == "zh_CN", False]
 
 
-@pytest.mark.parametrize("is_link", [False, True])
+@pytest.mark.parametrize("around", [None, nodes.strong])
 @pytest.mark.parametrize("language", EDITIONS)
-def test_no_line_ends_between_code_and_the_marks_after_it(language, is_link):
-    code = nodes.literal("", "x")
-    shown = nodes.reference("", "", code, refuri="x") if is_link else code
+def test_no_line_ends_between_code_and_the_marks_after_it(language, around):
+    shown = nodes.literal("", "x")
+    if around:
+        shown = around("", "", nodes.reference("", "", shown, refuri="x"))
     document = nodes.paragraph("", "见（", shown, nodes.Text("）。句"))
     config, builder = SimpleNamespace(language=language), SimpleNamespace(format="html")
     app = SimpleNamespace(config=config, builder=builder)

@@ -39,6 +39,8 @@ EDITIONS = {
     "zh_CN": Edition("zh_CN/", "zh-CN", "中文"),
 }
 INVENTORY = "objects.inv"
+AROUND = (nodes.reference, nodes.strong, nodes.emphasis)
+"""What may be around code within a line."""
 REFERENCE = "api/"
 """The folder of pages that only the English edition has."""
 ENGLISH = {"changelog", "contracts", "libraries"}
@@ -153,12 +155,16 @@ def mark_english(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 
 
 def keep_marks(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Put code, or a link of code, where no line can end before the marks after it."""
+    """Put code where no line can end before the marks after it.
+
+    If it ends a link or an emphasis, the whole of that is kept with the marks.
+    """
     if is_source(app.config) or app.builder.format != "html":
         return
     for code in list(doctree.findall(nodes.literal)):
-        is_link = isinstance(code.parent, nodes.reference)
-        keep_mark(code.parent if is_link else code)
+        while isinstance(code.parent, AROUND) and code.parent[-1] is code:
+            code = code.parent
+        keep_mark(code)
 
 
 def mark_latin(app: Sphinx, doctree: nodes.document, docname: str) -> None:
