@@ -57,7 +57,8 @@ def test_every_run_is_repeated_by_the_same_command_and_replaces_no_record():
         command = "$ python -m dian train {} --out runs"
         expected = [command.format(record.name) for record in listed]
         assert sorted(block) == sorted(expected)
-        is_training = ["evaluation" not in line for line in block]
+        modules = [contents()[line.split()[5]]["module"] for line in block]
+        is_training = [not module.endswith("evaluation") for module in modules]
         assert is_training == sorted(is_training, reverse=True)
 
 
