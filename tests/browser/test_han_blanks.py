@@ -13,8 +13,8 @@ INLINE = r"(?:</?(?:a|em|strong|span|i|b|cite|sup|sub)\b[^>]*>)*"
 MARKS = "，。、；：？！（）《》「」"
 CHINESE = rf"[\u3400-\u9fff{MARKS}]"
 BLANK = re.compile(rf".{{,20}}{CHINESE}{INLINE}[ \n]+{INLINE}{CHINESE}.{{,20}}")
-WRAPPED = """() => [...document.querySelectorAll("article .nobreak")].flatMap(both => {
-  const [kept, mark] = both.children;
+WRAPPED = """() => [...document.querySelectorAll(".punctuation")].flatMap(mark => {
+  const kept = mark.previousElementSibling;
   if (!mark.checkVisibility()) return [];
   const last = [...kept.querySelectorAll(".katex-base")].at(-1) ?? kept;
   const [end, at] = [last, mark].map((e) => [...e.getClientRects()].at(-1));
@@ -22,7 +22,7 @@ WRAPPED = """() => [...document.querySelectorAll("article .nobreak")].flatMap(bo
   // below what is before it, elsewhere than directly after it, or beside the page
   const wrong = at.top > end.bottom || Math.abs(at.left - end.right) > 1
     || at.right > page.right;
-  return [wrong ? both.textContent.slice(-40) : ""];
+  return [wrong ? kept.textContent.slice(-40) : ""];
 })"""
 """Asks each mark whether it is elsewhere than directly after its element."""
 KEPT = (".katex", "code")
