@@ -39,6 +39,7 @@ from dian.runs.record import load
 record = load("ddpm-fashion-mnist-small")
 evaluation = load("ddpm-fashion-mnist-small-evaluation")
 settings, arrays = record.settings, record.arrays
+assert evaluation.settings["n"] == 200
 series = {key: rows[0] for key, rows in record.series.items()}
 epochs = np.arange(1, settings["epochs"] + 1)
 

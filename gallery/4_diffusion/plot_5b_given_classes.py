@@ -42,6 +42,7 @@ from dian.runs.record import load
 
 evaluation = load("ddpm-conditional-long-evaluation")
 value, arrays = evaluation.value, evaluation.arrays
+assert evaluation.settings["n"] == 5000
 bundled = data.sample("test")
 of_class = [bundled.images[bundled.labels == k][:10] for k in range(10)]
 real = np.stack([images.numpy() for images in of_class], axis=1)
